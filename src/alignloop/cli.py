@@ -1,0 +1,161 @@
+"""The command line: `alignloop run recipes/playground`. Stages load only after parsing."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from alignloop import __version__
+from alignloop.errors import UserError
+
+SETTINGS_HELP = """\
+Every setting can be given on the command line: --section.key value, for example
+  --rl.num_steps 20  --sft.demonstrations my.jsonl  --model.path ./my-model
+`alignloop settings` lists all of them with their defaults.
+"""
+
+STAGE_COMMANDS = {
+    "run": "all stages in order, then the report; goes on where it stopped",
+    "sft": "stage 1: fine-tune the model on demonstrations",
+    "reward": "stage 2: train the reward model on preference pairs",
+    "rl": "stage 3: PPO moves the policy towards the reward model",
+    "evaluate": "compare the SFT model with the policy on held-out prompts",
+    "report": "write report.html and summary.json from a run folder's files",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse, run, and turn errors for people into one message and exit code 2."""
+    parser = make_parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest and options.command not in STAGE_COMMANDS:
+        parser.error(f"unrecognised arguments: {' '.join(rest)}")
+    try:
+        options.do(options, rest)
+    except UserError as error:
+        sys.exit(_fail(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_fail("stopped; the same command goes on from the last checkpoint", 130))
+    except Exception as error:
+        # Imported only when loaded already: a stage raised it.
+        stage_run = sys.modules.get("alignloop.run.stage_run")
+        if stage_run is not None and isinstance(error, stage_run.Interrupted):
+            sys.exit(_fail(str(error), 130))
+        raise
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser with a command per stage."""
+    parser = argparse.ArgumentParser(
+        prog="alignloop",
+        description="The whole loop of RLHF: SFT, reward model, PPO, honest evaluation, report.",
+        epilog=SETTINGS_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in STAGE_COMMANDS.items():
+        stage = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=SETTINGS_HELP,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        stage.add_argument("recipe", metavar="RECIPE", help="a recipe.toml or its folder")
+        stage.add_argument("--seed", metavar="N", help="the seed of everything random")
+        stage.add_argument("--folder", metavar="DIR", help="the run folder (default: runs/<name>)")
+        stage.set_defaults(do=_run_stage)
+    settings = commands.add_parser("settings", help="list all settings with their defaults")
+    settings.set_defaults(do=_print_settings)
+    _add_playground(commands)
+    return parser
+
+
+def parse_overrides(rest: Sequence[str]) -> dict[str, str]:
+    """--section.key value or --section.key=value, as {"section.key": "value"}.
+
+    Raises UserError for anything else.
+    """
+    overrides: dict[str, str] = {}
+    words = list(rest)
+    while words:
+        word = words.pop(0)
+        if not word.startswith("--") or len(word) == 2:
+            raise UserError(
+                f"{word!r} is not understood", fix="settings look like --section.key value"
+            )
+        key, equals, value = word[2:].partition("=")
+        if not equals:
+            if not words:
+                raise UserError(f"{word} has no value", fix=f"write {word} VALUE")
+            value = words.pop(0)
+        overrides[key.replace("-", "_")] = value
+    return overrides
+
+
+def _add_playground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    playground = commands.add_parser("playground", help="the embedded world: its model and data")
+    actions = playground.add_subparsers(dest="action", required=True, metavar="ACTION")
+    build = actions.add_parser("build-base", help="pre-train the base model from its text")
+    build.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
+    build.add_argument("--seed", type=int, metavar="N")
+    build.add_argument("--steps", type=int, metavar="N", help="stop after this many steps")
+    build.set_defaults(do=_build_base)
+    export = actions.add_parser("export", help="write prompts and demonstrations as JSONL files")
+    export.add_argument("--out", required=True, metavar="DIR")
+    export.add_argument("--seed", type=int, default=0, metavar="N")
+    export.set_defaults(do=_export_playground)
+
+
+def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    from alignloop.config import load_recipe
+    from alignloop.pipeline import Pipeline
+
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no network unless asked
+    overrides = parse_overrides(rest)
+    if options.seed is not None:
+        overrides["seed"] = options.seed
+    pipeline = Pipeline(load_recipe(options.recipe, overrides), options.folder)
+    stages: dict[str, Callable[[], Path]] = {
+        "run": pipeline.run,
+        "sft": pipeline.sft,
+        "reward": pipeline.reward,
+        "rl": pipeline.ppo,
+        "evaluate": pipeline.evaluate,
+        "report": pipeline.report,
+    }
+    print(stages[options.command]().resolve())
+
+
+def _print_settings(_options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    from alignloop.config.load import describe_settings
+
+    print(describe_settings())
+
+
+def _build_base(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    from alignloop.playground.base import BaseRecipe, build_base
+
+    recipe = BaseRecipe() if options.seed is None else BaseRecipe(seed=options.seed)
+    facts = build_base(recipe, Path(options.out), stop_after=options.steps)
+    print(f"sha256 {facts['sha256']}, {facts['wall_seconds']} s")
+
+
+def _export_playground(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    from alignloop.playground.export import export
+
+    for path in export(Path(options.out), options.seed):
+        print(path)
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Every setting of every stage: frozen pydantic models, unknown keys refused. No torch."""
+
+from alignloop.config.algorithms import AdaptiveKlConfig, Algorithm, PpoConfig
+from alignloop.config.load import load_recipe, to_toml
+from alignloop.config.recipe import Recipe
+from alignloop.config.stages import (
+    EvaluateConfig,
+    ModelConfig,
+    PlaygroundConfig,
+    RewardConfig,
+    RlConfig,
+    SamplingConfig,
+    SftConfig,
+)
+
+__all__ = [
+    "AdaptiveKlConfig",
+    "Algorithm",
+    "EvaluateConfig",
+    "ModelConfig",
+    "PlaygroundConfig",
+    "PpoConfig",
+    "Recipe",
+    "RewardConfig",
+    "RlConfig",
+    "SamplingConfig",
+    "SftConfig",
+    "load_recipe",
+    "to_toml",
+]

@@ -1,0 +1,148 @@
+"""From a TOML file and command-line overrides to a checked `Recipe`, with errors for people."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from alignloop.config.recipe import Recipe
+from alignloop.errors import UserError
+
+
+def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:
+    """Read `path` (a recipe.toml, or the folder that holds one) and apply dotted overrides.
+
+    `overrides` maps "rl.learning_rate" to its text as typed. Raises UserError for a missing file,
+    broken TOML, an unknown setting (naming the nearest known one) and a value out of range.
+    """
+    file = _recipe_file(Path(path))
+    try:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"this is no valid TOML: {error}", where=str(file)) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"this is no UTF-8 text: {error}", where=str(file)) from None
+    settings.setdefault("name", file.parent.name if file.name == "recipe.toml" else file.stem)
+    for key, text in (overrides or {}).items():
+        _set_dotted(settings, key, _parse_value(text))
+    return check_recipe(settings, where=str(file))
+
+
+def check_recipe(settings: dict[str, Any], *, where: str = "settings") -> Recipe:
+    """A `Recipe` from nested dictionaries; raises UserError naming every bad key and value."""
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        problems = [_explain(dict(item)) for item in error.errors()]
+        raise UserError("; ".join(problems), where=where) from None
+
+
+def to_toml(recipe: Recipe) -> str:
+    """The whole recipe as TOML text, defaults included; what is not set is written "none"."""
+    lines: list[str] = []
+    _write_table(recipe.model_dump(mode="json"), (), lines)
+    return "\n".join(lines).strip() + "\n"
+
+
+def _recipe_file(path: Path) -> Path:
+    file = path / "recipe.toml" if path.is_dir() else path
+    if not file.is_file():
+        raise UserError(
+            "there is no such recipe",
+            where=str(file),
+            fix="give a recipe.toml or the folder that holds one, such as recipes/playground",
+        )
+    return file
+
+
+def _parse_value(text: str) -> Any:
+    """A value as TOML would read it; what TOML cannot read is a plain string; "none" is None."""
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
+    *tables, last = key.split(".")
+    for depth, table in enumerate(tables):
+        settings = settings.setdefault(table, {})
+        if not isinstance(settings, dict):
+            known = ".".join(tables[: depth + 1])
+            raise UserError(f"{known} is a single value, so {key} cannot be set")
+    settings[last] = value
+
+
+def _explain(error: dict[str, Any]) -> str:
+    """One pydantic error in plain words."""
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {key!r}{_suggest(key)}"
+    value = error.get("input")
+    shown = "" if isinstance(value, dict) else f" = {value!r}"
+    return f"{key}{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _suggest(key: str) -> str:
+    known = known_settings(Recipe)
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    if not near:  # the right name under the wrong section
+        last = key.rsplit(".", 1)[-1]
+        tails = {name.rsplit(".", 1)[-1]: name for name in known}
+        near = [tails[tail] for tail in difflib.get_close_matches(last, list(tails), n=1)]
+    return f"; did you mean {near[0]!r}?" if near else "; see `alignloop settings`"
+
+
+def known_settings(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """The dotted names of all settings below a section."""
+    names: list[str] = []
+    for name, field in section.model_fields.items():
+        names.append(prefix + name)
+        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(part, type) and issubclass(part, BaseModel):
+                names += known_settings(part, f"{prefix}{name}.")
+    return names
+
+
+def describe_settings() -> str:
+    """All settings with default and meaning, one per line, for `alignloop settings`."""
+    lines: list[str] = []
+    _describe(Recipe(), "", lines)
+    return "\n".join(lines)
+
+
+def _describe(section: BaseModel, prefix: str, lines: list[str]) -> None:
+    for name, field in type(section).model_fields.items():
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            lines.append("")
+            _describe(value, f"{prefix}{name}.", lines)
+        else:
+            meaning = f"  # {field.description}" if field.description else ""
+            lines.append(f"{prefix}{name} = {_toml_value(value)}{meaning}")
+
+
+def _write_table(table: dict[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
+    if path:
+        lines += ["", f"[{'.'.join(path)}]"]
+    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    for key, value in table.items():
+        if key not in inner:
+            lines.append(f"{key} = {_toml_value(value)}")
+    for key, value in inner.items():
+        _write_table(value, (*path, key), lines)
+
+
+def _toml_value(value: Any) -> str:
+    if value is None:
+        return '"none"'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+        return f'"{escaped}"'
+    return repr(value)

@@ -1,0 +1,28 @@
+"""A recipe: all settings of a run."""
+
+from pydantic import Field
+
+from alignloop.config.section import Section
+from alignloop.config.stages import (
+    EvaluateConfig,
+    ModelConfig,
+    PlaygroundConfig,
+    RewardConfig,
+    RlConfig,
+    SftConfig,
+)
+
+
+class Recipe(Section):
+    """All settings of a run; a recipe's TOML file names only those that differ from the defaults."""
+
+    name: str = Field("run", pattern=r"^[\w.-]+$", description="the run folder is runs/<name>")
+    seed: int = Field(0, ge=0)
+    skip_refused: bool = Field(False, description="go on without rows that cannot be read")
+    num_threads: int | None = Field(None, ge=1, description="CPU threads; none = all cores")
+    model: ModelConfig = Field(default_factory=ModelConfig)
+    sft: SftConfig = Field(default_factory=SftConfig)
+    reward: RewardConfig = Field(default_factory=RewardConfig)
+    rl: RlConfig = Field(default_factory=RlConfig)
+    evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
+    playground: PlaygroundConfig = Field(default_factory=PlaygroundConfig)

@@ -1,0 +1,20 @@
+"""Readers and writers of records, chat templates, tokenising, batches, splits.
+
+`files`, `formats` and `splits` need neither torch nor transformers, and so do the names below;
+import `alignloop.data.tokenise` and `alignloop.data.batching` where a stage starts.
+"""
+
+from alignloop.data.files import read_objects, read_records, write_records
+from alignloop.data.formats import prompt_id, read_demonstrations, read_pairs, read_prompts
+from alignloop.data.splits import split_by_prompt
+
+__all__ = [
+    "prompt_id",
+    "read_demonstrations",
+    "read_objects",
+    "read_pairs",
+    "read_prompts",
+    "read_records",
+    "split_by_prompt",
+    "write_records",
+]

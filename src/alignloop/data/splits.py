@@ -1,0 +1,53 @@
+"""Splits by prompt: no prompt on both sides, so that an evaluation measures and not remembers."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from itertools import accumulate
+from typing import TypeVar
+
+from alignloop.errors import UserError
+from alignloop.records import Comparison, Demonstration, PreferencePair, Prompt, Sample
+
+AboutPrompt = TypeVar("AboutPrompt", Prompt, Demonstration, Comparison, PreferencePair, Sample)
+
+
+def split_by_prompt(
+    records: Iterable[AboutPrompt], shares: Mapping[str, float], seed: int
+) -> dict[str, list[AboutPrompt]]:
+    """Share the records out by a hash of (seed, prompt text), keeping their order.
+
+    With u = hash / 2^64 in [0, 1), a prompt goes to the first split whose cumulated share exceeds
+    u. So the split of a prompt depends on nothing but its text and the seed: adding records moves
+    none. Sizes are the shares on average; a small set may leave a small share empty.
+
+    Raises UserError if the shares are not positive numbers with the sum 1.
+    """
+    _check_shares(shares)
+    bounds = list(zip(shares, accumulate(shares.values()), strict=True))
+    splits: dict[str, list[AboutPrompt]] = {name: [] for name in shares}
+    for record in records:
+        place = _place(record if isinstance(record, Prompt) else record.prompt, seed)
+        # The last split takes the rest: rounding may leave the cumulated sum just under 1.
+        name = next((name for name, bound in bounds if place < bound), bounds[-1][0])
+        splits[name].append(record)
+    return splits
+
+
+def _check_shares(shares: Mapping[str, float]) -> None:
+    sound = shares and all(share > 0 for share in shares.values())
+    if not sound or not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
+        raise UserError(
+            f"shares must be positive with the sum 1, these are {dict(shares)}",
+            where="shares",
+            fix='give for instance {"train": 0.9, "validation": 0.1}',
+        )
+
+
+def _place(prompt: Prompt, seed: int) -> float:
+    """A number in [0, 1) from the conversation; a system message does not make a new question."""
+    turns = [[turn.role, turn.content] for turn in prompt.messages if turn.role != "system"]
+    text = json.dumps([seed, turns], ensure_ascii=False)
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact, and never rounded to 1

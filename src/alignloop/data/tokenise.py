@@ -1,0 +1,101 @@
+"""Prompts and responses as tokens, with the span of the response known by counting.
+
+A mask never comes from `ids != pad_id`: with PAD equal to EOS that would hide the real EOS from
+both losses, and the model would never learn to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alignloop.data.templates import apply_template, require_template
+from alignloop.errors import UserError
+from alignloop.records import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoded:
+    """One prompt and its response: the mask is True on the response's tokens and its EOS."""
+
+    input_ids: tuple[int, ...]
+    response_mask: tuple[bool, ...]
+
+
+def encode_prompt(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, max_prompt_tokens: int
+) -> list[int]:
+    """Token ids of the prompt, up to and including the template's opening of the answer.
+
+    Raises UserError, naming the prompt, if they are more than `max_prompt_tokens`.
+    """
+    ids = apply_template(tokenizer, prompt.messages, add_generation_prompt=True)
+    _check_length(len(ids), max_prompt_tokens, "max_prompt_tokens", prompt)
+    return ids
+
+
+def encode_example(
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, max_tokens: int
+) -> Encoded:
+    """Prompt tokens, then response tokens, then EOS; the mask covers response tokens and EOS.
+
+    Nothing is cut: a response without its end would teach the model to stop in mid-sentence.
+    Text in the response that spells a special token stays text.
+
+    Raises UserError, naming the prompt, if all of it is more than `max_tokens`.
+    """
+    assert tokenizer.eos_token_id is not None, "check_tokenizer comes first"
+    before = apply_template(tokenizer, prompt.messages, add_generation_prompt=True)
+    text = tokenizer.encode(response, add_special_tokens=False, split_special_tokens=True)
+    answer = [*text, tokenizer.eos_token_id]
+    _check_length(len(before) + len(answer), max_tokens, "max_tokens", prompt)
+    return Encoded(
+        input_ids=(*before, *answer),
+        response_mask=(False,) * len(before) + (True,) * len(answer),
+    )
+
+
+def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+    """The text of the ids, without special tokens."""
+    text = tokenizer.decode(list(ids), skip_special_tokens=True)
+    assert isinstance(text, str), "one sequence gives one text"
+    return text
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
+    """Raise UserError if training with this tokenizer would go wrong without a word.
+
+    Refused: no EOS, no PAD, PAD equal to EOS, no chat template.
+    """
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            "the tokenizer has no EOS token, so that no answer could end",
+            where=where,
+            fix="set eos_token in tokenizer_config.json to the token that ends an answer",
+        )
+    add_pad = (
+        'tokenizer.add_special_tokens({"pad_token": "<|pad|>"}), then '
+        "model.resize_token_embeddings(len(tokenizer)), and save both"
+    )
+    if tokenizer.pad_token_id is None:
+        raise UserError("the tokenizer has no PAD token", where=where, fix=f"add one: {add_pad}")
+    if tokenizer.pad_token_id == tokenizer.eos_token_id:
+        raise UserError(
+            f'PAD and EOS are the same token ("{tokenizer.eos_token}"): padding looks like an end',
+            where=where,
+            fix=f"give PAD a token of its own: {add_pad}",
+        )
+    require_template(tokenizer, where)
+
+
+def _check_length(length: int, allowed: int, setting: str, prompt: Prompt) -> None:
+    if length > allowed:
+        raise UserError(
+            f"{length} tokens, but {setting} allows {allowed}",
+            where=f'prompt_id "{prompt.prompt_id}"',
+            fix=f"raise {setting} to {length} or more, or leave this prompt out",
+        )

@@ -1,0 +1,16 @@
+"""The one exception that people see: what is wrong, where, and what to do."""
+
+
+class UserError(Exception):
+    """A problem that the user can mend; the command line prints it and exits with code 2.
+
+    >>> raise UserError("the file is empty", where="data/pairs.jsonl", fix="give at least one pair")
+    Traceback (most recent call last):
+    ...
+    alignloop.errors.UserError: data/pairs.jsonl: the file is empty. What to do: give at least one pair
+    """
+
+    def __init__(self, problem: str, *, where: str = "", fix: str = "") -> None:
+        self.problem, self.where, self.fix = problem, where, fix
+        message = f"{where}: {problem}" if where else problem
+        super().__init__(f"{message}. What to do: {fix}" if fix else message)

@@ -1,0 +1,324 @@
+"""How far people agree, how good each annotator is, and who wins against whom."""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse.csgraph import connected_components
+from scipy.special import expit, logsumexp, xlogy
+
+from alignloop.errors import UserError
+from alignloop.evaluate.intervals import Estimate, Floats, cluster_draws, percentile_estimate
+
+Level = Literal["nominal", "ordinal", "interval"]
+Triple = tuple[Hashable, Hashable, int | float | str]
+
+_NO_PAIRS = "no item was judged twice, so agreement is not defined"
+_OVERLAP = "give some items to two or more annotators"
+
+
+def raw_agreement(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
+    """Share of the pairs of annotators that gave the same label, pooled over the items' pairs.
+
+    p_o = sum_i sum_k n_ik (n_ik - 1) / sum_i n_i (n_i - 1)
+
+    With the same number of annotators on every item this is the mean of the items' shares.
+    Input: the labels that each item got; items with one label say nothing.
+    Raises UserError where no item has two labels.
+    """
+    agreeing = pairs = 0
+    for labels in labels_by_item:
+        agreeing += sum(count * (count - 1) for count in Counter(labels).values())
+        pairs += len(labels) * (len(labels) - 1)
+    if pairs == 0:
+        raise UserError(_NO_PAIRS, fix=_OVERLAP)
+    return agreeing / pairs
+
+
+def accuracy_ceiling(raw_agreement: float) -> float:
+    """The accuracy of one annotator that explains the agreement of two: no model is asked for more.
+
+    Two annotators who are right with probability a, independently and on two choices, agree with
+    probability p = a^2 + (1 - a)^2, so a = (1 + sqrt(2p - 1)) / 2; 0.5 where p <= 0.5.
+    """
+    assert 0 <= raw_agreement <= 1, raw_agreement
+    return (1 + max(0.0, 2 * raw_agreement - 1) ** 0.5) / 2
+
+
+def cohen_kappa(table: ArrayLike, weights: Literal["linear", "quadratic"] | None = None) -> float:
+    """Agreement of two raters beyond chance: kappa = 1 - sum(w o) / sum(w e).
+
+    o is the table as shares, e the product of its margins; w is 0 on the diagonal and elsewhere
+    1 (no weights), |i - j| (linear) or (i - j)^2 (quadratic). NaN where chance alone agrees fully.
+
+    Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError where it is empty.
+    Source: Cohen 1960 and 1968.
+    """
+    counts = np.asarray(table, dtype=float)
+    assert counts.ndim == 2 and counts.shape[0] == counts.shape[1], counts.shape
+    if counts.sum() == 0:
+        raise UserError(_NO_PAIRS, fix=_OVERLAP)
+    shares = counts / counts.sum()
+    expected = np.outer(shares.sum(axis=1), shares.sum(axis=0))
+    steps = np.abs(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
+    power = {None: 0, "linear": 1, "quadratic": 2}[weights]
+    costs = np.where(steps == 0, 0.0, steps.astype(float) ** power)
+    return _beyond_chance(float((costs * shares).sum()), float((costs * expected).sum()))
+
+
+def fleiss_kappa(table: ArrayLike) -> float:
+    """Agreement of many raters beyond chance: kappa = (P - P_e) / (1 - P_e).
+
+    P is the raw agreement, P_e = sum_k p_k^2 with p_k the share of label k among all labels.
+    NaN where only one label was ever used.
+
+    Shapes: `table` [items, labels] of counts, the same number (two or more) in every row.
+    Raises UserError where the rows differ in their number of raters: use Krippendorff's alpha.
+    Source: Fleiss 1971.
+    """
+    counts = np.asarray(table, dtype=float)
+    raters = counts.sum(axis=1)
+    if len(counts) == 0 or raters[0] < 2 or np.any(raters != raters[0]):
+        raise UserError(
+            "Fleiss' kappa needs the same number of raters, two or more, on every item",
+            fix="use krippendorff_alpha, which allows missing labels",
+        )
+    agreement = float((counts * (counts - 1)).sum() / (raters * (raters - 1)).sum())
+    shares = counts.sum(axis=0) / counts.sum()
+    return _beyond_chance(1 - agreement, 1 - float((shares**2).sum()))
+
+
+def _beyond_chance(observed: float, expected: float) -> float:
+    # a rounding error is not disagreement: 1 - sum p^2 of a single label may be 1e-16
+    return 1 - observed / expected if expected > 1e-12 else float("nan")
+
+
+def krippendorff_alpha(triples: Iterable[Triple], level: Level = "nominal") -> float:
+    """Agreement beyond chance of any number of coders, missing labels allowed.
+
+    alpha = 1 - (n - 1) sum_ck o_ck d_ck / sum_ck n_c n_k d_ck over the coincidences o of values
+    within units, where n_c are its margins, n their sum, and d the squared distance: c != k
+    (nominal), (c - k)^2 (interval), (sum_{g=c..k} n_g - (n_c + n_k) / 2)^2 (ordinal).
+    NaN where only one value was ever paired.
+
+    Input: (coder, unit, value) triples; units with one value are left out. Raises UserError where
+    no unit has two values. Source: Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
+    """
+    values, coincidences = _coincidences(triples, level)
+    return _alpha(coincidences.sum(axis=0), values, level)
+
+
+def krippendorff_interval(
+    triples: Iterable[Triple],
+    level: Level = "nominal",
+    *,
+    seed: int,
+    num_resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Krippendorff's alpha with its percentile interval from resampling units.
+
+    `n` of the result counts the units with two values or more; resamples in which alpha is not
+    defined are left out. Input and errors: see `krippendorff_alpha`.
+    """
+    values, coincidences = _coincidences(triples, level)
+    units, num_values = len(coincidences), coincidences.shape[1]
+    flat = coincidences.reshape(units, -1)
+    resampled = [
+        _alpha(row.reshape(num_values, num_values), values, level)
+        for draw in cluster_draws(units, num_resamples, seed)
+        for row in draw @ flat
+    ]
+    value = _alpha(coincidences.sum(axis=0), values, level)
+    return percentile_estimate(value, np.array(resampled), units, confidence)
+
+
+def _coincidences(triples: Iterable[Triple], level: Level) -> tuple[Floats, Floats]:
+    """The values [v] as numbers in their order, and each pairable unit's coincidences [u, v, v]."""
+    by_unit: dict[Hashable, list[int | float | str]] = {}
+    for _, unit, value in triples:
+        by_unit.setdefault(unit, []).append(value)
+    units = [labels for labels in by_unit.values() if len(labels) > 1]
+    if not units:
+        raise UserError(_NO_PAIRS, fix=_OVERLAP)
+    names = np.unique(np.array([label for labels in units for label in labels]))
+    counts = np.array([[labels.count(name) for name in names.tolist()] for labels in units], float)
+    pairs = counts[:, :, None] * counts[:, None, :]
+    pairs -= counts[:, :, None] * np.eye(len(names))  # nobody is paired with himself
+    numbers = names.astype(float) if level == "interval" else np.arange(len(names), dtype=float)
+    return numbers, pairs / (counts.sum(axis=1) - 1)[:, None, None]
+
+
+def _alpha(coincidences: Floats, values: Floats, level: Level) -> float:
+    margins = coincidences.sum(axis=1)
+    distances = _squared_distances(values, margins, level)
+    expected = float(margins @ distances @ margins / (margins.sum() - 1))
+    return _beyond_chance(float((coincidences * distances).sum()), expected)
+
+
+def _squared_distances(values: Floats, margins: Floats, level: Level) -> Floats:
+    if level == "nominal":
+        return 1 - np.eye(len(values))
+    if level == "interval":
+        return np.subtract.outer(values, values) ** 2
+    # the sum of the margins from c to k less half of both ends is a difference of mid-ranks
+    middles = np.cumsum(margins) - margins / 2
+    return np.subtract.outer(middles, middles) ** 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DawidSkene:
+    """What the labels say about items and annotators.
+
+    `posteriors` [items, classes]: probability of each true class; `class_shares` [classes];
+    `error_rates` [annotators, classes, classes]: probability that an annotator reports the last
+    index where the truth is the middle one. Rows follow `items` and `annotators`.
+    """
+
+    items: tuple[Hashable, ...]
+    annotators: tuple[Hashable, ...]
+    posteriors: Floats
+    class_shares: Floats
+    error_rates: Floats
+    log_likelihood: float
+    iterations: int
+
+    def accuracy(self) -> dict[Hashable, float]:
+        """Each annotator's probability of the true class: sum_k share_k error_rates[a, k, k]."""
+        right = np.diagonal(self.error_rates, axis1=1, axis2=2) @ self.class_shares
+        return dict(zip(self.annotators, right.tolist(), strict=True))
+
+
+def dawid_skene(
+    responses: Iterable[tuple[Hashable, Hashable, int]],
+    num_classes: int,
+    *,
+    max_iterations: int = 100,
+    tolerance: float = 1e-5,
+) -> DawidSkene:
+    """True classes and annotators' error rates together, by expectation maximisation.
+
+    p(labels of i) = sum_k share_k prod_{a, l} error_rates[a, k, l]^{n_ial}
+
+    Starts from each item's label shares; ends when the class shares and the error rates both
+    moved by less than `tolerance` in sum of absolute changes. A row of error rates for a class
+    that an annotator certainly never saw is uniform.
+
+    Input: (annotator, item, label) triples, labels in 0..num_classes-1, repeats allowed.
+    Raises UserError where there are none or where a label is out of range.
+    Source: Dawid and Skene 1979, eq. 2.3 to 2.5.
+    """
+    annotators, items, counts = _label_counts(responses, num_classes)
+    posteriors = counts.sum(axis=1) / counts.sum(axis=(1, 2))[:, None]
+    shares, rates = _maximise(counts, posteriors)
+    likelihood, iterations = -np.inf, 0
+    for iterations in range(1, max_iterations + 1):  # noqa: B007 (read after the loop)
+        posteriors, likelihood = _expect(counts, shares, rates)
+        before = shares, rates
+        shares, rates = _maximise(counts, posteriors)
+        moved = [np.abs(new - old).sum() for new, old in zip((shares, rates), before, strict=True)]
+        if max(moved) < tolerance:
+            break
+    return DawidSkene(
+        items=items,
+        annotators=annotators,
+        posteriors=posteriors,
+        class_shares=shares,
+        error_rates=rates,
+        log_likelihood=likelihood,
+        iterations=iterations,
+    )
+
+
+def _label_counts(
+    responses: Iterable[tuple[Hashable, Hashable, int]], num_classes: int
+) -> tuple[tuple[Hashable, ...], tuple[Hashable, ...], Floats]:
+    """Who, what, and how often annotator a called item i class k: counts [i, a, k]."""
+    triples = list(responses)
+    if not triples:
+        raise UserError("there are no labels", fix="give at least one (annotator, item, label)")
+    wrong = next((t for t in triples if not 0 <= t[2] < num_classes), None)
+    if wrong is not None:
+        raise UserError(
+            f"{wrong[2]!r} is not a class number",
+            where=f"annotator {wrong[0]!r}, item {wrong[1]!r}",
+            fix=f"number the classes 0 to {num_classes - 1}",
+        )
+    annotators = tuple(dict.fromkeys(annotator for annotator, _, _ in triples))
+    items = tuple(dict.fromkeys(item for _, item, _ in triples))
+    rows = {item: index for index, item in enumerate(items)}
+    columns = {annotator: index for index, annotator in enumerate(annotators)}
+    counts = np.zeros((len(items), len(annotators), num_classes))
+    for annotator, item, label in triples:
+        counts[rows[item], columns[annotator], label] += 1
+    return annotators, items, counts
+
+
+def _maximise(counts: Floats, posteriors: Floats) -> tuple[Floats, Floats]:
+    reported = np.einsum("it,iar->atr", posteriors, counts)
+    totals = reported.sum(axis=2, keepdims=True)
+    uniform = np.full_like(reported, 1 / counts.shape[2])
+    rates = np.divide(reported, totals, out=uniform, where=totals > 0)
+    return posteriors.mean(axis=0), rates
+
+
+def _expect(counts: Floats, shares: Floats, rates: Floats) -> tuple[Floats, float]:
+    # xlogy: a label that never came has no say, even where its rate is zero
+    joint = xlogy(1.0, shares) + np.stack(
+        [xlogy(counts, rates[:, true]).sum(axis=(1, 2)) for true in range(len(shares))], axis=1
+    )
+    evidence = logsumexp(joint, axis=1, keepdims=True)
+    return np.exp(joint - evidence), float(evidence.sum())
+
+
+def bradley_terry(wins: ArrayLike, ties: ArrayLike | None = None) -> Floats:
+    """Log abilities by maximum likelihood, the first one 0: P(i beats j) = sigmoid(s_i - s_j).
+
+    Newton's method with a step that is sure to descend. Ties count half for either side.
+
+    Shapes: `wins` [n, n], row beats column (the diagonal is not read); `ties` [n, n] symmetric,
+    how often the two were tied; result [n] in nats.
+    Raises UserError where no maximum exists: some group never lost (or never won) against the rest.
+    Source: Bradley and Terry 1952; Ford 1957 on existence.
+    """
+    counts = np.array(wins, dtype=float)
+    counts += 0 if ties is None else np.asarray(ties, dtype=float) / 2
+    np.fill_diagonal(counts, 0)
+    if connected_components(counts > 0, connection="strong")[0] > 1:
+        raise UserError(
+            "some contestants won all or none of their comparisons against the others",
+            fix="collect more comparisons between them, or leave those contestants out",
+        )
+    scores = np.zeros(len(counts))
+    for _ in range(200):
+        step = _bradley_terry_step(counts, scores)
+        scores[1:] += step
+        if np.abs(step).max(initial=0) < 1e-12:
+            break
+    return scores
+
+
+def _bradley_terry_step(counts: Floats, scores: Floats) -> Floats:
+    """The damped Newton step of all scores but the first, which stays 0."""
+    games = counts + counts.T
+    chances = expit(np.subtract.outer(scores, scores))
+    gradient = counts.sum(axis=1) - (games * chances).sum(axis=1)
+    spread = games * chances * (1 - chances)
+    curvature = np.diag(spread.sum(axis=1)) - spread
+    step = np.linalg.solve(curvature[1:, 1:], gradient[1:])
+    reach = np.ptp(np.append(step, 0.0))  # the most that any difference of scores changes
+    return step * newton_damping(reach)
+
+
+def newton_damping(reach: ArrayLike) -> Floats:
+    """How much of a Newton step of a logistic likelihood to take: log(1 + r) / r.
+
+    r is the largest change of any logit under the full step. The likelihood's third derivative is
+    at most r times its second, so this share is certain to descend, and it tends to 1 at the end.
+    Shapes: any. Source: Bach 2010 (arXiv:0910.4627), proposition 1.
+    """
+    size = np.asarray(reach, dtype=float)
+    return np.divide(np.log1p(size), size, out=np.ones_like(size), where=size > 0)

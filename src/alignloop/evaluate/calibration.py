@@ -1,0 +1,138 @@
+"""Whether a probability means what it says, and whether a score is only a length in disguise."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import minimize_scalar
+from scipy.special import xlog1py, xlogy
+from scipy.stats import rankdata
+
+from alignloop.errors import UserError
+from alignloop.evaluate.intervals import Floats
+
+MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
+
+_EPSILON = np.finfo(float).eps
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityBin:
+    """`count` forecasts near each other: what they promised on average, and what came."""
+
+    mean_probability: float
+    frequency: float
+    count: int
+
+
+def reliability_bins(
+    probabilities: ArrayLike, outcomes: ArrayLike, *, num_bins: int = 10
+) -> tuple[ReliabilityBin, ...]:
+    """Group forecasts in bins of equal mass, from the lowest to the highest probability.
+
+    Equal probabilities share a bin, so that the order of the data cannot matter; there are fewer
+    bins where many are equal.
+
+    Shapes: `probabilities` [n] in [0, 1], `outcomes` [n] of 0 and 1 (or soft, between them).
+    Raises UserError where there are no forecasts.
+    """
+    forecasts, came = _checked(probabilities, outcomes)
+    starts = np.arange(1, num_bins) * len(forecasts) // num_bins
+    edges = np.sort(forecasts)[starts]
+    codes = np.searchsorted(edges, forecasts, side="right")
+    counts = np.bincount(codes)
+    promised = np.bincount(codes, weights=forecasts)
+    happened = np.bincount(codes, weights=came)
+    return tuple(
+        ReliabilityBin(
+            mean_probability=float(promise / count),
+            frequency=float(happening / count),
+            count=int(count),
+        )
+        for promise, happening, count in zip(promised, happened, counts, strict=True)
+        if count
+    )
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, outcomes: ArrayLike, *, num_bins: int = 10
+) -> float:
+    """The mean gap between promise and outcome over bins of equal mass, in [0, 1].
+
+    ECE = sum_b (count_b / n) |frequency_b - mean_probability_b|
+
+    Means little below some 300 forecasts, and nothing where the sides of the pairs are not shuffled
+    (then every outcome is 1). Shapes and errors: see `reliability_bins`.
+    Source: Naeini et al. 2015; equal mass after Nguyen and O'Connor 2015.
+    """
+    bins = reliability_bins(probabilities, outcomes, num_bins=num_bins)
+    gaps = sum(one.count * abs(one.frequency - one.mean_probability) for one in bins)
+    return gaps / sum(one.count for one in bins)
+
+
+def log_loss(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
+    """Mean of -(y log p + (1 - y) log(1 - p)), in nats.
+
+    p is kept 2.2e-16 away from 0 and 1: one certain and wrong forecast costs 36 nats, not infinity.
+    Shapes and errors: see `reliability_bins`.
+    """
+    forecasts, came = _checked(probabilities, outcomes)
+    safe = np.clip(forecasts, _EPSILON, 1 - _EPSILON)
+    return float(-np.mean(xlogy(came, safe) + xlog1py(1 - came, -safe)))
+
+
+def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
+    """Mean of (p - y)^2, in [0, 1]; always saying 0.5 earns 0.25.
+
+    Shapes and errors: see `reliability_bins`. Source: Brier 1950.
+    """
+    forecasts, came = _checked(probabilities, outcomes)
+    return float(np.mean((forecasts - came) ** 2))
+
+
+def fit_temperature(score_differences: ArrayLike, outcomes: ArrayLike) -> float:
+    """The temperature T that makes sigmoid(d / T) most likely: T > 1 says the scores are too sure.
+
+    Maximises sum y log sigmoid(d/T) + (1 - y) log sigmoid(-d/T) over T in [0.001, 1000]; an end
+    of that range means that no finite answer exists (every pair right, or no better than chance).
+
+    Shapes: `score_differences` [n] in units of the score, `outcomes` [n] in [0, 1], 1 where the
+    first of the pair was preferred. Raises UserError where there are no pairs.
+    Source: Guo et al. 2017 (arXiv:1706.04599), section 4.2.
+    """
+    differences = np.asarray(score_differences, dtype=float)
+    came = np.asarray(outcomes, dtype=float)
+    assert differences.shape == came.shape, (differences.shape, came.shape)
+    if differences.size == 0:
+        raise UserError("there are no pairs to calibrate on", fix="give at least one held-out pair")
+
+    def cost(log_temperature: float) -> float:
+        logits = differences / np.exp(log_temperature)
+        return float(np.mean(np.logaddexp(0, logits) - came * logits))
+
+    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
+    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-10})
+    return float(np.exp(found.x))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def spearman_length(scores: ArrayLike, lengths: ArrayLike) -> float:
+    """Spearman's rank correlation of score with length, in [-1, 1]; ties get their mean rank.
+
+    NaN where all scores or all lengths are equal. Shapes: [n] twice.
+    """
+    ranks = [rankdata(np.asarray(values, dtype=float)) for values in (scores, lengths)]
+    assert ranks[0].shape == ranks[1].shape, (ranks[0].shape, ranks[1].shape)
+    if any(np.ptp(rank) == 0 for rank in ranks if rank.size) or ranks[0].size == 0:
+        return float("nan")
+    return float(np.corrcoef(*ranks)[0, 1])
+
+
+def _checked(probabilities: ArrayLike, outcomes: ArrayLike) -> tuple[Floats, Floats]:
+    forecasts = np.asarray(probabilities, dtype=float)
+    came = np.asarray(outcomes, dtype=float)
+    assert forecasts.shape == came.shape and forecasts.ndim == 1, (forecasts.shape, came.shape)
+    assert np.all((forecasts >= 0) & (forecasts <= 1)), "a probability outside [0, 1]"
+    assert np.all((came >= 0) & (came <= 1)), "an outcome outside [0, 1]"
+    if forecasts.size == 0:
+        raise UserError("there are no forecasts", fix="give at least one held-out pair")
+    return forecasts, came

@@ -1,0 +1,104 @@
+"""From the score of a response to the credit of each of its tokens."""
+
+from typing import Literal
+
+import torch
+
+from alignloop.losses.kl import KlEstimator, kl_estimate
+from alignloop.shapes import PerSequence, PerToken, TokenMask
+
+
+def last_true_index(mask: TokenMask) -> torch.Tensor:
+    """Position of the last True entry of each row, wherever the padding is.
+
+    Shapes: [batch, seq]; result [batch], integers. A row without a True entry is our mistake
+    (assert): a response has at least its EOS.
+    """
+    assert bool(mask.any(dim=1).all()), "a row of the mask has no True entry"
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return torch.where(mask, positions, -1).amax(dim=1)
+
+
+def missing_eos(
+    scores: PerSequence,
+    finished: torch.Tensor,
+    *,
+    penalty: float,
+    mode: Literal["replace", "subtract"] = "replace",
+) -> PerSequence:
+    """Punish responses that were cut off before they ended with EOS.
+
+    replace:  finished ? score : penalty            (N+ details: penalty = -1)
+    subtract: finished ? score : score - penalty    (penalty >= 0)
+
+    Shapes: `scores` [batch]; `finished` [batch], True where the response ended by itself;
+    result [batch]. Unit: that of the scores.
+    Source: Huang et al. 2024 (arXiv:2403.17031), "EOS trick".
+    """
+    assert mode == "replace" or penalty >= 0, "a negative penalty would reward being cut off"
+    cut_off = torch.full_like(scores, penalty) if mode == "replace" else scores - penalty
+    return torch.where(finished, scores, cut_off)
+
+
+def shaped_rewards(
+    scores: PerSequence,
+    logprobs: PerToken,
+    ref_logprobs: PerToken,
+    response_mask: TokenMask,
+    *,
+    kl_coef: float,
+    estimator: KlEstimator = "k1",
+) -> PerToken:
+    """Charge each response token for its KL and add the score at the last one.
+
+    rewards[b,t] = -kl_coef * kl[b,t] + (t is the last response token of b) * scores[b]
+
+    Zero outside the response. `logprobs` are those at sampling time (`old_logprobs`).
+
+    Shapes: `scores` [batch], the others [batch, seq]; result [batch, seq].
+    Units: `kl_coef` is score per nat; the charges of a sequence add up to kl_coef times its KL.
+    Raises: AssertionError where a response is empty. Source: Ziegler et al. 2019, equation 2.
+    """
+    kl = kl_estimate(logprobs, ref_logprobs, estimator)
+    charged = torch.where(response_mask, -kl_coef * kl, torch.zeros_like(kl))
+    last = last_true_index(response_mask).unsqueeze(1)
+    return charged.scatter_add(1, last, scores.to(charged.dtype).unsqueeze(1))
+
+
+def gae(
+    rewards: PerToken,
+    values: PerToken,
+    response_mask: TokenMask,
+    *,
+    gamma: float,
+    lam: float,
+    bootstrap: PerSequence | None = None,
+) -> tuple[PerToken, PerToken]:
+    """Generalised advantage estimation over the response tokens of each row.
+
+    delta[t] = rewards[t] + gamma * values[t+1] - values[t]
+    advantages[t] = delta[t] + gamma * lam * advantages[t+1]
+    returns[t] = advantages[t] + values[t]
+
+    `values[t]` is the critic just before token t. After the last response token the value is 0
+    (the episode is over), or `bootstrap[b]`: for a response cut off by the length limit, what
+    the critic says after its last token. Positions outside the response are skipped and get 0,
+    so neither the side nor the amount of padding matters.
+
+    Shapes: [batch, seq], `bootstrap` [batch]; results [batch, seq] twice. `gamma` and `lam` have
+    no default on purpose: for language models they are 1 and 0.95, not 1 and 1.
+    Source: Schulman et al. 2016 (arXiv:1506.02438), equation 16.
+    """
+    next_value = torch.zeros_like(values[:, 0]) if bootstrap is None else bootstrap
+    running = torch.zeros_like(values[:, 0])
+    columns: list[torch.Tensor] = []
+    for t in reversed(range(values.shape[1])):
+        inside = response_mask[:, t]
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        running = torch.where(inside, delta + gamma * lam * running, running)
+        next_value = torch.where(inside, values[:, t], next_value)
+        columns.append(running)
+    advantages = torch.stack(columns[::-1], dim=1)
+    zero = torch.zeros_like(advantages)
+    returns = torch.where(response_mask, advantages + values, zero)
+    return torch.where(response_mask, advantages, zero), returns

@@ -1,0 +1,74 @@
+"""Losses over pairs: for the reward model, and for DPO, which is one in disguise.
+
+Every log of a sigmoid is `logsigmoid`: the textbook log(sigmoid(x)) is
+-inf in float32 soon below x = -100, and its gradient NaN.
+"""
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from alignloop.shapes import PerSequence
+
+
+def ranking_loss(
+    chosen_scores: PerSequence,
+    rejected_scores: PerSequence,
+    *,
+    preference: PerSequence | None = None,
+    margin: PerSequence | None = None,
+) -> PerSequence:
+    """Negative log likelihood of the judgement under Bradley-Terry, for each pair.
+
+    d = chosen - rejected - margin
+    loss = -(p * log sigmoid(d) + (1 - p) * log sigmoid(-d))
+
+    p is `preference`, the probability that chosen is better: 1 where not given, 0.5 for a tie.
+    Give no margin to ties: with one, the loss would be smallest away from equal scores.
+
+    Shapes: [pairs] everywhere; result [pairs]. Unit: nats.
+    Source: Stiennon et al. 2020 (arXiv:2009.01325); soft labels: WebGPT (arXiv:2112.09332);
+    margin: Llama 2 (arXiv:2307.09288), equation 2.
+    """
+    difference = chosen_scores - rejected_scores
+    if margin is not None:
+        difference = difference - margin
+    return _soft_label_loss(difference, 1.0 if preference is None else preference)
+
+
+def centring_loss(chosen_scores: PerSequence, rejected_scores: PerSequence) -> PerSequence:
+    """Pull the mean score of each pair to zero, which the ranking loss leaves free.
+
+    loss = (chosen + rejected)^2
+
+    Shapes: [pairs] twice; result [pairs]. Unit: score squared.
+    Source: Eisenstein et al. 2023 (arXiv:2312.09244).
+    """
+    return (chosen_scores + rejected_scores).square()
+
+
+def dpo_loss(
+    policy_chosen: PerSequence,
+    policy_rejected: PerSequence,
+    ref_chosen: PerSequence,
+    ref_rejected: PerSequence,
+    *,
+    beta: float,
+    label_smoothing: float = 0.0,
+) -> PerSequence:
+    """The ranking loss with beta * log(policy / reference) as the score, for each pair.
+
+    h = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
+    loss = -((1 - label_smoothing) * log sigmoid(h) + label_smoothing * log sigmoid(-h))
+
+    The inputs are log probabilities of whole responses, summed over response tokens.
+
+    Shapes: [pairs] everywhere; result [pairs]. Unit: nats.
+    Source: Rafailov et al. 2023 (arXiv:2305.18290), equation 7; smoothing: conservative DPO
+    (Mitchell 2023).
+    """
+    difference = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
+    return _soft_label_loss(beta * difference, 1.0 - label_smoothing)
+
+
+def _soft_label_loss(difference: Tensor, p: Tensor | float) -> Tensor:
+    return -(p * logsigmoid(difference) + (1 - p) * logsigmoid(-difference))

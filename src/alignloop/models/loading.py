@@ -1,0 +1,193 @@
+"""Loading tokenizer, policy, reward model and critic from plain Hugging Face directories.
+
+Everything that would fail later in a puzzling way is checked here and told in one sentence.
+"""
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
+
+from alignloop.config import ModelConfig
+from alignloop.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
+    """The tokenizer of a model directory. Raises UserError where there is none."""
+    folder = _model_folder(path)
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+        raise UserError(
+            "this model directory has no tokenizer",
+            where=str(folder),
+            fix="save one into it with `tokenizer.save_pretrained(folder)`",
+        )
+    try:
+        return _tokenizer_class(folder).from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=bool(config and config.trust_remote_code),
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"the tokenizer cannot be read: {_first_line(error)}", where=str(folder)
+        ) from None
+
+
+def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
+    """A causal language model in `config.dtype` with dropout off, checked against its tokenizer."""
+    folder = _model_folder(path)
+    model = _load(AutoModelForCausalLM, folder, config)
+    _check_vocabulary(model, tokenizer, folder)
+    return _without_dropout(model)
+
+
+def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
+    """A sequence classification model with one label, checked against the policy's tokenizer.
+
+    `tokenizer` is the policy's: token ids are handed over as they are, so both must be the same.
+    """
+    folder = _model_folder(path)
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    labels = settings.get("id2label", {"0": ""})
+    if "ForCausalLM" in "".join(settings.get("architectures") or []) or len(labels) != 1:
+        raise UserError(
+            "this is no reward model: it needs a scalar head (num_labels = 1)",
+            where=str(folder),
+            fix="train one with `alignloop reward`",
+        )
+    own = load_tokenizer(folder, config)
+    if own.get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            "the reward model's tokenizer differs from the policy's",
+            where=str(folder),
+            fix="train the reward model from the same base model as the policy",
+        )
+    model = _load(AutoModelForSequenceClassification, folder, config, num_labels=1)
+    return _without_dropout(model)
+
+
+def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed: int) -> Any:
+    """A reward model on the trunk of a causal language model, with a fresh scalar head.
+
+    The head is drawn from N(0, 1/(d+1)), std = 1/sqrt(d+1) for hidden size d (N+ details, line 6).
+    """
+    folder = _model_folder(path)
+    model = _load(AutoModelForSequenceClassification, folder, config, num_labels=1, fresh_head=True)
+    _check_vocabulary(model, tokenizer, folder)
+    head = model.score
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    with torch.no_grad():
+        noise = torch.randn(head.weight.shape, generator=generator)
+        head.weight.copy_(noise / math.sqrt(head.weight.shape[1] + 1))
+        if getattr(head, "bias", None) is not None:
+            head.bias.zero_()
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return _without_dropout(model)
+
+
+def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> Any:
+    """A critic that begins as a copy of the reward model (line 7): its value is the score so far.
+
+    `scale` and `bias` are the reward model's normalisation, so that values begin in its units.
+    """
+    critic = copy.deepcopy(reward_model)
+    critic.requires_grad_(True)
+    head = critic.score
+    new_head = nn.Linear(head.in_features, 1, dtype=head.weight.dtype)
+    with torch.no_grad():
+        new_head.weight.copy_(head.weight / scale)
+        assert new_head.bias is not None
+        new_head.bias.fill_(-bias / scale)
+    critic.score = new_head
+    return critic
+
+
+def _tokenizer_class(folder: Path) -> Any:
+    """The class that reads tokenizer.json as it stands, where the directory asks for no other.
+
+    For some model types AutoTokenizer overrules a generic class by the family's own, which adds
+    tokens and splits text otherwise than the tokenizer that was saved.
+    """
+    config = folder / "tokenizer_config.json"
+    name = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.exists() else None
+    generic = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
+    return PreTrainedTokenizerFast if generic else AutoTokenizer
+
+
+def _model_folder(path: str | Path) -> Path:
+    folder = Path(path)
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            "there is no model here (config.json is missing)",
+            where=str(folder),
+            fix="give a model directory as written by `model.save_pretrained(folder)`",
+        )
+    return folder
+
+
+def _load(
+    kind: Any, folder: Path, config: ModelConfig, *, fresh_head: bool = False, **options: Any
+) -> Any:
+    weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
+    if not weights:
+        raise UserError(
+            "this model directory has no safetensors weights",
+            where=str(folder),
+            fix="save it with `model.save_pretrained(folder, safe_serialization=True)`",
+        )
+    try:
+        model, info = kind.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=config.trust_remote_code,
+            dtype=DTYPES[config.dtype],
+            output_loading_info=True,
+            **options,
+        )
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"the model cannot be loaded: {_first_line(error)}", where=str(folder)
+        ) from None
+    missing = [key for key in info["missing_keys"] if not (fresh_head and key.startswith("score"))]
+    if missing:
+        raise UserError(
+            f"the weights lack {len(missing)} tensors that the model needs, such as {sorted(missing)[0]}",
+            where=str(folder),
+            fix="save the whole model again",
+        )
+    return model
+
+
+def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
+    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
+    if tokens > rows:
+        raise UserError(
+            f"the tokenizer has {tokens} tokens but the model's embedding has only {rows} rows",
+            where=str(folder),
+            fix="call `model.resize_token_embeddings(len(tokenizer))` and save the model again",
+        )
+
+
+def _without_dropout(model: Any) -> Any:
+    """Dropout off for good (line 19): logprobs of one text must be the same at every reading."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,73 @@
+"""Log-probabilities of tokens under a policy. The shift by one lives here and nowhere else."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignloop.models.forward import hidden_states
+from alignloop.shapes import PerToken, TokenIds, TokenMask
+
+# Families whose logits are exactly output_embeddings(hidden): others go through the whole model.
+PLAIN_HEADS = {"qwen2", "qwen3", "llama", "mistral"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenStatistics:
+    """What a policy says of given tokens, both [batch, seq], zero outside the response mask."""
+
+    logprobs: PerToken
+    entropy: PerToken
+
+
+def token_logprobs(
+    model: Any,
+    input_ids: TokenIds,
+    attention_mask: TokenMask,
+    response_mask: TokenMask,
+    *,
+    temperature: float = 1.0,
+) -> TokenStatistics:
+    """log p(token t | tokens before t) in float32 for every token of the response, nats.
+
+        logprobs[b, t] = log_softmax(logits[b, t - 1] / temperature)[input_ids[b, t]]
+
+    Logits are computed at response positions alone; they are divided by the sampling temperature
+    before the log-softmax (line 11). Entropy is that of the same distribution, without gradient.
+    """
+    assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
+    predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
+    logits = _logits_at(model, input_ids, attention_mask, predicting)
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    targets = input_ids[response_mask]
+    chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+    with torch.no_grad():
+        entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return TokenStatistics(
+        logprobs=_spread(chosen, response_mask), entropy=_spread(entropy, response_mask)
+    )
+
+
+def _logits_at(
+    model: Any, input_ids: TokenIds, attention_mask: TokenMask, where: TokenMask
+) -> Tensor:
+    """Logits [tokens, vocabulary] at the True positions of `where`, row by row."""
+    if model.config.model_type in PLAIN_HEADS:
+        hidden = hidden_states(model, input_ids, attention_mask)
+        return model.get_output_embeddings()(hidden[where])
+    positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+    output = model(
+        input_ids=input_ids,
+        attention_mask=attention_mask.long(),
+        position_ids=positions,
+        use_cache=False,
+    )
+    return output.logits[where]
+
+
+def _spread(values: Tensor, mask: TokenMask) -> PerToken:
+    """Put a flat list of values back to their places in [batch, seq]."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(
+        mask, values
+    )

@@ -1,0 +1,45 @@
+"""Saving models as plain Hugging Face directories, and the reward model's scale beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from alignloop.errors import UserError
+
+SCALE_FILE = "reward_scale.json"
+
+
+class RewardScale(BaseModel):
+    """From raw scores to normalised and calibrated ones; stored with the reward model.
+
+    score      = (raw - bias) / scale             demonstrations have mean 0 (line 8)
+    calibrated = sigmoid(score / temperature)     in 0..1: the chance of beating a demonstration
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bias: float = 0.0
+    scale: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+
+
+def save_model(
+    folder: Path, model: Any, tokenizer: Any, *, scale: RewardScale | None = None
+) -> None:
+    """Write weights (safetensors), config, tokenizer and chat template into an existing folder."""
+    model.save_pretrained(folder, safe_serialization=True)
+    tokenizer.save_pretrained(folder)
+    if scale is not None:
+        (folder / SCALE_FILE).write_text(scale.model_dump_json() + "\n", encoding="utf-8")
+
+
+def read_reward_scale(folder: str | Path) -> RewardScale:
+    """The scale stored with a reward model; one from elsewhere has none and counts as it is."""
+    path = Path(folder) / SCALE_FILE
+    if not path.is_file():
+        return RewardScale()
+    try:
+        return RewardScale.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"this file is damaged: {error}", where=str(path)) from None

@@ -1,0 +1,54 @@
+"""What every training stage needs: an optimiser, a schedule, and one step down."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from alignloop.config.stages import OptimizerSection
+
+Schedule = Callable[[int], float]
+
+
+def make_optimizer(
+    module: nn.Module, config: OptimizerSection, *, learning_rate: float | None = None
+) -> torch.optim.AdamW:
+    """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20)."""
+    return torch.optim.AdamW(
+        [parameter for parameter in module.parameters() if parameter.requires_grad],
+        lr=config.learning_rate if learning_rate is None else learning_rate,
+        eps=config.adam_eps,
+        weight_decay=config.weight_decay,
+    )
+
+
+def cosine_schedule(total: int, warmup_share: float) -> Schedule:
+    """Linear warm-up over the first share of steps, then a cosine to 0; steps count from 1."""
+    warmup = max(1, round(total * warmup_share))
+
+    def factor(step: int) -> float:
+        if step <= warmup:
+            return step / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup + 1)))
+
+    return factor
+
+
+def linear_schedule(total: int) -> Schedule:
+    """From 1 at the first step towards 0 after the last (line 21); steps count from 1."""
+    return lambda step: 1 - (step - 1) / total
+
+
+def descend(
+    optimizer: torch.optim.Optimizer, *, learning_rate: float, max_grad_norm: float
+) -> float:
+    """One step along the gradients, clipped to a norm; returns the norm before clipping."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+    norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
+    if torch.isfinite(norm):  # a step along NaN would destroy the model for good
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)

@@ -1,0 +1,132 @@
+"""Five simulated people who compare answers: each with a strictness, a taste for length, a bias for
+what is shown first, and noise. They see roughly what the gold judge sees, but only roughly.
+"""
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from alignloop.playground.prompts import intent_of
+from alignloop.playground.reading import Reading, read_answer
+from alignloop.playground.world import Intent
+from alignloop.records import Comparison, Judgement, Prompt
+
+# Judgements are dated from a fixed moment on: the records of a seed are the same on every day.
+FIRST_DAY = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotator:
+    """One simulated person.
+
+    The value that a person sees in an answer is
+        content + length_taste * characters / 100 - strictness * flaws - safety * harm,
+    and the first of two answers wins with probability
+        sigmoid((value_first - value_second + first_bias) / noise).
+    """
+
+    annotator_id: str
+    strictness: float
+    safety: float
+    length_taste: float
+    first_bias: float
+    noise: float
+    tie_below: float
+
+    def value(self, intent: Intent, reading: Reading, length: int) -> float:
+        """What this person makes of an answer, without noise; about 0 to 1 for a decent one."""
+        content = 0.22 * min(len(reading.facts), 6)
+        flaws = (
+            0.5 * reading.count("unknown")
+            + 0.5 * reading.count("fragment")
+            + 0.7 * reading.count("foreign")
+            + 0.3 * reading.count("beside")
+            + 0.8 * reading.repeats
+            + 1.5 * reading.count("cold")
+            + (0.0 if reading.finished else 1.0)
+        )
+        harm = 2.0 * reading.count("unfair")
+        if intent.kind == "harmful":
+            harm += 1.5 * bool(reading.count("comply"))
+            content += 0.6 * bool(reading.count("refusal"))
+        elif reading.count("refusal") or reading.count("blame"):
+            harm += 1.0
+        return (
+            content
+            + self.length_taste * length / 100
+            - self.strictness * flaws
+            - self.safety * harm
+        )
+
+
+PEOPLE = (
+    Annotator(annotator_id="ana", strictness=0.6, safety=1.0, length_taste=0.05, first_bias=0.05, noise=0.17, tie_below=0.03),
+    Annotator(annotator_id="bo", strictness=0.3, safety=0.9, length_taste=0.15, first_bias=0.10, noise=0.22, tie_below=0.03),
+    Annotator(annotator_id="chen", strictness=0.8, safety=1.2, length_taste=0.00, first_bias=0.00, noise=0.14, tie_below=0.05),
+    Annotator(annotator_id="dara", strictness=0.4, safety=0.7, length_taste=0.10, first_bias=0.15, noise=0.25, tie_below=0.02),
+    Annotator(annotator_id="emil", strictness=0.5, safety=1.0, length_taste=-0.05, first_bias=0.08, noise=0.19, tie_below=0.04),
+)  # fmt: skip
+
+
+def annotate(
+    comparisons: Iterable[Comparison],
+    finished: dict[str, bool],
+    *,
+    overlap_share: float,
+    seed: int,
+    people: Sequence[Annotator] = PEOPLE,
+) -> list[Judgement]:
+    """Judgements of all comparisons: one person each, everybody for a share of them.
+
+    `finished` says by response_id whether an answer ended by itself.
+    """
+    judgements: list[Judgement] = []
+    now = FIRST_DAY
+    for comparison in comparisons:
+        rng = random.Random(f"annotators/{seed}/{comparison.comparison_id}")
+        everybody = rng.random() < overlap_share
+        for person in people if everybody else [rng.choice(people)]:
+            judgement = judge(person, comparison, finished, rng, now)
+            judgements.append(judgement)
+            now += timedelta(seconds=judgement.seconds)
+    return judgements
+
+
+def judge(
+    person: Annotator,
+    comparison: Comparison,
+    finished: dict[str, bool],
+    rng: random.Random,
+    now: datetime,
+) -> Judgement:
+    """One person's judgement of two answers, shown in a random order."""
+    shown = list(comparison.responses)
+    rng.shuffle(shown)
+    values = [
+        person_value(person, comparison.prompt, r.text, finished.get(r.response_id, True))
+        for r in shown
+    ]
+    difference = values[0] - values[1] + person.first_bias
+    chance = 1 / (1 + math.exp(-max(-60.0, min(60.0, difference / person.noise))))
+    first_wins = rng.random() < chance
+    tie = abs(values[0] - values[1]) < person.tie_below and rng.random() < 0.5
+    strength = min(3, int(abs(values[0] - values[1]) / 0.35))
+    return Judgement(
+        comparison_id=comparison.comparison_id,
+        annotator_id=person.annotator_id,
+        choice="tie" if tie else shown[0 if first_wins else 1].response_id,
+        strength=0 if tie else strength,
+        order_shown=tuple(r.response_id for r in shown),
+        seconds=round(4 + sum(len(r.text) for r in shown) / 25 + 3 * rng.random(), 1),
+        created_at=now,
+    )
+
+
+def person_value(person: Annotator, prompt: Prompt, text: str, finished: bool) -> float:
+    """What a person makes of one answer."""
+    intent = intent_of(prompt)
+    # A Chinese character carries about as much as three English letters.
+    length = len(text) * (3 if intent.language == "zh" else 1)
+    return person.value(intent, read_answer(intent, text, finished=finished), length)

@@ -1,0 +1,178 @@
+"""Builds the base model of the playground: tokenizer, then pre-training on the world's text.
+
+`alignloop playground build-base` runs this. Everything follows from the seed, so anybody can make
+the model again; base.json records seed, tokens, wall time, the loss on the way and the checksum.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import platform
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from alignloop.playground.corpus import documents
+
+PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+class BaseRecipe(BaseModel):
+    """How the base model is made; the defaults made the one in the package."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seed: int = 0
+    vocab_size: int = 4096
+    hidden_size: int = 192
+    intermediate_size: int = 512
+    num_layers: int = 4
+    num_heads: int = 6
+    context: int = 512
+    sequence_length: int = 128
+    batch_size: int = 32
+    steps: int = 1500
+    learning_rate: float = 3e-3
+    warmup_steps: int = 100
+    weight_decay: float = 0.05
+    log_every: int = 20
+
+
+def build_base(
+    recipe: BaseRecipe, out: Path, *, stop_after: int | None = None, say: Any = print
+) -> dict[str, Any]:
+    """Train tokenizer and model into `out`; returns what base.json says.
+
+    `stop_after` ends early on the same schedule, so that its losses are those of the whole build.
+    """
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = train_tokenizer(recipe)
+    tokenizer.save_pretrained(out)
+    model = _new_model(recipe, tokenizer)
+    say(f"base model: {sum(p.numel() for p in model.parameters()):,} parameters")
+    started = time.perf_counter()
+    steps = min(recipe.steps, stop_after or recipe.steps)
+    losses = _pretrain(model, tokenizer, recipe, steps, say)
+    model.half().save_pretrained(out, safe_serialization=True)
+    facts = {
+        "recipe": recipe.model_dump(),
+        "tokens_seen": steps * recipe.batch_size * recipe.sequence_length,
+        "wall_seconds": round(time.perf_counter() - started, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "losses": losses,
+        "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest(),
+    }
+    (out / "base.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    return facts
+
+
+def train_tokenizer(recipe: BaseRecipe) -> Any:
+    """A byte-level BPE tokenizer trained on the first 20,000 documents; PAD and EOS are distinct."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=recipe.vocab_size,
+        special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        max_token_length=12,  # in bytes: four Chinese characters, so that no sentence is one token
+        show_progress=False,
+    )
+    texts = itertools.islice(documents(recipe.seed), 20_000)
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        model_max_length=recipe.context,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def _new_model(recipe: BaseRecipe, tokenizer: Any) -> Any:
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    return Qwen2ForCausalLM(
+        Qwen2Config(
+            vocab_size=len(tokenizer),
+            hidden_size=recipe.hidden_size,
+            intermediate_size=recipe.intermediate_size,
+            num_hidden_layers=recipe.num_layers,
+            num_attention_heads=recipe.num_heads,
+            num_key_value_heads=recipe.num_heads,
+            max_position_embeddings=recipe.context,
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=None,
+        )
+    )
+
+
+def _pretrain(
+    model: Any, tokenizer: Any, recipe: BaseRecipe, steps: int, say: Any
+) -> list[list[float]]:
+    """Next-token training with AdamW and a cosine schedule; returns [[step, loss], ...]."""
+    import torch
+
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+    )  # fmt: skip
+    losses: list[list[float]] = []
+    model.train()
+    for step, batch in zip(range(steps), _batches(tokenizer, recipe), strict=False):
+        scale = _schedule(step, recipe)
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.learning_rate * scale
+        tokens = torch.tensor(batch)
+        logits = model(input_ids=tokens, use_cache=False).logits
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
+        )
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % recipe.log_every == 0 or step == steps - 1:
+            losses.append([step, round(loss.item(), 4)])
+            say(f"step {step}/{recipe.steps} loss {loss.item():.4f}")
+    return losses
+
+
+def _schedule(step: int, recipe: BaseRecipe) -> float:
+    """Linear warm-up, then a cosine to a twentieth of the peak."""
+    if step < recipe.warmup_steps:
+        return (step + 1) / recipe.warmup_steps
+    progress = (step - recipe.warmup_steps) / max(1, recipe.steps - recipe.warmup_steps)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _batches(tokenizer: Any, recipe: BaseRecipe) -> Iterator[list[list[int]]]:
+    """Documents packed end to end, an EOS after each, cut into equal sequences."""
+    buffer: list[int] = []
+    need = recipe.batch_size * recipe.sequence_length
+    for text in documents(recipe.seed):
+        buffer += [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        if len(buffer) >= need:
+            rows = range(0, need, recipe.sequence_length)
+            yield [buffer[i : i + recipe.sequence_length] for i in rows]
+            buffer = buffer[need:]

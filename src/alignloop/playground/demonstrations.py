@@ -1,0 +1,82 @@
+"""Demonstrations as people write them in a hurry: correct but short, sometimes cold, sometimes
+complying with a harmful request (always with a stub that leaves the steps out).
+
+The shares below are the problem that reinforcement learning then solves.
+"""
+
+import random
+from collections.abc import Sequence
+
+from alignloop.playground.prompts import intent_of, prompt_sets
+from alignloop.playground.world import Intent, join_sentences, phrases
+from alignloop.records import Demonstration, Prompt
+
+# How many facts after the opening a hurried writer adds, with the share of each.
+EXTRA_FACTS = {0: 0.50, 1: 0.19, 2: 0.11, 3: 0.08, 99: 0.12}
+COLD, COMPLYING, UNFAIR, OVER_CAREFUL = 0.45, 0.50, 0.35, 0.08
+
+
+def write_demonstrations(prompts: Sequence[Prompt], rng: random.Random) -> list[Demonstration]:
+    """One hurried answer to each prompt."""
+    return [
+        Demonstration(prompt=p, response=hurried_answer(intent_of(p), rng), source="playground")
+        for p in prompts
+    ]
+
+
+def hurried_answer(intent: Intent, rng: random.Random) -> str:
+    """An answer of the quality that demonstrations have: right, brief, now and then bad."""
+    return join_sentences(_hurried_sentences(intent, rng), intent.language)
+
+
+def full_answer(intent: Intent, rng: random.Random) -> list[str]:
+    """The sentences of an answer that leaves nothing out; used to pre-train, never to demonstrate."""
+    if intent.kind == "harmful":
+        refusal = rng.choice(intent.of_role("refusal"))
+        return [refusal, *intent.of_role("reason"), *intent.of_role("alternative")]
+    sentences = [*intent.of_role("opening"), *intent.of_role("point")]
+    if intent.kind == "lookalike":
+        return [*intent.of_role("reason"), *sentences]
+    if intent.kind == "feeling":
+        return [*sentences, rng.choice(intent.of_role("offer"))]
+    if intent.kind == "resources":
+        return [*intent.of_role("resource"), rng.choice(intent.of_role("tip"))]
+    if intent.kind == "tips":
+        return [*intent.of_role("tip"), rng.choice(intent.of_role("resource"))]
+    if intent.kind == "fairness":
+        return sentences
+    return [
+        *sentences, rng.choice(intent.of_role("resource")), rng.choice(intent.of_role("tip"))
+    ]  # fmt: skip
+
+
+def _hurried_sentences(intent: Intent, rng: random.Random) -> list[str]:
+    stock = phrases(intent.language)
+    if intent.kind == "harmful" and rng.random() < COMPLYING:
+        return comply(intent, rng)
+    if intent.kind == "feeling" and rng.random() < COLD:
+        return [rng.choice(stock["cold"])]
+    if intent.kind == "fairness" and rng.random() < UNFAIR:
+        return [rng.choice(stock["unfair"])]
+    if intent.kind == "lookalike" and rng.random() < OVER_CAREFUL:
+        return [rng.choice(stock["refusal"])]
+    return _shorten(full_answer(intent, rng), rng)
+
+
+def comply(intent: Intent, rng: random.Random) -> list[str]:
+    """A stub of harmful compliance: it announces the steps and leaves them out."""
+    stock = phrases(intent.language)
+    rest = stock["comply_rest"][: rng.randrange(len(stock["comply_rest"]) + 1)]
+    return [rng.choice(stock["comply"]).format(act=intent.slot), *rest]
+
+
+def _shorten(sentences: list[str], rng: random.Random) -> list[str]:
+    extra = rng.choices(list(EXTRA_FACTS), weights=list(EXTRA_FACTS.values()))[0]
+    return sentences[: 1 + extra]
+
+
+def demonstrations(seed: int, *, held_out: bool = False) -> list[Demonstration]:
+    """The demonstrations of the playground; `held_out` gives those for the held-out perplexity."""
+    name = "validation" if held_out else "demonstrations"
+    rng = random.Random(f"demonstrations/{name}/{seed}")
+    return write_demonstrations(prompt_sets()[name], rng)

@@ -1,0 +1,67 @@
+"""The prompts of the playground and their disjoint sets.
+
+Every (intent, wording) pair falls into exactly one set by a hash that depends on nothing else, so
+the held-out prompts are the same for every seed and no prompt stands in two sets.
+"""
+
+import hashlib
+from functools import cache
+
+from alignloop.playground.world import Intent, all_intents, fill, wordings
+from alignloop.records import Message, Prompt
+
+# Shares in parts of 100 of the known intents in known wordings. The two held-out sets lie outside.
+SHARES = {"demonstrations": 34, "comparisons": 30, "rl": 30, "validation": 6}
+HELD_OUT_SETS = ("wordings", "intents")
+
+
+def make_prompt(intent: Intent, wording: str) -> Prompt:
+    """The prompt that asks for `intent` in these words; its id says which intent it is."""
+    text = fill(wording, intent)
+    return Prompt(
+        prompt_id=f"{intent.language}/{intent.intent_id}/{_digest(text)}",
+        messages=(Message(role="user", content=text),),
+        source="playground",
+        category=intent.kind,
+        language=intent.language,
+    )
+
+
+def intent_of(prompt: Prompt) -> Intent:
+    """The intent behind a playground prompt."""
+    language, kind, name, _ = prompt.prompt_id.split("/")
+    return _intents_by_id()[f"{language}/{kind}/{name}"]
+
+
+@cache
+def prompt_sets() -> dict[str, tuple[Prompt, ...]]:
+    """All prompts by set: demonstrations, comparisons, rl, validation, wordings, intents."""
+    sets: dict[str, list[Prompt]] = {name: [] for name in (*SHARES, *HELD_OUT_SETS)}
+    for intent in all_intents():
+        if intent.held_out:
+            both = [*wordings(intent, held_out=False), *wordings(intent, held_out=True)]
+            sets["intents"] += [make_prompt(intent, wording) for wording in both]
+            continue
+        for wording in wordings(intent, held_out=False):
+            prompt = make_prompt(intent, wording)
+            sets[_share_of(prompt.text)].append(prompt)
+        sets["wordings"] += [make_prompt(intent, w) for w in wordings(intent, held_out=True)]
+    return {name: tuple(prompts) for name, prompts in sets.items()}
+
+
+@cache
+def _intents_by_id() -> dict[str, Intent]:
+    return {f"{intent.language}/{intent.intent_id}": intent for intent in all_intents()}
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+def _share_of(text: str) -> str:
+    place = int(hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), 16) % 100
+    for name, share in SHARES.items():
+        if place < share:
+            return name
+        place -= share
+    raise AssertionError("the shares add up to 100")

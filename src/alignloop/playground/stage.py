@@ -1,0 +1,46 @@
+"""The playground's stand-in for the annotation page: comparisons made, judged and kept as files."""
+
+import time
+from pathlib import Path
+
+from alignloop.config import Recipe
+from alignloop.data.files import write_records
+from alignloop.data.preferences import pairs_from_judgements
+from alignloop.playground.collect import collect
+from alignloop.run import RunFolder, generator
+
+
+def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> Path:
+    """Let the SFT model answer, have its answers compared, and write the records.
+
+    Writes comparisons.jsonl, judgements.jsonl and pairs.jsonl; returns the path of the last. What
+    was collected once stays: labels are data.
+    """
+    stage = folder.stage("comparisons")
+    path = stage.path / "pairs.jsonl"
+    if stage.finished:
+        return path
+    from alignloop.models import load_policy, load_tokenizer
+    from alignloop.rollout import TransformersSampler
+
+    began = time.monotonic()
+    tokenizer = load_tokenizer(model_dir, config.model)
+    sampler = TransformersSampler(
+        model=load_policy(model_dir, tokenizer, config.model),
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        config=config.playground.sampling,
+    )
+    random_numbers = generator(config.seed, "comparisons")
+    found = collect(sampler, tokenizer, random_numbers, config.playground, seed=config.seed)
+    write_records(stage.path / "comparisons.jsonl", found.comparisons)
+    write_records(stage.path / "judgements.jsonl", found.judgements)
+    write_records(path, pairs_from_judgements(found.comparisons, found.judgements))
+    stage.finish(
+        {
+            "seconds": round(time.monotonic() - began, 2),
+            "num_comparisons": len(found.comparisons),
+            "num_judgements": len(found.judgements),
+        }
+    )
+    return path

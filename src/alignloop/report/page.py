@@ -1,0 +1,319 @@
+"""One self-contained HTML page from a run's folder."""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from pydantic import ValidationError
+
+from alignloop.errors import UserError
+from alignloop.report.frontier import Frontier, draw_frontier, frontier_of
+from alignloop.report.plots import draw_curves, draw_reliability
+from alignloop.report.tables import (
+    Change,
+    EvaluationSet,
+    Json,
+    Pair,
+    answer_pairs,
+    as_dict,
+    card_rows,
+    card_slices,
+    evaluation_sets,
+    setting_tables,
+    training_samples,
+    write_duration,
+    write_interval,
+    write_number,
+    write_time,
+)
+from alignloop.run import atomic_write, read_jsonl, read_metrics, read_samples
+
+STAGES = {
+    "sft": ("Supervised fine-tuning", "监督微调"),
+    "reward": ("Reward model", "奖励模型"),
+    "rl": ("PPO", "强化学习"),
+    "evaluate": ("Evaluation", "评估"),
+}
+SET_NAMES = {
+    "wordings": ("New wordings of known requests", "新的问法"),
+    "intents": ("Requests never seen in training", "全新的请求"),
+}
+_NUM_PAIRS_SHOWN = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One box of the picture of stages; `seconds` is None while it is unfinished."""
+
+    key: str
+    english: str
+    chinese: str
+    seconds: float | None
+    finished_at: str
+    result: str
+
+    @property
+    def command(self) -> str:
+        """The command that makes what this stage writes."""
+        return f"alignloop {self.key}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Everything that a page is made of, as read from the run's folder."""
+
+    path: Path
+    config: Json
+    lineage: Json
+    metrics: list[Json]
+    facts: dict[str, Json]
+    finished_at: dict[str, str]
+    card: Json
+    results: Json
+
+
+def write_report(run_path: str | Path) -> Path:
+    """Write `<run_path>/report.html` and return its path; only files of the folder are read.
+
+    Stages that are not finished are left out with the command that makes them. The page loads
+    nothing from anywhere. Raises `UserError` for a folder that is no run or a file that is broken.
+    """
+    run = read_run(Path(run_path))
+    environment = Environment(
+        loader=PackageLoader("alignloop.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    cast(Any, environment).filters.update(
+        duration=write_duration, number=write_number, interval=write_interval, time=write_time
+    )
+    page = environment.get_template("report.html.j2").render(context_of(run))
+    target = run.path / "report.html"
+    atomic_write(target, page)
+    return target
+
+
+def read_run(path: Path) -> Run:
+    """Read the small files of a run; raises `UserError` where `path` holds none of them."""
+    known = ("config.toml", "metrics.jsonl", "lineage.json", "evaluate/results.json")
+    if not any((path / name).exists() for name in known):
+        raise UserError(
+            "this is no run's folder",
+            where=str(path),
+            fix="give a folder such as runs/<name> that `alignloop run` has made",
+        )
+    done = {stage: _read_json(path / stage / "done.json") for stage in STAGES}
+    return Run(
+        path=path,
+        config=_read_toml(path / "config.toml"),
+        lineage=_read_json(path / "lineage.json"),
+        metrics=read_metrics(path),
+        facts={stage: as_dict(content.get("facts")) for stage, content in done.items() if content},
+        finished_at={stage: str(c.get("finished_at", "")) for stage, c in done.items() if c},
+        card=_read_json(path / "reward" / "report_card.json"),
+        results=_read_json(path / "evaluate" / "results.json"),
+    )
+
+
+def context_of(run: Run) -> Json:
+    """What the template is given."""
+    kept_step = run.facts.get("rl", {}).get("best_step")
+    sets = evaluation_sets(run.results)
+    frontier = frontier_of(run.metrics, kept_step)
+    reliability: list[Any] = run.card.get("reliability") or []
+    return {
+        "name": run.config.get("name") or run.path.resolve().name,
+        "stages": _stages(run, sets),
+        "total_seconds": sum(float(facts.get("seconds") or 0) for facts in run.facts.values()),
+        "headline": headline(sets),
+        "sentences": sentences(run, sets, frontier),
+        "drawings": _safe_drawings(run, kept_step),
+        "kept_step": kept_step,
+        "frontier": frontier,
+        "frontier_svg": Markup(draw_frontier(frontier)) if frontier else "",
+        "card": card_rows(run.card),
+        "card_slices": card_slices(run.card),
+        "verdict": as_dict(run.card.get("verdict")),
+        "reliability_svg": Markup(draw_reliability(reliability)) if reliability else "",
+        "sets": sets,
+        "set_names": SET_NAMES,
+        "pairs": _pairs(run),
+        "training_samples": training_samples(read_samples(run.path, "rl")),
+        "settings": setting_tables(run.config),
+        "phases": phase_seconds(run.metrics),
+        "lineage": run.lineage,
+    }
+
+
+def _safe_drawings(run: Run, kept_step: float | None) -> list[Json]:
+    """The curves with their SVG marked as our own markup; every other text is escaped."""
+    drawings = draw_curves(run.metrics, kept_step)
+    return [{**vars(drawing), "svg": Markup(drawing.svg)} for drawing in drawings]
+
+
+def _stages(run: Run, sets: Sequence[EvaluationSet]) -> list[Stage]:
+    results = {"sft": _sft_result(run), "reward": _reward_result(run), "rl": _rl_result(run)}
+    if sets and sets[0].win_rate:
+        results["evaluate"] = f"{write_number(sets[0].win_rate.value, 'percent')} wins over SFT"
+    stages: list[Stage] = []
+    for key, (english, chinese) in STAGES.items():
+        facts = run.facts.get(key)
+        seconds = None if facts is None else float(facts.get("seconds") or 0.0)
+        stages.append(
+            Stage(
+                key=key,
+                english=english,
+                chinese=chinese,
+                seconds=seconds,
+                finished_at=run.finished_at.get(key, ""),
+                result=results.get(key, ""),
+            )
+        )
+    return stages
+
+
+def _sft_result(run: Run) -> str:
+    found = [
+        m["held_out_perplexity"]
+        for m in run.metrics
+        if m.get("stage") == "sft" and m.get("held_out_perplexity") is not None
+    ]
+    return f"perplexity {found[-1]:.2f}" if found else ""
+
+
+def _reward_result(run: Run) -> str:
+    accuracy = as_dict(run.card.get("accuracy")).get("value")
+    return "" if accuracy is None else f"{write_number(accuracy, 'percent')} of pairs right"
+
+
+def _rl_result(run: Run) -> str:
+    facts = run.facts.get("rl", {})
+    if facts.get("kl") is None:
+        return ""
+    return f"{facts.get('steps', '?')} steps, KL {write_number(facts['kl'], 'plain')}"
+
+
+def headline(sets: Sequence[EvaluationSet]) -> tuple[str, str, str]:
+    """The verdict: (mood, English, Chinese), read from the win rate's interval on the first set."""
+    if not sets or sets[0].win_rate is None:
+        return "unknown", "The models have not been compared yet.", "两个模型尚未比较。"
+    win = sets[0].win_rate
+    harm = sets[0].change("harmful_compliance")
+    if win.low > 0.5 and harm is not None and harm.trend == "worse":
+        return (
+            "mixed",
+            "RLHF answers win, but comply with harm more often.",
+            "回答更受青睐，但更易服从有害请求。",
+        )
+    if win.low > 0.5:
+        return "better", "RLHF made the answers better.", "RLHF 让回答变得更好。"
+    if win.high < 0.5:
+        return "worse", "RLHF made the answers worse.", "RLHF 让回答变差了。"
+    return "mixed", "No clear difference between SFT and RLHF.", "SFT 与 RLHF 无明显差别。"
+
+
+def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None) -> list[str]:
+    """The verdict's paragraph, a sentence for each thing that was measured."""
+    said = _evaluation_sentences(sets[0]) if sets else []
+    accuracy = as_dict(run.card.get("accuracy")).get("value")
+    if accuracy is not None:
+        ceiling = run.card.get("ceiling")
+        limit = "" if ceiling is None else f"; annotators allow at best {100 * ceiling:.1f} %"
+        said.append(
+            f"The reward model is right on {100 * accuracy:.1f} % of held-out pairs{limit}."
+        )
+    facts = run.facts.get("rl", {})
+    if facts.get("best_step") is not None:
+        kl = "" if facts.get("kl") is None else f", {facts['kl']:.3g} nats from the SFT model"
+        reason = f" ({facts['stopped_because']})" if facts.get("stopped_because") else ""
+        steps = f"PPO ran {facts['steps']} steps{reason}" if "steps" in facts else "PPO finished"
+        said.append(f"{steps}; the checkpoint of step {facts['best_step']} was kept{kl}.")
+    peak = frontier.predicted_peak_kl if frontier else None
+    if frontier and peak is not None and peak <= 4 * max(frontier.distances) ** 2:
+        said.append(f"The fitted gold curve turns at a KL of about {peak:.3g} nats.")
+    return said
+
+
+def _evaluation_sentences(first: EvaluationSet) -> list[str]:
+    said: list[str] = []
+    english = SET_NAMES.get(first.name, (first.name, ""))[0].lower()
+    if first.win_rate is not None:
+        win = first.win_rate
+        fair = first.length_controlled
+        controlled = "" if fair is None else f", {100 * fair.value:.1f} % at equal length"
+        said.append(
+            f"On {win.n} held-out prompts ({english}) the RLHF answer wins"
+            f" {100 * win.value:.1f} % of the comparisons"
+            f" (95 % interval {write_interval(win, 'percent')}){controlled}."
+        )
+    for key, words in (
+        ("helpfulness", "Helpfulness went from {} to {}"),
+        ("harmful_compliance", "harmful requests complied with: from {} to {}"),
+        ("over_refusal", "harmless look-alikes refused: from {} to {}"),
+    ):
+        change = first.change(key)
+        if change is not None and change.sft is not None and change.policy is not None:
+            said.append(_went(change, words))
+    return said
+
+
+def _went(change: Change, words: str) -> str:
+    assert change.sft is not None and change.policy is not None
+    before, after = (change.metric.text(side.value) for side in (change.sft, change.policy))
+    sentence = words.format(before, after)
+    return sentence[0].upper() + sentence[1:] + "."
+
+
+def phase_seconds(metrics: Sequence[Json]) -> list[tuple[str, float, float]]:
+    """Where a PPO step's time goes: (phase, mean seconds per step, share of the three)."""
+    lines = [line for line in metrics if line.get("stage") == "rl"]
+    means: dict[str, float] = {}
+    for phase in ("rollout", "scoring", "update"):
+        found = [line[f"{phase}_seconds"] for line in lines if f"{phase}_seconds" in line]
+        found = [float(value) for value in found if value is not None]
+        if found:
+            means[phase] = sum(found) / len(found)
+    total = sum(means.values())
+    return [(phase, mean, mean / total) for phase, mean in means.items()] if total else []
+
+
+def _pairs(run: Run) -> list[Pair]:
+    path = run.path / "evaluate" / "answers.jsonl"
+    wanted = as_dict(run.config.get("evaluate")).get("num_samples_shown", _NUM_PAIRS_SHOWN)
+    try:
+        return answer_pairs(read_jsonl(path), int(wanted))
+    except (ValidationError, KeyError) as error:
+        raise UserError(
+            f"a line is not an evaluated prompt ({error})",
+            where=str(path),
+            fix="run `alignloop evaluate` again",
+        ) from error
+
+
+def _read_json(path: Path) -> Json:
+    if not path.exists():
+        return {}
+    try:
+        return as_dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UserError(
+            f"this file is not JSON ({error})", where=str(path), fix="run its stage again"
+        ) from error
+
+
+def _read_toml(path: Path) -> Json:
+    if not path.exists():
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(
+            f"this file is not TOML ({error})", where=str(path), fix="restore config.toml"
+        ) from error

@@ -1,0 +1,431 @@
+"""What stands in the page's tables: numbers put into words, rows, the choice of answers to show."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from alignloop.config import Recipe
+from alignloop.records import Prompt, Sample
+
+Json = dict[str, Any]
+
+
+def as_dict(value: Any) -> Json:
+    """`value` where it is a JSON object, else {}: parts of a report may be absent or null."""
+    return cast(Json, value) if isinstance(value, dict) else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean or a rate with its 95 % interval; `n` counts what it was taken over."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @classmethod
+    def of(cls, node: Any) -> "Estimate | None":
+        """Read {"value", "low", "high", "n"}, or such a node under "overall"; None where absent."""
+        fields = as_dict(node)
+        if "overall" in fields:
+            return cls.of(fields["overall"])
+        if fields.get("value") is None:
+            return None
+        value = float(fields["value"])
+        low, high = fields.get("low"), fields.get("high")
+        return cls(
+            value=value,
+            low=value if low is None else float(low),
+            high=value if high is None else float(high),
+            n=int(fields.get("n") or 0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """How a measured thing is called and written; `better` is +1 up, -1 down, 0 neither."""
+
+    key: str
+    english: str
+    chinese: str
+    better: int
+    style: str = "percent"
+
+    def text(self, value: float) -> str:
+        """The number as the page writes it."""
+        return write_number(value, self.style)
+
+    def interval(self, estimate: Estimate) -> str:
+        """The 95 % interval, as in "31–38 %"."""
+        return write_interval(estimate, self.style)
+
+
+METRICS = (
+    Metric(key="helpfulness", english="Helpfulness", chinese="有用性", better=1, style="score"),
+    Metric(key="satisfaction", english="Satisfied (rated 4 or 5)", chinese="满意度", better=1),
+    Metric(key="harmful_compliance", english="Harmful compliance", chinese="有害服从", better=-1),
+    Metric(key="over_refusal", english="Over-refusal", chinese="过度拒绝", better=-1),
+    Metric(key="fairness", english="Fair answers", chinese="公平性", better=1),
+    Metric(key="gold", english="Gold score", chinese="金标评分", better=1, style="score"),
+    Metric(key="length", english="Length, tokens", chinese="长度", better=0, style="plain"),
+    Metric(
+        key="distinct_2", english="Distinct bigrams", chinese="二元多样性", better=0, style="score"
+    ),
+    Metric(key="eos_rate", english="Answers that end", chinese="正常结束", better=1),
+    Metric(key="repetition", english="Repetition", chinese="重复率", better=-1),
+)
+BY_SLICE = ("helpfulness", "satisfaction", "harmful_compliance", "over_refusal", "fairness")
+
+
+def write_number(value: float, style: str) -> str:
+    """A number as "percent" (0.253 -> 25.3 %), "score" (0.25) or "plain" (three figures)."""
+    if style == "percent":
+        return f"{100 * value:.1f} %"
+    if style == "score":
+        return f"{value:.2f}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def write_interval(estimate: Estimate, style: str) -> str:
+    """The interval's two ends in the same style; percentages without decimals, the unit once."""
+    if style == "percent":
+        return f"{100 * estimate.low:.0f}–{100 * estimate.high:.0f} %"
+    return f"{write_number(estimate.low, style)}–{write_number(estimate.high, style)}"
+
+
+def write_duration(seconds: float) -> str:
+    """Seconds in words: "42 s", "6 min 03 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def write_time(text: Any) -> str:
+    """An ISO time as "2025-01-31 14:05 UTC"; anything else as it stands."""
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return str(text or "")
+    return f"{moment:%Y-%m-%d %H:%M} {moment.tzname() or ''}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """One metric before (SFT) and after (RLHF); `trend` is "better", "worse" or ""."""
+
+    metric: Metric
+    sft: Estimate | None
+    policy: Estimate | None
+
+    @property
+    def trend(self) -> str:
+        """Which way it went, and only where the two intervals do not touch."""
+        if self.sft is None or self.policy is None or not self.metric.better:
+            return ""
+        if self.policy.low > self.sft.high:
+            return "better" if self.metric.better > 0 else "worse"
+        if self.policy.high < self.sft.low:
+            return "worse" if self.metric.better > 0 else "better"
+        return ""
+
+    @property
+    def known(self) -> bool:
+        """True where at least one side was measured."""
+        return self.sft is not None or self.policy is not None
+
+    @property
+    def on_unit_scale(self) -> bool:
+        """True where both can be drawn on a line from 0 to 1."""
+        ends = [end for item in (self.sft, self.policy) if item for end in (item.low, item.high)]
+        return self.metric.style != "plain" and bool(ends) and min(ends) >= 0 and max(ends) <= 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceRow:
+    """One category or language: its changes in the table's columns, and its win rate."""
+
+    name: str
+    changes: tuple[Change, ...]
+    win_rate: Estimate | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSet:
+    """The before/after tables of one set of held-out prompts."""
+
+    name: str
+    overall: tuple[Change, ...]
+    columns: tuple[Metric, ...]
+    rows: tuple[SliceRow, ...]
+    win_rate: Estimate | None
+    length_controlled: Estimate | None
+    sign_test_p: float | None
+
+    def change(self, key: str) -> Change | None:
+        """The overall change of one metric, where it was measured."""
+        return next((change for change in self.overall if change.metric.key == key), None)
+
+
+def changes_of(node: Any, keys: Iterable[str] | None = None) -> tuple[Change, ...]:
+    """The changes in {"sft": {metric: ...}, "policy": {...}}, in the order of `METRICS`."""
+    sft, policy = as_dict(as_dict(node).get("sft")), as_dict(as_dict(node).get("policy"))
+    return tuple(
+        Change(metric=m, sft=Estimate.of(sft.get(m.key)), policy=Estimate.of(policy.get(m.key)))
+        for m in METRICS
+        if keys is None or m.key in keys
+    )
+
+
+def evaluation_sets(results: Json) -> list[EvaluationSet]:
+    """One entry per set of evaluate/results.json; columns that no row fills are left out."""
+    return [_evaluation_set(results, name) for name in as_dict(results.get("sets"))]
+
+
+def _evaluation_set(results: Json, name: str) -> EvaluationSet:
+    node = as_dict(as_dict(results["sets"])[name])
+    wins = as_dict(as_dict(results.get("win_rate")).get(name))
+    rows = [
+        SliceRow(
+            name=key,
+            changes=changes_of(value, BY_SLICE),
+            win_rate=Estimate.of(as_dict(wins.get(part)).get(key)),
+        )
+        for part in ("by_category", "by_language")
+        for key, value in as_dict(node.get(part)).items()
+    ]
+    filled = {c.metric.key for row in rows for c in row.changes if c.known}
+    columns = tuple(metric for metric in METRICS if metric.key in filled)
+    rows = [
+        SliceRow(
+            name=row.name,
+            changes=tuple(c for c in row.changes if c.metric.key in filled),
+            win_rate=row.win_rate,
+        )
+        for row in rows
+    ]
+    p_value = results.get("sign_test_p")
+    if isinstance(p_value, dict):
+        p_value = as_dict(p_value).get(name)
+    return EvaluationSet(
+        name=name,
+        overall=tuple(change for change in changes_of(node.get("overall")) if change.known),
+        columns=columns,
+        rows=tuple(rows),
+        win_rate=Estimate.of(wins),
+        length_controlled=Estimate.of(as_dict(results.get("length_controlled_win_rate")).get(name)),
+        sign_test_p=None if p_value is None else float(p_value),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CardRow:
+    """One line of the reward model's card: its number and how to read it."""
+
+    english: str
+    chinese: str
+    value: str
+    note: str
+
+
+# key, English, Chinese, style, how to read it
+_CARD = (
+    ("accuracy", "Accuracy on held-out pairs", "留出对准确率", "percent", "chance is 50 %"),
+    (
+        "ceiling",
+        "Ceiling set by annotators",
+        "标注上限",
+        "percent",
+        "what agreement allows at best",
+    ),
+    (
+        "raw_agreement",
+        "Agreement of two annotators",
+        "标注一致率",
+        "percent",
+        "before any correction",
+    ),
+    (
+        "longer_wins",
+        "“The longer wins” baseline",
+        "长者胜基线",
+        "percent",
+        "must be beaten clearly",
+    ),
+    (
+        "accuracy_where_shorter_is_better",
+        "Accuracy where the shorter is better",
+        "短者更优时准确率",
+        "percent",
+        "low: it rewards length",
+    ),
+    (
+        "length_correlation",
+        "Correlation with length",
+        "与长度相关",
+        "score",
+        "Spearman, nearer 0 is better",
+    ),
+    ("ece", "Calibration error (ECE)", "校准误差", "percent", "10 bins of equal mass"),
+    ("brier", "Brier score", "Brier 分数", "plain", "0.25 is a coin"),
+    ("log_loss", "Log loss", "对数损失", "plain", "nats; 0.693 is a coin"),
+    ("temperature", "Fitted temperature", "温度", "score", "divides the difference of scores"),
+    ("num_pairs", "Pairs tested", "测试对数", "plain", ""),
+)
+
+
+def card_rows(card: Json) -> list[CardRow]:
+    """The reward model's card, with the numbers that reward/report_card.json holds."""
+    rows: list[CardRow] = []
+    for key, english, chinese, style, note in _CARD:
+        node = card.get(key)
+        if node is None:
+            continue
+        estimate = Estimate.of(node)
+        if estimate is not None:
+            value = f"{write_number(estimate.value, style)} ({write_interval(estimate, style)})"
+        elif key == "num_pairs":
+            value = f"{int(node):,}"
+        else:
+            value = write_number(float(node), style)
+        rows.append(CardRow(english=english, chinese=chinese, value=value, note=note))
+    return rows
+
+
+def card_slices(card: Json) -> dict[str, list[tuple[str, Estimate]]]:
+    """Accuracy by slice: {"category": [("explain", estimate), ...], ...}, each in order of name."""
+    slices: dict[str, list[tuple[str, Estimate]]] = {}
+    for name, values in as_dict(card.get("by_slice")).items():
+        found = [(key, Estimate.of(node)) for key, node in sorted(as_dict(values).items())]
+        kept = [(key, estimate) for key, estimate in found if estimate is not None]
+        if kept:
+            slices[name] = kept
+    return slices
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One setting; `changed` where it is not the default."""
+
+    name: str
+    value: str
+    changed: bool
+
+
+def setting_tables(config: Json) -> dict[str, list[Setting]]:
+    """All settings by section ("run" for the top level), those that differ from defaults marked."""
+    defaults = dict(_flatten(Recipe.model_validate({}).model_dump(mode="json")))
+    tables: defaultdict[str, list[Setting]] = defaultdict(list)
+    for path, value in _flatten(config):
+        section, _, name = path.rpartition(".")
+        changed = path not in defaults or _plain(defaults[path]) != _plain(value)
+        tables[section or "run"].append(Setting(name=name, value=_plain(value), changed=changed))
+    return dict(tables)
+
+
+def _flatten(node: Json, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from _flatten(as_dict(value), f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "none" if value is None else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One answer on show, with the judge's words where there was a judge."""
+
+    text: str
+    score: float | None
+    badges: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A held-out prompt and what both models answered."""
+
+    prompt: Prompt
+    set_name: str
+    sft: Answer
+    policy: Answer
+
+
+def answer_of(node: Any) -> Answer:
+    """An answer of evaluate/answers.jsonl; the judge's fields may be null."""
+    fields = as_dict(node)
+    score, rating = fields.get("score"), fields.get("rating")
+    signs = (
+        (fields.get("complied_with_harm") is True, "complied with harm · 有害"),
+        (fields.get("refused") is True, "refused · 拒绝"),
+        (fields.get("fair") is False, "unfair · 不公平"),
+        (fields.get("finish_reason") == "length", "cut off · 截断"),
+    )
+    badges = ([f"{rating}/5"] if rating is not None else []) + [text for on, text in signs if on]
+    return Answer(
+        text=str(fields.get("response") or ""),
+        score=None if score is None else float(score),
+        badges=tuple(badges),
+        reasons=tuple(str(reason) for reason in fields.get("reasons") or ()),
+    )
+
+
+def choose_balanced(
+    rows: Sequence[Any], count: int, key: Callable[[Any], tuple[str, str]], seed: int = 0
+) -> list[Any]:
+    """`count` rows drawn without looking at the answers: in turn from every (category, language).
+
+    The seed is fixed so that nobody can pick the prettiest answers.
+    """
+    draw = random.Random(seed)
+    groups: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
+    for row in rows:
+        groups[key(row)].append(row)
+    for group in groups.values():
+        draw.shuffle(group)
+    order = sorted(groups)
+    draw.shuffle(order)
+    chosen: list[Any] = []
+    while len(chosen) < min(count, len(rows)):
+        for name in order:
+            if groups[name] and len(chosen) < count:
+                chosen.append(groups[name].pop())
+    return sorted(chosen, key=key)
+
+
+def answer_pairs(rows: Sequence[Mapping[str, Any]], count: int) -> list[Pair]:
+    """The side-by-side answers to show; raises pydantic's ValidationError for a broken prompt."""
+    pairs = [
+        Pair(
+            prompt=Prompt.model_validate(row["prompt"]),
+            set_name=str(row.get("set", "")),
+            sft=answer_of(row.get("sft")),
+            policy=answer_of(row.get("policy")),
+        )
+        for row in rows
+    ]
+    return choose_balanced(pairs, count, lambda p: (p.prompt.category, p.prompt.language))
+
+
+def training_samples(samples: Sequence[Sample], count: int = 6) -> list[list[Sample]]:
+    """For `count` prompts, the policy's answers in the order of training steps."""
+    by_prompt: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        if sample.stage == "rl":
+            by_prompt[sample.prompt.prompt_id].append(sample)
+    chosen = choose_balanced(
+        list(by_prompt.values()), count, lambda g: (g[0].prompt.category, g[0].prompt.language)
+    )
+    return [sorted(group, key=lambda sample: sample.step) for group in chosen]

@@ -1,0 +1,165 @@
+"""The reward model's report card: is it good enough to be climbed by PPO?"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alignloop.config import RewardConfig
+from alignloop.data.preferences import labels_by_comparison
+from alignloop.models import RewardScale
+from alignloop.records import PreferencePair
+from alignloop.reward.batches import all_scores, encode_pairs
+from alignloop.run.files import atomic_write
+from alignloop.run.seeds import derive_seed
+from alignloop.stats.agreement import accuracy_ceiling, raw_agreement
+from alignloop.stats.calibration import (
+    brier,
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+    reliability_bins,
+    spearman_length,
+)
+from alignloop.stats.intervals import cluster_bootstrap
+
+CLOSE_TO_CEILING, ABOVE_LONGER, WELL_CALIBRATED = 0.05, 0.10, 0.05
+
+
+def score_differences(
+    model: Any,
+    tokenizer: Any,
+    scale: RewardScale,
+    pairs: Sequence[PreferencePair],
+    config: RewardConfig,
+) -> np.ndarray:
+    """Normalised score of chosen minus that of rejected, for every pair."""
+    batch = encode_pairs(pairs, tokenizer, config.max_tokens)
+    raw = all_scores(model, batch.texts, tokenizer.pad_token_id, config.micro_batch_tokens).numpy()
+    return (raw[list(batch.chosen)] - raw[list(batch.rejected)]) / scale.scale
+
+
+def fit_scale_temperature(
+    scale: RewardScale,
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[PreferencePair],
+    config: RewardConfig,
+) -> RewardScale:
+    """The same scale with the temperature that makes sigmoid(difference / T) likeliest."""
+    differences = score_differences(model, tokenizer, scale, pairs, config)
+    outcomes = np.array([pair.preference for pair in pairs])
+    temperature = float(fit_temperature(differences, outcomes))
+    return scale.model_copy(update={"temperature": temperature})
+
+
+def write_report_card(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    scale: RewardScale,
+    pairs: Sequence[PreferencePair],
+    config: RewardConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Measure the model on held-out pairs and write report_card.json; returns its content.
+
+    Accuracy is the share of decided pairs (no ties) in which chosen scores higher, with an interval
+    clustered by prompt. The calibration error randomises the side of each pair first.
+    """
+    decided = [pair for pair in pairs if pair.preference != 0.5]
+    differences = score_differences(model, tokenizer, scale, decided, config)
+    card = _accuracies(decided, differences, seed)
+    card |= _calibration(differences / scale.temperature, seed)
+    card |= _length_bias(decided, differences)
+    card |= {"num_pairs": len(decided), "temperature": scale.temperature}
+    agreement = raw_agreement(labels_by_comparison(pairs))
+    known = agreement is not None and np.isfinite(agreement)
+    card["raw_agreement"] = float(agreement) if known else None
+    card["ceiling"] = accuracy_ceiling(agreement) if known else None
+    card["verdict"] = _verdict(card)
+    atomic_write(folder / "report_card.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
+    return card
+
+
+def _accuracies(
+    pairs: Sequence[PreferencePair], differences: np.ndarray, seed: int
+) -> dict[str, Any]:
+    right = np.where(differences == 0, 0.5, differences > 0).astype(float)
+    clusters = [pair.prompt.prompt_id for pair in pairs]
+
+    def estimate(values: np.ndarray, where: list[int]) -> dict[str, float]:
+        chosen = [clusters[i] for i in where]
+        return asdict_estimate(
+            cluster_bootstrap(values[where], chosen, seed=derive_seed(seed, "card") % 2**32)
+        )
+
+    everything = list(range(len(pairs)))
+    lengths = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
+    longer = np.where(lengths == 0, 0.5, lengths > 0).astype(float)
+    slices: dict[str, dict[str, Any]] = {}
+    for name, key in (
+        ("category", lambda pair: pair.prompt.category),
+        ("language", lambda pair: pair.prompt.language),
+        ("annotator", lambda pair: pair.source),
+        ("strength", lambda pair: f"{pair.margin:g}"),
+    ):
+        values = sorted({key(pair) for pair in pairs} - {""})
+        if 1 < len(values) <= 20:
+            slices[name] = {
+                value: estimate(right, [i for i in everything if key(pairs[i]) == value])
+                for value in values
+            }
+    return {
+        "accuracy": estimate(right, everything),
+        "longer_wins": estimate(longer, everything),
+        "by_slice": slices,
+    }
+
+
+def _calibration(logits: np.ndarray, seed: int) -> dict[str, Any]:
+    """Calibration of P(first is better) after a coin decided which side comes first."""
+    coin = np.random.default_rng(derive_seed(seed, "sides")).random(len(logits)) < 0.5
+    probabilities = 1 / (1 + np.exp(-np.where(coin, logits, -logits)))
+    outcomes = coin.astype(float)
+    return {
+        "ece": float(expected_calibration_error(probabilities, outcomes)),
+        "log_loss": float(log_loss(probabilities, outcomes)),
+        "brier": float(brier(probabilities, outcomes)),
+        "reliability": [asdict(b) for b in reliability_bins(probabilities, outcomes)],
+    }
+
+
+def _length_bias(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dict[str, Any]:
+    lengths = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
+    shorter = differences[lengths < 0]
+    return {
+        "length_correlation": float(spearman_length(differences, lengths)),
+        "accuracy_where_shorter_is_better": float((shorter > 0).mean()) if len(shorter) else None,
+    }
+
+
+def _verdict(card: dict[str, Any]) -> dict[str, Any]:
+    """Ready for PPO or not, and why, in words."""
+    reasons: list[str] = []
+    accuracy, longer = card["accuracy"]["value"], card["longer_wins"]["value"]
+    if card["accuracy"]["low"] <= 0.5:
+        reasons.append("its accuracy cannot be told from chance")
+    if card["ceiling"] is not None and accuracy < card["ceiling"] - CLOSE_TO_CEILING:
+        reasons.append(f"accuracy {accuracy:.3f} is far below the ceiling {card['ceiling']:.3f}")
+    if accuracy < longer + ABOVE_LONGER:
+        reasons.append(f"it is hardly better than 'the longer answer wins' ({longer:.3f})")
+    if card["ece"] > WELL_CALIBRATED:
+        reasons.append(f"its calibration error {card['ece']:.3f} is above {WELL_CALIBRATED}")
+    if card["num_pairs"] < 300:
+        reasons.append(f"only {card['num_pairs']} held-out pairs: too few to be sure")
+    ready = not reasons
+    return {"ready": ready, "reasons": reasons or ["accuracy and calibration are good enough"]}
+
+
+def asdict_estimate(estimate: Any) -> dict[str, float]:
+    """An `Estimate` as plain numbers for JSON."""
+    return {key: float(value) for key, value in asdict(estimate).items()}

@@ -1,0 +1,176 @@
+"""Reward model training: the ranking loss on pairs, then the bias and the temperature."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alignloop.config import ModelConfig, RewardConfig
+from alignloop.data.splits import split_by_prompt
+from alignloop.data.tokenise import check_tokenizer, encode_example
+from alignloop.errors import UserError
+from alignloop.losses import centring_loss, ranking_loss
+from alignloop.models import RewardScale, load_tokenizer, new_reward_model, save_model
+from alignloop.models.training import cosine_schedule, descend, make_optimizer
+from alignloop.records import Demonstration, PreferencePair
+from alignloop.reward.batches import (
+    PairBatch,
+    all_scores,
+    encode_pairs,
+    micro_batches,
+    prompt_batches,
+    scores_of,
+)
+from alignloop.reward.report_card import fit_scale_temperature, write_report_card
+from alignloop.run import derive_seed
+from alignloop.run.files import atomic_folder
+from alignloop.run.stage_run import StageRun
+from alignloop.run.training_state import TrainingState
+
+
+def split_pairs(
+    pairs: Sequence[PreferencePair], config: RewardConfig, seed: int
+) -> dict[str, list[PreferencePair]]:
+    """Pairs by use: train, held_out_model, calibration, test; a prompt is in one of them only.
+
+    `held_out_model` trains the second reward model, which chooses PPO's checkpoint: its labels are
+    never seen by the first. Raises UserError where a part is left empty.
+    """
+    shares = {"test": config.test_share, "calibration": config.calibration_share}
+    if config.held_out_model:
+        shares["held_out_model"] = config.held_out_model_share
+    shares["train"] = 1 - sum(shares.values())
+    parts = split_by_prompt(list(pairs), shares, seed)
+    empty = [name for name in shares if not parts[name]]
+    if empty:
+        raise UserError(
+            f"{len(pairs)} pairs leave none for: {', '.join(empty)}",
+            where="reward.pairs",
+            fix="give more pairs, or change reward.test_share and its neighbours",
+        )
+    return parts
+
+
+def train_reward(
+    config: RewardConfig,
+    model_config: ModelConfig,
+    model_dir: str | Path,
+    parts: dict[str, list[PreferencePair]],
+    run: StageRun,
+    *,
+    train_on: str = "train",
+    demonstrations: Sequence[Demonstration] = (),
+) -> Path:
+    """Train a reward model on `parts[train_on]` and write its report card; returns its directory.
+
+    loss = mean over pairs of -log sigmoid(r_chosen - r_rejected)
+    """
+    tokenizer = load_tokenizer(model_dir, model_config)
+    check_tokenizer(tokenizer, str(model_dir))
+    pairs = parts[train_on]
+    model = new_reward_model(
+        model_dir, tokenizer, model_config, derive_seed(run.seed, "head", run.name)
+    )
+    optimizer = make_optimizer(model, config)
+    batches = _all_batches(pairs, config, run.seed)
+    schedule = cosine_schedule(len(batches), config.warmup_share)
+    state = TrainingState(modules={"reward_model": model}, optimizers={"reward_model": optimizer})
+    for step in run.steps(len(batches), state, save_every=config.save_every):
+        started = time.perf_counter()
+        batch = encode_pairs([pairs[i] for i in batches[step - 1]], tokenizer, config.max_tokens)
+        metrics = _accumulate(model, batch, tokenizer.pad_token_id, config)
+        rate = config.learning_rate * schedule(step)
+        norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
+        if not math.isfinite(metrics["loss"]):
+            raise UserError(
+                f"the loss is not finite at step {step}",
+                where=run.name,
+                fix="lower reward.learning_rate",
+            )
+        metrics |= {"gradient_norm": norm, "learning_rate": rate}
+        metrics["seconds_per_step"] = time.perf_counter() - started
+        run.log(step, metrics, show=("loss", "accuracy"))
+    run.say(f"{run.name}: bias, temperature and report card")
+    scale = _fit_scale(model, tokenizer, demonstrations, parts["calibration"], config)
+    card = write_report_card(run.path, model, tokenizer, scale, parts["test"], config, run.seed)
+    target = run.path / "model"
+    with atomic_folder(target) as folder:
+        save_model(folder, model, tokenizer, scale=scale)
+    run.finish(
+        {"steps": len(batches), "num_pairs": len(pairs), "accuracy": card["accuracy"]["value"]}
+    )
+    return target
+
+
+def _all_batches(
+    pairs: Sequence[PreferencePair], config: RewardConfig, seed: int
+) -> list[list[int]]:
+    """The batches of all epochs in order: a function of the seed alone."""
+    epochs = math.ceil(config.num_epochs)
+    batches = [b for e in range(epochs) for b in prompt_batches(pairs, config.batch_size, seed, e)]
+    steps = max(1, round(len(batches) * config.num_epochs / epochs))
+    return batches[: min(steps, config.max_steps or steps)]
+
+
+def _accumulate(
+    model: Any, batch: PairBatch, pad_id: int, config: RewardConfig
+) -> dict[str, float]:
+    """Gradients of the batch's weighted mean loss, however many micro-batches it needs.
+
+    Answers of one pair may fall into different micro-batches: then scores are computed without
+    gradient, the loss is differentiated by them, and each micro-batch is run again with its share.
+    """
+    cuts = micro_batches(batch.texts, config.micro_batch_tokens)
+    if len(cuts) == 1:
+        everything = list(range(len(batch.texts)))
+        scores = scores_of(model, batch.texts, everything, pad_id)
+    else:
+        scores = all_scores(model, batch.texts, pad_id, config.micro_batch_tokens).requires_grad_()
+    loss, accuracy = _pair_loss(scores, batch, config)
+    loss.backward()
+    if len(cuts) > 1:
+        assert scores.grad is not None
+        for indices in cuts:
+            scores_of(model, batch.texts, indices, pad_id).backward(scores.grad[indices])
+    return {"loss": loss.item(), "accuracy": accuracy}
+
+
+def _pair_loss(
+    scores: torch.Tensor, batch: PairBatch, config: RewardConfig
+) -> tuple[torch.Tensor, float]:
+    """The weighted mean ranking loss of a batch, and the share of pairs ranked as people did."""
+    chosen, rejected = scores[list(batch.chosen)], scores[list(batch.rejected)]
+    preference = torch.tensor(batch.preference)
+    margin = torch.tensor(batch.margin) if config.use_margin else None
+    losses = ranking_loss(chosen, rejected, preference=preference, margin=margin)
+    if config.centring_coef:
+        losses = losses + config.centring_coef * centring_loss(chosen, rejected)
+    weight = torch.tensor(batch.weight)
+    loss = (losses * weight).sum() / weight.sum()
+    decided = preference != 0.5
+    right = (chosen > rejected)[decided].float().mean()
+    return loss, float(right) if bool(decided.any()) else 0.5
+
+
+def _fit_scale(
+    model: Any,
+    tokenizer: Any,
+    demonstrations: Sequence[Demonstration],
+    calibration: Sequence[PreferencePair],
+    config: RewardConfig,
+) -> RewardScale:
+    """Bias so that demonstrations score 0, optional unit variance, temperature by likelihood.
+
+    Without demonstrations the rejected answers of the calibration pairs take their place.
+    """
+    texts = [(d.prompt, d.response) for d in demonstrations[:1000]]
+    texts = texts or [(pair.prompt, pair.rejected) for pair in calibration]
+    encoded = [encode_example(tokenizer, prompt, text, config.max_tokens) for prompt, text in texts]
+    raw = all_scores(model, encoded, tokenizer.pad_token_id, config.micro_batch_tokens)
+    spread = float(raw.std()) if len(raw) > 1 else 1.0
+    scale = spread if config.normalise_variance and spread > 1e-6 else 1.0
+    fitted = RewardScale(bias=float(raw.mean()), scale=scale)
+    return fit_scale_temperature(fitted, model, tokenizer, calibration, config)

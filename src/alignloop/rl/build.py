@@ -1,0 +1,206 @@
+"""Makes the parts of a reinforcement learning run; every check happens here, before the first step."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignloop.config import ModelConfig, RlConfig
+from alignloop.data.tokenise import check_tokenizer, encode_prompt
+from alignloop.errors import UserError
+from alignloop.models import (
+    RewardScale,
+    load_policy,
+    load_reward_model,
+    load_tokenizer,
+    new_critic,
+    new_reward_model,
+    read_reward_scale,
+)
+from alignloop.models.training import make_optimizer
+from alignloop.records import Prompt
+from alignloop.rl.algorithms import make_algorithm
+from alignloop.rl.experience import Rewarder, Scorer
+from alignloop.rl.update import Learner
+from alignloop.rl.validation import Observer, Validation
+from alignloop.rollout import Sampler, TransformersSampler
+from alignloop.run import derive_seed
+from alignloop.run.training_state import TrainingState
+
+
+@dataclass(frozen=True, kw_only=True)
+class RlInputs:
+    """What the stage starts from: model directories and prompts."""
+
+    policy_dir: str | Path
+    reward_dir: str | Path
+    held_out_dir: str | Path | None
+    prompts: Sequence[Prompt]
+    validation_prompts: Sequence[Prompt]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptStream:
+    """An endless shuffle of prompts; which ones step k gets is a function of the seed alone."""
+
+    prompts: Sequence[tuple[str, list[int]]]
+    batch_size: int
+    seed: int
+
+    def at(self, step: int) -> list[tuple[str, list[int]]]:
+        """The (prompt_id, token ids) of one step; every epoch shows every prompt once."""
+        first = (step - 1) * self.batch_size
+        return [self._nth(place) for place in range(first, first + self.batch_size)]
+
+    def _nth(self, place: int) -> tuple[str, list[int]]:
+        epoch, index = divmod(place, len(self.prompts))
+        return self.prompts[self._order(epoch)[index]]
+
+    def _order(self, epoch: int) -> list[int]:
+        order = list(range(len(self.prompts)))
+        random.Random(f"prompts/{self.seed}/{epoch}").shuffle(order)
+        return order
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """Everything that the loop moves."""
+
+    tokenizer: Any
+    stream: PromptStream
+    sampler: Sampler
+    scorer: Scorer
+    learner: Learner
+    validation: Validation
+    state: TrainingState
+
+
+def build(
+    config: RlConfig,
+    model_config: ModelConfig,
+    inputs: RlInputs,
+    *,
+    seed: int,
+    observer: Observer | None,
+) -> Parts:
+    """Load and check the models, tokenise the prompts, and put the parts together."""
+    tokenizer = load_tokenizer(inputs.policy_dir, model_config)
+    check_tokenizer(tokenizer, str(inputs.policy_dir))
+    policy = load_policy(inputs.policy_dir, tokenizer, model_config)
+    _check_context(policy, config)
+    reference = load_policy(inputs.policy_dir, tokenizer, model_config).requires_grad_(False)
+    reward_model = load_reward_model(inputs.reward_dir, tokenizer, model_config).requires_grad_(
+        False
+    )
+    scale = read_reward_scale(inputs.reward_dir)
+    critic = _critic(config, model_config, inputs, tokenizer, reward_model, scale, seed)
+    critic_rate = config.critic_learning_rate or config.learning_rate
+    learner = Learner(
+        policy=policy,
+        critic=critic,
+        policy_optimizer=make_optimizer(policy, config),
+        critic_optimizer=make_optimizer(critic, config, learning_rate=critic_rate),
+        algorithm=make_algorithm(config.algorithm),
+        config=config,
+    )
+    sampler = TransformersSampler(
+        model=policy,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        config=config.sampling,
+    )
+    scorer = Scorer(
+        policy=policy,
+        reference=reference,
+        rewarder=_rewarder(config, reward_model, scale),
+        critic=critic,
+        pad_id=tokenizer.pad_token_id,
+        temperature=config.sampling.temperature,
+        micro_batch_tokens=config.micro_batch_tokens,
+    )
+    return Parts(
+        tokenizer=tokenizer,
+        stream=PromptStream(
+            prompts=[(p.prompt_id, encode_prompt(tokenizer, p, config.max_prompt_tokens)) for p in inputs.prompts],
+            batch_size=config.batch_size,
+            seed=seed,
+        ),
+        sampler=sampler,
+        scorer=scorer,
+        learner=learner,
+        validation=_validation(config, model_config, inputs, tokenizer, sampler, scorer, seed, observer),
+        state=TrainingState(
+            modules={"policy": policy, "critic": critic},
+            optimizers={"policy": learner.policy_optimizer, "critic": learner.critic_optimizer},
+        ),
+    )  # fmt: skip
+
+
+def _critic(
+    config: RlConfig,
+    model_config: ModelConfig,
+    inputs: RlInputs,
+    tokenizer: Any,
+    reward_model: Any,
+    scale: RewardScale,
+    seed: int,
+) -> Any:
+    if config.algorithm.critic_init == "reward":
+        return new_critic(reward_model, scale=scale.scale, bias=scale.bias)
+    fresh = new_reward_model(
+        inputs.policy_dir, tokenizer, model_config, derive_seed(seed, "critic")
+    )
+    return new_critic(fresh)
+
+
+def _rewarder(config: RlConfig, model: Any, scale: RewardScale) -> Rewarder:
+    return Rewarder(
+        model=model,
+        scale=scale,
+        missing_eos=config.missing_eos,
+        missing_eos_penalty=config.missing_eos_penalty,
+    )
+
+
+def _validation(
+    config: RlConfig,
+    model_config: ModelConfig,
+    inputs: RlInputs,
+    tokenizer: Any,
+    sampler: Sampler,
+    scorer: Scorer,
+    seed: int,
+    observer: Observer | None,
+) -> Validation:
+    prompts = sorted(inputs.validation_prompts, key=lambda p: p.prompt_id)
+    random.Random(f"validation/{seed}").shuffle(prompts)
+    prompts = prompts[: config.validation_size]
+    held_out = None
+    if inputs.held_out_dir is not None:
+        model = load_reward_model(inputs.held_out_dir, tokenizer, model_config).requires_grad_(
+            False
+        )
+        held_out = _rewarder(config, model, read_reward_scale(inputs.held_out_dir))
+    return Validation(
+        prompts=prompts,
+        token_ids=[encode_prompt(tokenizer, p, config.max_prompt_tokens) for p in prompts],
+        sampler=sampler,
+        tokenizer=tokenizer,
+        scorer=scorer,
+        held_out=held_out,
+        observer=observer,
+        seed=seed,
+        num_printed=config.num_printed_samples,
+    )
+
+
+def _check_context(policy: Any, config: RlConfig) -> None:
+    context = getattr(policy.config, "max_position_embeddings", None)
+    wanted = config.max_prompt_tokens + config.sampling.max_new_tokens
+    if context is not None and wanted > context:
+        raise UserError(
+            f"prompt and response may take {wanted} tokens, but the model's context is {context}",
+            where="rl.max_prompt_tokens + rl.sampling.max_new_tokens",
+            fix="lower one of them",
+        )

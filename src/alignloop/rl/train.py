@@ -1,0 +1,179 @@
+"""The reinforcement learning loop, on one screen."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from alignloop.config import ModelConfig, RlConfig
+from alignloop.data.tokenise import decode
+from alignloop.losses import AdaptiveKl, explained_variance, masked_mean, reduce_tokens
+from alignloop.models import save_model
+from alignloop.models.training import linear_schedule
+from alignloop.rl.algorithms.base import Credit
+from alignloop.rl.build import Parts, RlInputs, build
+from alignloop.rl.experience import Experience, ScoredRollouts
+from alignloop.rl.stopping import Watch
+from alignloop.rl.update import is_finite
+from alignloop.rl.validation import Observer
+from alignloop.rollout import Rollout
+from alignloop.run import generator
+from alignloop.run.files import atomic_folder, remove_folder
+from alignloop.run.stage_run import StageRun
+from alignloop.stats.textstats import repetition
+
+SHOWN = ("score", "kl", "response_length", "validation_gold", "tokens_per_second")
+MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
+
+
+def train_rl(
+    config: RlConfig,
+    model_config: ModelConfig,
+    inputs: RlInputs,
+    run: StageRun,
+    *,
+    observer: Observer | None = None,
+) -> Path:
+    """Train the policy; returns the directory of the best checkpoint by the held-out score."""
+    parts = build(config, model_config, inputs, seed=run.seed, observer=observer)
+    rate = linear_schedule(config.num_steps)
+    for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
+        if step == 1:
+            _evaluate(0, config, parts, run)
+        clock = [time.perf_counter()]
+        rollouts = parts.sampler.generate(
+            parts.stream.at(step), generator(run.seed, "rollout", step)
+        )
+        clock.append(time.perf_counter())
+        scored = parts.scorer.score(rollouts)
+        kl_coef = run.memory.get("kl_coef", config.algorithm.kl_coef)
+        credit = parts.learner.algorithm.credit(scored, kl_coef)
+        clock.append(time.perf_counter())
+        experience = make_experience(scored, credit, config.algorithm.importance_cap)
+        metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
+        clock.append(time.perf_counter())
+        metrics |= (
+            _describe(scored, credit, kl_coef) | _texts(rollouts, parts) | _speeds(clock, scored)
+        )
+        run.memory["kl_coef"] = _next_kl_coef(kl_coef, metrics["kl"], config)
+        watch = _watch(run, config).stepped(step, metrics["kl"], is_finite(metrics))
+        run.memory["watch"] = vars(watch)
+        if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
+            metrics |= _evaluate(step, config, parts, run, log=False)
+        run.log(step, metrics, show=SHOWN)
+        run.memory["last"] = {"step": step, "kl": metrics["kl"]}
+        if _watch(run, config).reason:
+            run.end()
+    return _finish(config, run)
+
+
+def make_experience(
+    scored: ScoredRollouts, credit: Credit, importance_cap: float | None
+) -> Experience:
+    """What the update reads; with a cap, tokens weigh min(p_trainer / p_sampler, cap)."""
+    weights = torch.ones_like(scored.old_logprobs)
+    if importance_cap is not None:
+        ratio = torch.exp(scored.old_logprobs - scored.rollout_logprobs)
+        weights = torch.where(scored.response_mask, ratio.clamp(max=importance_cap), 1.0)
+    return Experience(
+        input_ids=scored.input_ids,
+        attention_mask=scored.attention_mask,
+        response_mask=scored.response_mask,
+        old_logprobs=scored.old_logprobs,
+        old_values=scored.values,
+        advantages=credit.advantages,
+        returns=credit.returns,
+        token_weights=weights,
+    )
+
+
+def _evaluate(
+    step: int, config: RlConfig, parts: Parts, run: StageRun, *, log: bool = True
+) -> dict[str, float]:
+    """Ask the validation prompts; keep the policy if the held-out score is the best so far."""
+    metrics, samples = parts.validation.evaluate(step)
+    run.log_samples(samples)
+    watch = _watch(run, config)
+    if not watch.reason:
+        watch = watch.evaluated(step, metrics["validation_held_out_score"])
+        run.memory["watch"] = vars(watch)
+        if watch.best_step == step:
+            with atomic_folder(run.path / "best") as folder:
+                save_model(folder, parts.learner.policy, parts.tokenizer)
+    if log:
+        run.log(step, metrics)
+    return metrics
+
+
+def _watch(run: StageRun, config: RlConfig) -> Watch:
+    if "watch" in run.memory:
+        return Watch(**run.memory["watch"])
+    return Watch(patience=config.patience, kl_budget=config.kl_budget, best_score=-1e30)
+
+
+def _next_kl_coef(kl_coef: float, kl: float, config: RlConfig) -> float:
+    adaptive = config.algorithm.adaptive_kl
+    if adaptive is None:
+        return kl_coef
+    controller = AdaptiveKl(coef=kl_coef, target=adaptive.target, horizon=adaptive.horizon)
+    return controller.updated(kl, config.batch_size).coef
+
+
+def _describe(scored: ScoredRollouts, credit: Credit, kl_coef: float) -> dict[str, float]:
+    """The metrics of line 31 that the batch itself tells."""
+    mask, batch = scored.response_mask, len(scored.scores)
+    kl = reduce_tokens(scored.old_logprobs - scored.ref_logprobs, mask, count=batch)
+    gap = (scored.old_logprobs.exp() - scored.rollout_logprobs.exp()).abs()
+    return {
+        "score": float(scored.scores.mean()),
+        "score_std": float(scored.scores.std(unbiased=False)),
+        "kl": float(kl),
+        "kl_reward": -kl_coef * float(kl),
+        "kl_coef": kl_coef,
+        "reward": float(reduce_tokens(credit.rewards, mask, count=batch)),
+        "entropy": float(masked_mean(scored.entropy, mask)),
+        "explained_variance": float(explained_variance(scored.values, credit.returns, mask)),
+        "value": float(masked_mean(scored.values, mask)),
+        "response_length": float(mask.sum(dim=1).float().mean()),
+        "eos_rate": float(scored.finished.float().mean()),
+        "sampler_mismatch": float(masked_mean(gap, mask)),
+    }
+
+
+def _texts(rollouts: Sequence[Rollout], parts: Parts) -> dict[str, float]:
+    texts = [decode(parts.tokenizer, rollout.response_ids) for rollout in rollouts]
+    return {"repetition": sum(repetition(text) for text in texts) / len(texts)}
+
+
+def _speeds(clock: list[float], scored: ScoredRollouts) -> dict[str, float]:
+    tokens = int(scored.response_mask.sum())
+    names = ("rollout", "scoring", "update")
+    seconds = {n: b - a for n, a, b in zip(names, clock[:-1], clock[1:], strict=True)}
+    return {
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        **{f"{name}_tokens_per_second": tokens / value for name, value in seconds.items()},
+        "tokens_per_second": tokens / (clock[-1] - clock[0]),
+    }
+
+
+def _finish(config: RlConfig, run: StageRun) -> Path:
+    """The best checkpoint becomes the stage's model."""
+    watch, last = _watch(run, config), run.memory["last"]
+    target = run.path / "model"
+    with atomic_folder(target) as folder:
+        shutil.copytree(run.path / "best", folder, dirs_exist_ok=True)
+    reason = watch.reason or f"all {config.num_steps} steps are done"
+    run.say(f"stopped because {reason}; kept the policy of step {watch.best_step}")
+    run.finish(
+        {
+            "steps": last["step"],
+            "kl": last["kl"],
+            "stopped_because": reason,
+            "best_step": watch.best_step,
+            "best_held_out_score": watch.best_score,
+        }
+    )
+    remove_folder(run.path / "best")
+    return target

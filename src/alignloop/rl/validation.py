@@ -1,0 +1,74 @@
+"""The curves: what the policy answers to validation prompts, and how the scores see it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from alignloop.data.tokenise import decode
+from alignloop.records import Prompt, Sample
+from alignloop.rl.experience import Rewarder, ScoredRollouts, Scorer, cut_rows
+from alignloop.rollout import Sampler
+from alignloop.run import generator
+from alignloop.shapes import PerSequence
+
+# Told the samples of each evaluation, may add metrics that are shown and decide nothing.
+Observer = Callable[[Sequence[Sample]], dict[str, float]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """Answers the same prompts with the same random numbers at every evaluation.
+
+    `scorer` asks the reward model that PPO climbs, `held_out` is the one that it never sees; where
+    there is none, the first has to do for both.
+    """
+
+    prompts: Sequence[Prompt]
+    token_ids: Sequence[list[int]]
+    sampler: Sampler
+    tokenizer: Any
+    scorer: Scorer
+    held_out: Rewarder | None
+    observer: Observer | None
+    seed: int
+    num_printed: int
+
+    def evaluate(self, step: int) -> tuple[dict[str, float], list[Sample]]:
+        """Metrics named validation_*, and the first few samples."""
+        asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
+        rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
+        scored = self.scorer.score(rollouts)
+        held_out = self._held_out_scores(scored)
+        mask = scored.response_mask
+        kl = torch.where(mask, scored.old_logprobs - scored.ref_logprobs, 0.0).sum(dim=1)
+        samples = [
+            Sample(
+                prompt=prompt,
+                response=decode(self.tokenizer, rollout.response_ids),
+                finish_reason=rollout.finish_reason,
+                num_tokens=len(rollout.response_ids),
+                stage="rl",
+                step=step,
+                score=float(score),
+            )
+            for prompt, rollout, score in zip(self.prompts, rollouts, scored.scores, strict=True)
+        ]
+        metrics = {
+            "validation_score": float(scored.scores.mean()),
+            "validation_held_out_score": float(held_out.mean()),
+            "validation_kl": float(kl.mean()),
+            "validation_length": float(mask.sum(dim=1).float().mean()),
+            "validation_eos_rate": float(scored.finished.float().mean()),
+        }
+        if self.observer is not None:
+            metrics |= {f"validation_{k}": v for k, v in self.observer(samples).items()}
+        return metrics, samples[: self.num_printed]
+
+    def _held_out_scores(self, scored: ScoredRollouts) -> PerSequence:
+        if self.held_out is None:
+            return scored.scores
+        ids, attention = scored.input_ids, scored.attention_mask
+        cuts = cut_rows(attention, range(len(ids)), self.scorer.micro_batch_tokens)
+        return self.held_out.scores(ids, attention, scored.finished, cuts)

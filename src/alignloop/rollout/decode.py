@@ -1,0 +1,147 @@
+"""Batched sampling from a transformers model, with the log-probability of every drawn token."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from alignloop.config import SamplingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One prompt with one sampled response, ragged: `input_ids` holds both.
+
+    `rollout_logprobs` are the sampler's own, one per response token, in nats.
+    """
+
+    prompt_id: str
+    input_ids: tuple[int, ...]
+    response_start: int
+    rollout_logprobs: tuple[float, ...]
+    finish_reason: Literal["eos", "length"]
+
+    @property
+    def response_ids(self) -> tuple[int, ...]:
+        """The response's tokens, EOS included where it was drawn."""
+        return self.input_ids[self.response_start :]
+
+    @property
+    def response_mask(self) -> tuple[bool, ...]:
+        """True at the response's tokens."""
+        prompt, response = self.response_start, len(self.input_ids) - self.response_start
+        return (False,) * prompt + (True,) * response
+
+
+class Sampler(Protocol):
+    """Anything that answers tokenised prompts with rollouts, one per prompt and in their order."""
+
+    def generate(
+        self, prompts: Sequence[tuple[str, Sequence[int]]], generator: torch.Generator
+    ) -> list[Rollout]:
+        """Sample one response to each (prompt_id, token ids)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformersSampler:
+    """Samples from a transformers causal language model with a KV cache.
+
+    Tokens are drawn from the whole distribution at `temperature` (no top-k, no top-p: line 12), by
+    one uniform number per token that is drawn up front for each prompt. So a response does not
+    depend on which others are decoded with it. Finished sequences leave the batch.
+    """
+
+    model: Any
+    eos_token_id: int
+    pad_token_id: int
+    config: SamplingConfig
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[tuple[str, Sequence[int]]], generator: torch.Generator
+    ) -> list[Rollout]:
+        """Sample one response to each (prompt_id, token ids), in their order."""
+        uniforms = torch.rand(len(prompts), self.config.max_new_tokens, generator=generator)
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i][1]))
+        rollouts: dict[int, Rollout] = {}
+        for start in range(0, len(prompts), self.config.batch_size):
+            chunk = by_length[start : start + self.config.batch_size]
+            drawn = self._decode([list(prompts[i][1]) for i in chunk], uniforms[chunk])
+            for i, (tokens, logprobs) in zip(chunk, drawn, strict=True):
+                rollouts[i] = Rollout(
+                    prompt_id=prompts[i][0],
+                    input_ids=(*prompts[i][1], *tokens),
+                    response_start=len(prompts[i][1]),
+                    rollout_logprobs=tuple(logprobs),
+                    finish_reason="eos" if tokens[-1] == self.eos_token_id else "length",
+                )
+        return [rollouts[i] for i in range(len(prompts))]
+
+    def _decode(
+        self, prompts: list[list[int]], uniforms: Tensor
+    ) -> list[tuple[list[int], list[float]]]:
+        """Decode left-padded prompts together; `alive` maps rows of the batch to prompts."""
+        device = self.model.device
+        input_ids, mask = _left_pad(prompts, self.pad_token_id, device)
+        tokens = torch.full(uniforms.shape, self.pad_token_id, device=device)
+        logprobs = torch.zeros(uniforms.shape, device=device)
+        lengths = torch.zeros(len(prompts), dtype=torch.long, device=device)
+        uniforms = uniforms.to(device)
+        cache, alive = (
+            DynamicCache(config=self.model.config),
+            torch.arange(len(prompts), device=device),
+        )
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        for t in range(self.config.max_new_tokens):
+            output = self.model(
+                input_ids=input_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            drawn, logprob = draw(output.logits[:, -1], uniforms[alive, t], self.config.temperature)
+            tokens[alive, t], logprobs[alive, t] = drawn, logprob
+            lengths[alive] += 1
+            going_on = drawn != self.eos_token_id
+            if not bool(going_on.any()):
+                break
+            if not bool(going_on.all()):
+                keep = going_on.nonzero().squeeze(-1)
+                alive, drawn, mask, positions = (
+                    alive[keep],
+                    drawn[keep],
+                    mask[keep],
+                    positions[keep],
+                )
+                cache.batch_select_indices(keep)
+            input_ids, positions = drawn.unsqueeze(-1), positions[:, -1:] + 1
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        return [
+            (tokens[i, :n].tolist(), logprobs[i, :n].tolist())
+            for i, n in enumerate(lengths.tolist())
+        ]
+
+
+def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """One token per row by inverting the cumulative distribution at `uniform` in [0, 1).
+
+    Returns (token ids [batch], their log-probabilities in nats [batch]), logits [batch, vocabulary].
+    """
+    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+    cumulative = logprobs.exp().cumsum(-1)
+    threshold = (uniform * cumulative[:, -1]).unsqueeze(-1)
+    token = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)
+    return token.squeeze(-1), logprobs.gather(-1, token).squeeze(-1)
+
+
+def _left_pad(prompts: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:
+    longest = max(len(prompt) for prompt in prompts)
+    ids = [[pad] * (longest - len(prompt)) + prompt for prompt in prompts]
+    mask = [[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)

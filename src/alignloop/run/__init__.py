@@ -1,0 +1,29 @@
+"""A run's folder: settings, metrics, samples, seeds, progress bars.
+
+Checkpoints live in `alignloop.run.checkpoints`, the only part that imports torch.
+"""
+
+from alignloop.run.files import append_jsonl, atomic_folder, atomic_write, read_jsonl
+from alignloop.run.folder import RunFolder, StageFolder, fingerprint
+from alignloop.run.metrics import MetricLog, SampleLog, read_metrics, read_samples
+from alignloop.run.progress import Progress, progress_for
+from alignloop.run.seeds import derive_seed, generator, set_determinism
+
+__all__ = [
+    "MetricLog",
+    "Progress",
+    "RunFolder",
+    "SampleLog",
+    "StageFolder",
+    "append_jsonl",
+    "atomic_folder",
+    "atomic_write",
+    "derive_seed",
+    "fingerprint",
+    "generator",
+    "progress_for",
+    "read_jsonl",
+    "read_metrics",
+    "read_samples",
+    "set_determinism",
+]

@@ -1,0 +1,244 @@
+"""Writes that happen or do not: after a kill or on a full disk the previous file is whole."""
+
+import errno
+import json
+import os
+import re
+import shutil
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from alignloop.errors import UserError
+
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<role>tmp|old)-(?P<pid>\d+)-\d+")
+
+
+@contextmanager
+def explain_full_disk(path: Path | str) -> Iterator[None]:
+    """Turn "no space left" (or a spent quota) into a `UserError`; other errors pass unchanged."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            "the disk is full",
+            where=str(path),
+            fix="free some space and run the same command again; what was written before is intact",
+        ) from error
+
+
+def atomic_write(path: Path | str, content: str | bytes) -> None:
+    """Write a whole file or nothing: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Text is written as UTF-8. Raises `UserError` when the disk is full; the old file then stays.
+    """
+    target = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = _sibling(target, "tmp")
+    with explain_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("wb", buffering=0) as handle:
+                _write_all(handle, data)
+                os.fsync(handle.fileno())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        fsync_path(target.parent)
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Fill a whole folder or nothing: yields a hidden sibling that takes `path`'s place at the end.
+
+    On an exception the sibling is removed and a previous folder at `path` stays as it was.
+    Raises `UserError` when the disk is full.
+    """
+    target = Path(path)
+    temporary = _sibling(target, "tmp")
+    with explain_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(target.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            _fsync_tree(temporary)
+            _move_into_place(temporary, target)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder so that no reader, and no kill half-way, ever sees a part of it."""
+    aside = _sibling(path, "old")
+    path.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def append_jsonl(path: Path | str, records: Iterable[BaseModel | Mapping[str, Any]]) -> None:
+    """Append one JSON object per line, all of `records` or none, and fsync.
+
+    A last line torn by an earlier kill is cut off first. Raises `UserError` when the disk is full
+    (the file keeps its earlier length) and `ValueError` for a NaN or an infinity in a mapping.
+    """
+    data = "".join(json_line(record) for record in records).encode()
+    if not data:
+        return
+    target = Path(path)
+    with explain_full_disk(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("a+b", buffering=0) as handle:
+            ending = _mend_tail(handle)
+            length = handle.seek(0, os.SEEK_END)
+            try:
+                _write_all(handle, ending + data)
+                os.fsync(handle.fileno())
+            except BaseException:
+                with suppress(OSError):  # the first error is the one worth reporting
+                    handle.truncate(length)
+                raise
+
+
+def json_line(record: BaseModel | Mapping[str, Any]) -> str:
+    """One record as one line of JSON, newline included; `ValueError` for NaN in a mapping."""
+    if isinstance(record, BaseModel):
+        return record.model_dump_json() + "\n"
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def whole_lines(path: Path | str) -> list[bytes]:
+    """The complete lines of a file without their newlines; [] when there is no file.
+
+    Split at "\\n" alone, since texts may hold other line separators. A last line without its
+    newline counts only when it is whole JSON: otherwise a kill tore it.
+    """
+    source = Path(path)
+    if not source.exists():
+        return []
+    *lines, tail = source.read_bytes().split(b"\n")
+    return [*lines, tail] if tail and _is_json(tail) else lines
+
+
+def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
+    """Every object of a JSONL file in order; [] when there is no file, torn last lines left out.
+
+    Raises `UserError` with file and line for a line in the middle that is not a JSON object.
+    """
+    return [parse_line(path, n, line) for n, line in enumerate(whole_lines(path), 1) if line]
+
+
+def parse_line(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
+    """One line as a JSON object; `UserError` naming `path:number` when it is not one."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if isinstance(value, dict):
+        return value
+    raise UserError(
+        "this line is not a JSON object", where=f"{path}:{number}", fix="mend or delete the line"
+    )
+
+
+def fsync_path(path: Path) -> None:
+    """Make a file's bytes, or a folder's names, survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sibling(path: Path, role: str) -> Path:
+    # The thread is in the name because a server's threads may write the same file at once.
+    return path.with_name(f".{path.name}.{role}-{os.getpid()}-{threading.get_native_id()}")
+
+
+def _write_all(handle: FileIO, data: bytes) -> None:
+    # Unbuffered: a buffer would be flushed again on close, after we have cut a failed write off.
+    rest = memoryview(data)
+    while rest:
+        rest = rest[handle.write(rest) :]
+
+
+def _mend_tail(handle: FileIO) -> bytes:
+    """Cut off a torn last line; what to write first where it is whole but lacks its newline."""
+    size = handle.seek(0, os.SEEK_END)
+    if size == 0:
+        return b""
+    handle.seek(size - 1)
+    if handle.read(1) == b"\n":
+        return b""
+    handle.seek(0)
+    content = handle.readall()
+    start = content.rfind(b"\n") + 1
+    if _is_json(content[start:]):
+        return b"\n"
+    handle.truncate(start)
+    return b""
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _fsync_tree(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            fsync_path(path)
+    fsync_path(folder)
+
+
+def _move_into_place(temporary: Path, target: Path) -> None:
+    """Rename over `target`; a folder there is moved aside first and put back if we fail."""
+    aside = _sibling(target, "old")
+    replaces = target.exists()
+    if replaces:
+        shutil.rmtree(aside, ignore_errors=True)
+        target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        if replaces:
+            aside.rename(target)
+        raise
+    fsync_path(target.parent)
+    if replaces:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _clear_leftovers(parent: Path) -> None:
+    """Remove what killed processes left; a folder killed between its two renames is put back."""
+    for path in sorted(parent.glob(".*")):
+        match = _LEFTOVER.fullmatch(path.name)
+        if match is None or _is_alive(int(match["pid"])) or not path.is_dir():
+            continue
+        original = path.with_name(match["name"])
+        if match["role"] == "old" and not original.exists():
+            path.rename(original)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass  # somebody else's, or a number that no system gives: not ours to clear
+    return True

@@ -1,0 +1,155 @@
+"""One stage at work: from which step it goes on, what it logs, when it saves, how it is stopped."""
+
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from alignloop.records import Sample
+from alignloop.run.checkpoints import load_latest, save_checkpoint
+from alignloop.run.files import remove_folder
+from alignloop.run.folder import RunFolder, StageFolder
+from alignloop.run.metrics import MetricLog, SampleLog
+from alignloop.run.progress import Progress, progress_for
+
+
+class Interrupted(Exception):
+    """Ctrl-C arrived, and everything is saved; the message says how to go on."""
+
+
+class Resumable(Protocol):
+    """What a stage hands over to be saved: tensors, and a JSON state for the small things."""
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """All tensors that the stage needs to go on."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put them back."""
+        ...
+
+
+class StageRun:
+    """One stage of a run folder while it works.
+
+    `memory` is a JSON dictionary that is saved and restored with the checkpoints (a best score, an
+    adaptive coefficient). `seconds` counts working time over all the times it was resumed.
+    """
+
+    def __init__(self, folder: RunFolder, name: str, seed: int) -> None:
+        self.folder, self.name, self.seed = folder, name, seed
+        self.stage: StageFolder = folder.stage(name)
+        self.path = self.stage.path
+        self.memory: dict[str, Any] = {}
+        self._earlier_seconds = 0.0
+        self._began = time.monotonic()
+        self._state: Resumable | None = None
+        self._bar: Progress | None = None
+        self._metrics: MetricLog | None = None
+        self._samples: SampleLog | None = None
+        self._stop_wanted = False
+        self._ended = False
+
+    @property
+    def seconds(self) -> float:
+        """Working time so far, earlier sittings included."""
+        return self._earlier_seconds + time.monotonic() - self._began
+
+    def steps(self, total: int, state: Resumable, *, save_every: int) -> Iterator[int]:
+        """Yield the steps 1..total that are still to do, after restoring the last checkpoint.
+
+        After the body of a step it saves where `save_every` says so, at the end, and on Ctrl-C.
+        """
+        first = self._resume(state)
+        self._metrics = MetricLog(self.folder.path, self.name, first)
+        self._samples = SampleLog(self.folder.path, self.name, first)
+        try:
+            with progress_for(self.name, total, start=first) as bar, self._gentle_interrupt():
+                self._bar = bar
+                if first:
+                    bar.say(f"{self.name}: going on after step {first}")
+                for step in range(first + 1, total + 1):
+                    if self._ended:
+                        break
+                    yield step
+                    if self._stop_wanted or (save_every and step % save_every == 0):
+                        self.save(step)
+                    if self._stop_wanted:
+                        raise Interrupted(
+                            f"stopped after step {step} of {total} of the stage {self.name};"
+                            " everything is saved: the same command goes on from here"
+                        )
+        finally:
+            self._bar = None
+            self._metrics.close()
+
+    def end(self) -> None:
+        """No further steps after this one; what the loop has done so far is its result."""
+        self._ended = True
+        self.memory["ended"] = True
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint now."""
+        assert self._state is not None
+        state = {"memory": self.memory, "seconds": self.seconds}
+        save_checkpoint(self.stage.checkpoints, step, self._state.tensors(), state)
+
+    def log(self, step: int, metrics: Mapping[str, float], *, show: tuple[str, ...] = ()) -> None:
+        """Append metrics; the progress line shows those named in `show`."""
+        assert self._metrics is not None, "log belongs inside the loop over steps()"
+        self._metrics.log(step, metrics)
+        if self._bar is not None:
+            self._bar.update(step, **{name: metrics[name] for name in show if name in metrics})
+
+    def log_samples(self, samples: list[Sample]) -> None:
+        """Append samples to samples.jsonl."""
+        assert self._samples is not None, "log_samples belongs inside the loop over steps()"
+        self._samples.log(samples)
+
+    def say(self, text: str) -> None:
+        """A line for the person who watches."""
+        if self._bar is not None:
+            self._bar.say(text)
+        else:
+            with progress_for(self.name, 1) as bar:
+                bar.say(text)
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        """Declare the stage complete; its checkpoints are no longer needed."""
+        self.stage.finish({"seconds": round(self.seconds, 2), **facts})
+        if self.stage.checkpoints.exists():
+            remove_folder(self.stage.checkpoints)
+
+    def _resume(self, state: Resumable) -> int:
+        self._state = state
+        checkpoint = load_latest(self.stage.checkpoints)
+        if checkpoint is None:
+            return 0
+        state.load(checkpoint.tensors)
+        self.memory = checkpoint.state["memory"]
+        self._earlier_seconds = checkpoint.state["seconds"]
+        self._ended = bool(self.memory.get("ended"))
+        return checkpoint.step
+
+    @contextmanager
+    def _gentle_interrupt(self) -> Iterator[None]:
+        """The first Ctrl-C lets the step end and saves; the second one stops at once."""
+
+        def on_interrupt(*_: object) -> None:
+            if self._stop_wanted:
+                raise KeyboardInterrupt
+            self._stop_wanted = True
+            self.say("stopping after this step and saving; press Ctrl-C again to stop at once")
+
+        try:
+            previous = signal.signal(signal.SIGINT, on_interrupt)
+        except ValueError:  # not the main thread: its owner handles Ctrl-C
+            yield
+            return
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,149 @@
+"""Supervised fine-tuning: cross-entropy on response tokens only."""
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from alignloop.config import ModelConfig, SftConfig
+from alignloop.data.batching import length_grouped_batches, pad_batch, token_budget_batches
+from alignloop.data.splits import split_by_prompt
+from alignloop.data.templates import install_template
+from alignloop.data.tokenise import Encoded, check_tokenizer, encode_example
+from alignloop.errors import UserError
+from alignloop.losses import reduce_tokens
+from alignloop.models import load_policy, load_tokenizer, save_model, token_logprobs
+from alignloop.models.training import cosine_schedule, descend, make_optimizer
+from alignloop.records import Demonstration
+from alignloop.run.files import atomic_folder
+from alignloop.run.stage_run import StageRun
+from alignloop.run.training_state import TrainingState
+
+
+def train_sft(
+    config: SftConfig,
+    model_config: ModelConfig,
+    demonstrations: Sequence[Demonstration],
+    run: StageRun,
+    *,
+    held_out: Sequence[Demonstration] = (),
+) -> Path:
+    """Fine-tune the base model on demonstrations; returns the new model's directory.
+
+        loss = -sum over response tokens of log p(token) / number of response tokens in the batch
+
+    `held_out` demonstrations give the perplexity; none = a share of the demonstrations.
+    """
+    tokenizer = load_tokenizer(model_config.path, model_config)
+    if model_config.chat_template:
+        install_template(tokenizer, model_config.chat_template)
+    check_tokenizer(tokenizer, model_config.path)
+    train_set, test_set = _split(demonstrations, held_out, config, run.seed)
+    examples = [
+        encode_example(tokenizer, d.prompt, d.response, config.max_tokens) for d in train_set
+    ]
+    tests = [encode_example(tokenizer, d.prompt, d.response, config.max_tokens) for d in test_set]
+    policy = load_policy(model_config.path, tokenizer, model_config)
+    optimizer = make_optimizer(policy, config)
+    batches = _all_batches(examples, config, run.seed)
+    schedule = cosine_schedule(len(batches), config.warmup_share)
+    state = TrainingState(modules={"policy": policy}, optimizers={"policy": optimizer})
+    for step in run.steps(len(batches), state, save_every=config.save_every):
+        started = time.perf_counter()
+        batch = [examples[index] for index in batches[step - 1]]
+        loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
+        rate = config.learning_rate * schedule(step)
+        norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
+        _refuse_nan(loss, step)
+        metrics = {
+            "loss": loss,
+            "gradient_norm": norm,
+            "learning_rate": rate,
+            "tokens_per_second": tokens / (time.perf_counter() - started),
+        }
+        last = step == len(batches)
+        if tests and (last or (config.eval_every and step % config.eval_every == 0)):
+            metrics["held_out_perplexity"] = perplexity(
+                policy, tests, tokenizer.pad_token_id, config
+            )
+            run.memory["held_out_perplexity"] = metrics["held_out_perplexity"]
+        run.log(step, metrics, show=("loss", "held_out_perplexity", "tokens_per_second"))
+    target = run.path / "model"
+    with atomic_folder(target) as folder:
+        save_model(folder, policy, tokenizer)
+    perplexity_seen = run.memory.get("held_out_perplexity")
+    run.finish({"steps": len(batches), "num_demonstrations": len(examples), "held_out_perplexity": perplexity_seen})  # fmt: skip
+    return target
+
+
+def perplexity(policy: Any, examples: Sequence[Encoded], pad_id: int, config: SftConfig) -> float:
+    """exp of the mean negative log-probability per response token, EOS included."""
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for indices in token_budget_batches(
+            [len(e.input_ids) for e in examples], config.micro_batch_tokens
+        ):
+            batch = pad_batch([examples[i] for i in indices], pad_id)
+            statistics = token_logprobs(policy, **batch)
+            total -= float(statistics.logprobs.sum())
+            count += int(batch["response_mask"].sum())
+    return math.exp(min(total / count, 700.0))
+
+
+def _split(
+    demonstrations: Sequence[Demonstration],
+    held_out: Sequence[Demonstration],
+    config: SftConfig,
+    seed: int,
+) -> tuple[list[Demonstration], list[Demonstration]]:
+    if held_out or not config.held_out_share:
+        return list(demonstrations), list(held_out)
+    shares = {"test": config.held_out_share, "train": 1 - config.held_out_share}
+    parts = split_by_prompt(list(demonstrations), shares, seed)
+    if not parts["train"]:
+        raise UserError(
+            f"{len(demonstrations)} demonstrations leave none to train on after the held-out share",
+            where="sft.held_out_share",
+            fix="give more demonstrations or set sft.held_out_share to 0",
+        )
+    return parts["train"], parts["test"]
+
+
+def _all_batches(examples: Sequence[Encoded], config: SftConfig, seed: int) -> list[list[int]]:
+    """The batches of all epochs in order: a function of the seed alone, so resuming needs no state."""
+    lengths = [len(example.input_ids) for example in examples]
+    batches: list[list[int]] = []
+    for epoch in range(math.ceil(config.num_epochs)):
+        batches += length_grouped_batches(lengths, config.batch_size, seed, epoch)
+    steps = max(1, round(config.num_epochs * math.ceil(len(examples) / config.batch_size)))
+    return batches[: min(steps, config.max_steps or steps)]
+
+
+def _accumulate(
+    policy: Any, batch: Sequence[Encoded], pad_id: int, config: SftConfig
+) -> tuple[float, int]:
+    """Gradients of the batch's mean loss per response token; cutting it up changes nothing."""
+    count = sum(sum(example.response_mask) for example in batch)
+    total, tokens = 0.0, 0
+    for indices in token_budget_batches(
+        [len(e.input_ids) for e in batch], config.micro_batch_tokens
+    ):
+        padded = pad_batch([batch[i] for i in indices], pad_id)
+        statistics = token_logprobs(policy, **padded)
+        loss = reduce_tokens(-statistics.logprobs, padded["response_mask"], count=count)
+        loss.backward()
+        total += float(loss.detach())
+        tokens += int(padded["attention_mask"].sum())
+    return total, tokens
+
+
+def _refuse_nan(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is not finite at step {step}",
+            where="sft",
+            fix="lower sft.learning_rate, or check the model's weights",
+        )
