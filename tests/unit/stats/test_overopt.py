@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignloop.evaluate.overopt import (
+from alignloop.stats.overopt import (
     GaoFit,
     best_of_n_kl,
     bon_curve,

@@ -9,7 +9,7 @@ from scipy.special import xlog1py, xlogy
 from scipy.stats import rankdata
 
 from alignloop.errors import UserError
-from alignloop.evaluate.intervals import Floats
+from alignloop.stats.intervals import Floats
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignloop.errors import UserError
-from alignloop.evaluate.intervals import wilson
-from alignloop.evaluate.winrate import length_controlled_win_rate, win_rate
+from alignloop.stats.intervals import wilson
+from alignloop.stats.winrate import length_controlled_win_rate, win_rate
 
 JUDGED = st.lists(
     st.tuples(st.sampled_from([0.0, 0.5, 1.0]), st.integers(-40, 40), st.integers(0, 9)),

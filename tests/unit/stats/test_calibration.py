@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignloop.errors import UserError
-from alignloop.evaluate.calibration import (
+from alignloop.stats.calibration import (
     MAX_TEMPERATURE,
     MIN_TEMPERATURE,
     brier,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from alignloop.evaluate.intervals import Floats
+from alignloop.stats.intervals import Floats
 
 _MIN_POINTS = 4
 

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from alignloop.evaluate.agreement import newton_damping
-from alignloop.evaluate.intervals import (
+from alignloop.stats.agreement import newton_damping
+from alignloop.stats.intervals import (
     Estimate,
     Floats,
     cluster_bootstrap,

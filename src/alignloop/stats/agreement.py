@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, logsumexp, xlogy
 
 from alignloop.errors import UserError
-from alignloop.evaluate.intervals import Estimate, Floats, cluster_draws, percentile_estimate
+from alignloop.stats.intervals import Estimate, Floats, cluster_draws, percentile_estimate
 
 Level = Literal["nominal", "ordinal", "interval"]
 Triple = tuple[Hashable, Hashable, int | float | str]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignloop.errors import UserError
-from alignloop.evaluate.agreement import (
+from alignloop.stats.agreement import (
     Level,
     Triple,
     accuracy_ceiling,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignloop.evaluate.textstats import (
+from alignloop.stats.textstats import (
     corpus_distinct_n,
     distinct_n,
     looks_like_refusal,

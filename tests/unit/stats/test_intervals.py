@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignloop.errors import UserError
-from alignloop.evaluate.intervals import (
+from alignloop.stats.intervals import (
     cluster_bootstrap,
     cluster_draws,
     paired_sign_test,

@@ -1,0 +1,85 @@
+"""Statistics that training and evaluation share: intervals, agreement, calibration, win rates.
+
+The names below are pure functions on numbers and texts: no torch.
+"""
+
+from alignloop.stats.agreement import (
+    DawidSkene,
+    accuracy_ceiling,
+    bradley_terry,
+    cohen_kappa,
+    dawid_skene,
+    fleiss_kappa,
+    krippendorff_alpha,
+    krippendorff_interval,
+    raw_agreement,
+)
+from alignloop.stats.calibration import (
+    ReliabilityBin,
+    brier,
+    expected_calibration_error,
+    fit_temperature,
+    log_loss,
+    reliability_bins,
+    spearman_length,
+)
+from alignloop.stats.intervals import (
+    Estimate,
+    Interval,
+    cluster_bootstrap,
+    paired_sign_test,
+    wilson,
+)
+from alignloop.stats.overopt import (
+    GaoFit,
+    best_of_n_kl,
+    bon_curve,
+    fit_bon_curve,
+    fit_rl_curve,
+    rl_curve,
+)
+from alignloop.stats.textstats import (
+    corpus_distinct_n,
+    distinct_n,
+    looks_like_refusal,
+    repetition,
+    words,
+)
+from alignloop.stats.winrate import length_controlled_win_rate, win_rate
+
+__all__ = [
+    "DawidSkene",
+    "Estimate",
+    "GaoFit",
+    "Interval",
+    "ReliabilityBin",
+    "accuracy_ceiling",
+    "best_of_n_kl",
+    "bon_curve",
+    "bradley_terry",
+    "brier",
+    "cluster_bootstrap",
+    "cohen_kappa",
+    "corpus_distinct_n",
+    "dawid_skene",
+    "distinct_n",
+    "expected_calibration_error",
+    "fit_bon_curve",
+    "fit_rl_curve",
+    "fit_temperature",
+    "fleiss_kappa",
+    "krippendorff_alpha",
+    "krippendorff_interval",
+    "length_controlled_win_rate",
+    "log_loss",
+    "looks_like_refusal",
+    "paired_sign_test",
+    "raw_agreement",
+    "reliability_bins",
+    "repetition",
+    "rl_curve",
+    "spearman_length",
+    "wilson",
+    "win_rate",
+    "words",
+]
