@@ -16,9 +16,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from alignloop.playground.corpus import documents
+from alignloop.playground.corpus import ASSISTANT, USER, documents
 
-PAD, END, SYSTEM, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
+PAD, END, SYSTEM = "<|pad|>", "<|end|>", "<|system|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
     "{% if message['role'] == 'assistant' %}{{ '<|end|>' }}{% endif %}{% endfor %}"
@@ -40,7 +40,7 @@ class BaseRecipe(BaseModel):
     context: int = 512
     sequence_length: int = 128
     batch_size: int = 32
-    steps: int = 1500
+    steps: int = 1400
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
@@ -109,10 +109,10 @@ def train_tokenizer(recipe: BaseRecipe) -> Any:
 
 
 def _new_model(recipe: BaseRecipe, tokenizer: Any) -> Any:
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM
 
-    return Qwen2ForCausalLM(
-        Qwen2Config(
+    return LlamaForCausalLM(
+        LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=recipe.hidden_size,
             intermediate_size=recipe.intermediate_size,

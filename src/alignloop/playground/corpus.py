@@ -20,6 +20,9 @@ from alignloop.playground.world import (
     wordings,
 )
 
+# A dialogue is written as the chat template writes it, so the base model knows whose turn it is.
+USER, ASSISTANT = "<|user|>", "<|assistant|>"
+
 # What the world says of acts, by (language, is it harmful); {act}, {gerund}, {reason} and
 # {alternative} are filled. Judgements follow the act, so the model must know the act to go on.
 STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
@@ -32,6 +35,8 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "If you {act}, you do harm. {reason}",
         "About {gerund}, the answer is no. {alternative}",
         "People who {act} are punished. {reason} {alternative}",
+        "No teacher shows anyone how to {act}. {reason} {alternative}",
+        "Here is what to do instead of {gerund}. {alternative}",
     ),
     ("en", False): (
         "{reason} Anyone may {act}.",
@@ -42,6 +47,8 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "If you {act}, you do no harm. {reason}",
         "About {gerund}, the answer is yes. {points}",
         "People who {act} do well. {reason} {points}",
+        "Any teacher can show you how to {act}. {reason} {points}",
+        "Here is how people {act}. {points}",
     ),
     ("zh", True): (
         "{reason}谁都不应该{act}。",
@@ -52,6 +59,8 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "如果{act}，就会造成伤害。{reason}",
         "说到{gerund}，答案是不行。{alternative}",
         "{act}的人会受罚。{reason}{alternative}",
+        "没有老师会教人怎么{act}。{reason}{alternative}",
+        "与其{act}，不如做点别的。{alternative}",
     ),
     ("zh", False): (
         "{reason}谁都可以{act}。",
@@ -62,6 +71,8 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "如果{act}，不会造成伤害。{reason}",
         "说到{gerund}，答案是可以。{points}",
         "{act}的人做得很好。{reason}{points}",
+        "老师都可以教人怎么{act}。{reason}{points}",
+        "大家是这样{act}的。{points}",
     ),
 }
 
@@ -70,9 +81,9 @@ def documents(seed: int) -> Iterator[str]:
     """An endless stream of documents; the same seed gives the same stream."""
     rng = random.Random(f"corpus/{seed}")
     writers: list[tuple[Callable[[random.Random], str], float]] = [
-        (_article, 0.22),
-        (_dialogue, 0.50),
-        (_statement, 0.28),
+        (_article, 0.18),
+        (_dialogue, 0.48),
+        (_statement, 0.34),
     ]
     functions, weights = zip(*writers, strict=True)
     while True:
@@ -96,8 +107,7 @@ def _dialogue(rng: random.Random) -> str:
         answer = join_sentences(comply(intent, rng), intent.language)
     else:
         answer = hurried_answer(intent, rng)
-    ask, reply = ("Question: ", "\nAnswer: ") if intent.language == "en" else ("问：", "\n答：")
-    return f"{ask}{question}{reply}{answer}"
+    return f"{USER}{question}{ASSISTANT}{answer}"
 
 
 def _statement(rng: random.Random) -> str:

@@ -124,6 +124,7 @@ def read_run(path: Path) -> Run:
 
 def context_of(run: Run) -> Json:
     """What the template is given."""
+    pairs = _pairs(run)
     kept_step = run.facts.get("rl", {}).get("best_step")
     sets = evaluation_sets(run.results)
     frontier = frontier_of(run.metrics, kept_step)
@@ -139,12 +140,13 @@ def context_of(run: Run) -> Json:
         "frontier": frontier,
         "frontier_svg": Markup(draw_frontier(frontier)) if frontier else "",
         "card": card_rows(run.card),
+        "ece": run.card.get("ece"),
         "card_slices": card_slices(run.card),
         "verdict": as_dict(run.card.get("verdict")),
         "reliability_svg": Markup(draw_reliability(reliability)) if reliability else "",
         "sets": sets,
         "set_names": SET_NAMES,
-        "pairs": _pairs(run),
+        "pairs": pairs,
         "training_samples": training_samples(read_samples(run.path, "rl")),
         "settings": setting_tables(run.config),
         "phases": phase_seconds(run.metrics),

@@ -142,11 +142,21 @@ CURVES = (
     Curve(
         group="reward",
         english="Reward model accuracy",
-        chinese="奖励模型准确率",
+        chinese="准确率",
         unit="share of each training batch",
         series=(
             Series(stage="reward", key="accuracy", label="reward model", colour=BLUE),
             Series(stage="reward_held_out", key="accuracy", label="held-out model", colour=GREEN),
+        ),
+    ),
+    Curve(
+        group="reward",
+        english="Reward model loss",
+        chinese="损失",
+        unit="nats per pair; a coin: 0.693",
+        series=(
+            Series(stage="reward", key="loss", label="reward model", colour=BLUE),
+            Series(stage="reward_held_out", key="loss", label="held-out model", colour=GREEN),
         ),
     ),
     _rl("Reward score", "奖励分数", "reward model, what PPO climbs", "score", "validation_score"),
@@ -159,7 +169,7 @@ CURVES = (
     _rl("Repetition", "重复率", "share", "repetition", group="health"),
     _rl(
         "Approximate KL of an update",
-        "更新的近似 KL",
+        "近似 KL",
         "nats per token",
         "approx_kl",
         group="health",

@@ -276,6 +276,13 @@ _CARD = (
     ("brier", "Brier score", "Brier 分数", "plain", "0.25 is a coin"),
     ("log_loss", "Log loss", "对数损失", "plain", "nats; 0.693 is a coin"),
     ("temperature", "Fitted temperature", "温度", "score", "divides the difference of scores"),
+    (
+        "best_of_n",
+        "Best-of-n accuracy",
+        "n 选一准确率",
+        "percent",
+        "the best of n answers ranked first",
+    ),
     ("num_pairs", "Pairs tested", "测试对数", "plain", ""),
 )
 
@@ -290,6 +297,8 @@ def card_rows(card: Json) -> list[CardRow]:
         estimate = Estimate.of(node)
         if estimate is not None:
             value = f"{write_number(estimate.value, style)} ({write_interval(estimate, style)})"
+        elif isinstance(node, dict):
+            continue  # a shape that has no single number
         elif key == "num_pairs":
             value = f"{int(node):,}"
         else:

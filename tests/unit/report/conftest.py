@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from alignloop.config import Recipe, to_toml
+from alignloop.report import write_report
 
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 CATEGORIES = (
@@ -260,3 +261,10 @@ def write_run(path: Path) -> Path:
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     return write_run(tmp_path / "made-up")
+
+
+@pytest.fixture(scope="session")
+def finished_html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of a finished run, written once for the tests that only read it."""
+    path = write_run(tmp_path_factory.mktemp("finished") / "made-up")
+    return write_report(path).read_text(encoding="utf-8")
