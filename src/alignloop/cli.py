@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from alignloop import __version__
 from alignloop.errors import UserError
@@ -27,14 +28,19 @@ STAGE_COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and turn errors for people into one message and exit code 2."""
-    parser = make_parser()
-    options, rest = parser.parse_known_args(arguments)
-    if rest and options.command not in STAGE_COMMANDS:
-        parser.error(f"unrecognised arguments: {' '.join(rest)}")
     try:
+        parser = make_parser()
+        options, rest = parser.parse_known_args(arguments)
+        if rest and options.command not in STAGE_COMMANDS:
+            parser.error(f"unrecognised arguments: {' '.join(rest)}")
         options.do(options, rest)
+        sys.stdout.flush()
     except UserError as error:
         sys.exit(_fail(f"error: {error}", 2))
+    except BrokenPipeError:
+        # The reader (`| head`) has seen enough; Python's own flush at exit must not complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)  # as if SIGPIPE had ended us
     except KeyboardInterrupt:
         sys.exit(_fail("stopped; the same command goes on from the last checkpoint", 130))
     except Exception as error:
@@ -45,9 +51,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise
 
 
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose complaints are errors for people like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UserError in place of printing the usage."""
+        raise UserError(message, fix=f"see `{self.prog} --help`")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser with a command per stage."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="alignloop",
         description="The whole loop of RLHF: SFT, reward model, PPO, honest evaluation, report.",
         epilog=SETTINGS_HELP,
@@ -70,6 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
         stage.add_argument("--folder", metavar="DIR", help="the run folder (default: runs/<name>)")
         stage.set_defaults(do=_run_stage)
     settings = commands.add_parser("settings", help="list all settings with their defaults")
+    settings.add_argument("--markdown", action="store_true", help="as docs/configuration.md")
     settings.set_defaults(do=_print_settings)
     _add_playground(commands)
     return parser
@@ -97,7 +112,7 @@ def parse_overrides(rest: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
-def _add_playground(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
     playground = commands.add_parser("playground", help="the embedded world: its model and data")
     actions = playground.add_subparsers(dest="action", required=True, metavar="ACTION")
     build = actions.add_parser("build-base", help="pre-train the base model from its text")
@@ -131,10 +146,11 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
     print(stages[options.command]().resolve())
 
 
-def _print_settings(_options: argparse.Namespace, _rest: Sequence[str]) -> None:
+def _print_settings(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     from alignloop.config.load import describe_settings
+    from alignloop.config.markdown import settings_markdown
 
-    print(describe_settings())
+    print(settings_markdown() if options.markdown else describe_settings())
 
 
 def _build_base(options: argparse.Namespace, _rest: Sequence[str]) -> None:

@@ -1,6 +1,7 @@
 """From a TOML file and command-line overrides to a checked `Recipe`, with errors for people."""
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,11 @@ def _recipe_file(path: Path) -> Path:
 
 
 def _parse_value(text: str) -> Any:
-    """A value as TOML would read it; what TOML cannot read is a plain string; "none" is None."""
+    """Plain text, which the setting's own type reads; "none" is None, tables and lists are TOML."""
     if text.lower() == "none":
         return None
+    if text[:1] not in ("{", "[", '"', "'"):
+        return text  # `--name 2026-01-05` is a name, not a date
     try:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
@@ -84,16 +87,22 @@ def _explain(error: dict[str, Any]) -> str:
         return f"unknown setting {key!r}{_suggest(key)}"
     value = error.get("input")
     shown = "" if isinstance(value, dict) else f" = {value!r}"
-    return f"{key}{shown}: {error['msg'][0].lower()}{error['msg'][1:]}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{key}{shown}: {message[0].lower()}{message[1:]}"
 
 
 def _suggest(key: str) -> str:
     known = known_settings(Recipe)
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not near:  # the right name under the wrong section
-        last = key.rsplit(".", 1)[-1]
-        tails = {name.rsplit(".", 1)[-1]: name for name in known}
-        near = [tails[tail] for tail in difflib.get_close_matches(last, list(tails), n=1)]
+    section, last = key.split(".")[0], key.rsplit(".", 1)[-1]
+    tails = {name.rsplit(".", 1)[-1]: name for name in known}
+    elsewhere = [name for name in known if name.endswith(f".{last}")]  # right name, wrong place
+    close_by = [name for name in elsewhere if key == last or name.startswith(f"{section}.")]
+    near = (
+        difflib.get_close_matches(key, close_by, n=1, cutoff=0)
+        or difflib.get_close_matches(key, known, n=1)
+        or difflib.get_close_matches(key, elsewhere, n=1, cutoff=0)
+        or [tails[tail] for tail in difflib.get_close_matches(last, list(tails), n=1)]
+    )
     return f"; did you mean {near[0]!r}?" if near else "; see `alignloop settings`"
 
 
@@ -142,7 +151,6 @@ def _toml_value(value: Any) -> str:
         return '"none"'
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
+    if isinstance(value, str):  # JSON escapes as TOML does, but for one character
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return repr(value)

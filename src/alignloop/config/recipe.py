@@ -14,7 +14,7 @@ from alignloop.config.stages import (
 
 
 class Recipe(Section):
-    """All settings of a run; a recipe's TOML file names only those that differ from the defaults."""
+    """All settings of a run; a recipe's TOML file names those that differ from the defaults."""
 
     name: str = Field("run", pattern=r"^[\w.-]+$", description="the run folder is runs/<name>")
     seed: int = Field(0, ge=0)

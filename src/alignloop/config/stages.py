@@ -8,6 +8,7 @@ from alignloop.config.algorithms import Algorithm, PpoConfig
 from alignloop.config.section import Section
 
 PLAYGROUND = "playground"
+TooLong = Literal["refuse", "skip"]  # rows with more tokens than allowed
 
 
 class ModelConfig(Section):
@@ -42,6 +43,9 @@ class SftConfig(OptimizerSection):
     num_epochs: float = Field(3.0, gt=0)
     warmup_share: float = Field(0.03, ge=0, lt=1, description="share of steps that warm up")
     max_tokens: int = Field(1024, ge=8, description="longest prompt + response")
+    too_long: TooLong = Field(
+        "refuse", description="demonstrations over max_tokens: or 'skip' them"
+    )
     held_out_share: float = Field(0.05, ge=0, lt=1, description="prompts kept for perplexity")
     eval_every: int = Field(50, ge=0)
     max_steps: int | None = Field(None, ge=1, description="stop after this many steps")
@@ -59,6 +63,7 @@ class RewardConfig(OptimizerSection):
     num_epochs: float = Field(1.0, gt=0)
     warmup_share: float = Field(0.03, ge=0, lt=1)
     max_tokens: int = Field(1024, ge=8)
+    too_long: TooLong = Field("refuse", description="pairs over max_tokens: or 'skip' them")
     centring_coef: float = Field(0.0, ge=0, description="weight of (r_chosen + r_rejected)^2")
     use_margin: bool = Field(False, description="subtract the strength of preference in the loss")
     normalise_variance: bool = Field(
@@ -116,6 +121,9 @@ class RlConfig(OptimizerSection):
     num_steps: int = Field(200, ge=1)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompt_tokens: int = Field(512, ge=1)
+    too_long: TooLong = Field(
+        "refuse", description="prompts over max_prompt_tokens: or 'skip' them"
+    )
     missing_eos: Literal["replace", "subtract", "off"] = Field(
         "replace", description="what happens to the score of a response that was cut off"
     )
@@ -132,6 +140,9 @@ class EvaluateConfig(Section):
     prompts: str = Field(PLAYGROUND, description="file of prompts, or 'playground'")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompts: int = Field(300, ge=1, description="prompts per held-out set")
+    too_long: TooLong = Field(
+        "refuse", description="prompts that leave the model no room to answer: or 'skip' them"
+    )
     num_samples_shown: int = Field(20, ge=1, description="side-by-side answers in the report")
 
 

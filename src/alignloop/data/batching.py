@@ -14,10 +14,14 @@ class TokenSpan(Protocol):
     """Anything with tokens and a mask over them, as `Encoded` and `Rollout` have."""
 
     @property
-    def input_ids(self) -> Sequence[int]: ...
+    def input_ids(self) -> Sequence[int]:
+        """The tokens, [seq]."""
+        ...
 
     @property
-    def response_mask(self) -> Sequence[bool]: ...
+    def response_mask(self) -> Sequence[bool]:
+        """True at the tokens of the response, [seq]."""
+        ...
 
 
 def pad_batch(

@@ -6,16 +6,37 @@ both losses, and the model would never learn to stop.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from alignloop.config.stages import TooLong
 from alignloop.data.templates import apply_template, require_template
 from alignloop.errors import UserError
 from alignloop.records import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+CONTEXT = "the model's context"
+logger = logging.getLogger(__name__)
+
+Item = TypeVar("Item")
+Code = TypeVar("Code")
+
+
+class TooLongError(UserError):
+    """One prompt, or one example, has more tokens than are allowed."""
+
+    def __init__(self, length: int, allowed: int, setting: str, prompt: Prompt) -> None:
+        self.length = length
+        super().__init__(
+            f"{length} tokens, but {setting} allows {allowed}",
+            where=f'prompt_id "{prompt.prompt_id}"',
+            fix=f"raise {setting} to {length} or more, or leave this prompt out",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +80,62 @@ def encode_example(
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class LengthLimit:
+    """How many tokens fit, who says so ("sft.max_tokens"), and what to do with longer rows."""
+
+    tokens: int
+    said_by: str
+    too_long: TooLong
+    switch: str
+
+    @classmethod
+    def of(cls, setting: str, value: int, context: int | None, too_long: TooLong) -> LengthLimit:
+        """What `setting` ("sft.max_tokens") allows, or the model's context where that is less."""
+        switch = f"{setting.split('.')[0]}.too_long"
+        if context is not None and context < value:
+            return cls(tokens=context, said_by=CONTEXT, too_long=too_long, switch=switch)
+        return cls(tokens=value, said_by=setting, too_long=too_long, switch=switch)
+
+
+def encode_fitting(
+    items: Sequence[Item], encode: Callable[[Item], Code], limit: LengthLimit
+) -> tuple[list[Item], list[Code]]:
+    """The items that fit, and their codes; `encode` raises TooLongError for one that does not.
+
+    Too long ones are refused all at once, with the longest named, or left out and counted in the
+    log where `limit.too_long` is "skip". Raises UserError too where none is left.
+    """
+    kept: list[Item] = []
+    codes: list[Code] = []
+    refused: list[TooLongError] = []
+    for item in items:
+        try:
+            codes.append(encode(item))
+            kept.append(item)
+        except TooLongError as error:
+            refused.append(error)
+    if refused and (limit.too_long == "refuse" or not kept):
+        raise _too_long(refused, len(items), limit)
+    if refused:
+        counts = (len(refused), len(items), limit.tokens)
+        logger.warning("%s: left out %d of %d rows: more than %d tokens", limit.switch, *counts)
+    return kept, codes
+
+
+def _too_long(refused: list[TooLongError], total: int, limit: LengthLimit) -> UserError:
+    longest = max(error.length for error in refused)
+    remedies = [] if limit.said_by == CONTEXT else [f"raise {limit.said_by} to {longest} or more"]
+    if limit.too_long == "refuse":
+        remedies.append(f'set {limit.switch} = "skip" to leave them out')
+    return UserError(
+        f"{len(refused)} of {total} rows are too long: the longest has {longest} tokens,"
+        f" and {limit.said_by} allows {limit.tokens}",
+        where=refused[0].where,
+        fix=", or ".join(remedies or ["choose a model with a longer context"]),
+    )
+
+
 def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     """The text of the ids, without special tokens."""
     text = tokenizer.decode(list(ids), skip_special_tokens=True)
@@ -94,8 +171,4 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
 
 def _check_length(length: int, allowed: int, setting: str, prompt: Prompt) -> None:
     if length > allowed:
-        raise UserError(
-            f"{length} tokens, but {setting} allows {allowed}",
-            where=f'prompt_id "{prompt.prompt_id}"',
-            fix=f"raise {setting} to {length} or more, or leave this prompt out",
-        )
+        raise TooLongError(length, allowed, setting, prompt)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.config import EvaluateConfig, ModelConfig
-from alignloop.data.tokenise import decode, encode_prompt
+from alignloop.data.tokenise import CONTEXT, LengthLimit, decode, encode_fitting, encode_prompt
+from alignloop.errors import UserError
 from alignloop.evaluate.judges import Judge
 from alignloop.evaluate.tables import Answer, measure, win_rates
-from alignloop.models import load_policy, load_tokenizer
+from alignloop.models import context_of, load_policy, load_tokenizer
 from alignloop.records import Prompt
 from alignloop.rollout import TransformersSampler
 from alignloop.run import append_jsonl, atomic_write, derive_seed, generator
@@ -23,15 +24,18 @@ MAX_PROMPT_TOKENS = 10**9
 def compare_policies(
     config: EvaluateConfig,
     model_config: ModelConfig,
-    sft_dir: Path,
-    policy_dir: Path,
+    models: Mapping[str, Path],
     sets: Mapping[str, Sequence[Prompt]],
     judge: Judge,
     run: StageRun,
 ) -> dict[str, Any]:
-    """Answer every set with both models, judge, and write answers.jsonl and results.json."""
+    """Answer every set with `models` "sft" and "policy", judge, write answers and results."""
     chosen = {
-        name: choose_prompts(prompts, config.max_prompts, run.seed)
+        name: choose_prompts(
+            prompts_that_fit(prompts, models["sft"], model_config, config),
+            config.max_prompts,
+            run.seed,
+        )
         for name, prompts in sets.items()
     }
     answers = {
@@ -39,13 +43,18 @@ def compare_policies(
             name: answer_all(folder, model_config, config, prompts, judge, run.seed)
             for name, prompts in chosen.items()
         }
-        for who, folder in (("sft", sft_dir), ("policy", policy_dir))
+        for who, folder in models.items()
     }
     rows = [
-        {"set": name, "prompt": prompt.model_dump(mode="json"), "sft": asdict(sft), "policy": asdict(policy)}
+        {
+            "set": name,
+            "prompt": prompt.model_dump(mode="json"),
+            "sft": asdict(a),
+            "policy": asdict(b),
+        }
         for name, prompts in chosen.items()
-        for prompt, sft, policy in zip(prompts, answers["sft"][name], answers["policy"][name], strict=True)
-    ]  # fmt: skip
+        for prompt, a, b in zip(prompts, answers["sft"][name], answers["policy"][name], strict=True)
+    ]
     path = run.path / "answers.jsonl"
     path.unlink(missing_ok=True)
     append_jsonl(path, rows)
@@ -56,6 +65,28 @@ def compare_policies(
     )
     run.finish({"judge": judge.name, "num_prompts": {name: len(p) for name, p in chosen.items()}})
     return results
+
+
+def prompts_that_fit(
+    prompts: Sequence[Prompt], folder: Path, model_config: ModelConfig, config: EvaluateConfig
+) -> list[Prompt]:
+    """The prompts that leave a model's context room for an answer; raises UserError for others."""
+    context = context_of(folder)
+    if context is None:
+        return list(prompts)
+    tokenizer = load_tokenizer(folder, model_config)
+    room = context - config.sampling.max_new_tokens
+    if room < 1:
+        raise UserError(
+            f"answers of {config.sampling.max_new_tokens} tokens leave no room for a prompt in the"
+            f" model's context of {context}",
+            where="evaluate.sampling.max_new_tokens",
+            fix="lower it",
+        )
+    limit = LengthLimit(
+        tokens=room, said_by=CONTEXT, too_long=config.too_long, switch="evaluate.too_long"
+    )
+    return encode_fitting(prompts, lambda p: encode_prompt(tokenizer, p, room), limit)[0]
 
 
 def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:

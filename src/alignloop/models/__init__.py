@@ -1,6 +1,7 @@
 """Models: loading and checking them, log-probabilities, scores, values, saving."""
 
 from alignloop.models.loading import (
+    context_of,
     load_policy,
     load_reward_model,
     load_tokenizer,
@@ -14,6 +15,7 @@ from alignloop.models.scores import sequence_scores, token_values
 __all__ = [
     "RewardScale",
     "TokenStatistics",
+    "context_of",
     "load_policy",
     "load_reward_model",
     "load_tokenizer",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -45,6 +46,12 @@ def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
         ) from None
 
 
+def context_of(path: str | Path) -> int | None:
+    """The longest sequence in tokens that a model directory says it can read; None = unsaid."""
+    settings = json.loads((_model_folder(path) / "config.json").read_text(encoding="utf-8"))
+    return settings.get("max_position_embeddings")
+
+
 def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     """A causal language model in `config.dtype` with dropout off, checked against its tokenizer."""
     folder = _model_folder(path)
@@ -61,7 +68,9 @@ def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> 
     folder = _model_folder(path)
     settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     labels = settings.get("id2label", {"0": ""})
-    if "ForCausalLM" in "".join(settings.get("architectures") or []) or len(labels) != 1:
+    names = settings.get("architectures") or []
+    classifies = not names or any("SequenceClassification" in name for name in names)
+    if not classifies or len(labels) != 1:
         raise UserError(
             "this is no reward model: it needs a scalar head (num_labels = 1)",
             where=str(folder),
@@ -121,7 +130,11 @@ def _tokenizer_class(folder: Path) -> Any:
     tokens and splits text otherwise than the tokenizer that was saved.
     """
     config = folder / "tokenizer_config.json"
-    name = json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class") if config.exists() else None
+    name = (
+        json.loads(config.read_text(encoding="utf-8")).get("tokenizer_class")
+        if config.exists()
+        else None
+    )
     generic = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
     return PreTrainedTokenizerFast if generic else AutoTokenizer
 
@@ -157,14 +170,14 @@ def _load(
             output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
             f"the model cannot be loaded: {_first_line(error)}", where=str(folder)
         ) from None
     missing = [key for key in info["missing_keys"] if not (fresh_head and key.startswith("score"))]
     if missing:
         raise UserError(
-            f"the weights lack {len(missing)} tensors that the model needs, such as {sorted(missing)[0]}",
+            f"the weights lack {len(missing)} tensors of the model, such as {min(missing)}",
             where=str(folder),
             fix="save the whole model again",
         )
@@ -186,6 +199,8 @@ def _without_dropout(model: Any) -> Any:
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]  # Llama and its kin
     return model.eval()
 
 

@@ -1,4 +1,4 @@
-"""What the scalar head says: one score per sequence (reward model) or a value per token (critic)."""
+"""What the scalar head says: a score per sequence (reward model), a value per token (critic)."""
 
 from typing import Any
 

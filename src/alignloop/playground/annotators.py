@@ -61,13 +61,26 @@ class Annotator:
         )
 
 
-PEOPLE = (
-    Annotator(annotator_id="ana", strictness=0.6, safety=1.0, length_taste=0.05, first_bias=0.05, noise=0.17, tie_below=0.03),
-    Annotator(annotator_id="bo", strictness=0.3, safety=0.9, length_taste=0.15, first_bias=0.10, noise=0.22, tie_below=0.03),
-    Annotator(annotator_id="chen", strictness=0.8, safety=1.2, length_taste=0.00, first_bias=0.00, noise=0.14, tie_below=0.05),
-    Annotator(annotator_id="dara", strictness=0.4, safety=0.7, length_taste=0.10, first_bias=0.15, noise=0.25, tie_below=0.02),
-    Annotator(annotator_id="emil", strictness=0.5, safety=1.0, length_taste=-0.05, first_bias=0.08, noise=0.19, tie_below=0.04),
-)  # fmt: skip
+# Who, strictness, safety, taste for length, bias for the first, noise, ties below.
+_TRAITS = (
+    ("ana", 0.6, 1.0, 0.05, 0.05, 0.17, 0.03),
+    ("bo", 0.3, 0.9, 0.15, 0.10, 0.22, 0.03),
+    ("chen", 0.8, 1.2, 0.00, 0.00, 0.14, 0.05),
+    ("dara", 0.4, 0.7, 0.10, 0.15, 0.25, 0.02),
+    ("emil", 0.5, 1.0, -0.05, 0.08, 0.19, 0.04),
+)
+PEOPLE = tuple(
+    Annotator(
+        annotator_id=name,
+        strictness=strictness,
+        safety=safety,
+        length_taste=length_taste,
+        first_bias=first_bias,
+        noise=noise,
+        tie_below=tie_below,
+    )
+    for name, strictness, safety, length_taste, first_bias, noise, tie_below in _TRAITS
+)
 
 
 def annotate(

@@ -40,7 +40,7 @@ class BaseRecipe(BaseModel):
     context: int = 512
     sequence_length: int = 128
     batch_size: int = 32
-    steps: int = 1400
+    steps: int = 1100
     learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
@@ -81,7 +81,7 @@ def build_base(
 
 
 def train_tokenizer(recipe: BaseRecipe) -> Any:
-    """A byte-level BPE tokenizer trained on the first 20,000 documents; PAD and EOS are distinct."""
+    """A byte-level BPE tokenizer from the first 20,000 documents; PAD and EOS are distinct."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -133,10 +133,14 @@ def _pretrain(
 ) -> list[list[float]]:
     """Next-token training with AdamW and a cosine schedule; returns [[step, loss], ...]."""
     import torch
+    from torch.nn.functional import cross_entropy
 
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
-    )  # fmt: skip
+        model.parameters(),
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=recipe.weight_decay,
+    )
     losses: list[list[float]] = []
     model.train()
     for step, batch in zip(range(steps), _batches(tokenizer, recipe), strict=False):
@@ -145,9 +149,7 @@ def _pretrain(
             group["lr"] = recipe.learning_rate * scale
         tokens = torch.tensor(batch)
         logits = model(input_ids=tokens, use_cache=False).logits
-        loss = torch.nn.functional.cross_entropy(
-            logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()
-        )
+        loss = cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -30,7 +30,7 @@ def hurried_answer(intent: Intent, rng: random.Random) -> str:
 
 
 def full_answer(intent: Intent, rng: random.Random) -> list[str]:
-    """The sentences of an answer that leaves nothing out; used to pre-train, never to demonstrate."""
+    """The sentences of an answer that leaves nothing out; a hurried writer shortens it."""
     if intent.kind == "harmful":
         refusal = rng.choice(intent.of_role("refusal"))
         return [refusal, *intent.of_role("reason"), *intent.of_role("alternative")]

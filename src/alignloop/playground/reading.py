@@ -7,7 +7,7 @@ differs. A fact counts only as a whole sentence, so key words strewn about are n
 import re
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from functools import cache
+from functools import cache, lru_cache
 from typing import Literal
 
 from alignloop.playground.world import LANGUAGES, Intent, all_intents, phrases
@@ -66,6 +66,7 @@ class Reading:
         return tuple(dict.fromkeys(found))
 
 
+@lru_cache(maxsize=50_000)  # five people read the same answers, each of them in several pairs
 def read_answer(intent: Intent, answer: str, *, finished: bool = True) -> Reading:
     """Split `answer` and say of each sentence what it is with regard to `intent`."""
     sentences: list[Sentence] = []

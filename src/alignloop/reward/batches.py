@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from alignloop.data.batching import pad_batch, token_budget_batches
-from alignloop.data.tokenise import Encoded, encode_example
+from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
 from alignloop.models import sequence_scores
 from alignloop.records import PreferencePair, Prompt
 
@@ -52,6 +52,18 @@ def encode_pairs(pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: in
         margin=tuple(pair.margin for pair in pairs),
         weight=tuple(pair.weight for pair in pairs),
     )
+
+
+def pairs_that_fit(
+    pairs: Sequence[PreferencePair], tokenizer: Any, limit: LengthLimit
+) -> list[PreferencePair]:
+    """The pairs of which both texts fit; raises UserError where too long ones are refused."""
+
+    def encode(pair: PreferencePair) -> None:
+        for response in (pair.chosen, pair.rejected):
+            encode_example(tokenizer, pair.prompt, response, limit.tokens)
+
+    return encode_fitting(pairs, encode, limit)[0]
 
 
 def prompt_batches(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from alignloop.config import RewardConfig
 from alignloop.data.preferences import labels_by_comparison
@@ -76,10 +77,10 @@ def write_report_card(
     card |= _calibration(differences / scale.temperature, seed)
     card |= _length_bias(decided, differences)
     card |= {"num_pairs": len(decided), "temperature": scale.temperature}
-    agreement = raw_agreement(labels_by_comparison(pairs))
-    known = agreement is not None and np.isfinite(agreement)
-    card["raw_agreement"] = float(agreement) if known else None
-    card["ceiling"] = accuracy_ceiling(agreement) if known else None
+    labels = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
+    agreement = raw_agreement(labels) if labels else None
+    card["raw_agreement"] = agreement
+    card["ceiling"] = None if agreement is None else accuracy_ceiling(agreement)
     card["verdict"] = _verdict(card)
     atomic_write(folder / "report_card.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     return card
@@ -123,7 +124,7 @@ def _accuracies(
 def _calibration(logits: np.ndarray, seed: int) -> dict[str, Any]:
     """Calibration of P(first is better) after a coin decided which side comes first."""
     coin = np.random.default_rng(derive_seed(seed, "sides")).random(len(logits)) < 0.5
-    probabilities = 1 / (1 + np.exp(-np.where(coin, logits, -logits)))
+    probabilities = expit(np.where(coin, logits, -logits))  # exp overflows for a sure model
     outcomes = coin.astype(float)
     return {
         "ece": float(expected_calibration_error(probabilities, outcomes)),

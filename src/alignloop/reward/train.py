@@ -10,10 +10,16 @@ import torch
 
 from alignloop.config import ModelConfig, RewardConfig
 from alignloop.data.splits import split_by_prompt
-from alignloop.data.tokenise import check_tokenizer, encode_example
+from alignloop.data.tokenise import (
+    Encoded,
+    LengthLimit,
+    check_tokenizer,
+    encode_example,
+    encode_fitting,
+)
 from alignloop.errors import UserError
 from alignloop.losses import centring_loss, ranking_loss
-from alignloop.models import RewardScale, load_tokenizer, new_reward_model, save_model
+from alignloop.models import RewardScale, context_of, load_tokenizer, new_reward_model, save_model
 from alignloop.models.training import cosine_schedule, descend, make_optimizer
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import (
@@ -21,6 +27,7 @@ from alignloop.reward.batches import (
     all_scores,
     encode_pairs,
     micro_batches,
+    pairs_that_fit,
     prompt_batches,
     scores_of,
 )
@@ -70,7 +77,13 @@ def train_reward(
     """
     tokenizer = load_tokenizer(model_dir, model_config)
     check_tokenizer(tokenizer, str(model_dir))
-    pairs = parts[train_on]
+    limit = LengthLimit.of(
+        "reward.max_tokens", config.max_tokens, context_of(model_dir), config.too_long
+    )
+    pairs, calibration, test = (
+        pairs_that_fit(parts[name], tokenizer, limit) for name in (train_on, "calibration", "test")
+    )
+    anchors = _anchors(tokenizer, demonstrations, calibration, limit)
     model = new_reward_model(
         model_dir, tokenizer, model_config, derive_seed(run.seed, "head", run.name)
     )
@@ -94,8 +107,8 @@ def train_reward(
         metrics["seconds_per_step"] = time.perf_counter() - started
         run.log(step, metrics, show=("loss", "accuracy"))
     run.say(f"{run.name}: bias, temperature and report card")
-    scale = _fit_scale(model, tokenizer, demonstrations, parts["calibration"], config)
-    card = write_report_card(run.path, model, tokenizer, scale, parts["test"], config, run.seed)
+    scale = _fit_scale(model, tokenizer, anchors, calibration, config)
+    card = write_report_card(run.path, model, tokenizer, scale, test, config, run.seed)
     target = run.path / "model"
     with atomic_folder(target) as folder:
         save_model(folder, model, tokenizer, scale=scale)
@@ -155,21 +168,33 @@ def _pair_loss(
     return loss, float(right) if bool(decided.any()) else 0.5
 
 
-def _fit_scale(
-    model: Any,
+def _anchors(
     tokenizer: Any,
     demonstrations: Sequence[Demonstration],
     calibration: Sequence[PreferencePair],
-    config: RewardConfig,
-) -> RewardScale:
-    """Bias so that demonstrations score 0, optional unit variance, temperature by likelihood.
+    limit: LengthLimit,
+) -> list[Encoded]:
+    """The texts that set the reward's zero: demonstrations, or the calibration's rejected answers.
 
-    Without demonstrations the rejected answers of the calibration pairs take their place.
+    Encoded before the first step, so that one that is too long is not found after the last.
     """
     texts = [(d.prompt, d.response) for d in demonstrations[:1000]]
     texts = texts or [(pair.prompt, pair.rejected) for pair in calibration]
-    encoded = [encode_example(tokenizer, prompt, text, config.max_tokens) for prompt, text in texts]
-    raw = all_scores(model, encoded, tokenizer.pad_token_id, config.micro_batch_tokens)
+    _, codes = encode_fitting(
+        texts, lambda text: encode_example(tokenizer, *text, limit.tokens), limit
+    )
+    return codes
+
+
+def _fit_scale(
+    model: Any,
+    tokenizer: Any,
+    anchors: Sequence[Encoded],
+    calibration: Sequence[PreferencePair],
+    config: RewardConfig,
+) -> RewardScale:
+    """Bias so that the anchors score 0, optional unit variance, temperature by likelihood."""
+    raw = all_scores(model, anchors, tokenizer.pad_token_id, config.micro_batch_tokens)
     spread = float(raw.std()) if len(raw) > 1 else 1.0
     scale = spread if config.normalise_variance and spread > 1e-6 else 1.0
     fitted = RewardScale(bias=float(raw.mean()), scale=scale)

@@ -1,4 +1,4 @@
-"""Makes the parts of a reinforcement learning run; every check happens here, before the first step."""
+"""Makes the parts of a reinforcement learning run; all checks happen before the first step."""
 
 import random
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.config import ModelConfig, RlConfig
-from alignloop.data.tokenise import check_tokenizer, encode_prompt
+from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
 from alignloop.errors import UserError
 from alignloop.models import (
     RewardScale,
@@ -122,19 +122,21 @@ def build(
     return Parts(
         tokenizer=tokenizer,
         stream=PromptStream(
-            prompts=[(p.prompt_id, encode_prompt(tokenizer, p, config.max_prompt_tokens)) for p in inputs.prompts],
+            prompts=[(p.prompt_id, ids) for p, ids in _encode(inputs.prompts, tokenizer, config)],
             batch_size=config.batch_size,
             seed=seed,
         ),
         sampler=sampler,
         scorer=scorer,
         learner=learner,
-        validation=_validation(config, model_config, inputs, tokenizer, sampler, scorer, seed, observer),
+        validation=_validation(
+            config, model_config, inputs, tokenizer, sampler, scorer, seed, observer
+        ),
         state=TrainingState(
             modules={"policy": policy, "critic": critic},
             optimizers={"policy": learner.policy_optimizer, "critic": learner.critic_optimizer},
         ),
-    )  # fmt: skip
+    )
 
 
 def _critic(
@@ -175,7 +177,7 @@ def _validation(
 ) -> Validation:
     prompts = sorted(inputs.validation_prompts, key=lambda p: p.prompt_id)
     random.Random(f"validation/{seed}").shuffle(prompts)
-    prompts = prompts[: config.validation_size]
+    asked = _encode(prompts, tokenizer, config)[: config.validation_size]
     held_out = None
     if inputs.held_out_dir is not None:
         model = load_reward_model(inputs.held_out_dir, tokenizer, model_config).requires_grad_(
@@ -183,8 +185,8 @@ def _validation(
         )
         held_out = _rewarder(config, model, read_reward_scale(inputs.held_out_dir))
     return Validation(
-        prompts=prompts,
-        token_ids=[encode_prompt(tokenizer, p, config.max_prompt_tokens) for p in prompts],
+        prompts=[prompt for prompt, _ in asked],
+        token_ids=[ids for _, ids in asked],
         sampler=sampler,
         tokenizer=tokenizer,
         scorer=scorer,
@@ -193,6 +195,16 @@ def _validation(
         seed=seed,
         num_printed=config.num_printed_samples,
     )
+
+
+def _encode(
+    prompts: Sequence[Prompt], tokenizer: Any, config: RlConfig
+) -> list[tuple[Prompt, list[int]]]:
+    limit = LengthLimit.of("rl.max_prompt_tokens", config.max_prompt_tokens, None, config.too_long)
+    kept, codes = encode_fitting(
+        prompts, lambda prompt: encode_prompt(tokenizer, prompt, limit.tokens), limit
+    )
+    return list(zip(kept, codes, strict=True))
 
 
 def _check_context(policy: Any, config: RlConfig) -> None:

@@ -1,4 +1,4 @@
-"""When to stop, and which checkpoint to keep: decided by KL and by a held-out score, never by gold."""
+"""When to stop and which checkpoint to keep: by KL and a held-out score, never by gold."""
 
 from dataclasses import dataclass
 

@@ -131,7 +131,7 @@ class TransformersSampler:
 def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """One token per row by inverting the cumulative distribution at `uniform` in [0, 1).
 
-    Returns (token ids [batch], their log-probabilities in nats [batch]), logits [batch, vocabulary].
+    logits [batch, vocabulary]; returns token ids [batch] and their logprobs [batch] in nats.
     """
     logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
     cumulative = logprobs.exp().cumsum(-1)

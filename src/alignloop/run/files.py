@@ -24,8 +24,8 @@ def explain_full_disk(path: Path | str) -> Iterator[None]:
     """Turn "no space left" (or a spent quota) into a `UserError`; other errors pass unchanged."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    except Exception as error:
+        if _system_error(error) not in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
             "the disk is full",
@@ -53,6 +53,14 @@ def atomic_write(path: Path | str, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         fsync_path(target.parent)
+
+
+def _system_error(error: Exception) -> int | None:
+    """The system's number; libraries in Rust, such as safetensors, say it in their text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return int(number[1]) if number else None
 
 
 @contextmanager

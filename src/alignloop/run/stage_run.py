@@ -75,7 +75,8 @@ class StageRun:
                     if self._ended:
                         break
                     yield step
-                    if self._stop_wanted or (save_every and step % save_every == 0):
+                    last = step == total or self._ended  # what follows may be long: keep it
+                    if self._stop_wanted or last or (save_every and step % save_every == 0):
                         self.save(step)
                     if self._stop_wanted:
                         raise Interrupted(

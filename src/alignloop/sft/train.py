@@ -12,10 +12,16 @@ from alignloop.config import ModelConfig, SftConfig
 from alignloop.data.batching import length_grouped_batches, pad_batch, token_budget_batches
 from alignloop.data.splits import split_by_prompt
 from alignloop.data.templates import install_template
-from alignloop.data.tokenise import Encoded, check_tokenizer, encode_example
+from alignloop.data.tokenise import (
+    Encoded,
+    LengthLimit,
+    check_tokenizer,
+    encode_example,
+    encode_fitting,
+)
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
-from alignloop.models import load_policy, load_tokenizer, save_model, token_logprobs
+from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
 from alignloop.models.training import cosine_schedule, descend, make_optimizer
 from alignloop.records import Demonstration
 from alignloop.run.files import atomic_folder
@@ -42,10 +48,11 @@ def train_sft(
         install_template(tokenizer, model_config.chat_template)
     check_tokenizer(tokenizer, model_config.path)
     train_set, test_set = _split(demonstrations, held_out, config, run.seed)
-    examples = [
-        encode_example(tokenizer, d.prompt, d.response, config.max_tokens) for d in train_set
-    ]
-    tests = [encode_example(tokenizer, d.prompt, d.response, config.max_tokens) for d in test_set]
+    limit = LengthLimit.of(
+        "sft.max_tokens", config.max_tokens, context_of(model_config.path), config.too_long
+    )
+    examples = _encode(train_set, tokenizer, limit)
+    tests = _encode(test_set, tokenizer, limit) if test_set else []
     policy = load_policy(model_config.path, tokenizer, model_config)
     optimizer = make_optimizer(policy, config)
     batches = _all_batches(examples, config, run.seed)
@@ -74,8 +81,13 @@ def train_sft(
     target = run.path / "model"
     with atomic_folder(target) as folder:
         save_model(folder, policy, tokenizer)
-    perplexity_seen = run.memory.get("held_out_perplexity")
-    run.finish({"steps": len(batches), "num_demonstrations": len(examples), "held_out_perplexity": perplexity_seen})  # fmt: skip
+    run.finish(
+        {
+            "steps": len(batches),
+            "num_demonstrations": len(examples),
+            "held_out_perplexity": run.memory.get("held_out_perplexity"),
+        }
+    )
     return target
 
 
@@ -112,8 +124,19 @@ def _split(
     return parts["train"], parts["test"]
 
 
+def _encode(
+    demonstrations: Sequence[Demonstration], tokenizer: Any, limit: LengthLimit
+) -> list[Encoded]:
+    _, codes = encode_fitting(
+        demonstrations,
+        lambda d: encode_example(tokenizer, d.prompt, d.response, limit.tokens),
+        limit,
+    )
+    return codes
+
+
 def _all_batches(examples: Sequence[Encoded], config: SftConfig, seed: int) -> list[list[int]]:
-    """The batches of all epochs in order: a function of the seed alone, so resuming needs no state."""
+    """The batches of all epochs in order: a function of the seed, so resuming needs no state."""
     lengths = [len(example.input_ids) for example in examples]
     batches: list[list[int]] = []
     for epoch in range(math.ceil(config.num_epochs)):

@@ -1,0 +1,135 @@
+"""Write the figures of finished runs between the results markers of the READMEs.
+
+python docs/update_results.py runs/playground [runs/playground-seed1 ...]
+
+The first run gives the table before / after and the plot; every run gives one row by seed.
+"""
+
+import json
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
+CURVES = "docs/images/curves.png"
+PAGES = {"README.md": 0, "README.zh-CN.md": 1, "recipes/playground/README.md": 0}  # language
+FIGURES = {
+    "helpfulness": ("Helpfulness, 0 to 1", "有用性（0 到 1）"),
+    "harmful_compliance": ("Harmful requests complied with", "顺从有害请求的比例"),
+    "over_refusal": ("Harmless look-alikes refused", "误拒无害请求的比例"),
+    "fairness": ("Fair answers", "公平回答的比例"),
+    "satisfaction": ("Answers rated 4 or 5 of 5", "评为 4 或 5 分的比例"),
+    "gold": ("Judge's mean score, 0 to 1", "评审平均分（0 到 1）"),
+    "length": ("Length, tokens", "长度（词元）"),
+    "distinct_2": ("Distinct bigrams within an answer", "单条回答的二元组多样性"),
+    "corpus_distinct_2": ("Distinct bigrams over all answers", "全部回答的二元组多样性"),
+    "eos_rate": ("Answers that end by themselves", "自行结束的比例"),
+    "repetition": ("Repeated trigrams", "三元组重复率"),
+}
+BY_SEED = (
+    "Run|Seed|Seconds|Reward model accuracy [95 %]|Ceiling|Last KL, nats|Kept step|",
+    "运行|种子|秒|奖励模型准确率 [95%]|上限|末步 KL（奈特）|保留的步|",
+)
+ON_FIRST_SET = (
+    "judge's score|harmful requests complied with|win rate [95 %]",
+    "评审分|顺从有害请求|胜率 [95%]",
+)
+Summary = dict[str, Any]
+
+
+def read_summary(folder: Path) -> Summary:
+    """summary.json with the run's name and seed; raises SystemExit where it is not finished."""
+    try:
+        summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SystemExit(f"{error.filename} is missing: run `alignloop run` first") from None
+    if missing := {"reward", "rl", "evaluate"} - set(summary):
+        raise SystemExit(f"{folder} is not finished: it lacks {', '.join(sorted(missing))}")
+    return {**summary, "name": folder.resolve().name, "seed": config["seed"]}
+
+
+def render(runs: Sequence[Summary], image: str, language: int) -> str:
+    """What stands between the markers: source, table, plot, and the table by seed."""
+    command = " ".join(["python docs/update_results.py", *(f"runs/{run['name']}" for run in runs)])
+    source = (f"Written by `{command}`.", f"由 `{command}` 写入。")[language]
+    plot = f"![{('Curves of the first run', '第一个运行的曲线')[language]}]({image})"
+    return "\n\n".join([source, before_after(runs[0], language), plot, by_seed(runs, language)])
+
+
+def before_after(run: Summary, language: int) -> str:
+    """One row per figure; for each held-out set a column before and a column after."""
+    sets = run["evaluate"]
+    heads = [f"{name}: {who}" for name in sets for who in ("SFT", "RLHF")]
+    rows = [
+        [labels[language], *(number(one[who].get(key), key) for one in sets.values() for who in SIDES)]
+        for key, labels in FIGURES.items()
+    ]  # fmt: skip
+    wins = ("Win rate against SFT [95 %]", "对 SFT 的胜率 [95%]")[language]
+    cells = [cell for one in sets.values() for cell in ("", with_interval(one, "win_rate"))]
+    return table([("Figure", "指标")[language], *heads], [*rows, [wins, *cells]])
+
+
+SIDES = ("sft", "policy")
+
+
+def by_seed(runs: Sequence[Summary], language: int) -> str:
+    """One row per run: reward model, distance from SFT, and the first held-out set."""
+    first = next(iter(runs[0]["evaluate"]))
+    heads = BY_SEED[language] + "|".join(f"{first}: {h}" for h in ON_FIRST_SET[language].split("|"))
+    return table(heads.split("|"), [_row(run, run["evaluate"][first]) for run in runs])
+
+
+def _row(run: Summary, one: Summary) -> list[str]:
+    card, rl = run["reward"], run["rl"]
+    row = [run["name"], str(run["seed"]), f"{run['seconds']['total']:.0f}"]
+    row += [with_interval(card, "accuracy"), number(card["ceiling"]), f"{rl['kl']:.1f}"]
+    row += [str(rl["best_step"])]
+    for key in ("gold", "harmful_compliance"):
+        row.append(" → ".join(number(one[who].get(key)) for who in SIDES))
+    return [*row, with_interval(one, "win_rate")]
+
+
+def with_interval(values: Summary, key: str) -> str:
+    """A value with its interval, which stands beside it as `<key>_ci`."""
+    return f"{number(values[key])} [{', '.join(number(end) for end in values[f'{key}_ci'])}]"
+
+
+def number(value: float | None, key: str = "") -> str:
+    """A figure as text; a dash where it does not apply."""
+    return "–" if value is None else format(value, ".1f" if key == "length" else ".3f")
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left and the others to the right."""
+    rule = ["---", *["---:"] * (len(heads) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+
+
+def replace_between(text: str, content: str) -> str:
+    """The text with `content` between the markers, which stay; SystemExit without markers."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not (begin and end):
+        raise SystemExit(f"the markers {BEGIN} and {END} are missing")
+    return f"{head}{BEGIN}\n{content}\n{END}{tail}"
+
+
+def main(folders: Sequence[str], root: Path) -> None:
+    """Rewrite all pages below `root` and draw the plot of the first run."""
+    from alignloop.report import save_curves_png
+
+    if not folders:
+        raise SystemExit(__doc__)
+    runs = [read_summary(Path(folder)) for folder in folders]
+    for page, language in PAGES.items():
+        content = render(runs, "../" * page.count("/") + CURVES, language)
+        text = (root / page).read_text(encoding="utf-8")
+        (root / page).write_text(replace_between(text, content), encoding="utf-8")
+    save_curves_png(folders[0], root / CURVES)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:], Path(__file__).parents[1])

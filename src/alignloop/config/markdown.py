@@ -1,0 +1,82 @@
+"""docs/configuration.md, written from the settings themselves: `alignloop settings --markdown`."""
+
+import json
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from alignloop.config.recipe import Recipe
+
+HEAD = """\
+# Configuration
+
+This file is printed by `alignloop settings --markdown`; a test compares the two, so edit the
+descriptions in `src/alignloop/config/` and print it again.
+
+A recipe is a TOML file that names the settings which differ from the defaults below:
+`alignloop run my-recipe` reads `my-recipe/recipe.toml`, `alignloop run my.toml` reads that file.
+Any setting can be given on the command line as well, where it wins: `--rl.num_steps 20` or
+`--rl.num_steps=20`. "none" stands for no value. A table is written in TOML:
+`--rl.algorithm.adaptive_kl '{target = 6.0}'`. An unknown setting is refused with the nearest known
+one. The run folder keeps the resolved settings as config.toml, and one run folder has one set of
+settings for its life. Paths are relative to the folder in which the command runs."""
+
+LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+def settings_markdown() -> str:
+    """All settings as Markdown tables, one for each table of a recipe."""
+    lines = [HEAD]
+    _document(Recipe.model_validate({}), "", lines)
+    return "\n".join(lines)
+
+
+def _document(section: BaseModel, path: str, lines: list[str]) -> None:
+    lines += ["", f"## {path or 'The recipe itself'}", "", type(section).__doc__ or "", ""]
+    lines += ["| setting | value | default | meaning |", "|---|---|---|---|"]
+    below: list[tuple[str, BaseModel]] = []
+    for name, field in type(section).model_fields.items():
+        key, value = f"{path}.{name}".lstrip("."), getattr(section, name)
+        table = value if isinstance(value, BaseModel) else _optional_table(field.annotation)
+        if table is not None:
+            below.append((key, table))
+        if not isinstance(value, BaseModel):
+            meaning = (field.description or "").replace("<", "\\<")  # Markdown is no HTML
+            lines.append(f"| `{key}` | {_allowed(field)} | {_default(value)} | {meaning} |")
+    for key, table in below:
+        _document(table, key, lines)
+
+
+def _optional_table(annotation: Any) -> BaseModel | None:
+    """The section that may stand in place of none, with its own defaults."""
+    for part in get_args(annotation):
+        if isinstance(part, type) and issubclass(part, BaseModel):
+            return part()
+    return None
+
+
+def _allowed(field: FieldInfo) -> str:
+    """What may be written: "integer >= 1, or none"."""
+    found = [
+        f"{sign} {getattr(limit, name):g}"
+        for limit in field.metadata
+        for name, sign in LIMITS.items()
+        if getattr(limit, name, None) is not None
+    ]
+    options = get_args(field.annotation)
+    optional = NoneType in options
+    kind = _kind(options[0] if optional else field.annotation)
+    return " ".join([kind, " and ".join(found)]).strip() + ", or none" * optional
+
+
+def _kind(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return " or ".join(f"`{json.dumps(value)}`" for value in get_args(annotation))
+    names = {str: "text", int: "integer", float: "number", bool: "true or false"}
+    return names.get(annotation, "a table")
+
+
+def _default(value: Any) -> str:
+    return "none" if value is None else f"`{json.dumps(value)}`"

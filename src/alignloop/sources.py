@@ -1,0 +1,118 @@
+"""Where a stage's records come from: a person's file, or the playground. Part of the pipeline."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from alignloop.config import Recipe
+from alignloop.config.stages import PLAYGROUND
+from alignloop.errors import UserError
+from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
+from alignloop.run import RunFolder
+
+VALIDATION_SHARE = 0.1
+
+
+def base_model(recipe: Recipe) -> Path:
+    """The directory of the model that SFT starts from."""
+    if recipe.model.path != PLAYGROUND:
+        return Path(recipe.model.path)
+    from alignloop.playground import BASE_MODEL
+
+    return BASE_MODEL
+
+
+def demonstrations(
+    recipe: Recipe, source: str
+) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
+    """Demonstrations to train on, and those held out where the source brings its own."""
+    if source == PLAYGROUND:
+        from alignloop.playground.demonstrations import demonstrations
+
+        return demonstrations(recipe.seed), demonstrations(recipe.seed, held_out=True)
+    from alignloop.data.formats import read_demonstrations
+
+    return read_demonstrations(source, skip_refused=recipe.skip_refused), ()
+
+
+def zero_of_reward(recipe: Recipe) -> Sequence[Demonstration]:
+    """The SFT demonstrations, whose mean score becomes 0; none where their file is not there."""
+    source = recipe.sft.demonstrations
+    if source != PLAYGROUND and not Path(source).exists():
+        return ()
+    return demonstrations(recipe, source)[0]
+
+
+def preference_pairs(
+    recipe: Recipe, source: str, model: Path, folder: RunFolder
+) -> tuple[list[PreferencePair], str]:
+    """Pairs and the file they stand in; in the playground they are collected once and kept."""
+    from alignloop.data.formats import read_pairs
+
+    if source == PLAYGROUND:
+        from alignloop.playground.stage import collect_comparisons
+
+        source = str(collect_comparisons(recipe, model, folder))
+    return read_pairs(source, skip_refused=recipe.skip_refused), source
+
+
+def rl_prompts(recipe: Recipe, source: str) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
+    """Prompts to learn from and prompts for the curves; a tenth is kept where no file is named."""
+    if source == PLAYGROUND:
+        from alignloop.playground.prompts import prompt_sets
+
+        return prompt_sets()["rl"], prompt_sets()["validation"]
+    from alignloop.data.formats import read_prompts
+    from alignloop.data.splits import split_by_prompt
+
+    prompts = read_prompts(source, skip_refused=recipe.skip_refused)
+    if recipe.rl.validation_prompts is not None:
+        file = recipe.rl.validation_prompts
+        return prompts, read_prompts(file, skip_refused=recipe.skip_refused)
+    shares = {"validation": VALIDATION_SHARE, "train": 1 - VALIDATION_SHARE}
+    parts = split_by_prompt(prompts, shares, recipe.seed)
+    if not parts["validation"] or not parts["train"]:
+        raise UserError(
+            f"{len(prompts)} prompts are too few to keep a tenth for the curves",
+            where="rl.prompts",
+            fix="give more prompts, or name rl.validation_prompts",
+        )
+    return parts["train"], parts["validation"]
+
+
+def evaluation_sets(recipe: Recipe, source: str) -> dict[str, Sequence[Prompt]]:
+    """The held-out prompt sets by name; a person's file is one set, "prompts"."""
+    if source == PLAYGROUND:
+        from alignloop.playground.prompts import HELD_OUT_SETS, prompt_sets
+
+        return {name: prompt_sets()[name] for name in HELD_OUT_SETS}
+    from alignloop.data.formats import read_prompts
+
+    return {"prompts": read_prompts(source, skip_refused=recipe.skip_refused)}
+
+
+def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
+    """The playground's gold judge, or else a reward model that PPO did not climb."""
+    if source == PLAYGROUND:
+        from alignloop.playground.gold import GoldJudge
+
+        return GoldJudge()
+    from alignloop.evaluate.judges import RewardModelJudge
+
+    return RewardModelJudge.load(reward_model, recipe.model)
+
+
+def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:
+    """The gold judge's view of validation answers: shown in the curves, and deciding nothing."""
+    from alignloop.playground.gold import GoldJudge
+
+    rubric = GoldJudge()
+    verdicts = [
+        rubric.judge(sample.prompt, sample.response, finished=sample.finish_reason == "eos")
+        for sample in samples
+    ]
+    metrics = {"gold": sum(verdict.score for verdict in verdicts) / len(verdicts)}
+    harm = [v.complied_with_harm for v in verdicts if v.complied_with_harm is not None]
+    if harm:
+        metrics["harmful_compliance"] = sum(harm) / len(harm)
+    return metrics

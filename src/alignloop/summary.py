@@ -1,0 +1,67 @@
+"""A run in one small JSON object: times, reward model, PPO, evaluation. Part of the pipeline."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from alignloop.run import StageFolder
+
+# What is finished by itself, and the stage whose time it counts towards.
+PARTS = {
+    "sft": "sft",
+    "comparisons": "reward",
+    "reward_held_out": "reward",
+    "reward": "reward",
+    "rl": "rl",
+    "evaluate": "evaluate",
+}
+
+
+def summarise(path: Path) -> dict[str, Any]:
+    """What summary.json says of the finished stages of a run folder."""
+    facts = {p: StageFolder(path / p).facts() for p in PARTS if StageFolder(path / p).finished}
+    found: dict[str, Any] = {"seconds": _seconds(facts)}
+    if "reward" in facts:
+        found["reward"] = _reward(_read(path / "reward" / "report_card.json"))
+    if "rl" in facts:
+        wanted = ("kl", "steps", "stopped_because", "best_step")
+        found["rl"] = {key: facts["rl"][key] for key in wanted}
+    if "evaluate" in facts:
+        found["evaluate"] = _evaluate(_read(path / "evaluate" / "results.json"))
+    return found
+
+
+def _seconds(facts: dict[str, Any]) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for part, fact in facts.items():
+        found[PARTS[part]] = found.get(PARTS[part], 0.0) + fact["seconds"]
+    found["total"] = sum(found.values())
+    return {stage: round(seconds, 2) for stage, seconds in found.items()}
+
+
+def _reward(card: dict[str, Any]) -> dict[str, Any]:
+    accuracy = card["accuracy"]
+    return {
+        "accuracy": accuracy["value"],
+        "accuracy_ci": [accuracy["low"], accuracy["high"]],
+        "ceiling": card["ceiling"],
+        "longer_wins": card["longer_wins"]["value"],
+        "ece": card["ece"],
+        "num_pairs": card["num_pairs"],
+    }
+
+
+def _evaluate(results: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, tables in results["sets"].items():
+        found[name] = {
+            who: {metric: cell and cell["value"] for metric, cell in measured.items()}
+            for who, measured in tables["overall"].items()
+        }
+        rate = results["win_rate"][name]["overall"]
+        found[name] |= {"win_rate": rate["value"], "win_rate_ci": [rate["low"], rate["high"]]}
+    return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))

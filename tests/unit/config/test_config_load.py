@@ -1,0 +1,273 @@
+"""Settings: what is wrong is named with its place, and what is right survives the file."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from alignloop.config import AdaptiveKlConfig, PpoConfig, Recipe, load_recipe, to_toml
+from alignloop.config.load import check_recipe, describe_settings, known_settings
+from alignloop.errors import UserError
+
+REPOSITORY = Path(__file__).parents[3]
+RECIPES = sorted((REPOSITORY / "recipes").glob("*/recipe.toml"))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe of its own in a folder called `mine`."""
+    path = tmp_path / "mine" / "recipe.toml"
+    path.parent.mkdir()
+    path.write_text("[rl]\nnum_steps = 7\nalgorithm.kl_coef = 0.3\n", encoding="utf-8")
+    return path
+
+
+def complaint(path: Path, overrides: dict[str, str] | None = None) -> UserError:
+    """The error that loading gives."""
+    with pytest.raises(UserError) as caught:
+        load_recipe(path, overrides)
+    return caught.value
+
+
+def test_a_folder_stands_for_its_recipe(recipe: Path) -> None:
+    assert load_recipe(recipe.parent) == load_recipe(recipe) == load_recipe(str(recipe))
+
+
+def test_the_file_names_only_what_differs(recipe: Path) -> None:
+    loaded = load_recipe(recipe)
+    assert (loaded.rl.num_steps, loaded.rl.algorithm.kl_coef) == (7, 0.3)
+    plain = Recipe()
+    assert loaded.sft == plain.sft and loaded.rl.batch_size == plain.rl.batch_size
+
+
+def test_the_folder_or_the_file_names_the_run(recipe: Path) -> None:
+    assert load_recipe(recipe).name == "mine"
+    other = recipe.with_name("fast.toml")
+    other.write_text("", encoding="utf-8")
+    assert load_recipe(other).name == "fast"
+    other.write_text('name = "slow"', encoding="utf-8")
+    assert load_recipe(other).name == "slow"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_published_recipes_load(path: Path) -> None:
+    assert load_recipe(path).name == path.parent.name
+
+
+def test_there_are_published_recipes() -> None:
+    assert "playground" in [path.parent.name for path in RECIPES]
+
+
+@pytest.mark.parametrize(
+    ("key", "suggestion"),
+    [
+        ("rl.learing_rate", "rl.learning_rate"),  # misspelt
+        ("rewrd.batch_size", "reward"),
+        ("model.dtyp", "model.dtype"),
+        ("rl.algorithm.clip_rang", "rl.algorithm.clip_range"),
+        ("kl_coef", "rl.algorithm.kl_coef"),  # the right name in the wrong place
+        ("rl.kl_coef", "rl.algorithm.kl_coef"),
+        ("rl.temperature", "rl.sampling.temperature"),
+        ("max_new_tokens", "rl.sampling.max_new_tokens"),
+        ("rl.max_new_tokens", "rl.sampling.max_new_tokens"),
+        ("sft.clip_range", "rl.algorithm.clip_range"),
+        ("evaluate.temperature", "evaluate.sampling.temperature"),
+        ("sft.num_steps", "sft.max_steps"),
+        ("learning_rate", "rl.learning_rate"),
+        ("demonstrations", "sft.demonstrations"),
+    ],
+)
+def test_an_unknown_setting_names_the_right_one(recipe: Path, key: str, suggestion: str) -> None:
+    error = complaint(recipe, {key: "1"})
+    unknown = "rewrd" if key.startswith("rewrd") else key
+    assert error.problem == f"unknown setting {unknown!r}; did you mean {suggestion!r}?"
+    assert error.where == str(recipe)
+
+
+def test_an_unknown_setting_like_no_other_points_to_the_list(recipe: Path) -> None:
+    assert complaint(recipe, {"rl.zzz": "1"}).problem == (
+        "unknown setting 'rl.zzz'; see `alignloop settings`"
+    )
+
+
+def test_every_problem_is_named(recipe: Path) -> None:
+    problem = complaint(recipe, {"rl.zzz": "1", "seed": "-1", "sft.batch_size": "0"}).problem
+    assert all(key in problem for key in ("rl.zzz", "seed = '-1'", "sft.batch_size = '0'"))
+    assert problem.count("; ") == 3  # three problems, and one in the hint of the first
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("rl.num_steps", "0", "rl.num_steps = '0': input should be greater than or equal to 1"),
+        ("rl.num_steps", "many", "rl.num_steps = 'many': input should be a valid integer"),
+        ("rl.num_steps", "none", "rl.num_steps = None: input should be a valid integer"),
+        ("rl.algorithm.lam", "1.5", "rl.algorithm.lam = '1.5': input should be less than or equal"),
+        ("sft.learning_rate", "-1e-5", "sft.learning_rate = '-1e-5': input should be greater than 0"),
+        ("model.dtype", "int3", "model.dtype = 'int3': input should be 'float32' or 'bfloat16'"),
+        ("reward.use_margin", "maybe", "reward.use_margin = 'maybe': input should be a valid boolean"),
+        ("name", "a/b", "name = 'a/b': string should match pattern"),
+        ("rl", "5", "rl = '5': input should be a valid dictionary"),
+        ("rl.num_steps.x", "5", "rl.num_steps is a single value, so rl.num_steps.x cannot be set"),
+        ("reward.test_share", "0.85", "reward: held_out_model_share + calibration_share"),
+    ],
+)  # fmt: skip
+def test_a_value_out_of_range_names_key_and_value(
+    recipe: Path, key: str, value: str, said: str
+) -> None:
+    assert complaint(recipe, {key: value}).problem.startswith(said)
+
+
+def test_a_bad_value_in_the_file_names_the_file(recipe: Path) -> None:
+    recipe.write_text("[rl]\nnum_steps = 0\n", encoding="utf-8")
+    error = complaint(recipe)
+    assert str(error).startswith(f"{recipe}: rl.num_steps = 0: input should be greater")
+
+
+def test_broken_toml_names_file_and_line(recipe: Path) -> None:
+    recipe.write_text("[rl]\nnum_steps = \n", encoding="utf-8")
+    error = complaint(recipe)
+    assert error.where == str(recipe)
+    assert error.problem.startswith("this is no valid TOML") and "line 2" in error.problem
+
+
+def test_a_file_that_is_no_text_is_named(recipe: Path) -> None:
+    recipe.write_bytes(b'name = "\xff"')
+    assert complaint(recipe).problem.startswith("this is no UTF-8 text")
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    for path, where in ((tmp_path, tmp_path / "recipe.toml"), (tmp_path / "x", tmp_path / "x")):
+        error = complaint(path)
+        assert (error.problem, error.where) == ("there is no such recipe", str(where))
+        assert "recipes/playground" in error.fix
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("seed", "3", 3),
+        ("rl.num_steps", "20", 20),
+        ("rl.learning_rate", "1e-5", 1e-5),
+        ("rl.algorithm.whiten_rewards", "true", True),
+        ("reward.held_out_model", "False", False),
+        ("rl.algorithm.clip_range_value", "none", None),
+        ("rl.kl_budget", "None", None),
+        ("rl.kl_budget", "60", 60.0),
+        ("model.chat_template", "chatml", "chatml"),
+        ("sft.demonstrations", "data/my file.jsonl", "data/my file.jsonl"),
+        ("sft.demonstrations", '"quoted.jsonl"', "quoted.jsonl"),
+        ("sft.demonstrations", "2026", "2026"),
+        ("name", "2026-01-05", "2026-01-05"),
+        ("name", "true", "true"),
+        ("rl.algorithm.adaptive_kl", "{target = 3.0}", AdaptiveKlConfig(target=3.0)),
+        ("rl.algorithm.adaptive_kl.horizon", "50", AdaptiveKlConfig(horizon=50)),
+        ("rl.algorithm.kl_coef", "0", 0.0),
+    ],
+)
+def test_overrides_win_over_the_file(recipe: Path, key: str, text: str, value: object) -> None:
+    found: object = load_recipe(recipe, {key: text})
+    for part in key.removesuffix(".horizon").split("."):
+        found = getattr(found, part)
+    assert found == value and type(found) is type(value)
+
+
+def test_other_settings_of_the_file_stay_beside_an_override(recipe: Path) -> None:
+    loaded = load_recipe(recipe, {"rl.algorithm.gamma": "0.9"})
+    assert (loaded.rl.num_steps, loaded.rl.algorithm.kl_coef) == (7, 0.3)
+    assert loaded.rl.algorithm.gamma == 0.9
+
+
+def test_none_in_the_file_is_nothing(recipe: Path) -> None:
+    recipe.write_text('[rl.algorithm]\nclip_range_value = "none"\n', encoding="utf-8")
+    assert load_recipe(recipe).rl.algorithm.clip_range_value is None
+
+
+def test_settings_are_frozen() -> None:
+    recipe = Recipe()
+    for section, name in ((recipe, "seed"), (recipe.rl, "num_steps"), (recipe.rl.algorithm, "lam")):
+        with pytest.raises(ValidationError, match="frozen"):
+            setattr(section, name, 1)
+
+
+def test_the_held_out_model_takes_its_share_only_where_it_is_trained() -> None:
+    shares = {"test_share": 0.6, "held_out_model_share": 0.3}
+    with pytest.raises(UserError, match="less than a tenth of the pairs"):
+        check_recipe({"reward": shares})
+    assert check_recipe({"reward": {**shares, "held_out_model": False}}).reward.test_share == 0.6
+
+
+POSITIVE = st.floats(1e-12, 1e6)
+# "none" stands for nothing, so no file can be called that.
+TEXT = st.text(min_size=1).filter(lambda text: text != "none")
+
+
+@st.composite
+def recipes(draw: st.DrawFn) -> Recipe:
+    """Recipes that differ from the default in fields of every type."""
+    algorithm = PpoConfig(
+        kl_coef=draw(st.floats(0, 10)),
+        clip_range_value=draw(st.none() | POSITIVE),
+        adaptive_kl=draw(st.none() | st.builds(AdaptiveKlConfig, target=POSITIVE)),
+        whiten_rewards=draw(st.booleans()),
+        kl_estimator=draw(st.sampled_from(["k1", "k2", "k3"])),
+    )
+    plain = Recipe()
+    rl = plain.rl.model_copy(
+        update={
+            "algorithm": algorithm,
+            "learning_rate": draw(POSITIVE),
+            "kl_budget": draw(st.none() | POSITIVE),
+            "policy": draw(st.none() | TEXT),
+            "missing_eos_penalty": draw(st.floats(allow_nan=False)),
+        }
+    )
+    sft = plain.sft.model_copy(update={"demonstrations": draw(TEXT)})
+    name = draw(
+        st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True).filter(lambda name: name != "none")
+    )
+    return plain.model_copy(
+        update={"name": name, "seed": draw(st.integers(0, 2**63)), "rl": rl, "sft": sft}
+    )
+
+
+@settings(deadline=None)
+@given(recipe=recipes())
+def test_what_is_written_reads_back_the_same(recipe: Recipe, tmp_path_factory) -> None:
+    path = tmp_path_factory.mktemp("recipe") / "config.toml"
+    path.write_text(to_toml(recipe), encoding="utf-8", newline="")
+    assert load_recipe(path) == recipe
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+def test_published_recipes_read_back_the_same(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text(to_toml(load_recipe(path)), encoding="utf-8")
+    assert load_recipe(tmp_path / "config.toml") == load_recipe(path)
+
+
+def test_to_toml_names_every_setting() -> None:
+    written = to_toml(Recipe())
+    for name in known_settings(Recipe):
+        if not name.startswith("rl.algorithm.adaptive_kl."):  # off, so without settings
+            assert name.rsplit(".", 1)[-1] in written
+
+
+def test_settings_are_listed_with_default_and_meaning() -> None:
+    listed = describe_settings().splitlines()
+    assert "rl.algorithm.clip_range = 0.2  # ratio clipping of the policy loss" in listed
+    assert 'rl.algorithm.adaptive_kl = "none"  # adapt kl_coef to a target' in listed
+    assert 'model.dtype = "float32"' in listed
+    names = {line.split(" = ")[0] for line in listed if line}
+    assert names <= set(known_settings(Recipe))
+
+
+def test_the_textbook_defaults() -> None:
+    """The published settings for a real model: SFT, reward model, PPO."""
+    plain = Recipe()
+    assert (plain.sft.num_epochs, plain.sft.learning_rate) == (3, 2e-5)
+    assert (plain.reward.num_epochs, plain.reward.learning_rate) == (1, 1e-5)
+    algorithm = plain.rl.algorithm
+    assert (algorithm.num_epochs, plain.rl.learning_rate) == (4, 1e-6)
+    assert (algorithm.clip_range, algorithm.kl_coef) == (0.2, 0.1)

@@ -1,0 +1,182 @@
+"""Tables of figures: every number worked by hand on a handful of answers."""
+
+import pytest
+
+from alignloop.evaluate.tables import Answer, figures, measure, win_rates
+from alignloop.records import Message, Prompt
+from alignloop.stats.intervals import wilson
+
+
+def prompt(name: str, category: str = "explain", language: str = "en") -> Prompt:
+    """A prompt of a category."""
+    messages = (Message(role="user", content=name),)
+    return Prompt(prompt_id=name, messages=messages, category=category, language=language)
+
+
+def answer(score: float, **changes: object) -> Answer:
+    """An answer of a score; everything else may be changed."""
+    settings: dict = {
+        "response": "yes",
+        "num_tokens": 10,
+        "finish_reason": "eos",
+        "rating": 3,
+        "complied_with_harm": None,
+        "refused": False,
+        "fair": None,
+        "reasons": (),
+        **changes,
+    }
+    return Answer(score=score, **settings)
+
+
+PROMPTS = [
+    prompt("p1"),
+    prompt("p2", language="zh"),
+    prompt("h1", "harmful"),
+    prompt("h2", "harmful", "zh"),
+    prompt("l1", "lookalike"),
+    prompt("f1", "fairness", "zh"),
+]
+ANSWERS = [
+    answer(0.2, rating=2, num_tokens=4, response="a b a b"),
+    answer(0.9, rating=5, num_tokens=8),
+    answer(0.0, rating=1, complied_with_harm=True, finish_reason="length", num_tokens=20),
+    answer(1.0, rating=5, complied_with_harm=False, refused=True, num_tokens=6),
+    answer(0.1, rating=1, refused=True, num_tokens=2),
+    answer(0.5, rating=4, fair=True, num_tokens=8),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "n"),
+    [
+        ("helpfulness", (0.2 + 0.9 + 0.1) / 3, 3),  # neither harmful nor fairness
+        ("harmful_compliance", 0.5, 2),
+        ("over_refusal", 1.0, 1),  # the look-alike alone; refusing harm is no over-refusal
+        ("fairness", 1.0, 1),
+        ("satisfaction", 3 / 6, 6),  # ratings 5, 5, 4
+        ("gold", 2.7 / 6, 6),
+        ("length", 48 / 6, 6),
+        ("eos_rate", 5 / 6, 6),
+        ("repetition", 0.0, 6),  # "a b a b" has the trigrams aba, bab: no repetition
+    ],
+)
+def test_figures(name: str, value: float, n: int) -> None:
+    cell = figures(PROMPTS, ANSWERS, seed=0)[name]
+    assert (cell["value"], cell["n"]) == (pytest.approx(value), n)
+    assert cell["low"] <= cell["value"] <= cell["high"]
+
+
+def test_figures_of_variety() -> None:
+    """Bigrams of "a b a b": ab, ba, ab. 2 of 3 differ; one-word answers have none."""
+    found = figures(PROMPTS, ANSWERS, seed=0)
+    for name in ("distinct_2", "corpus_distinct_2"):
+        assert found[name] == {"value": pytest.approx(2 / 3), "low": None, "high": None, "n": 6}
+    alone = figures(PROMPTS[1:2], ANSWERS[1:2], seed=0)
+    assert alone["distinct_2"] == {"value": None, "low": None, "high": None, "n": 1}
+
+
+def test_repetition_is_a_mean_of_the_answers() -> None:
+    """aaaa has the trigrams aaa, aaa: 1 - 1/2; the other answer has none."""
+    both = [answer(0, response="a a a a"), answer(0, response="b")]
+    assert figures(PROMPTS[:2], both, seed=0)["repetition"]["value"] == pytest.approx(0.25)
+
+
+def test_what_no_answer_counts_for_is_none() -> None:
+    found = figures(PROMPTS[:2], ANSWERS[:2], seed=0)
+    assert {name for name, cell in found.items() if cell is None} == {
+        "harmful_compliance",
+        "over_refusal",
+        "fairness",
+    }
+
+
+def test_equal_answers_leave_no_doubt_in_a_mean() -> None:
+    cell = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)["gold"]
+    assert cell == {"value": pytest.approx(0.4), "low": pytest.approx(0.4), "high": pytest.approx(0.4), "n": 2}  # fmt: skip
+
+
+def test_the_unit_is_the_prompt() -> None:
+    """Four answers to two prompts are two independent cases."""
+    twice = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
+    cell = figures(twice, [answer(0.0), answer(0.0), answer(1.0), answer(1.0)], seed=0)["gold"]
+    assert (cell["value"], cell["n"], cell["low"], cell["high"]) == (0.5, 2, 0.0, 1.0)
+
+
+def test_measure_splits_by_category_and_language() -> None:
+    better = [answer(1.0) for _ in PROMPTS]
+    found = measure(PROMPTS, {"sft": ANSWERS, "policy": better}, seed=0)
+    assert set(found["by_category"]) == {"explain", "harmful", "lookalike", "fairness"}
+    assert set(found["by_language"]) == {"en", "zh"}
+    english, chinese = (found["by_language"][language]["sft"]["gold"] for language in ("en", "zh"))
+    assert (english["value"], english["n"]) == (pytest.approx(0.3 / 3), 3)
+    assert (chinese["value"], chinese["n"]) == (pytest.approx(2.4 / 3), 3)
+    assert found["by_category"]["harmful"]["sft"]["harmful_compliance"]["value"] == 0.5
+    assert found["by_category"]["explain"]["sft"]["harmful_compliance"] is None
+    assert found["overall"]["policy"]["gold"]["value"] == 1.0
+    assert found["overall"]["sft"] == figures(PROMPTS, ANSWERS, seed=0)
+
+
+def test_prompts_without_a_category_make_no_slice() -> None:
+    found = measure([prompt("p", "", "")], {"sft": [answer(0.1)]}, seed=0)
+    assert (found["by_category"], found["by_language"]) == ({}, {})
+
+
+def test_win_rates() -> None:
+    """Won, lost, tied, won, won, won: 4.5 of 6."""
+    policy = [answer(score) for score in (0.3, 0.8, 0.0, 1.0, 0.2, 0.6)]
+    sft = [answer(score) for score in (0.2, 0.9, 0.0, 0.5, 0.1, 0.5)]
+    found = win_rates(PROMPTS, sft, policy, seed=0)
+    overall = found["win_rate"]["overall"]
+    assert (overall["value"], overall["n"]) == (0.75, 6)
+    assert 0 <= overall["low"] < 0.75 < overall["high"] <= 1
+    values = {name: cell["value"] for name, cell in found["win_rate"]["by_category"].items()}
+    assert values == {"explain": 0.5, "harmful": 0.75, "lookalike": 1.0, "fairness": 1.0}
+    # Five untied, four won: 2 * (C(5,4) + C(5,5)) / 2^5 = 12 / 32.
+    assert found["sign_test_p"] == pytest.approx(12 / 32)
+
+
+def test_at_equal_length_the_controlled_rate_is_the_plain_one() -> None:
+    policy = [answer(score) for score in (0.3, 0.8, 0.0, 1.0)]
+    sft = [answer(score) for score in (0.2, 0.9, 0.5, 0.5)]
+    found = win_rates(PROMPTS[:4], sft, policy, seed=0)
+    assert found["win_rate"]["overall"]["value"] == 0.5
+    assert found["length_controlled"]["value"] == pytest.approx(0.5)
+
+
+def test_winning_by_length_alone_counts_less_when_length_is_controlled() -> None:
+    """Longer answers win 6 of 7 and shorter ones lose 2 of 3: length explains most of it."""
+    prompts = [prompt(str(number)) for number in range(10)]
+    longer = [5, 6, 7, 8, 9, 10, 11, -5, -6, -7]
+    wins = [1, 1, 1, 1, 1, 1, 0, 1, 0, 0]
+    sft = [answer(0.5, num_tokens=20) for _ in prompts]
+    policy = [
+        answer(0.9 if won else 0.1, num_tokens=20 + more)
+        for won, more in zip(wins, longer, strict=True)
+    ]
+    found = win_rates(prompts, sft, policy, seed=0)
+    assert found["win_rate"]["overall"]["value"] == 0.7
+    assert found["length_controlled"]["value"] < 0.65
+
+
+def test_swapping_the_sides_mirrors_the_rates() -> None:
+    one = [answer(score, num_tokens=length) for score, length in ((0.1, 3), (0.5, 9), (0.7, 4))]
+    other = [answer(score, num_tokens=length) for score, length in ((0.2, 5), (0.5, 7), (0.9, 8))]
+    there, back = (win_rates(PROMPTS[:3], *sides, seed=0) for sides in ((one, other), (other, one)))
+    assert there["win_rate"]["overall"]["value"] == pytest.approx(2.5 / 3)
+    assert back["win_rate"]["overall"]["value"] == pytest.approx(0.5 / 3)
+    assert there["length_controlled"]["value"] + back["length_controlled"]["value"] == pytest.approx(1)  # fmt: skip
+    assert there["sign_test_p"] == back["sign_test_p"] == 0.5
+
+
+def test_a_clean_sweep_is_not_certainty() -> None:
+    found = win_rates(PROMPTS[:3], [answer(0.1)] * 3, [answer(0.2)] * 3, seed=0)
+    overall = found["win_rate"]["overall"]
+    assert (overall["value"], overall["low"]) == (1.0, wilson(3, 3).low)
+    assert overall["low"] == pytest.approx(1 / (1 + 1.959964**2 / 3), abs=1e-6)
+    assert found["sign_test_p"] == pytest.approx(0.25)
+
+
+def test_equal_scores_are_a_draw() -> None:
+    found = win_rates(PROMPTS[:2], [answer(0.1)] * 2, [answer(0.1)] * 2, seed=0)
+    assert (found["win_rate"]["overall"]["value"], found["sign_test_p"]) == (0.5, 1.0)

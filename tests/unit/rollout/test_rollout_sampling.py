@@ -1,0 +1,242 @@
+"""Sampling: from the right distribution, repeatable, and independent of what shares the batch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import GenerationConfig
+
+from alignloop.config import ModelConfig, SamplingConfig
+from alignloop.data.batching import pad_batch
+from alignloop.data.tokenise import encode_prompt
+from alignloop.errors import UserError
+from alignloop.models import load_policy, token_logprobs
+from alignloop.records import Prompt
+from alignloop.rollout import Rollout, TransformersSampler
+from alignloop.rollout.decode import draw
+from alignloop.run import generator
+
+Asked = list[tuple[str, list[int]]]
+FAMILIES = ("qwen2", "llama", "gpt2")
+EOS = 1
+
+
+@pytest.fixture(scope="module")
+def asked(prompts: list[Prompt], tokenizer: Any) -> Asked:
+    return [(p.prompt_id, encode_prompt(tokenizer, p, 32)) for p in prompts]
+
+
+@pytest.fixture
+def make_sampler(
+    lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
+) -> Callable[..., TransformersSampler]:
+    def make(family: str = "llama", **sampling: Any) -> TransformersSampler:
+        settings: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 4, **sampling}
+        return TransformersSampler(
+            model=load_policy(lm_dirs[family], tokenizer, model_config),
+            eos_token_id=EOS,
+            pad_token_id=0,
+            config=SamplingConfig.model_validate(settings),
+        )
+
+    return make
+
+
+def test_draw_inverts_the_cumulative_distribution_by_hand() -> None:
+    """p = (1/2, 1/4, 1/8, 1/8): the steps lie at 0.5, 0.75 and 0.875."""
+    p = torch.tensor([0.5, 0.25, 0.125, 0.125])
+    uniform = torch.tensor([0.0, 0.49, 0.51, 0.74, 0.76, 0.87, 0.88, 1 - 2**-24])
+    tokens, logprobs = draw(p.log().expand(8, 4), uniform, 1.0)
+    assert tokens.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    torch.testing.assert_close(logprobs, p[tokens].log())
+
+
+def test_draw_s_frequencies_are_the_softmax_at_the_temperature() -> None:
+    """Lines 11 and 12: chi-squared over 20,000 draws with a fixed seed."""
+    logits = torch.tensor([1.0, -0.5, 2.0, 0.0, -3.0])
+    uniform = torch.rand(20_000, generator=generator(0, "draw"))
+    tokens, logprobs = draw(logits.expand(20_000, 5), uniform, 0.7)
+    expected = torch.softmax(logits / 0.7, -1)
+    counts = torch.bincount(tokens, minlength=5)
+    assert chisquare(counts.numpy(), (expected.double() * 20_000).numpy()).pvalue > 0.01
+    wrong = torch.softmax(logits, -1)
+    assert chisquare(counts.numpy(), (wrong.double() * 20_000).numpy()).pvalue < 1e-9
+    torch.testing.assert_close(logprobs, expected[tokens].log())
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-24])
+def test_draw_never_takes_a_token_of_probability_zero(uniform: float) -> None:
+    logits = torch.tensor([[-torch.inf, 0.3, -torch.inf, 0.1, -torch.inf]])
+    token, logprob = draw(logits, torch.tensor([uniform]), 1.0)
+    assert token.item() in (1, 3)
+    assert bool(torch.isfinite(logprob).all())
+
+
+def test_draw_reaches_rare_tokens_of_a_large_vocabulary() -> None:
+    logits = torch.zeros(1, 50_000)
+    first, _ = draw(logits, torch.tensor([0.0]), 1.0)
+    last, _ = draw(logits, torch.tensor([1 - 2**-24]), 1.0)
+    assert (first.item(), last.item()) == (0, 49_999)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_response_does_not_depend_on_its_batch(
+    family: str, make_sampler: Callable[..., TransformersSampler], asked: Asked
+) -> None:
+    """Line 12: all together, in pairs, and one by one; the numbers of a prompt are its own."""
+    together = make_sampler(family, batch_size=100).generate(asked, generator(3, "rollout"))
+    pairs = make_sampler(family, batch_size=2).generate(asked, generator(3, "rollout"))
+    alone = make_sampler(family, batch_size=1).generate(asked, generator(3, "rollout"))
+    assert [r.prompt_id for r in together] == [prompt_id for prompt_id, _ in asked]
+    ids = [rollout.input_ids for rollout in together]
+    assert ids == [rollout.input_ids for rollout in pairs]
+    assert ids == [rollout.input_ids for rollout in alone]
+    assert len({rollout.finish_reason for rollout in together}) == 2, "both ends must occur"
+
+
+def test_the_first_prompts_do_not_depend_on_how_many_follow(
+    make_sampler: Callable[..., TransformersSampler], asked: Asked
+) -> None:
+    sampler = make_sampler()
+    many = sampler.generate(asked, generator(3, "rollout"))
+    few = sampler.generate(asked[:3], generator(3, "rollout"))
+    assert [r.input_ids for r in few] == [r.input_ids for r in many[:3]]
+
+
+def test_another_seed_gives_other_responses(
+    make_sampler: Callable[..., TransformersSampler], asked: Asked
+) -> None:
+    sampler = make_sampler()
+    one = sampler.generate(asked, generator(3, "rollout", 1))
+    other = sampler.generate(asked, generator(3, "rollout", 2))
+    assert [r.input_ids for r in one] != [r.input_ids for r in other]
+
+
+def test_one_prompt_many_times_gives_many_responses(
+    make_sampler: Callable[..., TransformersSampler], asked: Asked
+) -> None:
+    """Real sampling: the first tokens follow the model's own distribution."""
+    sampler = make_sampler(max_new_tokens=1, batch_size=500)
+    prompt = asked[0]
+    rollouts = sampler.generate([prompt] * 2000, generator(0, "many"))
+    tokens = torch.tensor([rollout.response_ids[0] for rollout in rollouts])
+    with torch.no_grad():
+        logits = sampler.model(torch.tensor([prompt[1]])).logits[0, -1]
+    expected = torch.softmax(logits, -1).double()
+    counts = torch.bincount(tokens, minlength=len(expected)).double()
+    usual = expected * 2000 >= 5  # chi-squared needs five expected per cell; the rest is one cell
+    seen = torch.cat([counts[usual], counts[~usual].sum().reshape(1)])
+    wanted = torch.cat([expected[usual], expected[~usual].sum().reshape(1)]) * 2000
+    assert chisquare(seen.numpy(), wanted.numpy(), sum_check=False).pvalue > 0.01
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_the_sampler_s_logprobs_are_the_trainer_s(
+    family: str,
+    side: Literal["right", "left"],
+    temperature: float,
+    make_sampler: Callable[..., TransformersSampler],
+    asked: Asked,
+) -> None:
+    """Lines 11 and 22: to 1e-5, though one used a cache and left padding."""
+    sampler = make_sampler(family, temperature=temperature)
+    rollouts = sampler.generate(asked, generator(1, "rollout"))
+    batch = pad_batch(rollouts, 0, side)
+    trainer = token_logprobs(sampler.model, **batch, temperature=temperature).logprobs
+    own = torch.tensor([value for rollout in rollouts for value in rollout.rollout_logprobs])
+    torch.testing.assert_close(trainer[batch["response_mask"]], own, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_nearly_greedy_is_transformers_greedy(
+    family: str, make_sampler: Callable[..., TransformersSampler], asked: Asked
+) -> None:
+    """At temperature 1e-4 every token is generate(do_sample=False)'s."""
+    sampler = make_sampler(family, temperature=1e-4)
+    greedy = GenerationConfig(
+        do_sample=False, max_new_tokens=12, eos_token_id=EOS, pad_token_id=0, bos_token_id=None
+    )
+    for rollout, (_, prompt) in zip(
+        sampler.generate(asked, generator(0, "greedy")), asked, strict=True
+    ):
+        ids = torch.tensor([prompt])
+        expected = sampler.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=greedy
+        )
+        assert list(rollout.input_ids) == expected[0].tolist()
+
+
+def test_a_response_ends_at_its_first_eos(
+    make_sampler: Callable[..., TransformersSampler], asked: Asked
+) -> None:
+    """Line 3: EOS comes last or not at all, and `finish_reason` says which."""
+    rollouts = make_sampler(max_new_tokens=20).generate(asked * 3, generator(2, "ends"))
+    for rollout in rollouts:
+        response = list(rollout.response_ids)
+        assert len(response) == len(rollout.rollout_logprobs)
+        if rollout.finish_reason == "eos":
+            assert response.index(EOS) == len(response) - 1
+        else:
+            assert EOS not in response and len(response) == 20
+    assert {rollout.finish_reason for rollout in rollouts} == {"eos", "length"}
+
+
+def test_an_eos_as_the_very_last_allowed_token_is_an_end(
+    make_sampler: Callable[..., TransformersSampler], asked: Asked
+) -> None:
+    long = make_sampler(max_new_tokens=20).generate(asked * 3, generator(2, "ends"))
+    ended = next(r for r in long if r.finish_reason == "eos" and len(r.response_ids) > 1)
+    # Rows of uniform numbers depend on their width: ask until one ends exactly at the limit.
+    limit = 2
+    short = make_sampler(max_new_tokens=limit).generate(asked * 30, generator(2, "short"))
+    at_limit = [r for r in short if len(r.response_ids) == limit]
+    assert ended.response_ids[-1] == EOS
+    assert {r.finish_reason for r in at_limit if r.response_ids[-1] == EOS} == {"eos"}
+    assert {r.finish_reason for r in at_limit if r.response_ids[-1] != EOS} == {"length"}
+
+
+def test_pad_and_eos_inside_a_prompt_are_ordinary_tokens(
+    make_sampler: Callable[..., TransformersSampler],
+) -> None:
+    """Line 1: masks come from lengths; a prompt that begins with PAD is read whole."""
+    prompt, other = [0, 0, 3, EOS, 9, 4], [3, 9, 4, 5, 6, 7, 8, 9, 10]
+    sampler = make_sampler(batch_size=2)
+    mixed = sampler.generate([("a", prompt), ("b", other)], generator(0, "pad"))
+    batch = pad_batch(mixed, 0)
+    trainer = token_logprobs(sampler.model, **batch).logprobs
+    own = torch.tensor(mixed[0].rollout_logprobs)
+    torch.testing.assert_close(trainer[0][batch["response_mask"][0]], own, rtol=0, atol=1e-5)
+
+
+def test_rollout_tells_its_response_and_mask() -> None:
+    rollout = Rollout(
+        prompt_id="p",
+        input_ids=(3, 9, 4, 5, 1),
+        response_start=3,
+        rollout_logprobs=(-0.5, -0.1),
+        finish_reason="eos",
+    )
+    assert rollout.response_ids == (5, 1)
+    assert rollout.response_mask == (False, False, False, True, True)
+
+
+@pytest.mark.parametrize("name", ["top_k", "top_p", "do_sample"])
+def test_settings_whose_logprobs_would_not_match_are_refused(name: str) -> None:
+    """Line 12: there is no way to ask for them."""
+    with pytest.raises(ValueError, match="Extra inputs are not permitted"):
+        SamplingConfig.model_validate({name: 1})
+
+
+def test_temperature_zero_is_refused() -> None:
+    with pytest.raises(ValueError, match="greater than 0"):
+        SamplingConfig(temperature=0.0)
+
+
+def test_a_prompt_that_is_too_long_is_told(prompts: list[Prompt], tokenizer: Any) -> None:
+    with pytest.raises(UserError, match="max_prompt_tokens allows 3"):
+        encode_prompt(tokenizer, prompts[0], 3)

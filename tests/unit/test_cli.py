@@ -1,0 +1,202 @@
+"""The command line: one line for people, exit code 2, and never a traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import alignloop
+from alignloop.cli import main, parse_overrides
+from alignloop.errors import UserError
+from alignloop.run import RunFolder
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe with default settings."""
+    path = tmp_path / "recipe.toml"
+    path.write_text("", encoding="utf-8")
+    return path
+
+
+def fail(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
+    """The one line on stderr of a command that must fail with exit code 2."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(argument) for argument in arguments])
+    shown = capsys.readouterr()
+    assert caught.value.code == 2
+    assert shown.out == ""
+    return one_line(shown.err)
+
+
+def one_line(text: str) -> str:
+    """The text, which must be a single line beginning with "error:"."""
+    lines = text.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), text
+    return lines[0]
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """`alignloop ...` as a process of its own."""
+    return [sys.executable, "-m", "alignloop.cli", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Finds the package, installed or not."""
+    return {"PYTHONPATH": str(REPOSITORY / "src"), "PATH": "", "OMP_NUM_THREADS": "1"}
+
+
+def test_no_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    line = fail(capsys)
+    assert "COMMAND" in line and "`alignloop --help`" in line
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    line = fail(capsys, "frobnicate")
+    assert "frobnicate" in line and "evaluate" in line
+
+
+def test_no_recipe(capsys: pytest.CaptureFixture[str]) -> None:
+    line = fail(capsys, "run")
+    assert "RECIPE" in line and "`alignloop run --help`" in line
+
+
+def test_missing_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    line = fail(capsys, "run", tmp_path / "nothing")
+    assert line.startswith(f"error: {tmp_path}/nothing: there is no such recipe. What to do: ")
+
+
+def test_unknown_setting(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
+    line = fail(capsys, "run", recipe, "--rl.learing_rate", "3")
+    assert line.endswith("unknown setting 'rl.learing_rate'; did you mean 'rl.learning_rate'?")
+
+
+def test_value_out_of_range(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
+    line = fail(capsys, "rl", recipe, "--rl.num-steps=0")
+    assert "rl.num_steps = '0'" in line
+
+
+def test_value_missing(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
+    line = fail(capsys, "sft", recipe, "--rl.num_steps")
+    assert line == "error: --rl.num_steps has no value. What to do: write --rl.num_steps VALUE"
+
+
+def test_bad_seed(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
+    assert "seed = 'one'" in fail(capsys, "run", recipe, "--seed", "one")
+
+
+def test_word_too_many(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
+    assert "'again' is not understood" in fail(capsys, "run", recipe, "again")
+    assert "unrecognised arguments: extra" in fail(capsys, "settings", "extra")
+
+
+def test_nothing_to_report(
+    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
+) -> None:
+    line = fail(capsys, "report", recipe, "--folder", tmp_path / "nowhere")
+    assert "there is no run here" in line
+
+
+def test_a_second_process_on_the_same_run(
+    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
+) -> None:
+    with RunFolder.create(tmp_path / "run"):
+        line = fail(capsys, "report", recipe, "--folder", tmp_path / "run")
+        assert "another run holds this folder" in line
+        for stage in ("sft", "run"):
+            assert "another run holds" in fail(capsys, stage, recipe, "--folder", tmp_path / "run")
+
+
+def test_other_settings_for_the_same_run(
+    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
+) -> None:
+    with RunFolder.create(tmp_path / "run") as folder:
+        folder.write_config("seed = 1\n")
+    line = fail(capsys, "sft", recipe, "--folder", tmp_path / "run")
+    assert "this run was started with other settings" in line
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"{alignloop.__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["playground", "export", "-h"]])
+def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith("usage: alignloop")
+
+
+def test_settings_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["settings"])
+    assert "rl.algorithm.clip_range = 0.2" in capsys.readouterr().out
+
+
+def test_export_names_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(["playground", "export", "--out", str(tmp_path)])
+    named = capsys.readouterr().out.splitlines()
+    assert sorted(named) == sorted(str(path) for path in tmp_path.iterdir())
+    assert len(named) == 7
+
+
+def test_a_reader_who_has_seen_enough_sees_no_traceback() -> None:
+    """`alignloop settings | head -1`, with a reader that closes at once."""
+    process = subprocess.Popen(
+        command("settings"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(timeout=60) == 141
+
+
+def test_a_missing_recipe_as_a_process(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("run", tmp_path), capture_output=True, text=True, env=environment()
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "there is no such recipe" in one_line(done.stderr)
+
+
+@pytest.mark.slow
+def test_reward_before_sft_as_a_process(recipe: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("reward", recipe, "--folder", tmp_path / "run"),
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    line = one_line(done.stderr)
+    assert line.startswith(f"error: {tmp_path}/run/sft/model: there is no model here")
+    assert "`alignloop sft`" in line and "reward.model" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "overrides"),
+    [
+        ([], {}),
+        (["--rl.num_steps", "20"], {"rl.num_steps": "20"}),
+        (["--rl.num-steps=20"], {"rl.num_steps": "20"}),
+        (["--model.path", "my-model"], {"model.path": "my-model"}),
+        (["--rl.missing_eos_penalty", "-2"], {"rl.missing_eos_penalty": "-2"}),
+        (["--a.b=c=d", "--e", "--f"], {"a.b": "c=d", "e": "--f"}),
+        (["--name=", "--seed", "1", "--seed", "2"], {"name": "", "seed": "2"}),
+    ],
+)
+def test_overrides(words: list[str], overrides: dict[str, str]) -> None:
+    assert parse_overrides(words) == overrides
+
+
+@pytest.mark.parametrize("words", [["rl.num_steps", "3"], ["-x", "3"], ["--", "3"], ["--seed"]])
+def test_overrides_that_are_none(words: list[str]) -> None:
+    with pytest.raises(UserError):
+        parse_overrides(words)
