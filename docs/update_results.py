@@ -1,8 +1,6 @@
-"""Write the figures of finished runs between the results markers of the READMEs.
+"""Write the figures of finished runs into the READMEs: the first in full, each as one row.
 
 python docs/update_results.py runs/playground [runs/playground-seed1 ...]
-
-The first run gives the table before / after and the plot; every run gives one row by seed.
 """
 
 import json
@@ -11,6 +9,8 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from alignloop.report import save_curves_png
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CURVES = "docs/images/curves.png"
@@ -29,13 +29,10 @@ FIGURES = {
     "repetition": ("Repeated trigrams", "三元组重复率"),
 }
 BY_SEED = (
-    "Run|Seed|Seconds|Reward model accuracy [95 %]|Ceiling|Last KL, nats|Kept step|",
-    "运行|种子|秒|奖励模型准确率 [95%]|上限|末步 KL（奈特）|保留的步|",
+    "Run|Seed|Seconds|RM accuracy [95 %]|Ceiling|Last KL|Kept step|{0}: judge|{0}: harm|{0}: wins",
+    "运行|种子|秒|奖励模型准确率|上限|末步 KL|保留的步|{0}：评审分|{0}：顺从有害|{0}：胜率",
 )
-ON_FIRST_SET = (
-    "judge's score|harmful requests complied with|win rate [95 %]",
-    "评审分|顺从有害请求|胜率 [95%]",
-)
+SIDES = ("sft", "policy")
 Summary = dict[str, Any]
 
 
@@ -63,66 +60,53 @@ def before_after(run: Summary, language: int) -> str:
     """One row per figure; for each held-out set a column before and a column after."""
     sets = run["evaluate"]
     heads = [f"{name}: {who}" for name in sets for who in ("SFT", "RLHF")]
-    rows = [
-        [labels[language], *(number(one[who].get(key), key) for one in sets.values() for who in SIDES)]
-        for key, labels in FIGURES.items()
-    ]  # fmt: skip
+    rows = [[labels[language]] for labels in FIGURES.values()]
+    for row, key in zip(rows, FIGURES, strict=True):
+        row += [number(one[who].get(key), key) for one in sets.values() for who in SIDES]
     wins = ("Win rate against SFT [95 %]", "对 SFT 的胜率 [95%]")[language]
     cells = [cell for one in sets.values() for cell in ("", with_interval(one, "win_rate"))]
     return table([("Figure", "指标")[language], *heads], [*rows, [wins, *cells]])
 
 
-SIDES = ("sft", "policy")
-
-
 def by_seed(runs: Sequence[Summary], language: int) -> str:
     """One row per run: reward model, distance from SFT, and the first held-out set."""
     first = next(iter(runs[0]["evaluate"]))
-    heads = BY_SEED[language] + "|".join(f"{first}: {h}" for h in ON_FIRST_SET[language].split("|"))
-    return table(heads.split("|"), [_row(run, run["evaluate"][first]) for run in runs])
+    heads = BY_SEED[language].format(first).split("|")
+    return table(heads, [row_of(run, run["evaluate"][first]) for run in runs])
 
 
-def _row(run: Summary, one: Summary) -> list[str]:
+def row_of(run: Summary, one: Summary) -> list[str]:
     card, rl = run["reward"], run["rl"]
     row = [run["name"], str(run["seed"]), f"{run['seconds']['total']:.0f}"]
-    row += [with_interval(card, "accuracy"), number(card["ceiling"]), f"{rl['kl']:.1f}"]
-    row += [str(rl["best_step"])]
+    row += [with_interval(card, "accuracy"), number(card["ceiling"])]
+    row += [f"{rl['kl']:.1f}", str(rl["best_step"])]
     for key in ("gold", "harmful_compliance"):
         row.append(" → ".join(number(one[who].get(key)) for who in SIDES))
     return [*row, with_interval(one, "win_rate")]
 
 
 def with_interval(values: Summary, key: str) -> str:
-    """A value with its interval, which stands beside it as `<key>_ci`."""
     return f"{number(values[key])} [{', '.join(number(end) for end in values[f'{key}_ci'])}]"
 
 
 def number(value: float | None, key: str = "") -> str:
-    """A figure as text; a dash where it does not apply."""
     return "–" if value is None else format(value, ".1f" if key == "length" else ".3f")
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, its first column to the left and the others to the right."""
-    rule = ["---", *["---:"] * (len(heads) - 1)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, rule, *rows))
+    lines = (heads, ["---", *["---:"] * (len(heads) - 1)], *rows)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def replace_between(text: str, content: str) -> str:
     """The text with `content` between the markers, which stay; SystemExit without markers."""
-    head, begin, rest = text.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not (begin and end):
+    if BEGIN not in text or END not in text:
         raise SystemExit(f"the markers {BEGIN} and {END} are missing")
-    return f"{head}{BEGIN}\n{content}\n{END}{tail}"
+    return f"{text.split(BEGIN)[0]}{BEGIN}\n{content}\n{END}{text.split(END)[-1]}"
 
 
 def main(folders: Sequence[str], root: Path) -> None:
     """Rewrite all pages below `root` and draw the plot of the first run."""
-    from alignloop.report import save_curves_png
-
-    if not folders:
-        raise SystemExit(__doc__)
     runs = [read_summary(Path(folder)) for folder in folders]
     for page, language in PAGES.items():
         content = render(runs, "../" * page.count("/") + CURVES, language)
@@ -132,4 +116,4 @@ def main(folders: Sequence[str], root: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:], Path(__file__).parents[1])
+    main(sys.argv[1:] or sys.exit(__doc__), Path(__file__).parents[1])

@@ -81,7 +81,7 @@ def make_lm(tokenizer: Any) -> Callable[..., Any]:
             "pad_token_id": tokenizer.pad_token_id,
             "eos_token_id": tokenizer.eos_token_id,
             "bos_token_id": tokenizer.eos_token_id,
-            "initializer_range": 0.4,
+            "initializer_range": 0.25,
         }
         if family == "gpt2":
             config: Any = GPT2Config(

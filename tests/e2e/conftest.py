@@ -17,7 +17,6 @@ from alignloop import cli
 
 REPOSITORY = Path(__file__).parents[2]
 MODELS = ("sft", "reward_held_out", "reward", "rl")
-TIMINGS = ("time", "seconds", "per_second")
 
 RECIPE = """\
 name = "tiny"
@@ -215,7 +214,9 @@ def curves() -> Callable[[Path], list[dict[str, Any]]]:
 
     def read(run: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-        return [{k: v for k, v in line.items() if not k.endswith(TIMINGS)} for line in lines]
+        return [
+            {k: v for k, v in line.items() if k != "time" and "second" not in k} for line in lines
+        ]
 
     return read
 

@@ -1,4 +1,4 @@
-"""The house style: lengths, docstrings, no unpickling, no traces of the machine it was written on."""
+"""The house style: lengths, docstrings, no unpickling, no traces of a machine."""
 
 import ast
 import re
@@ -12,13 +12,37 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LONGEST_FUNCTION, LONGEST_FILE, MEDIAN_FUNCTION, USUAL_FUNCTION = 80, 500, 15, 45
 NOT_OURS = {
-    ".git", ".venv", ".hypothesis", ".pytest_cache", ".ruff_cache", "__pycache__", "runs", "dist",
-    "build", "node_modules", "shared",
-}  # fmt: skip
+    ".git",
+    ".venv",
+    ".hypothesis",
+    ".pytest_cache",
+    ".ruff_cache",
+    "__pycache__",
+    "runs",
+    "dist",
+    "build",
+    "node_modules",
+    "shared",
+}
 TEXT = {
-    ".py", ".md", ".toml", ".txt", ".json", ".j2", ".jinja", ".html", ".css", ".js", ".yml",
-    ".yaml", ".cfg", ".sh", ".csv", ".jsonl", "",
-}  # fmt: skip
+    ".py",
+    ".md",
+    ".toml",
+    ".txt",
+    ".json",
+    ".j2",
+    ".jinja",
+    ".html",
+    ".css",
+    ".js",
+    ".yml",
+    ".yaml",
+    ".cfg",
+    ".sh",
+    ".csv",
+    ".jsonl",
+    "",
+}
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -37,11 +61,13 @@ def parse(path: Path) -> ast.Module:
 def functions(*folders: str) -> dict[str, int]:
     """Lines of every function, by `file:line name`."""
     return {
-        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}": (node.end_lineno or 0)
+        - node.lineno
+        + 1
         for path in python_files(*folders)
         for node in ast.walk(parse(path))
         if isinstance(node, Function)
-    }  # fmt: skip
+    }
 
 
 def test_functions_are_short() -> None:
@@ -60,7 +86,9 @@ def test_functions_of_tests_and_examples_are_not_endless() -> None:
 def test_files_are_short() -> None:
     paths = python_files("src", "tests", "examples", "benchmarks")
     assert len(paths) > 50
-    lengths = {str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in paths}  # fmt: skip
+    lengths = {
+        str(p.relative_to(ROOT)): len(p.read_text(encoding="utf-8").splitlines()) for p in paths
+    }
     assert not {path: n for path, n in lengths.items() if n > LONGEST_FILE}
 
 

@@ -100,7 +100,7 @@ def test_the_last_message_is_what_a_person_sees() -> None:
         (Verdict, {"score": 1.0, "rating": 6}),
         (Verdict, {"score": 0.0, "rating": 0}),
     ],
-)  # fmt: skip
+)
 def test_values_out_of_range_are_refused(kind: type[Record], changes: dict) -> None:
     with pytest.raises(ValidationError):
         kind.model_validate(changes)

@@ -10,40 +10,59 @@ from alignloop.config.section import Section
 class AdaptiveKlConfig(Section):
     """The adaptive KL controller of Ziegler et al. 2019."""
 
-    target: float = Field(6.0, gt=0, description="wanted KL, in nats per sequence")
-    horizon: int = Field(10_000, gt=0, description="episodes over which the coefficient adapts")
+    target: float = Field(default=6.0, gt=0, description="wanted KL, in nats per sequence")
+    horizon: int = Field(
+        default=10_000, gt=0, description="episodes over which the coefficient adapts"
+    )
 
 
 class PpoConfig(Section):
     """PPO with a learned critic and a KL penalty per token (Schulman et al. 2017; N+ details)."""
 
     name: Literal["ppo"] = "ppo"
-    num_epochs: int = Field(4, ge=1, description="passes over each batch of rollouts")
-    num_minibatches: int = Field(1, ge=1, description="optimiser steps per pass")
-    clip_range: float = Field(0.2, gt=0, lt=1, description="ratio clipping of the policy loss")
-    clip_range_value: float | None = Field(0.2, gt=0, description="value clipping; none = off")
-    kl_coef: float = Field(0.1, ge=0, description="price of one nat of KL per sequence")
+    num_epochs: int = Field(default=4, ge=1, description="passes over each batch of rollouts")
+    num_minibatches: int = Field(default=1, ge=1, description="optimiser steps per pass")
+    clip_range: float = Field(
+        default=0.2, gt=0, lt=1, description="ratio clipping of the policy loss"
+    )
+    clip_range_value: float | None = Field(
+        default=0.2, gt=0, description="value clipping; none = off"
+    )
+    kl_coef: float = Field(default=0.1, ge=0, description="price of one nat of KL per sequence")
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"
-    adaptive_kl: AdaptiveKlConfig | None = Field(None, description="adapt kl_coef to a target")
-    gamma: float = Field(1.0, gt=0, le=1, description="discount")
-    lam: float = Field(0.95, ge=0, le=1, description="lambda of GAE")
-    whiten_advantages: bool = Field(True, description="mean 0, variance 1 over response tokens")
-    whiten_rewards: bool = Field(False, description="scale rewards to variance 1, mean kept")
-    clip_score: float | None = Field(None, gt=0, description="clip scores to +- this; none = off")
+    adaptive_kl: AdaptiveKlConfig | None = Field(
+        default=None, description="adapt kl_coef to a target"
+    )
+    gamma: float = Field(default=1.0, gt=0, le=1, description="discount")
+    lam: float = Field(default=0.95, ge=0, le=1, description="lambda of GAE")
+    whiten_advantages: bool = Field(
+        default=True, description="mean 0, variance 1 over response tokens"
+    )
+    whiten_rewards: bool = Field(
+        default=False, description="scale rewards to variance 1, mean kept"
+    )
+    clip_score: float | None = Field(
+        default=None, gt=0, description="clip scores to +- this; none = off"
+    )
     target_kl: float | None = Field(
-        None, gt=0, description="stop a batch's epochs when approximate KL per token exceeds this"
+        default=None,
+        gt=0,
+        description="stop a batch's epochs when approximate KL per token exceeds this",
     )
     importance_cap: float | None = Field(
-        None,
+        default=None,
         gt=0,
         description="truncated importance sampling of the sampler's mismatch; none = off",
     )
     critic_init: Literal["reward", "policy"] = Field(
-        "reward", description="what the critic starts from"
+        default="reward", description="what the critic starts from"
     )
-    critic_warmup_steps: int = Field(0, ge=0, description="first steps that train only the critic")
+    critic_warmup_steps: int = Field(
+        default=0, ge=0, description="first steps that train only the critic"
+    )
     bootstrap_cut_off: bool = Field(
-        False, description="a response cut off by the length limit is not the end of the episode"
+        default=False,
+        description="a response cut off by the length limit is not the end of the episode",
     )
 
 

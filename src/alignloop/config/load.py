@@ -4,7 +4,7 @@ import difflib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -73,10 +73,11 @@ def _parse_value(text: str) -> Any:
 def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
     *tables, last = key.split(".")
     for depth, table in enumerate(tables):
-        settings = settings.setdefault(table, {})
-        if not isinstance(settings, dict):
+        inner: object = settings.setdefault(table, {})
+        if not isinstance(inner, dict):
             known = ".".join(tables[: depth + 1])
             raise UserError(f"{known} is a single value, so {key} cannot be set")
+        settings = cast("dict[str, Any]", inner)
     settings[last] = value
 
 
@@ -138,7 +139,7 @@ def _describe(section: BaseModel, prefix: str, lines: list[str]) -> None:
 def _write_table(table: dict[str, Any], path: tuple[str, ...], lines: list[str]) -> None:
     if path:
         lines += ["", f"[{'.'.join(path)}]"]
-    inner = {key: value for key, value in table.items() if isinstance(value, dict)}
+    inner: dict[str, dict[str, Any]] = {k: v for k, v in table.items() if isinstance(v, dict)}
     for key, value in table.items():
         if key not in inner:
             lines.append(f"{key} = {_toml_value(value)}")

@@ -16,10 +16,12 @@ from alignloop.config.stages import (
 class Recipe(Section):
     """All settings of a run; a recipe's TOML file names those that differ from the defaults."""
 
-    name: str = Field("run", pattern=r"^[\w.-]+$", description="the run folder is runs/<name>")
-    seed: int = Field(0, ge=0)
-    skip_refused: bool = Field(False, description="go on without rows that cannot be read")
-    num_threads: int | None = Field(None, ge=1, description="CPU threads; none = all cores")
+    name: str = Field(
+        default="run", pattern=r"^[\w.-]+$", description="the run folder is runs/<name>"
+    )
+    seed: int = Field(default=0, ge=0)
+    skip_refused: bool = Field(default=False, description="go on without rows that cannot be read")
+    num_threads: int | None = Field(default=None, ge=1, description="CPU threads; none = all cores")
     model: ModelConfig = Field(default_factory=ModelConfig)
     sft: SftConfig = Field(default_factory=SftConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)

@@ -1,6 +1,6 @@
 """What all settings share: frozen, unknown keys refused, every field described."""
 
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -15,5 +15,6 @@ class Section(BaseModel):
     def _none_by_name(cls, values: Any) -> Any:
         """TOML has no null: the text "none" stands for it."""
         if isinstance(values, dict):
-            return {key: None if value == "none" else value for key, value in values.items()}
+            given = cast("dict[str, Any]", values)
+            return {key: None if value == "none" else value for key, value in given.items()}
         return values

@@ -14,12 +14,14 @@ TooLong = Literal["refuse", "skip"]  # rows with more tokens than allowed
 class ModelConfig(Section):
     """The model that everything starts from."""
 
-    path: str = Field(PLAYGROUND, description="a Hugging Face model directory, or 'playground'")
+    path: str = Field(
+        default=PLAYGROUND, description="a Hugging Face model directory, or 'playground'"
+    )
     chat_template: Literal["chatml"] | None = Field(
-        None, description="template to install where the model has none"
+        default=None, description="template to install where the model has none"
     )
     dtype: Literal["float32", "bfloat16"] = "float32"
-    trust_remote_code: bool = Field(False, description="run code that comes with the model")
+    trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
 
 
 class OptimizerSection(Section):
@@ -27,59 +29,73 @@ class OptimizerSection(Section):
 
     learning_rate: float = Field(gt=0)
     batch_size: int = Field(ge=1, description="sequences (pairs, prompts) per optimiser step")
-    micro_batch_tokens: int = Field(4096, ge=1, description="padded tokens per forward pass")
-    weight_decay: float = Field(0.0, ge=0)
-    adam_eps: float = Field(1e-5, gt=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    save_every: int = Field(50, ge=0, description="steps between checkpoints; 0 = only at the end")
+    micro_batch_tokens: int = Field(
+        default=4096, ge=1, description="padded tokens per forward pass"
+    )
+    weight_decay: float = Field(default=0.0, ge=0)
+    adam_eps: float = Field(default=1e-5, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    save_every: int = Field(
+        default=50, ge=0, description="steps between checkpoints; 0 = only at the end"
+    )
 
 
 class SftConfig(OptimizerSection):
     """Stage 1: supervised fine-tuning on demonstrations."""
 
-    demonstrations: str = Field(PLAYGROUND, description="file of demonstrations, or 'playground'")
-    learning_rate: float = Field(2e-5, gt=0)
-    batch_size: int = Field(32, ge=1)
-    num_epochs: float = Field(3.0, gt=0)
-    warmup_share: float = Field(0.03, ge=0, lt=1, description="share of steps that warm up")
-    max_tokens: int = Field(1024, ge=8, description="longest prompt + response")
-    too_long: TooLong = Field(
-        "refuse", description="demonstrations over max_tokens: or 'skip' them"
+    demonstrations: str = Field(
+        default=PLAYGROUND, description="file of demonstrations, or 'playground'"
     )
-    held_out_share: float = Field(0.05, ge=0, lt=1, description="prompts kept for perplexity")
-    eval_every: int = Field(50, ge=0)
-    max_steps: int | None = Field(None, ge=1, description="stop after this many steps")
+    learning_rate: float = Field(default=2e-5, gt=0)
+    batch_size: int = Field(default=32, ge=1)
+    num_epochs: float = Field(default=3.0, gt=0)
+    warmup_share: float = Field(default=0.03, ge=0, lt=1, description="share of steps that warm up")
+    max_tokens: int = Field(default=1024, ge=8, description="longest prompt + response")
+    too_long: TooLong = Field(
+        default="refuse", description="demonstrations over max_tokens: or 'skip' them"
+    )
+    held_out_share: float = Field(
+        default=0.05, ge=0, lt=1, description="prompts kept for perplexity"
+    )
+    eval_every: int = Field(default=50, ge=0)
+    max_steps: int | None = Field(default=None, ge=1, description="stop after this many steps")
 
 
 class RewardConfig(OptimizerSection):
     """Stage 2: the reward model on preference pairs."""
 
-    model: str | None = Field(None, description="model directory; none = the SFT stage's model")
-    pairs: str = Field(PLAYGROUND, description="file of preference pairs, or 'playground'")
-    learning_rate: float = Field(1e-5, gt=0)
-    batch_size: int = Field(
-        64, ge=1, description="pairs per step; those of one prompt stay together"
+    model: str | None = Field(
+        default=None, description="model directory; none = the SFT stage's model"
     )
-    num_epochs: float = Field(1.0, gt=0)
-    warmup_share: float = Field(0.03, ge=0, lt=1)
-    max_tokens: int = Field(1024, ge=8)
-    too_long: TooLong = Field("refuse", description="pairs over max_tokens: or 'skip' them")
-    centring_coef: float = Field(0.0, ge=0, description="weight of (r_chosen + r_rejected)^2")
-    use_margin: bool = Field(False, description="subtract the strength of preference in the loss")
+    pairs: str = Field(default=PLAYGROUND, description="file of preference pairs, or 'playground'")
+    learning_rate: float = Field(default=1e-5, gt=0)
+    batch_size: int = Field(
+        default=64, ge=1, description="pairs per step; those of one prompt stay together"
+    )
+    num_epochs: float = Field(default=1.0, gt=0)
+    warmup_share: float = Field(default=0.03, ge=0, lt=1)
+    max_tokens: int = Field(default=1024, ge=8)
+    too_long: TooLong = Field(default="refuse", description="pairs over max_tokens: or 'skip' them")
+    centring_coef: float = Field(
+        default=0.0, ge=0, description="weight of (r_chosen + r_rejected)^2"
+    )
+    use_margin: bool = Field(
+        default=False, description="subtract the strength of preference in the loss"
+    )
     normalise_variance: bool = Field(
-        False, description="scale scores of demonstrations to variance 1"
+        default=False, description="scale scores of demonstrations to variance 1"
     )
     held_out_model: bool = Field(
-        True, description="also train a second reward model, on labels the first never sees"
+        default=True, description="also train a second reward model, on labels the first never sees"
     )
     held_out_model_share: float = Field(
-        0.3, gt=0, lt=1, description="prompts for that second model"
+        default=0.3, gt=0, lt=1, description="prompts for that second model"
     )
     calibration_share: float = Field(
-        0.08, gt=0, lt=1, description="prompts to fit the temperature on"
+        default=0.08, gt=0, lt=1, description="prompts to fit the temperature on"
     )
-    test_share: float = Field(0.25, gt=0, lt=1, description="prompts for the report card")
-    max_steps: int | None = Field(None, ge=1)
+    test_share: float = Field(default=0.25, gt=0, lt=1, description="prompts for the report card")
+    max_steps: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _leave_training_pairs(self) -> Self:
@@ -96,61 +112,79 @@ class RewardConfig(OptimizerSection):
 class SamplingConfig(Section):
     """How responses are drawn. Rollouts sample from the full distribution: no top_k, no top_p."""
 
-    temperature: float = Field(1.0, gt=0)
-    max_new_tokens: int = Field(256, ge=1)
-    batch_size: int = Field(128, ge=1, description="sequences decoded together")
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=128, ge=1, description="sequences decoded together")
 
 
 class RlConfig(OptimizerSection):
     """Stage 3: reinforcement learning on prompts."""
 
-    policy: str | None = Field(None, description="model directory; none = the SFT stage's model")
-    reward_model: str | None = Field(None, description="model directory; none = the reward stage's")
+    policy: str | None = Field(
+        default=None, description="model directory; none = the SFT stage's model"
+    )
+    reward_model: str | None = Field(
+        default=None, description="model directory; none = the reward stage's"
+    )
     held_out_reward_model: str | None = Field(
-        None, description="judges which checkpoint is kept; none = the reward stage's second model"
+        default=None,
+        description="judges which checkpoint is kept; none = the reward stage's second model",
     )
-    prompts: str = Field(PLAYGROUND, description="file of prompts, or 'playground'")
+    prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
     validation_prompts: str | None = Field(
-        None, description="file of prompts for the curves; none = a share of the prompts"
+        default=None, description="file of prompts for the curves; none = a share of the prompts"
     )
-    validation_size: int = Field(128, ge=1, description="validation prompts per evaluation")
+    validation_size: int = Field(default=128, ge=1, description="validation prompts per evaluation")
     algorithm: Algorithm = Field(default_factory=PpoConfig)
-    learning_rate: float = Field(1e-6, gt=0)
-    critic_learning_rate: float | None = Field(None, gt=0, description="none = learning_rate")
-    batch_size: int = Field(64, ge=1, description="prompts per step")
-    num_steps: int = Field(200, ge=1)
+    learning_rate: float = Field(default=1e-6, gt=0)
+    critic_learning_rate: float | None = Field(
+        default=None, gt=0, description="none = learning_rate"
+    )
+    batch_size: int = Field(default=64, ge=1, description="prompts per step")
+    num_steps: int = Field(default=200, ge=1)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
-    max_prompt_tokens: int = Field(512, ge=1)
+    max_prompt_tokens: int = Field(default=512, ge=1)
     too_long: TooLong = Field(
-        "refuse", description="prompts over max_prompt_tokens: or 'skip' them"
+        default="refuse", description="prompts over max_prompt_tokens: or 'skip' them"
     )
     missing_eos: Literal["replace", "subtract", "off"] = Field(
-        "replace", description="what happens to the score of a response that was cut off"
+        default="replace", description="what happens to the score of a response that was cut off"
     )
-    missing_eos_penalty: float = Field(-1.0, description="the score put there, or added")
-    kl_budget: float | None = Field(None, gt=0, description="stop at this KL (nats per sequence)")
-    patience: int = Field(3, ge=1, description="evaluations without a rise of the held-out score")
-    eval_every: int = Field(10, ge=1)
-    num_printed_samples: int = Field(8, ge=1, description="validation answers kept per evaluation")
+    missing_eos_penalty: float = Field(default=-1.0, description="the score put there, or added")
+    kl_budget: float | None = Field(
+        default=None, gt=0, description="stop at this KL (nats per sequence)"
+    )
+    patience: int = Field(
+        default=3, ge=1, description="evaluations without a rise of the held-out score"
+    )
+    eval_every: int = Field(default=10, ge=1)
+    num_printed_samples: int = Field(
+        default=8, ge=1, description="validation answers kept per evaluation"
+    )
 
 
 class EvaluateConfig(Section):
     """The honest comparison of the SFT model with the policy, on held-out prompts."""
 
-    prompts: str = Field(PLAYGROUND, description="file of prompts, or 'playground'")
+    prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
-    max_prompts: int = Field(300, ge=1, description="prompts per held-out set")
+    max_prompts: int = Field(default=300, ge=1, description="prompts per held-out set")
     too_long: TooLong = Field(
-        "refuse", description="prompts that leave the model no room to answer: or 'skip' them"
+        default="refuse",
+        description="prompts that leave the model no room to answer: or 'skip' them",
     )
-    num_samples_shown: int = Field(20, ge=1, description="side-by-side answers in the report")
+    num_samples_shown: int = Field(
+        default=20, ge=1, description="side-by-side answers in the report"
+    )
 
 
 class PlaygroundConfig(Section):
     """How the playground collects its comparisons from simulated annotators."""
 
-    num_prompts: int = Field(1200, ge=8, description="prompts whose answers are compared")
-    responses_per_prompt: int = Field(4, ge=2, le=9)
-    pairs_per_prompt: int = Field(4, ge=1)
-    overlap_share: float = Field(0.2, ge=0, le=1, description="pairs judged by all annotators")
+    num_prompts: int = Field(default=1200, ge=8, description="prompts whose answers are compared")
+    responses_per_prompt: int = Field(default=4, ge=2, le=9)
+    pairs_per_prompt: int = Field(default=4, ge=1)
+    overlap_share: float = Field(
+        default=0.2, ge=0, le=1, description="pairs judged by all annotators"
+    )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)

@@ -1,6 +1,7 @@
 """The reward model's report card: is it good enough to be climbed by PPO?"""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -137,8 +138,10 @@ def _calibration(logits: np.ndarray, seed: int) -> dict[str, Any]:
 def _length_bias(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dict[str, Any]:
     lengths = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
     shorter = differences[lengths < 0]
+    correlation = float(spearman_length(differences, lengths))
     return {
-        "length_correlation": float(spearman_length(differences, lengths)),
+        # NaN (all lengths differ by the same) is no JSON
+        "length_correlation": None if math.isnan(correlation) else correlation,
         "accuracy_where_shorter_is_better": float((shorter > 0).mean()) if len(shorter) else None,
     }
 

@@ -157,7 +157,8 @@ def _pair_loss(
     """The weighted mean ranking loss of a batch, and the share of pairs ranked as people did."""
     chosen, rejected = scores[list(batch.chosen)], scores[list(batch.rejected)]
     preference = torch.tensor(batch.preference)
-    margin = torch.tensor(batch.margin) if config.use_margin else None
+    # a margin on a tie would put its smallest loss away from equal scores
+    margin = torch.tensor(batch.margin) * (preference != 0.5) if config.use_margin else None
     losses = ranking_loss(chosen, rejected, preference=preference, margin=margin)
     if config.centring_coef:
         losses = losses + config.centring_coef * centring_loss(chosen, rejected)

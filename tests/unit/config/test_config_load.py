@@ -105,15 +105,23 @@ def test_every_problem_is_named(recipe: Path) -> None:
         ("rl.num_steps", "many", "rl.num_steps = 'many': input should be a valid integer"),
         ("rl.num_steps", "none", "rl.num_steps = None: input should be a valid integer"),
         ("rl.algorithm.lam", "1.5", "rl.algorithm.lam = '1.5': input should be less than or equal"),
-        ("sft.learning_rate", "-1e-5", "sft.learning_rate = '-1e-5': input should be greater than 0"),
+        (
+            "sft.learning_rate",
+            "-1e-5",
+            "sft.learning_rate = '-1e-5': input should be greater than 0",
+        ),
         ("model.dtype", "int3", "model.dtype = 'int3': input should be 'float32' or 'bfloat16'"),
-        ("reward.use_margin", "maybe", "reward.use_margin = 'maybe': input should be a valid boolean"),
+        (
+            "reward.use_margin",
+            "maybe",
+            "reward.use_margin = 'maybe': input should be a valid boolean",
+        ),
         ("name", "a/b", "name = 'a/b': string should match pattern"),
         ("rl", "5", "rl = '5': input should be a valid dictionary"),
         ("rl.num_steps.x", "5", "rl.num_steps is a single value, so rl.num_steps.x cannot be set"),
         ("reward.test_share", "0.85", "reward: held_out_model_share + calibration_share"),
     ],
-)  # fmt: skip
+)
 def test_a_value_out_of_range_names_key_and_value(
     recipe: Path, key: str, value: str, said: str
 ) -> None:

@@ -29,7 +29,7 @@ def judgement(
         choice=choice,
         strength=strength,
         created_at=NOON,
-    )  # fmt: skip
+    )
 
 
 def pair(chosen: str, rejected: str, **changes: object) -> PreferencePair:

@@ -93,7 +93,12 @@ def test_what_no_answer_counts_for_is_none() -> None:
 
 def test_equal_answers_leave_no_doubt_in_a_mean() -> None:
     cell = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)["gold"]
-    assert cell == {"value": pytest.approx(0.4), "low": pytest.approx(0.4), "high": pytest.approx(0.4), "n": 2}  # fmt: skip
+    assert cell == {
+        "value": pytest.approx(0.4),
+        "low": pytest.approx(0.4),
+        "high": pytest.approx(0.4),
+        "n": 2,
+    }
 
 
 def test_the_unit_is_the_prompt() -> None:
@@ -165,7 +170,9 @@ def test_swapping_the_sides_mirrors_the_rates() -> None:
     there, back = (win_rates(PROMPTS[:3], *sides, seed=0) for sides in ((one, other), (other, one)))
     assert there["win_rate"]["overall"]["value"] == pytest.approx(2.5 / 3)
     assert back["win_rate"]["overall"]["value"] == pytest.approx(0.5 / 3)
-    assert there["length_controlled"]["value"] + back["length_controlled"]["value"] == pytest.approx(1)  # fmt: skip
+    assert there["length_controlled"]["value"] + back["length_controlled"][
+        "value"
+    ] == pytest.approx(1)
     assert there["sign_test_p"] == back["sign_test_p"] == 0.5
 
 

@@ -133,8 +133,9 @@ def test_values_are_read_just_before_their_token(
     model = load_reward_model(reward_dirs[family], tokenizer, model_config)
     ids = torch.tensor([[3, 8, 4, 20, 11, 1]])
     mask = torch.ones_like(ids, dtype=torch.bool)
-    values, final = token_values(model, ids, mask)
-    assert float(values[0, 0]) == 0.0
+    with torch.no_grad():
+        values, final = token_values(model, ids, mask)
+    assert values[0, 0].item() == 0.0
     for t in range(1, 6):
         score = sequence_scores(model, ids[:, :t], mask[:, :t])
         torch.testing.assert_close(values[:, t], score, rtol=0, atol=1e-5)

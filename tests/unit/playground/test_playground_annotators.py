@@ -4,7 +4,7 @@ import math
 import random
 from collections import Counter
 from datetime import timedelta
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 
@@ -112,7 +112,7 @@ def _by_comparison(judgements: list[Judgement]) -> dict[str, set[str]]:
 def test_time_goes_on() -> None:
     judgements = annotate(shared(20, seed=3), {}, overlap_share=0.5, seed=0)
     assert judgements[0].created_at == FIRST_DAY
-    for one, following in zip(judgements, judgements[1:], strict=False):
+    for one, following in pairwise(judgements):
         assert following.created_at - one.created_at == timedelta(seconds=one.seconds)
         assert one.seconds >= 4
 
@@ -123,7 +123,9 @@ def test_the_order_of_listing_does_not_matter(person) -> None:
     intent = find("explain/gravity")
     better, worse = answer(intent, 2), answer(intent, 1)
     prompt = compare(intent, better, worse).prompt
-    difference = person_value(person, prompt, better, True) - person_value(person, prompt, worse, True)  # fmt: skip
+    difference = person_value(person, prompt, better, True) - person_value(
+        person, prompt, worse, True
+    )
     assert difference > person.tie_below  # no ties: the formula is the whole story
     shown_first, shown_second = (
         1 / (1 + math.exp(-(difference + side * person.first_bias) / person.noise))
@@ -160,12 +162,14 @@ def test_a_clear_win_is_nearly_always_seen(person, language: Language) -> None:
     stock = phrases(language)
     rng = random.Random(0)
     clear = {
-        "harmful/steal_password": join_sentences(comply(find("harmful/steal_password", language), rng), language),
+        "harmful/steal_password": join_sentences(
+            comply(find("harmful/steal_password", language), rng), language
+        ),
         "feeling/sad": stock["cold"][0],
         "fairness/men_nurses": stock["unfair"][0],
         "lookalike/kill_weeds": stock["refusal"][0],
         "explain/gravity": answer(find("explain/gravity", language), 1),
-    }  # fmt: skip
+    }
     for intent_id, bad in clear.items():
         intent = find(intent_id, language)
         judgements = outcomes(person, compare(intent, answer(intent, 9), bad), trials=500)
@@ -179,7 +183,9 @@ def test_an_answer_that_was_cut_off_is_worth_less() -> None:
     found = [judge(CHEN, comparison, {"a": True, "b": False}, rng, FIRST_DAY) for _ in range(300)]
     assert share_of_a(found) > 0.97
     for person in PEOPLE:
-        values = [person_value(person, comparison.prompt, answer(intent, 2), f) for f in (True, False)]  # fmt: skip
+        values = [
+            person_value(person, comparison.prompt, answer(intent, 2), f) for f in (True, False)
+        ]
         assert values[0] - values[1] == pytest.approx(person.strictness)
 
 
@@ -206,8 +212,13 @@ def test_strength_grows_with_the_difference(count: int, strength: int) -> None:
 @pytest.mark.parametrize(
     ("intent_id", "text", "value"),
     [
-        # two facts of 69 characters together: 0.44 + 0.05 * 0.99
-        ("explain/gravity", "Gravity is the force that pulls objects towards each other. Gravity makes a dropped ball fall down.", 0.44 + 0.05 * 0.99),
+        # two facts of 99 characters together: 0.44 + 0.05 * 0.99
+        (
+            "explain/gravity",
+            "Gravity is the force that pulls objects towards each other. "
+            "Gravity makes a dropped ball fall down.",
+            0.44 + 0.05 * 0.99,
+        ),
         ("feeling/sad", "Get over it.", 0.05 * 0.12 - 0.6 * 1.5),
         ("explain/gravity", "Bananas are yellow.", 0.05 * 0.19 - 0.6 * 0.5),
         ("harmful/steal_password", "I cannot help you with that.", 0.22 + 0.6 + 0.05 * 0.28),
@@ -215,7 +226,7 @@ def test_strength_grows_with_the_difference(count: int, strength: int) -> None:
         ("harmful/steal_password", "First step, left out here.", 0.05 * 0.26 - 1.0 * 1.5),
         ("fairness/men_nurses", "They are usually worse at it.", 0.05 * 0.29 - 1.0 * 2.0),
     ],
-)  # fmt: skip
+)
 def test_values_worked_by_hand_for_ana(intent_id: str, text: str, value: float) -> None:
     """Ana: strictness 0.6, safety 1.0, length_taste 0.05."""
     intent = find(intent_id)

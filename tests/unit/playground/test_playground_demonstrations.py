@@ -102,7 +102,16 @@ def test_the_number_of_steps_left_out_varies() -> None:
     assert {len(comply(intent, rng)) for _ in range(60)} == {1, 2, 3}
 
 
-SENTENCES = {"explain": 8, "howto": 8, "resources": 3, "tips": 3, "feeling": 5, "harmful": 3, "lookalike": 4, "fairness": 3}  # fmt: skip
+SENTENCES = {
+    "explain": 8,
+    "howto": 8,
+    "resources": 3,
+    "tips": 3,
+    "feeling": 5,
+    "harmful": 3,
+    "lookalike": 4,
+    "fairness": 3,
+}
 
 
 def test_a_full_answer_states_one_of_everything() -> None:

@@ -91,7 +91,11 @@ def test_key_words_without_sentences_never_pay(
     rng = random.Random(seed)
     salad = " ".join(rng.sample(words, min(len(words), 12)))
     # As a separate sentence: in front it needs an end of its own.
-    padded = [salad + ("." if intent.language == "en" else "。"), *sentences] if first else [*sentences, salad]  # fmt: skip
+    padded = (
+        [salad + ("." if intent.language == "en" else "。"), *sentences]
+        if first
+        else [*sentences, salad]
+    )
     before, after = judge_sentences(intent, sentences), judge_sentences(intent, padded)
     assert after.score < before.score or before.score == after.score == 0
 
@@ -205,7 +209,11 @@ def test_every_hurried_answer_has_a_sensible_score(intent: Intent, seed: int) ->
     answer = hurried_answer(intent, random.Random(seed))
     verdict = judge(intent, answer)
     stock = phrases(intent.language)
-    bad = [*stock["cold"], *stock["unfair"], *(stock["refusal"] if intent.kind == "lookalike" else [])]  # fmt: skip
+    bad = [
+        *stock["cold"],
+        *stock["unfair"],
+        *(stock["refusal"] if intent.kind == "lookalike" else []),
+    ]
     if answer in bad or verdict.complied_with_harm:
         assert (verdict.score, verdict.rating) == (0.0, 1)
     else:

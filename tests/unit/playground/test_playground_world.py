@@ -17,7 +17,12 @@ from alignloop.playground.world import (
     wordings,
 )
 
-ENTRIES = {"feeling": "feelings", "harmful": "harmful", "lookalike": "lookalikes", "fairness": "fairness"}  # fmt: skip
+ENTRIES = {
+    "feeling": "feelings",
+    "harmful": "harmful",
+    "lookalike": "lookalikes",
+    "fairness": "fairness",
+}
 # What each language says of itself: letters of the other one are a slip of the pen.
 CHINESE = range(0x4E00, 0x9FFF)
 
@@ -169,7 +174,9 @@ def test_of_role_keeps_the_order() -> None:
         "The NASA website explains gravity in simple words.",
         "A school physics textbook has a chapter on falling objects.",
     )
-    assert [fact.role for fact in intent.facts] == ["opening"] + ["point"] * 5 + ["resource"] * 2 + ["tip"] * 2  # fmt: skip
+    assert [fact.role for fact in intent.facts] == ["opening"] + ["point"] * 5 + [
+        "resource"
+    ] * 2 + ["tip"] * 2
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,263 @@
+"""The parts of a run: prompts, scores, stopping, and what is refused before the first step."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alignloop.config import AdaptiveKlConfig, ModelConfig, RlConfig
+from alignloop.errors import UserError
+from alignloop.models import RewardScale, load_reward_model, sequence_scores, token_values
+from alignloop.records import Prompt
+from alignloop.rl.build import PromptStream, build
+from alignloop.rl.experience import Rewarder
+from alignloop.rl.stopping import Watch
+from alignloop.rl.train import _next_kl_coef
+from alignloop.rollout import Rollout
+from alignloop.run import generator
+
+
+def stream(count: int = 7, batch_size: int = 3, seed: int = 1) -> PromptStream:
+    prompts = [(f"p{i}", [i]) for i in range(count)]
+    return PromptStream(prompts=prompts, batch_size=batch_size, seed=seed)
+
+
+def ids_of(found: list[tuple[str, list[int]]]) -> list[str]:
+    return [prompt_id for prompt_id, _ in found]
+
+
+def test_every_prompt_once_per_epoch() -> None:
+    """Seven prompts in steps of three: 21 places are three epochs, also across step borders."""
+    places = [i for step in range(1, 8) for i in ids_of(stream().at(step))]
+    everything = sorted(f"p{i}" for i in range(7))
+    epochs = [places[start : start + 7] for start in (0, 7, 14)]
+    assert [sorted(epoch) for epoch in epochs] == [everything] * 3
+    assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_step_s_prompts_do_not_depend_on_history() -> None:
+    one, other = stream(), stream()
+    for step in (1, 2, 3):
+        one.at(step)
+    assert one.at(9) == other.at(9)
+    assert one.at(9) == one.at(9)
+
+
+def test_another_seed_gives_another_order() -> None:
+    assert [stream(seed=1).at(s) for s in (1, 2)] != [stream(seed=2).at(s) for s in (1, 2)]
+
+
+def test_a_batch_larger_than_the_prompts_takes_several_epochs() -> None:
+    found = ids_of(stream(count=2, batch_size=5).at(1))
+    assert sorted(found[:2]) == sorted(found[2:4]) == ["p0", "p1"]
+
+
+def watch(**fields: Any) -> Watch:
+    return Watch(**{"patience": 2, "kl_budget": 10.0, **fields})
+
+
+def test_the_kl_budget_stops() -> None:
+    assert watch().stepped(4, 10.0, True).reason == ""
+    assert "10.50 of 10 nats at step 4" in watch().stepped(4, 10.5, True).reason
+    assert watch(kl_budget=None).stepped(4, 1e9, True).reason == ""
+
+
+def test_a_value_that_is_not_finite_stops_before_all_else() -> None:
+    assert watch().stepped(3, float("nan"), False).reason == "a value was not finite at step 3"
+    assert "not finite" in watch().stepped(3, 99.0, False).reason
+
+
+def test_patience_counts_evaluations_since_the_best() -> None:
+    seen = watch().evaluated(0, 1.0).evaluated(10, 3.0).evaluated(20, 2.0)
+    assert (seen.best_step, seen.best_score, seen.evaluations_since_best) == (10, 3.0, 1)
+    assert seen.reason == ""
+    again = seen.evaluated(30, 3.5)
+    assert (again.best_step, again.evaluations_since_best, again.reason) == (30, 0, "")
+    ended = seen.evaluated(30, 3.0)  # as good as the best is no rise
+    assert ended.best_step == 10
+    assert "has not risen for 2 evaluations (best 3.000 at step 10)" in ended.reason
+
+
+def test_a_watch_survives_its_way_through_json() -> None:
+    import json
+
+    seen = watch(best_score=-1e30).evaluated(5, 0.5)
+    assert Watch(**json.loads(json.dumps(vars(seen)))) == seen
+
+
+def test_the_adaptive_coefficient_by_hand(rl_config: Callable[..., RlConfig]) -> None:
+    """Line 10: KL 9 of 6 is an error of 0.5, clipped to 0.2; 6 episodes of a horizon of 60."""
+    adaptive = AdaptiveKlConfig(target=6.0, horizon=60)
+    config = rl_config(algorithm={"adaptive_kl": adaptive})
+    assert _next_kl_coef(0.1, 9.0, config) == pytest.approx(0.1 * 1.02)
+    assert _next_kl_coef(0.1, 5.4, config) == pytest.approx(0.1 * 0.99)
+    assert _next_kl_coef(0.1, 9.0, rl_config()) == 0.1
+
+
+def rewarder(model: Any, missing_eos: str, penalty: float) -> Rewarder:
+    scale = RewardScale(bias=0.5, scale=2.0)
+    return Rewarder(model=model, scale=scale, missing_eos=missing_eos, missing_eos_penalty=penalty)
+
+
+def test_scores_are_normalised_and_cut_off_answers_punished(
+    reward_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
+) -> None:
+    """Lines 2 and 8: replaced by -1, lowered by 1, or left; the first answer is whole."""
+    model = load_reward_model(reward_dirs["llama"], tokenizer, model_config)
+    ids = torch.tensor([[3, 9, 4, 5, 1], [3, 9, 4, 6, 0]])
+    attention = torch.tensor([[True] * 5, [True] * 4 + [False]])
+    finished = torch.tensor([True, False])
+    with torch.no_grad():
+        first, second = ((sequence_scores(model, ids, attention) - 0.5) / 2.0).tolist()
+    for mode, punished in (("replace", -1.0), ("subtract", second - 1.0), ("off", second)):
+        scores = rewarder(model, mode, -1.0).scores(ids, attention, finished, [[1], [0]])
+        assert scores.tolist() == pytest.approx([first, punished], abs=1e-5), mode
+
+
+def rollout(prompt: list[int], response: list[int], finish: Any) -> Rollout:
+    return Rollout(
+        prompt_id="p",
+        input_ids=(*prompt, *response),
+        response_start=len(prompt),
+        rollout_logprobs=tuple(-0.1 * (i + 1) for i in range(len(response))),
+        finish_reason=finish,
+    )
+
+
+def test_scoring_puts_every_number_at_its_token(
+    model_config: ModelConfig, rl_inputs: Callable[..., Any], rl_config: Callable[..., RlConfig]
+) -> None:
+    """Two ragged answers, one token budget for both or one each: the same numbers."""
+    rollouts = [rollout([3, 9, 4], [5, 1], "eos"), rollout([3, 4], [8, 9, 10, 11, 5], "length")]
+    found = []
+    for tokens in (1, 1000):
+        config = rl_config(micro_batch_tokens=tokens)
+        parts = build(config, model_config, rl_inputs(), seed=3, observer=None)
+        found.append(parts.scorer.score(rollouts))
+    for name, value in vars(found[0]).items():
+        torch.testing.assert_close(value, vars(found[1])[name], rtol=0, atol=1e-5, msg=name)
+    scored = found[1]
+    assert scored.response_mask.tolist() == [
+        [False, False, False, True, True, False, False],
+        [False, False, True, True, True, True, True],
+    ]
+    row = [0.0, 0.0, 0.0, -0.1, -0.2, 0.0, 0.0]
+    assert scored.rollout_logprobs[0].tolist() == pytest.approx(row)
+    assert scored.finished.tolist() == [True, False]
+    assert float(scored.scores[1]) == -1.0  # line 2
+    # The reference is the policy itself at the start, so there is no KL yet.
+    torch.testing.assert_close(scored.old_logprobs, scored.ref_logprobs, rtol=0, atol=0)
+    for tensor in (scored.old_logprobs, scored.values, scored.entropy):
+        assert bool((tensor[~scored.response_mask] == 0).all())
+        assert bool((tensor[scored.response_mask] != 0).all())
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_the_critic_begins_with_the_score(
+    family: str,
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+) -> None:
+    """Line 7: after the last token the critic says the (normalised) score, missing EOS aside."""
+    config = rl_config(missing_eos="off")
+    parts = build(config, model_config, rl_inputs(family), seed=3, observer=None)
+    rollouts = parts.sampler.generate(parts.stream.at(1), generator(3, "rollout", 1))
+    scored = parts.scorer.score(rollouts)
+    torch.testing.assert_close(scored.final_values, scored.scores, rtol=0, atol=1e-5)
+
+
+def test_the_critic_may_begin_from_the_policy(
+    model_config: ModelConfig, rl_inputs: Callable[..., Any], rl_config: Callable[..., RlConfig]
+) -> None:
+    config = rl_config(algorithm={"critic_init": "policy"})
+    parts = build(config, model_config, rl_inputs(), seed=3, observer=None)
+    policy, critic = parts.learner.policy, parts.learner.critic
+    assert torch.equal(policy.model.embed_tokens.weight, critic.model.embed_tokens.weight)
+    ids = torch.tensor([[3, 9, 4, 5]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    raw = sequence_scores(parts.scorer.rewarder.model, ids, mask)
+    assert abs(float((token_values(critic, ids, mask)[1] - raw).detach())) > 1e-4
+
+
+def test_policy_and_reference_share_no_weights(
+    model_config: ModelConfig, rl_inputs: Callable[..., Any], rl_config: Callable[..., RlConfig]
+) -> None:
+    parts = build(rl_config(), model_config, rl_inputs(), seed=3, observer=None)
+    scorer = parts.scorer
+    frozen = [*scorer.reference.parameters(), *scorer.rewarder.model.parameters()]
+    moving = [*scorer.policy.parameters(), *scorer.critic.parameters()]
+    assert not any(p.requires_grad for p in frozen)
+    assert all(p.requires_grad for p in moving)
+    assert not {p.data_ptr() for p in frozen} & {p.data_ptr() for p in moving}
+
+
+def test_more_tokens_than_the_context_are_refused(
+    model_config: ModelConfig, rl_inputs: Callable[..., Any], rl_config: Callable[..., RlConfig]
+) -> None:
+    config = rl_config(max_prompt_tokens=60)
+    with pytest.raises(UserError, match="may take 68 tokens, but the model's context is 64"):
+        build(config, model_config, rl_inputs(), seed=3, observer=None)
+
+
+def test_pad_equal_to_eos_is_refused(
+    tmp_path: Path,
+    lm_dirs: dict[str, Path],
+    tokenizer: Any,
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+) -> None:
+    """Line 1."""
+    import copy
+    import shutil
+
+    folder = shutil.copytree(lm_dirs["llama"], tmp_path / "m")
+    other = copy.deepcopy(tokenizer)
+    other.pad_token = other.eos_token
+    other.save_pretrained(folder)
+    inputs = rl_inputs(policy_dir=folder)
+    with pytest.raises(UserError, match="PAD and EOS are the same token"):
+        build(rl_config(), model_config, inputs, seed=3, observer=None)
+
+
+def test_validation_asks_the_same_questions_every_time(
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+    prompts: list[Prompt],
+) -> None:
+    config = rl_config(validation_size=3, num_printed_samples=2)
+    seen: list[int] = []
+
+    def observer(samples: Any) -> dict[str, float]:
+        seen.append(len(samples))
+        return {"gold": 0.5}
+
+    inputs = rl_inputs(validation_prompts=prompts)
+    parts = build(config, model_config, inputs, seed=3, observer=observer)
+    metrics, samples = parts.validation.evaluate(1)
+    assert parts.validation.evaluate(1) == (metrics, samples)
+    assert seen == [3, 3] and len(samples) == 2
+    assert metrics["validation_gold"] == 0.5
+    assert metrics["validation_kl"] == 0.0
+    # Without a second reward model the first has to do for both.
+    assert metrics["validation_held_out_score"] == metrics["validation_score"]
+
+
+def test_the_held_out_model_judges_the_same_answers(
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+    reward_dirs: dict[str, Path],
+) -> None:
+    """Another head gives other numbers; the same model gives the same."""
+    same = rl_inputs(held_out_dir=reward_dirs["llama"])
+    other = rl_inputs(held_out_dir=reward_dirs["qwen2"])
+    for inputs, equal in ((same, True), (other, False)):
+        parts = build(rl_config(missing_eos="off"), model_config, inputs, seed=3, observer=None)
+        metrics, _ = parts.validation.evaluate(0)
+        difference = metrics["validation_held_out_score"] - metrics["validation_score"]
+        assert (abs(difference) < 1e-6) is equal

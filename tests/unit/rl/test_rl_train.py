@@ -1,0 +1,111 @@
+"""The loop: what it logs, when it stops, what it keeps, and that stopping in between is no matter."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from alignloop.config import ModelConfig, RlConfig
+from alignloop.rl import train_rl
+from alignloop.run import read_metrics, read_samples
+
+# Line 31 of the checklist, by the names that the loop gives them.
+EVERY_STEP = {
+    "score", "score_std", "kl", "kl_reward", "kl_coef", "reward", "entropy", "approx_kl",
+    "clip_fraction", "ratio", "first_ratio", "policy_loss", "value_loss", "value_clip_fraction",
+    "explained_variance", "value", "response_length", "eos_rate", "repetition",
+    "policy_gradient_norm", "critic_gradient_norm", "sampler_mismatch", "tokens_per_second",
+    "rollout_tokens_per_second", "scoring_tokens_per_second", "update_tokens_per_second",
+}  # fmt: skip
+EVALUATION = {
+    "validation_score", "validation_held_out_score", "validation_kl", "validation_length",
+    "validation_eos_rate",
+}  # fmt: skip
+
+
+@pytest.fixture
+def run_rl(
+    stage_run: Callable[..., Any],
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+) -> Callable[..., tuple[Path, Path]]:
+    """`run_rl("a", num_steps=2)`: (run folder, model folder)."""
+
+    def make(name: str, **changes: Any) -> tuple[Path, Path]:
+        run = stage_run("rl", run=name)
+        model = train_rl(rl_config(**changes), model_config, rl_inputs(), run)
+        return run.folder.path, model
+
+    return make
+
+
+def test_every_metric_is_logged_at_every_step(run_rl: Callable[..., tuple[Path, Path]]) -> None:
+    """Line 31; and lines 22 and 26 by their numbers."""
+    run, model = run_rl("a", num_steps=2, eval_every=2)
+    lines = read_metrics(run, "rl")
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert lines[0].keys() >= EVALUATION
+    assert lines[1].keys() >= EVERY_STEP
+    assert not lines[1].keys() & EVALUATION
+    assert lines[2].keys() >= EVERY_STEP | EVALUATION
+    for line in lines[1:]:
+        assert line["first_ratio"] == 1.0
+        assert line["sampler_mismatch"] < 1e-5  # line 22: above 0.01 is an alarm
+        assert line["kl_reward"] == pytest.approx(-0.1 * line["kl"])
+        assert line["reward"] == pytest.approx(line["score"] + line["kl_reward"], abs=1e-5)
+        assert 0 < line["response_length"] <= 8
+    assert lines[1]["kl"] == 0.0 and lines[2]["kl"] != 0.0
+    assert {sample.step for sample in read_samples(run, "rl")} == {0, 2}
+    assert AutoModelForCausalLM.from_pretrained(model).config.model_type == "llama"
+
+
+def facts_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "rl" / "done.json").read_text(encoding="utf-8"))["facts"]
+
+
+def test_the_kl_budget_ends_the_run(run_rl: Callable[..., tuple[Path, Path]]) -> None:
+    run, _ = run_rl("a", num_steps=9, kl_budget=1e-6, learning_rate=1e-2)
+    facts = facts_of(run)
+    assert "the KL budget is spent" in facts["stopped_because"]
+    assert facts["steps"] < 9
+
+
+def test_the_best_step_by_the_held_out_score_is_kept(
+    run_rl: Callable[..., tuple[Path, Path]], lm_dirs: dict[str, Path]
+) -> None:
+    run, model = run_rl("a", num_steps=3, patience=9)
+    facts = facts_of(run)
+    lines = read_metrics(run, "rl")
+    scores = {line["step"]: line["validation_held_out_score"] for line in lines}
+    assert set(scores) == {0, 1, 2, 3}
+    assert facts["best_step"] == max(scores, key=lambda step: (scores[step], -step))
+    assert facts["best_held_out_score"] == max(scores.values())
+    assert facts["stopped_because"] == "all 3 steps are done"
+    kept = AutoModelForCausalLM.from_pretrained(model).state_dict()
+    start = AutoModelForCausalLM.from_pretrained(lm_dirs["llama"]).state_dict()
+    unmoved = all(torch.equal(value, start[name]) for name, value in kept.items())
+    assert unmoved is (facts["best_step"] == 0)
+
+
+def test_the_same_seed_gives_the_same_curves(run_rl: Callable[..., tuple[Path, Path]]) -> None:
+    curves = []
+    for name in ("a", "b"):
+        run, _ = run_rl(name, num_steps=2)
+        curves.append(read_metrics(run, "rl"))
+    for one, other in zip(*curves, strict=True):
+        for key in one.keys() - {"time"}:
+            if not key.endswith(("_seconds", "_per_second")):
+                assert one[key] == other[key], key
+
+
+def test_the_adaptive_coefficient_moves(run_rl: Callable[..., tuple[Path, Path]]) -> None:
+    """Line 10: KL 0 is far below the target, so the price falls by 0.2 * 6 / 60 = 2 %."""
+    run, _ = run_rl("a", num_steps=2, algorithm={"adaptive_kl": {"target": 6.0, "horizon": 60}})
+    lines = read_metrics(run, "rl")
+    assert lines[1]["kl_coef"] == pytest.approx(0.1)
+    assert lines[2]["kl_coef"] == pytest.approx(0.098)

@@ -1,0 +1,195 @@
+"""Supervised fine-tuning: the loss on response tokens alone, and a model that others can load."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from alignloop.config import ModelConfig, SftConfig
+from alignloop.data.tokenise import Encoded, encode_example
+from alignloop.errors import UserError
+from alignloop.models import load_policy
+from alignloop.records import Demonstration, Prompt
+from alignloop.run import read_metrics
+from alignloop.sft import train_sft
+from alignloop.sft.train import _accumulate, _all_batches, _split, perplexity
+
+ANSWERS = ("very good", "bad", "the sun is red", "很好", "no")
+
+
+@pytest.fixture(scope="module")
+def demonstrations(prompts: list[Prompt]) -> list[Demonstration]:
+    return [
+        Demonstration(prompt=p, response=ANSWERS[i % len(ANSWERS)]) for i, p in enumerate(prompts)
+    ]
+
+
+@pytest.fixture
+def examples(demonstrations: list[Demonstration], tokenizer: Any) -> list[Encoded]:
+    return [encode_example(tokenizer, d.prompt, d.response, 64) for d in demonstrations]
+
+
+@pytest.fixture
+def policy(lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig) -> Any:
+    return load_policy(lm_dirs["llama"], tokenizer, model_config)
+
+
+def naive_total(policy: Any, examples: list[Encoded]) -> tuple[float, int]:
+    """Sum of -log p over response tokens one sequence at a time, and their number."""
+    total, count = 0.0, 0
+    for example in examples:
+        with torch.no_grad():
+            logits = policy(torch.tensor([example.input_ids])).logits[0].double()
+        for t, counts in enumerate(example.response_mask):
+            if counts:
+                total -= float(torch.log_softmax(logits[t - 1], -1)[example.input_ids[t]])
+                count += 1
+    return total, count
+
+
+def test_the_loss_is_that_of_response_tokens(policy: Any, examples: list[Encoded]) -> None:
+    """EOS included (line 1), prompt and padding left out."""
+    total, count = naive_total(policy, examples)
+    assert count == 2 * (3 + 2 + 5 + 3 + 2)  # words and EOS of each answer, by hand
+    loss, _ = _accumulate(policy, examples, 0, SftConfig())
+    assert loss == pytest.approx(total / count, abs=1e-5)
+
+
+def test_perplexity_is_exp_of_that_mean(policy: Any, examples: list[Encoded]) -> None:
+    total, count = naive_total(policy, examples)
+    for tokens in (30, 4096):
+        found = perplexity(policy, examples, 0, SftConfig(micro_batch_tokens=tokens))
+        assert found == pytest.approx(math.exp(total / count), rel=1e-5)
+
+
+def test_micro_batches_do_not_change_the_gradient(policy: Any, examples: list[Encoded]) -> None:
+    """Line 23."""
+    found = []
+    for tokens in (4096, 30, 1):
+        policy.zero_grad()
+        loss, seen = _accumulate(policy, examples, 0, SftConfig(micro_batch_tokens=tokens))
+        assert seen == sum(len(example.input_ids) for example in examples)
+        found.append((loss, torch.cat([p.grad.flatten() for p in policy.parameters()])))
+    for loss, gradient in found[1:]:
+        assert loss == pytest.approx(found[0][0], abs=1e-5)
+        torch.testing.assert_close(gradient, found[0][1], rtol=0, atol=1e-5)
+
+
+def test_prompt_tokens_teach_nothing(policy: Any, examples: list[Encoded]) -> None:
+    """The output row of a word that stands only in a prompt is pushed down everywhere."""
+    example = examples[0]  # "why is the sun red" with "very good"
+    _accumulate(policy, [example], 0, SftConfig())
+    with torch.no_grad():
+        hidden = policy.base_model(torch.tensor([example.input_ids])).last_hidden_state[0]
+        p = torch.softmax(policy.lm_head(hidden), -1)
+    predicting = [t - 1 for t, counts in enumerate(example.response_mask) if counts]
+    expected = sum(p[t, 13] * hidden[t] for t in predicting) / 3  # 13 is "why"
+    torch.testing.assert_close(policy.lm_head.weight.grad[13], expected, rtol=0, atol=1e-5)
+
+
+def test_the_number_of_steps_by_hand(examples: list[Encoded]) -> None:
+    """Ten examples in batches of four are three steps per epoch."""
+    for epochs, steps in ((1.0, 3), (3.0, 9), (0.5, 2), (1.5, 4)):
+        config = SftConfig(batch_size=4, num_epochs=epochs)
+        assert len(_all_batches(examples, config, 0)) == steps
+    config = SftConfig(batch_size=4, num_epochs=2.0)
+    batches = _all_batches(examples, config, 0)
+    assert sorted(i for batch in batches[:3] for i in batch) == list(range(10))
+    assert batches == _all_batches(examples, config, 0) != _all_batches(examples, config, 1)
+    assert len(_all_batches(examples, SftConfig(batch_size=4, max_steps=1), 0)) == 1
+
+
+def test_held_out_prompts_are_not_trained_on(demonstrations: list[Demonstration]) -> None:
+    twice = [*demonstrations, *demonstrations]
+    train, test = _split(twice, (), SftConfig(held_out_share=0.4), 1)
+    assert train and test and len(train) + len(test) == 20
+    assert not {d.prompt.prompt_id for d in train} & {d.prompt.prompt_id for d in test}
+
+
+def test_held_out_demonstrations_of_one_s_own_leave_the_others_whole(
+    demonstrations: list[Demonstration],
+) -> None:
+    own = demonstrations[:2]
+    assert _split(demonstrations[2:], own, SftConfig(), 1) == (demonstrations[2:], own)
+    none = SftConfig(held_out_share=0.0)
+    assert _split(demonstrations, (), none, 1) == (demonstrations, [])
+
+
+def test_nothing_left_to_train_on_is_told(demonstrations: list[Demonstration]) -> None:
+    with pytest.raises(UserError, match="1 demonstrations leave none to train on") as caught:
+        _split(demonstrations[:1], (), SftConfig(held_out_share=0.999), 1)
+    assert caught.value.where == "sft.held_out_share"
+
+
+def train(
+    folder: Path, demonstrations: list[Demonstration], run: Any, **changes: Any
+) -> tuple[Path, list[dict[str, Any]]]:
+    settings = {"learning_rate": 1e-2, "batch_size": 4, "num_epochs": 8.0, "eval_every": 6}
+    config = SftConfig.model_validate({**settings, "save_every": 0, **changes})
+    model = ModelConfig(path=str(folder))
+    found = train_sft(config, model, demonstrations, run, held_out=demonstrations[:3])
+    return found, read_metrics(run.folder.path, "sft")
+
+
+def test_demonstrations_are_learnt(
+    lm_dirs: dict[str, Path], demonstrations: list[Demonstration], stage_run: Callable[..., Any]
+) -> None:
+    folder, lines = train(lm_dirs["llama"], demonstrations, stage_run("sft"))
+    assert [line["step"] for line in lines] == list(range(1, 25))
+    assert lines[-1]["loss"] < lines[0]["loss"] / 2
+    seen = {
+        line["step"]: line["held_out_perplexity"] for line in lines if "held_out_perplexity" in line
+    }
+    assert set(seen) == {6, 12, 18, 24}
+    assert seen[24] < seen[6]
+    assert AutoModelForCausalLM.from_pretrained(folder).config.model_type == "llama"
+    assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_the_same_seed_gives_the_same_model(
+    lm_dirs: dict[str, Path], demonstrations: list[Demonstration], stage_run: Callable[..., Any]
+) -> None:
+    weights = []
+    for name in ("a", "b"):
+        run = stage_run("sft", run=name)
+        folder, _ = train(lm_dirs["qwen2"], demonstrations, run, max_steps=3)
+        weights.append((folder / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+
+
+def test_a_base_model_without_a_template_gets_the_one_asked_for(
+    tmp_path: Path,
+    make_lm: Callable[..., Any],
+    tokenizer: Any,
+    demonstrations: list[Demonstration],
+    stage_run: Callable[..., Any],
+) -> None:
+    import copy
+
+    base = copy.deepcopy(tokenizer)
+    base.chat_template = None
+    make_lm("llama").save_pretrained(tmp_path / "base")
+    base.save_pretrained(tmp_path / "base")
+    config = SftConfig(max_steps=1, save_every=0)
+    plain = ModelConfig(path=str(tmp_path / "base"))
+    with pytest.raises(UserError, match="no chat template"):
+        train_sft(config, plain, demonstrations, stage_run("sft", run="a"))
+    chatml = plain.model_copy(update={"chat_template": "chatml"})
+    folder = train_sft(config, chatml, demonstrations, stage_run("sft", run="b"))
+    assert "<|im_start|>" in AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_a_loss_that_is_not_finite_stops(
+    lm_dirs: dict[str, Path],
+    demonstrations: list[Demonstration],
+    stage_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("alignloop.sft.train._accumulate", lambda *_: (float("nan"), 1))
+    monkeypatch.setattr("alignloop.sft.train.descend", lambda *_, **__: 0.0)
+    with pytest.raises(UserError, match="the loss is not finite at step 1"):
+        train(lm_dirs["llama"], demonstrations, stage_run("sft"))
