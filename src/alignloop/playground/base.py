@@ -38,8 +38,8 @@ class BaseRecipe(BaseModel):
     num_layers: int = 4
     num_heads: int = 6
     context: int = 512
-    sequence_length: int = 128
-    batch_size: int = 32
+    sequence_length: int = 192
+    batch_size: int = 24
     steps: int = 1100
     learning_rate: float = 3e-3
     warmup_steps: int = 100
@@ -149,7 +149,11 @@ def _pretrain(
             group["lr"] = recipe.learning_rate * scale
         tokens = torch.tensor(batch)
         logits = model(input_ids=tokens, use_cache=False).logits
-        loss = cross_entropy(logits[:, :-1].flatten(0, 1), tokens[:, 1:].flatten())
+        loss = cross_entropy(
+            logits[:, :-1].flatten(0, 1),
+            tokens[:, 1:].flatten(),
+            ignore_index=tokenizer.pad_token_id,
+        )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -169,12 +173,21 @@ def _schedule(step: int, recipe: BaseRecipe) -> float:
 
 
 def _batches(tokenizer: Any, recipe: BaseRecipe) -> Iterator[list[list[int]]]:
-    """Documents packed end to end, an EOS after each, cut into equal sequences."""
-    buffer: list[int] = []
-    need = recipe.batch_size * recipe.sequence_length
+    """Whole documents, an EOS after each, packed into rows of equal length; PAD fills the rest.
+
+    No document is cut in two: the second half alone would teach the model to go on about
+    something that nobody asked for.
+    """
+    rows: list[list[int]] = []
+    row: list[int] = []
     for text in documents(recipe.seed):
-        buffer += [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        if len(buffer) >= need:
-            rows = range(0, need, recipe.sequence_length)
-            yield [buffer[i : i + recipe.sequence_length] for i in rows]
-            buffer = buffer[need:]
+        ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+        ids = ids[: recipe.sequence_length]
+        if len(row) + len(ids) > recipe.sequence_length:
+            padding = [tokenizer.pad_token_id] * (recipe.sequence_length - len(row))
+            rows.append(row + padding)
+            row = []
+        row = row + ids
+        if len(rows) == recipe.batch_size:
+            yield rows
+            rows = []

@@ -81,9 +81,10 @@ def documents(seed: int) -> Iterator[str]:
     """An endless stream of documents; the same seed gives the same stream."""
     rng = random.Random(f"corpus/{seed}")
     writers: list[tuple[Callable[[random.Random], str], float]] = [
-        (_article, 0.18),
-        (_dialogue, 0.48),
-        (_statement, 0.34),
+        (_article, 0.15),
+        (_index_entry, 0.13),
+        (_dialogue, 0.46),
+        (_statement, 0.26),
     ]
     functions, weights = zip(*writers, strict=True)
     while True:
@@ -95,6 +96,15 @@ def _article(rng: random.Random) -> str:
     intent = _known_kinds(rng, ("explain", "howto", "feeling", "fairness"))
     facts = [fact.text for fact in intent.facts if rng.random() < 0.85]
     return f"{intent.slot}\n{join_sentences(facts, intent.language)}"
+
+
+def _index_entry(rng: random.Random) -> str:
+    """A fact or two first, then what they are about: so a sentence comes to carry its topic."""
+    intent = _known_kinds(rng)
+    facts = [fact.text for fact in intent.facts if fact.role not in ("refusal", "offer")]
+    chosen = rng.sample(facts, k=min(len(facts), rng.choice((1, 1, 2))))
+    topic = "Topic: " if intent.language == "en" else "主题："
+    return f"{join_sentences(chosen, intent.language)}\n{topic}{intent.slot}"
 
 
 def _dialogue(rng: random.Random) -> str:

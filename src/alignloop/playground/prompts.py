@@ -11,7 +11,7 @@ from alignloop.playground.world import Intent, all_intents, fill, wordings
 from alignloop.records import Message, Prompt
 
 # Shares in parts of 100 of the known intents in known wordings. The two held-out sets lie outside.
-SHARES = {"demonstrations": 34, "comparisons": 30, "rl": 30, "validation": 6}
+SHARES = {"demonstrations": 24, "comparisons": 46, "rl": 24, "validation": 6}
 HELD_OUT_SETS = ("wordings", "intents")
 
 

@@ -99,7 +99,9 @@ def perplexity(policy: Any, examples: Sequence[Encoded], pad_id: int, config: Sf
             [len(e.input_ids) for e in examples], config.micro_batch_tokens
         ):
             batch = pad_batch([examples[i] for i in indices], pad_id)
-            statistics = token_logprobs(policy, **batch)
+            statistics = token_logprobs(
+                policy, batch["input_ids"], batch["attention_mask"], batch["response_mask"]
+            )
             total -= float(statistics.logprobs.sum())
             count += int(batch["response_mask"].sum())
     return math.exp(min(total / count, 700.0))
@@ -155,7 +157,9 @@ def _accumulate(
         [len(e.input_ids) for e in batch], config.micro_batch_tokens
     ):
         padded = pad_batch([batch[i] for i in indices], pad_id)
-        statistics = token_logprobs(policy, **padded)
+        statistics = token_logprobs(
+            policy, padded["input_ids"], padded["attention_mask"], padded["response_mask"]
+        )
         loss = reduce_tokens(-statistics.logprobs, padded["response_mask"], count=count)
         loss.backward()
         total += float(loss.detach())

@@ -1,9 +1,9 @@
 """The textbook in one file and the library are the same algorithm: same seed, same numbers.
 
-Equal exactly: seeds, the prompts of each step, every sampled token. Equal up to
-1e-5 (absolute): scores, KL, losses, weights. There the operations differ in their order: the library
-sorts rows by length and cuts them into micro-batches, runs right-padded batches without a mask,
-computes logits at response tokens alone, and adds tokens up in another order.
+Equal exactly: seeds, the prompts of each step, every sampled token. Equal up to 1e-5 (absolute):
+scores, KL, losses, weights. There the operations differ in their order: the library sorts rows by
+length and cuts them into micro-batches, runs right-padded batches without a mask, computes logits
+at response tokens alone, and adds tokens up in another order.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""The loop: what it logs, when it stops, what it keeps, and that stopping in between is no matter."""
+"""The loop: what it logs, when it stops, what it keeps, and that the same seed repeats it."""
 
 import json
 from collections.abc import Callable
