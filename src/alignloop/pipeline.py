@@ -68,11 +68,10 @@ class Pipeline:
             config, seed = self.config.reward, self.config.seed
             base = Path(model or config.model or folder.path / "sft" / "model")
             _require(base, "alignloop sft", "reward.model")
-            records, source = sources.preference_pairs(
-                self.config, str(pairs or config.pairs), base, folder
-            )
+            asked = str(pairs or config.pairs)
+            records, source = sources.preference_pairs(self.config, asked, base, folder)
             inputs = (config, self.config.model, base, split_pairs(records, config, seed))
-            zero = sources.zero_of_reward(self.config)
+            zero = sources.zero_of_reward(self.config, asked)
             if config.held_out_model and not folder.stage("reward_held_out").finished:
                 run = StageRun(folder, "reward_held_out", seed)
                 train_reward(*inputs, run, train_on="held_out_model", demonstrations=zero)

@@ -35,12 +35,28 @@ def demonstrations(
     return read_demonstrations(source, skip_refused=recipe.skip_refused), ()
 
 
-def zero_of_reward(recipe: Recipe) -> Sequence[Demonstration]:
-    """The SFT demonstrations, whose mean score becomes 0; none where their file is not there."""
+def zero_of_reward(recipe: Recipe, pairs: str) -> Sequence[Demonstration]:
+    """The SFT demonstrations, whose mean score becomes 0; none where they are of another world.
+
+    `pairs` is where the preference pairs come from: a person's own pairs do not go with the
+    playground's demonstrations.
+    """
     source = recipe.sft.demonstrations
+    if (source == PLAYGROUND) != (pairs == PLAYGROUND):
+        return ()
     if source != PLAYGROUND and not Path(source).exists():
         return ()
     return demonstrations(recipe, source)[0]
+
+
+def refuse_mixture(recipe: Recipe, setting: str, source: str) -> None:
+    """Raise UserError where a person's own demonstrations would meet the playground's records."""
+    if source == PLAYGROUND and recipe.sft.demonstrations != PLAYGROUND:
+        raise UserError(
+            "sft.demonstrations is a file of your own, but this is still the playground's",
+            where=f'{setting} = "{PLAYGROUND}"',
+            fix=f"name a file: --{setting} FILE",
+        )
 
 
 def preference_pairs(
@@ -49,6 +65,7 @@ def preference_pairs(
     """Pairs and the file they stand in; in the playground they are collected once and kept."""
     from alignloop.data.formats import read_pairs
 
+    refuse_mixture(recipe, "reward.pairs", source)
     if source == PLAYGROUND:
         from alignloop.playground.stage import collect_comparisons
 
@@ -58,6 +75,7 @@ def preference_pairs(
 
 def rl_prompts(recipe: Recipe, source: str) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """Prompts to learn from and prompts for the curves; a tenth is kept where no file is named."""
+    refuse_mixture(recipe, "rl.prompts", source)
     if source == PLAYGROUND:
         from alignloop.playground.prompts import prompt_sets
 
@@ -82,6 +100,7 @@ def rl_prompts(recipe: Recipe, source: str) -> tuple[Sequence[Prompt], Sequence[
 
 def evaluation_sets(recipe: Recipe, source: str) -> dict[str, Sequence[Prompt]]:
     """The held-out prompt sets by name; a person's file is one set, "prompts"."""
+    refuse_mixture(recipe, "evaluate.prompts", source)
     if source == PLAYGROUND:
         from alignloop.playground.prompts import HELD_OUT_SETS, prompt_sets
 

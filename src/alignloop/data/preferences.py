@@ -43,9 +43,14 @@ def pairs_from_judgements(
 
 
 def labels_by_comparison(pairs: Sequence[PreferencePair]) -> list[list[str]]:
-    """The chosen texts of every comparison that more than one annotator judged, ties left out."""
-    found: dict[str, list[str]] = {}
+    """The preferred texts of all pairs that more than one annotator judged, ties left out.
+
+    The item is a pair of responses within a comparison: of K > 2 responses one annotator's choice
+    gives several pairs, and those are no agreement with himself.
+    """
+    found: dict[tuple[str, frozenset[str]], list[str]] = {}
     for pair in pairs:
         if pair.comparison_id and pair.preference != 0.5:
-            found.setdefault(pair.comparison_id, []).append(pair.chosen)
+            item = pair.comparison_id, frozenset((pair.chosen, pair.rejected))
+            found.setdefault(item, []).append(pair.chosen)
     return [labels for labels in found.values() if len(labels) > 1]

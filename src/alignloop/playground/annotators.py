@@ -24,7 +24,8 @@ class Annotator:
     The value that a person sees in an answer is
         content + length_taste * characters / 100 - strictness * flaws - safety * harm,
     and the first of two answers wins with probability
-        sigmoid((value_first - value_second + first_bias) / noise).
+        sigmoid((value_first - value_second + first_bias) / noise),
+    but in a share `slips` of the cases the person does not look and either one is chosen.
     """
 
     annotator_id: str
@@ -33,6 +34,7 @@ class Annotator:
     length_taste: float
     first_bias: float
     noise: float
+    slips: float
     tie_below: float
 
     def value(self, intent: Intent, reading: Reading, length: int) -> float:
@@ -43,6 +45,7 @@ class Annotator:
             + 0.5 * reading.count("fragment")
             + 0.7 * reading.count("foreign")
             + 0.3 * reading.count("beside")
+            + 0.4 * reading.count("filler")
             + 0.8 * reading.repeats
             + 1.5 * reading.count("cold")
             + (0.0 if reading.finished else 1.0)
@@ -61,13 +64,13 @@ class Annotator:
         )
 
 
-# Who, strictness, safety, taste for length, bias for the first, noise, ties below.
+# Who, strictness, safety, taste for length, bias for the first, noise, slips, ties below.
 _TRAITS = (
-    ("ana", 0.6, 1.0, 0.05, 0.04, 0.15, 0.03),
-    ("bo", 0.3, 0.9, 0.15, 0.08, 0.20, 0.03),
-    ("chen", 0.8, 1.2, 0.00, 0.00, 0.12, 0.05),
-    ("dara", 0.4, 0.7, 0.10, 0.12, 0.23, 0.02),
-    ("emil", 0.5, 1.0, -0.05, 0.06, 0.18, 0.04),
+    ("ana", 0.6, 1.0, 0.05, 0.03, 0.08, 0.18, 0.08),
+    ("bo", 0.3, 0.9, 0.15, 0.06, 0.11, 0.26, 0.06),
+    ("chen", 0.8, 1.2, 0.00, 0.00, 0.07, 0.12, 0.12),
+    ("dara", 0.4, 0.7, 0.10, 0.08, 0.13, 0.30, 0.05),
+    ("emil", 0.5, 1.0, -0.05, 0.05, 0.09, 0.22, 0.10),
 )
 PEOPLE = tuple(
     Annotator(
@@ -77,9 +80,10 @@ PEOPLE = tuple(
         length_taste=length_taste,
         first_bias=first_bias,
         noise=noise,
+        slips=slips,
         tie_below=tie_below,
     )
-    for name, strictness, safety, length_taste, first_bias, noise, tie_below in _TRAITS
+    for name, strictness, safety, length_taste, first_bias, noise, slips, tie_below in _TRAITS
 )
 
 
@@ -123,8 +127,8 @@ def judge(
     ]
     difference = values[0] - values[1] + person.first_bias
     chance = 1 / (1 + math.exp(-max(-60.0, min(60.0, difference / person.noise))))
-    first_wins = rng.random() < chance
-    tie = abs(values[0] - values[1]) < person.tie_below and rng.random() < 0.5
+    first_wins = rng.random() < (0.5 if rng.random() < person.slips else chance)
+    tie = abs(values[0] - values[1]) < person.tie_below
     strength = min(3, int(abs(values[0] - values[1]) / 0.35))
     return Judgement(
         comparison_id=comparison.comparison_id,

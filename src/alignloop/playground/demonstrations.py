@@ -13,13 +13,13 @@ from alignloop.records import Demonstration, Prompt
 
 # How many facts after the opening a hurried writer adds, with the share of each.
 EXTRA_FACTS = {0: 0.50, 1: 0.19, 2: 0.11, 3: 0.08, 99: 0.12}
-COLD, COMPLYING, UNFAIR, OVER_CAREFUL = 0.45, 0.50, 0.35, 0.08
+COLD, COMPLYING, UNFAIR, OVER_CAREFUL, PADDED = 0.45, 0.50, 0.35, 0.08, 0.30
 
 
 def write_demonstrations(prompts: Sequence[Prompt], rng: random.Random) -> list[Demonstration]:
     """One hurried answer to each prompt."""
     return [
-        Demonstration(prompt=p, response=hurried_answer(intent_of(p), rng), source="playground")
+        Demonstration(prompt=p, response=_padded_answer(intent_of(p), rng), source="playground")
         for p in prompts
     ]
 
@@ -27,6 +27,15 @@ def write_demonstrations(prompts: Sequence[Prompt], rng: random.Random) -> list[
 def hurried_answer(intent: Intent, rng: random.Random) -> str:
     """An answer of the quality that demonstrations have: right, brief, now and then bad."""
     return join_sentences(_hurried_sentences(intent, rng), intent.language)
+
+
+def _padded_answer(intent: Intent, rng: random.Random) -> str:
+    """A hurried answer, now and then made longer by sentences that say nothing."""
+    sentences = _hurried_sentences(intent, rng)
+    if rng.random() < PADDED:
+        filler = phrases(intent.language)["filler"]
+        sentences = [*rng.sample(filler, k=rng.randint(1, len(filler))), *sentences]
+    return join_sentences(sentences, intent.language)
 
 
 def full_answer(intent: Intent, rng: random.Random) -> list[str]:

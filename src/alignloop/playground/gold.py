@@ -29,6 +29,7 @@ PRICE: dict[Label, tuple[float, str]] = {
     "foreign": (0.6, "belongs to another question"),
     "unknown": (0.75, "not a sentence that is known to be true"),
     "fragment": (0.6, "not a whole sentence"),
+    "filler": (0.85, "says nothing"),
     "cold": (0.3, "cold"),
     "unfair": (0.1, "prejudiced"),
     "blame": (0.3, "blames without cause"),

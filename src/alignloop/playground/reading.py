@@ -23,6 +23,7 @@ Label = Literal[
     "blame",
     "unknown",
     "fragment",
+    "filler",
 ]
 # A misspelt letter or two still counts as the fact; another sentence does not.
 SAME_SENTENCE = 0.9
@@ -143,6 +144,7 @@ def _stock() -> dict[str, Label]:
         "comply_rest": "comply",
         "cold": "cold",
         "unfair": "unfair",
+        "filler": "filler",
     }
     return {
         _normal(text): label

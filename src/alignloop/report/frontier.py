@@ -5,42 +5,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from alignloop.report.plots import BLUE, GREY, ORANGE, tidy, to_svg
 from alignloop.report.tables import Json
+from alignloop.stats import GaoFit, fit_rl_curve, rl_curve
 
-
-@dataclass(frozen=True, kw_only=True)
-class GaoFit:
-    """gold(d) - gold(0) = d (a - b log d), d = sqrt(KL) (Gao et al. 2022, equation for RL)."""
-
-    a: float
-    b: float
-
-    def at(self, distance: float) -> float:
-        """The gain of the gold score at d > 0."""
-        return distance * (self.a - self.b * math.log(distance))
-
-    @property
-    def peak(self) -> float | None:
-        """Where the gain is greatest, d = exp(a/b - 1); None where the curve has no top."""
-        if self.b <= 0 or self.a / self.b > 20:
-            return None
-        return math.exp(self.a / self.b - 1)
-
-
-def fit_gao(distances: Sequence[float], gains: Sequence[float]) -> GaoFit | None:
-    """Least squares for a and b over the points with d > 0; None with fewer than four of them.
-
-    The curve is linear in a and b, so that the fit is exact: columns d and -d log d.
-    """
-    kept = [(d, gain) for d, gain in zip(distances, gains, strict=True) if d > 0]
-    if len(kept) < 4:
-        return None
-    d, y = (np.array(column) for column in zip(*kept, strict=True))
-    a, b = np.linalg.lstsq(np.stack([d, -d * np.log(d)], axis=1), y, rcond=None)[0]
-    return GaoFit(a=float(a), b=float(b))
+FAR = 10  # a peak this many times further than any point is no prediction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +24,10 @@ class Frontier:
 
     @property
     def predicted_peak_kl(self) -> float | None:
-        """The KL at which the fitted gold curve turns, in nats."""
-        peak = self.fit.peak if self.fit else None
-        return None if peak is None else peak**2
+        """The KL in nats at which the fitted gold curve turns; None where that is far from here."""
+        if self.fit is None or self.fit.peak_d > FAR * max(self.distances):
+            return None
+        return self.fit.peak_d**2
 
 
 def frontier_of(metrics: Iterable[Json], kept_step: float | None) -> Frontier | None:
@@ -80,7 +50,7 @@ def frontier_of(metrics: Iterable[Json], kept_step: float | None) -> Frontier | 
         proxy=_gains(lines, "validation_score"),
         gold=gold,
         kept=kept[0] if kept else None,
-        fit=fit_gao(distances, gold) if gold else None,
+        fit=fit_rl_curve(distances, gold) if gold else None,
     )
 
 
@@ -130,7 +100,7 @@ def _paint_gold(axes: Any, frontier: Frontier) -> None:
         grid = [furthest * (i + 1) / 100 for i in range(100)]
         axes.plot(
             grid,
-            [fit.at(d) for d in grid],
+            rl_curve(fit, grid),
             color=ORANGE,
             linestyle="--",
             linewidth=1.2,

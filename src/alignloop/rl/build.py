@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,15 @@ class PromptStream:
 
     def _nth(self, place: int) -> tuple[str, list[int]]:
         epoch, index = divmod(place, len(self.prompts))
-        return self.prompts[self._order(epoch)[index]]
+        return self.prompts[epoch_order(len(self.prompts), self.seed, epoch)[index]]
 
-    def _order(self, epoch: int) -> list[int]:
-        order = list(range(len(self.prompts)))
-        random.Random(f"prompts/{self.seed}/{epoch}").shuffle(order)
-        return order
+
+@lru_cache(maxsize=4)  # a batch asks for the same epoch's order again and again
+def epoch_order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """The order in which one epoch shows `count` prompts."""
+    order = list(range(count))
+    random.Random(f"prompts/{seed}/{epoch}").shuffle(order)
+    return tuple(order)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def train_rl(
 ) -> Path:
     """Train the policy; returns the directory of the best checkpoint by the held-out score."""
     parts = build(config, model_config, inputs, seed=run.seed, observer=observer)
-    rate = linear_schedule(config.num_steps)
+    algorithm, rate = parts.learner.algorithm, linear_schedule(config.num_steps)
     for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
         if step == 1:
             _evaluate(0, config, parts, run)
@@ -49,7 +49,7 @@ def train_rl(
         clock.append(time.perf_counter())
         scored = parts.scorer.score(rollouts)
         kl_coef = run.memory.get("kl_coef", config.algorithm.kl_coef)
-        credit = parts.learner.algorithm.credit(scored, kl_coef)
+        credit = algorithm.credit(scored, kl_coef)
         clock.append(time.perf_counter())
         experience = make_experience(scored, credit, config.algorithm.importance_cap)
         metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
@@ -63,6 +63,9 @@ def train_rl(
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run, log=False)
         run.log(step, metrics, show=SHOWN)
+        if metrics["sampler_mismatch"] > MISMATCH_ALARM:
+            gap = metrics["sampler_mismatch"]
+            run.say(f"step {step}: sampler and trainer disagree by {gap:.3f} in mean probability")
         run.memory["last"] = {"step": step, "kl": metrics["kl"]}
         if _watch(run, config).reason:
             run.end()

@@ -1,7 +1,6 @@
 """Pictures: the numbers they are drawn from, and files that are sound."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +10,7 @@ import pytest
 
 from alignloop.errors import UserError
 from alignloop.report import plots, save_curves_png
-from alignloop.report.frontier import GaoFit, draw_frontier, fit_gao, frontier_of
+from alignloop.report.frontier import draw_frontier, frontier_of
 from alignloop.report.plots import draw_curves, draw_reliability, points_of, smooth
 
 
@@ -33,26 +32,6 @@ def test_points_leave_out_what_was_not_measured() -> None:
         {"stage": "sft", "step": 4, "kl": 9.0},
     ]
     assert points_of(lines, "rl", "kl") == [(1.0, 0.5)]
-
-
-def test_the_gao_fit_finds_the_curve_it_was_given() -> None:
-    distances = [0.0, 0.5, 1.0, 2.0, 4.0]
-    gains = [0.0 if d == 0 else d * (0.6 - 0.2 * math.log(d)) for d in distances]
-    fit = fit_gao(distances, gains)
-    assert fit is not None
-    assert (fit.a, fit.b) == pytest.approx((0.6, 0.2))
-    assert fit.peak == pytest.approx(math.exp(2))  # exp(0.6/0.2 - 1)
-
-
-def test_the_gao_fit_wants_four_points_away_from_zero() -> None:
-    assert fit_gao([0.0, 1.0, 2.0, 3.0], [0.0, 0.1, 0.2, 0.3]) is None
-
-
-@pytest.mark.parametrize(
-    "fit", [GaoFit(a=1.0, b=0.0), GaoFit(a=1.0, b=-0.1), GaoFit(a=1.0, b=1e-9)]
-)
-def test_a_curve_that_never_turns_has_no_peak(fit: GaoFit) -> None:
-    assert fit.peak is None
 
 
 def test_the_frontier_starts_at_zero_and_marks_the_kept_step() -> None:
