@@ -110,7 +110,7 @@ def _index_entry(rng: random.Random) -> str:
 def _dialogue(rng: random.Random) -> str:
     """Somebody asks a known intent in a training wording and gets an answer of any quality."""
     intent = _known_kinds(rng)
-    question = fill(rng.choice(wordings(intent, held_out=False)), intent)
+    question = fill(rng.choice(wordings(intent, "train")), intent)
     if rng.random() < 0.5:
         answer = join_sentences(full_answer(intent, rng), intent.language)
     elif intent.kind == "harmful" and rng.random() < 0.3:

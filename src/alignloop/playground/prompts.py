@@ -38,14 +38,15 @@ def prompt_sets() -> dict[str, tuple[Prompt, ...]]:
     """All prompts by set: demonstrations, comparisons, rl, validation, wordings, intents."""
     sets: dict[str, list[Prompt]] = {name: [] for name in (*SHARES, *HELD_OUT_SETS)}
     for intent in all_intents():
+        known = [*wordings(intent, "train"), *wordings(intent, "later")]
+        unseen = wordings(intent, "held_out")
         if intent.held_out:
-            both = [*wordings(intent, held_out=False), *wordings(intent, held_out=True)]
-            sets["intents"] += [make_prompt(intent, wording) for wording in both]
+            sets["intents"] += [make_prompt(intent, wording) for wording in (*known, *unseen)]
             continue
-        for wording in wordings(intent, held_out=False):
+        for wording in known:
             prompt = make_prompt(intent, wording)
             sets[_share_of(prompt.text)].append(prompt)
-        sets["wordings"] += [make_prompt(intent, w) for w in wordings(intent, held_out=True)]
+        sets["wordings"] += [make_prompt(intent, wording) for wording in unseen]
     return {name: tuple(prompts) for name, prompts in sets.items()}
 
 

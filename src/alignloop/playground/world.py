@@ -15,6 +15,7 @@ Kind = Literal[
     "explain", "howto", "resources", "tips", "feeling", "harmful", "lookalike", "fairness"
 ]
 Language = Literal["en", "zh"]
+WordingUse = Literal["train", "later", "held_out"]
 FactRole = Literal[
     "opening", "point", "resource", "tip", "offer", "refusal", "reason", "alternative"
 ]
@@ -62,11 +63,9 @@ def phrases(language: Language) -> dict[str, list[str]]:
     return read_content("phrases")[language]
 
 
-def wordings(intent: Intent, *, held_out: bool) -> list[str]:
-    """The question patterns for an intent, those of training or those held out."""
-    return read_content("wordings")[intent.language][intent.wordings_key][
-        "held_out" if held_out else "train"
-    ]
+def wordings(intent: Intent, use: WordingUse) -> list[str]:
+    """The question patterns for an intent: of pre-training, of later stages only, or held out."""
+    return read_content("wordings")[intent.language][intent.wordings_key][use]
 
 
 def fill(wording: str, intent: Intent) -> str:

@@ -26,7 +26,7 @@ JUDGE = GoldJudge()
 
 def prompt_of(intent: Intent) -> Prompt:
     """Some prompt that asks for the intent."""
-    return make_prompt(intent, wordings(intent, held_out=False)[0])
+    return make_prompt(intent, wordings(intent, "train")[0])
 
 
 def judge(intent: Intent, answer: str, *, finished: bool = True) -> Verdict:

@@ -19,7 +19,7 @@ from alignloop.playground.world import all_intents, read_content, wordings
 from alignloop.records import Demonstration, Prompt
 
 TRAINING = ("demonstrations", "comparisons", "rl", "validation")
-NUM_DOCUMENTS = 3000
+NUM_DOCUMENTS = 6000
 
 
 def corpus(seed: int, count: int) -> list[str]:
@@ -89,12 +89,15 @@ def test_a_prompt_knows_its_intent() -> None:
 def test_wordings_asks_with_held_out_wordings_alone() -> None:
     for prompt in prompt_sets()["wordings"]:
         intent = intent_of(prompt)
-        held_out = {make_prompt(intent, w).text for w in wordings(intent, held_out=True)}
+        held_out = {make_prompt(intent, w).text for w in wordings(intent, "held_out")}
         assert not intent.held_out and prompt.text in held_out
     for name in TRAINING:
         for prompt in prompt_sets()[name]:
             intent = intent_of(prompt)
-            known = {make_prompt(intent, w).text for w in wordings(intent, held_out=False)}
+            known = {
+                make_prompt(intent, w).text
+                for w in (*wordings(intent, "train"), *wordings(intent, "later"))
+            }
             assert prompt.text in known
 
 

@@ -93,15 +93,19 @@ def test_every_kind_is_asked_in_many_ways(language: Language) -> None:
     for key, both in lists.items():
         assert len(set(both["train"])) == len(both["train"]) >= 6, key
         assert len(set(both["held_out"])) == len(both["held_out"]) >= 2, key
-        assert not set(both["train"]) & set(both["held_out"]), key
-        assert all(w.count("{slot}") == 1 for w in [*both["train"], *both["held_out"]]), key
+        known = [*both["train"], *both["later"]]
+        assert len(set(known)) == len(known), key
+        assert not set(known) & set(both["held_out"]), key
+        assert all(w.count("{slot}") == 1 for w in [*known, *both["held_out"]]), key
 
 
 def test_no_held_out_wording_contains_one_of_training() -> None:
     """Bare wordings ("{slot}.") stand in every question and are left out."""
     for language in LANGUAGES:
         for key, both in read_content("wordings")[language].items():
-            known = [w.lower() for w in both["train"] if w.strip(".?。？") != "{slot}"]
+            known = [
+                w.lower() for w in (*both["train"], *both["later"]) if w.strip(".?。？") != "{slot}"
+            ]
             for wording in both["held_out"]:
                 assert not [k for k in known if k in wording.lower()], (language, key, wording)
 
@@ -190,7 +194,7 @@ def test_of_role_keeps_the_order() -> None:
 )
 def test_a_wording_is_filled(intent_id: str, language: str, held_out: bool, expected: str) -> None:
     intent = next(i for i in all_intents() if (i.language, i.intent_id) == (language, intent_id))
-    assert fill(wordings(intent, held_out=held_out)[0], intent) == expected
+    assert fill(wordings(intent, "held_out" if held_out else "train")[0], intent) == expected
 
 
 def test_sentences_are_joined_as_the_language_does() -> None:
