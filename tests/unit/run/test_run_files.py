@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -39,13 +40,15 @@ def full_disk(monkeypatch):
     return lambda: monkeypatch.setattr(os, "fsync", fail)
 
 
-@pytest.fixture
+@contextmanager
 def small_files():
-    """The kernel refuses to let any file grow past 4096 bytes: real, half-done writes."""
+    """No file grows past 4096 bytes. Only around the write: pytest's own log may be a file too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_write_makes_folders_and_replaces(tmp_path):
@@ -67,10 +70,10 @@ def test_write_on_a_full_disk_leaves_the_old_file(tmp_path, full_disk):
     assert _names(tmp_path) == ["config.toml"]
 
 
-def test_write_that_the_kernel_stops_half_way_leaves_the_old_file(tmp_path, small_files):
+def test_write_that_the_kernel_stops_half_way_leaves_the_old_file(tmp_path):
     path = tmp_path / "f"
     atomic_write(path, "old")
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError) as caught, small_files():
         atomic_write(path, b"x" * 10_000)
     assert caught.value.errno == errno.EFBIG
     assert path.read_text() == "old"
@@ -221,10 +224,10 @@ def test_append_on_a_full_disk_keeps_what_was_there(tmp_path, full_disk):
     assert path.read_bytes() == b'{"n": 1}\n'
 
 
-def test_append_that_the_kernel_stops_half_way_keeps_what_was_there(tmp_path, small_files):
+def test_append_that_the_kernel_stops_half_way_keeps_what_was_there(tmp_path):
     path = tmp_path / "log.jsonl"
     append_jsonl(path, [{"n": 1}])
-    with pytest.raises(OSError) as caught:
+    with pytest.raises(OSError) as caught, small_files():
         append_jsonl(path, [{"text": "x" * 10_000}])
     assert caught.value.errno == errno.EFBIG
     assert path.read_bytes() == b'{"n": 1}\n'
