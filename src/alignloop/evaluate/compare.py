@@ -14,7 +14,7 @@ from alignloop.evaluate.judges import Judge
 from alignloop.evaluate.tables import Answer, measure, win_rates
 from alignloop.models import context_of, load_policy, load_tokenizer
 from alignloop.records import Prompt
-from alignloop.rollout import TransformersSampler
+from alignloop.rollout import new_sampler
 from alignloop.run import append_jsonl, atomic_write, derive_seed, generator
 from alignloop.run.stage_run import StageRun
 
@@ -111,12 +111,8 @@ def answer_all(
 ) -> list[Answer]:
     """One judged answer to each prompt."""
     tokenizer = load_tokenizer(folder, model_config)
-    sampler = TransformersSampler(
-        model=load_policy(folder, tokenizer, model_config),
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        config=config.sampling,
-    )
+    policy = load_policy(folder, tokenizer, model_config)
+    sampler = new_sampler(policy, tokenizer, config.sampling)
     asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
     answers: list[Answer] = []
     rollouts = sampler.generate(asked, generator(seed, "evaluate"))

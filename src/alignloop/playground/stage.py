@@ -21,16 +21,12 @@ def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> P
     if stage.finished:
         return path
     from alignloop.models import load_policy, load_tokenizer
-    from alignloop.rollout import TransformersSampler
+    from alignloop.rollout import new_sampler
 
     began = time.monotonic()
     tokenizer = load_tokenizer(model_dir, config.model)
-    sampler = TransformersSampler(
-        model=load_policy(model_dir, tokenizer, config.model),
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        config=config.playground.sampling,
-    )
+    policy = load_policy(model_dir, tokenizer, config.model)
+    sampler = new_sampler(policy, tokenizer, config.playground.sampling)
     random_numbers = generator(config.seed, "comparisons")
     found = collect(sampler, tokenizer, random_numbers, config.playground, seed=config.seed)
     write_records(stage.path / "comparisons.jsonl", found.comparisons)

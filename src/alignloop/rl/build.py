@@ -25,7 +25,7 @@ from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.experience import Rewarder, Scorer
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
-from alignloop.rollout import Sampler, TransformersSampler
+from alignloop.rollout import Sampler, new_sampler
 from alignloop.run import derive_seed
 from alignloop.run.training_state import TrainingState
 
@@ -108,12 +108,7 @@ def build(
         algorithm=make_algorithm(config.algorithm),
         config=config,
     )
-    sampler = TransformersSampler(
-        model=policy,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        config=config.sampling,
-    )
+    sampler = new_sampler(policy, tokenizer, config.sampling)
     scorer = Scorer(
         policy=policy,
         reference=reference,

@@ -36,6 +36,20 @@ class Rollout:
         return (False,) * prompt + (True,) * response
 
 
+def as_rollout(
+    prompt: tuple[str, Sequence[int]], tokens: list[int], logprobs: list[float], eos_token_id: int
+) -> Rollout:
+    """A prompt, (prompt_id, token ids), with the tokens that were drawn for it."""
+    prompt_id, ids = prompt
+    return Rollout(
+        prompt_id=prompt_id,
+        input_ids=(*ids, *tokens),
+        response_start=len(ids),
+        rollout_logprobs=tuple(logprobs),
+        finish_reason="eos" if tokens[-1] == eos_token_id else "length",
+    )
+
+
 class Sampler(Protocol):
     """Anything that answers tokenised prompts with rollouts, one per prompt and in their order."""
 
@@ -72,13 +86,7 @@ class TransformersSampler:
             chunk = by_length[start : start + self.config.batch_size]
             drawn = self._decode([list(prompts[i][1]) for i in chunk], uniforms[chunk])
             for i, (tokens, logprobs) in zip(chunk, drawn, strict=True):
-                rollouts[i] = Rollout(
-                    prompt_id=prompts[i][0],
-                    input_ids=(*prompts[i][1], *tokens),
-                    response_start=len(prompts[i][1]),
-                    rollout_logprobs=tuple(logprobs),
-                    finish_reason="eos" if tokens[-1] == self.eos_token_id else "length",
-                )
+                rollouts[i] = as_rollout(prompts[i], tokens, logprobs, self.eos_token_id)
         return [rollouts[i] for i in range(len(prompts))]
 
     def _decode(
@@ -133,11 +141,14 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, T
 
     logits [batch, vocabulary]; returns token ids [batch] and their logprobs [batch] in nats.
     """
-    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
-    cumulative = logprobs.exp().cumsum(-1)
-    threshold = (uniform * cumulative[:, -1]).unsqueeze(-1)
+    logits = logits.float() / temperature
+    # one exponential per logit serves the draw and the logprob: on a CPU it is what drawing costs
+    logits = logits - logits.amax(-1, keepdim=True)
+    cumulative = logits.exp().cumsum(-1)
+    total = cumulative[:, -1:]
+    threshold = uniform.unsqueeze(-1) * total
     token = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)
-    return token.squeeze(-1), logprobs.gather(-1, token).squeeze(-1)
+    return token.squeeze(-1), (logits.gather(-1, token) - total.log()).squeeze(-1)
 
 
 def _left_pad(prompts: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from alignloop.data.tokenise import encode_prompt
 from alignloop.errors import UserError
 from alignloop.models import load_policy, token_logprobs
 from alignloop.records import Prompt
-from alignloop.rollout import Rollout, TransformersSampler
+from alignloop.rollout import Rollout, Sampler, new_sampler
 from alignloop.rollout.decode import draw
 from alignloop.run import generator
 
@@ -32,15 +32,11 @@ def asked(prompts: list[Prompt], tokenizer: Any) -> Asked:
 @pytest.fixture
 def make_sampler(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
-) -> Callable[..., TransformersSampler]:
-    def make(family: str = "llama", **sampling: Any) -> TransformersSampler:
+) -> Callable[..., Any]:
+    def make(family: str = "llama", **sampling: Any) -> Sampler:
         settings: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 4, **sampling}
-        return TransformersSampler(
-            model=load_policy(lm_dirs[family], tokenizer, model_config),
-            eos_token_id=EOS,
-            pad_token_id=0,
-            config=SamplingConfig.model_validate(settings),
-        )
+        policy = load_policy(lm_dirs[family], tokenizer, model_config)
+        return new_sampler(policy, tokenizer, SamplingConfig.model_validate(settings))
 
     return make
 
@@ -84,7 +80,7 @@ def test_draw_reaches_rare_tokens_of_a_large_vocabulary() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_response_does_not_depend_on_its_batch(
-    family: str, make_sampler: Callable[..., TransformersSampler], asked: Asked
+    family: str, make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
     """Line 12: all together, in pairs, and one by one; the numbers of a prompt are its own."""
     together = make_sampler(family, batch_size=100).generate(asked, generator(3, "rollout"))
@@ -98,7 +94,7 @@ def test_a_response_does_not_depend_on_its_batch(
 
 
 def test_the_first_prompts_do_not_depend_on_how_many_follow(
-    make_sampler: Callable[..., TransformersSampler], asked: Asked
+    make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
     sampler = make_sampler()
     many = sampler.generate(asked, generator(3, "rollout"))
@@ -106,9 +102,7 @@ def test_the_first_prompts_do_not_depend_on_how_many_follow(
     assert [r.input_ids for r in few] == [r.input_ids for r in many[:3]]
 
 
-def test_another_seed_gives_other_responses(
-    make_sampler: Callable[..., TransformersSampler], asked: Asked
-) -> None:
+def test_another_seed_gives_other_responses(make_sampler: Callable[..., Any], asked: Asked) -> None:
     sampler = make_sampler()
     one = sampler.generate(asked, generator(3, "rollout", 1))
     other = sampler.generate(asked, generator(3, "rollout", 2))
@@ -116,7 +110,7 @@ def test_another_seed_gives_other_responses(
 
 
 def test_one_prompt_many_times_gives_many_responses(
-    make_sampler: Callable[..., TransformersSampler], asked: Asked
+    make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
     """Real sampling: the first tokens follow the model's own distribution."""
     sampler = make_sampler(max_new_tokens=1, batch_size=500)
@@ -138,7 +132,7 @@ def test_the_sampler_s_logprobs_are_the_trainer_s(
     family: str,
     side: Literal["right", "left"],
     temperature: float,
-    make_sampler: Callable[..., TransformersSampler],
+    make_sampler: Callable[..., Any],
     asked: Asked,
 ) -> None:
     """Lines 11 and 22: to 1e-5, though one used a cache and left padding."""
@@ -152,7 +146,7 @@ def test_the_sampler_s_logprobs_are_the_trainer_s(
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nearly_greedy_is_transformers_greedy(
-    family: str, make_sampler: Callable[..., TransformersSampler], asked: Asked
+    family: str, make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
     """At temperature 1e-4 every token is generate(do_sample=False)'s."""
     sampler = make_sampler(family, temperature=1e-4)
@@ -169,9 +163,7 @@ def test_nearly_greedy_is_transformers_greedy(
         assert list(rollout.input_ids) == expected[0].tolist()
 
 
-def test_a_response_ends_at_its_first_eos(
-    make_sampler: Callable[..., TransformersSampler], asked: Asked
-) -> None:
+def test_a_response_ends_at_its_first_eos(make_sampler: Callable[..., Any], asked: Asked) -> None:
     """Line 3: EOS comes last or not at all, and `finish_reason` says which."""
     rollouts = make_sampler(max_new_tokens=20).generate(asked * 3, generator(2, "ends"))
     for rollout in rollouts:
@@ -185,7 +177,7 @@ def test_a_response_ends_at_its_first_eos(
 
 
 def test_an_eos_as_the_very_last_allowed_token_is_an_end(
-    make_sampler: Callable[..., TransformersSampler], asked: Asked
+    make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
     long = make_sampler(max_new_tokens=20).generate(asked * 3, generator(2, "ends"))
     ended = next(r for r in long if r.finish_reason == "eos" and len(r.response_ids) > 1)
@@ -199,7 +191,7 @@ def test_an_eos_as_the_very_last_allowed_token_is_an_end(
 
 
 def test_pad_and_eos_inside_a_prompt_are_ordinary_tokens(
-    make_sampler: Callable[..., TransformersSampler],
+    make_sampler: Callable[..., Any],
 ) -> None:
     """Line 1: masks come from lengths; a prompt that begins with PAD is read whole."""
     prompt, other = [0, 0, 3, EOS, 9, 4], [3, 9, 4, 5, 6, 7, 8, 9, 10]

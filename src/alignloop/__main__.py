@@ -1,0 +1,5 @@
+"""`python -m alignloop` is `alignloop`."""
+
+from alignloop.cli import main
+
+main()

@@ -1,0 +1,20 @@
+"""Which sampler a model gets: the fast one where it computes the same, otherwise transformers."""
+
+from typing import Any
+
+from alignloop.config import SamplingConfig
+from alignloop.rollout.decode import Sampler, TransformersSampler
+from alignloop.rollout.llama import is_supported
+from alignloop.rollout.slots import LlamaSampler
+
+
+def new_sampler(model: Any, tokenizer: Any, config: SamplingConfig) -> Sampler:
+    """A sampler for `model`, which is read in place: training it changes what is sampled."""
+    if is_supported(model):
+        return LlamaSampler(model=model, eos_token_id=tokenizer.eos_token_id, config=config)
+    return TransformersSampler(
+        model=model,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        config=config,
+    )

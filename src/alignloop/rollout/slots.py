@@ -1,0 +1,92 @@
+"""Sampling on the fast decoder: a response that ends gives its row to the next prompt."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from alignloop.config import SamplingConfig
+from alignloop.rollout.decode import Rollout, as_rollout, draw
+from alignloop.rollout.llama import LlamaDecoder
+
+# New prompts are read when this share of the rows is free: reading them one by one costs more.
+REFILL_SHARE = 0.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class LlamaSampler:
+    """Samples from a model of the Llama family; the same draws as `TransformersSampler`."""
+
+    model: Any
+    eos_token_id: int
+    config: SamplingConfig
+
+    @torch.no_grad()
+    def generate(
+        self, prompts: Sequence[tuple[str, Sequence[int]]], generator: torch.Generator
+    ) -> list[Rollout]:
+        """Sample one response to each (prompt_id, token ids), in their order."""
+        uniforms = torch.rand(len(prompts), self.config.max_new_tokens, generator=generator)
+        slots = _Slots(self, [list(ids) for _, ids in prompts], uniforms.to(self.model.device))
+        while slots.refill() or slots.decoder.count:
+            slots.advance()
+        return [
+            as_rollout(prompt, slots.tokens[i], slots.logprobs[i], self.eos_token_id)
+            for i, prompt in enumerate(prompts)
+        ]
+
+
+class _Slots:
+    """Which prompt stands in which row of the decoder, and what was drawn for each prompt."""
+
+    def __init__(self, sampler: LlamaSampler, prompts: list[list[int]], uniforms: Tensor) -> None:
+        config, device = sampler.config, uniforms.device
+        self.rows = min(config.batch_size, len(prompts))
+        capacity = max(map(len, prompts), default=0) + config.max_new_tokens
+        self.decoder = LlamaDecoder(sampler.model, rows=self.rows, capacity=capacity)
+        self.tokens: list[list[int]] = [[] for _ in prompts]
+        self.logprobs: list[list[float]] = [[] for _ in prompts]
+        self._prompts, self._uniforms = prompts, uniforms
+        # the longest last: neighbours are padded to the same length and the shortest ends first
+        self._waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        self._eos, self._temperature = sampler.eos_token_id, config.temperature
+        self._prompt_of: list[int] = []
+        self._next = torch.zeros(self.rows, dtype=torch.long, device=device)
+
+    def refill(self) -> bool:
+        """Read waiting prompts into free rows where it is worth it; whether it did."""
+        free = self.rows - self.decoder.count
+        if not self._waiting or free < max(1, REFILL_SHARE * self.rows):
+            return False
+        begin = self.decoder.count
+        chosen = [self._waiting.pop() for _ in range(min(free, len(self._waiting)))]
+        logits = self.decoder.add([self._prompts[i] for i in chosen])
+        self._prompt_of += chosen
+        self._draw(begin, logits)
+        return True
+
+    def advance(self) -> None:
+        """One more token for every row."""
+        if self.decoder.count:
+            self._draw(0, self.decoder.step(self._next[: self.decoder.count]))
+
+    def _draw(self, begin: int, logits: Tensor) -> None:
+        """Draw for the rows from `begin` on; the rows of responses that ended are given up."""
+        owners = self._prompt_of[begin:]
+        counts = [len(self.tokens[i]) for i in owners]
+        drawn, logprobs = draw(logits, self._uniforms[owners, counts], self._temperature)
+        self._next[begin : begin + len(owners)] = drawn
+        ended = []
+        rows = zip(owners, drawn.tolist(), logprobs.tolist(), strict=True)
+        for row, (owner, token, logprob) in enumerate(rows, begin):
+            self.tokens[owner].append(token)
+            self.logprobs[owner].append(logprob)
+            if token == self._eos or len(self.tokens[owner]) == self._uniforms.shape[1]:
+                ended.append(row)
+        for row in reversed(ended):
+            self.decoder.drop(row)
+            self._next[row] = self._next[self.decoder.count]
+            self._prompt_of[row] = self._prompt_of[-1]
+            self._prompt_of.pop()

@@ -1,0 +1,148 @@
+"""The fast decoder computes what transformers computes, for every family that it takes."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import (
+    AutoModelForCausalLM,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
+
+from alignloop.config import SamplingConfig
+from alignloop.rollout import LlamaSampler, TransformersSampler
+from alignloop.rollout.llama import LlamaDecoder, is_supported
+from alignloop.run import generator
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 97,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,  # sharp enough for a wrong position or mask to change the tokens
+}
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 64,
+}
+CONFIGS: dict[str, PretrainedConfig] = {
+    "llama": LlamaConfig(**SHAPE, tie_word_embeddings=True),
+    "llama with biases": LlamaConfig(**SHAPE, attention_bias=True, mlp_bias=True),
+    "llama 3 rope": LlamaConfig(**SHAPE, rope_parameters=LLAMA3),
+    "yarn": LlamaConfig(**SHAPE, rope_parameters={**YARN, "original_max_position_embeddings": 64}),
+    "qwen2": Qwen2Config(**SHAPE),
+    "qwen3": Qwen3Config(**SHAPE, head_dim=16),
+    "mistral": MistralConfig(**SHAPE, sliding_window=None),
+}
+PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16], [5, 6, 7], [20, 21]]
+EOS = 3
+
+
+def make_model(name: str) -> Any:
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
+
+
+def both_samplers(model: Any, **sampling: Any) -> tuple[LlamaSampler, TransformersSampler]:
+    config = SamplingConfig.model_validate({"max_new_tokens": 24, "batch_size": 3, **sampling})
+    fast = LlamaSampler(model=model, eos_token_id=EOS, config=config)
+    slow = TransformersSampler(model=model, eos_token_id=EOS, pad_token_id=0, config=config)
+    return fast, slow
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_greedy_tokens_are_those_of_generate(name: str) -> None:
+    model = make_model(name)
+    assert is_supported(model)
+    fast, _ = both_samplers(model, temperature=1e-5)
+    asked = [(str(i), prompt) for i, prompt in enumerate(PROMPTS)]
+    for rollout, prompt in zip(fast.generate(asked, generator(0)), PROMPTS, strict=True):
+        expected = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            do_sample=False,
+            max_new_tokens=24,
+            eos_token_id=EOS,
+            pad_token_id=0,
+        )
+        assert list(rollout.input_ids) == expected[0].tolist()
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
+    """The same uniform numbers give the same responses, however rows are refilled."""
+    fast, slow = both_samplers(make_model(name), temperature=2.0)
+    asked = [(str(i), PROMPTS[i % len(PROMPTS)]) for i in range(40)]
+    ours = fast.generate(asked, generator(1))
+    theirs = slow.generate(asked, generator(1))
+    assert len({len(rollout.response_ids) for rollout in ours}) >= 3, "lengths must vary"
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.input_ids == other.input_ids
+        assert one.finish_reason == other.finish_reason
+        assert one.rollout_logprobs == pytest.approx(other.rollout_logprobs, abs=1e-5)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    prompts=st.lists(st.lists(st.integers(4, 96), min_size=1, max_size=9), max_size=12),
+    rows=st.integers(1, 6),
+    limit=st.integers(1, 12),
+)
+def test_any_prompts_in_any_number_of_rows(prompts: list[list[int]], rows: int, limit: int) -> None:
+    fast, slow = both_samplers(MODEL, batch_size=rows, max_new_tokens=limit)
+    asked = [(str(i), prompt) for i, prompt in enumerate(prompts)]
+    ours, theirs = fast.generate(asked, generator(2)), slow.generate(asked, generator(2))
+    assert [r.input_ids for r in ours] == [r.input_ids for r in theirs]
+    assert [r.prompt_id for r in ours] == [prompt_id for prompt_id, _ in asked]
+
+
+MODEL = make_model("qwen2")
+
+
+def test_equal_prompts_are_read_once() -> None:
+    read: list[int] = []
+    handle = MODEL.get_decoder().embed_tokens.register_forward_hook(
+        lambda module, args, output: read.append(args[0].shape[0])
+    )
+    LlamaDecoder(MODEL, rows=6, capacity=8).add([[5, 6], [7, 8, 9], [5, 6], [5, 6]])
+    handle.remove()
+    assert read == [2]
+
+
+def test_a_trained_weight_is_seen_at_once() -> None:
+    """The weights are read in place: there is no copy that could be stale."""
+    model = make_model("llama")
+    fast, _ = both_samplers(model)
+    asked = [("a", [5, 6, 7])]
+    before = fast.generate(asked, generator(0))
+    with torch.no_grad():
+        model.get_decoder().layers[0].mlp.up_proj.weight.mul_(-2.0)
+    assert fast.generate(asked, generator(0)) != before
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        MistralConfig(**SHAPE, sliding_window=8),
+        LlamaConfig(
+            **SHAPE, rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
+        ),
+    ],
+    ids=["sliding window", "rope that depends on the length"],
+)
+def test_what_it_would_not_compute_is_left_to_transformers(config: PretrainedConfig) -> None:
+    assert not is_supported(AutoModelForCausalLM.from_config(config))
