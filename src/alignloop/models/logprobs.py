@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from alignloop.models.forward import hidden_states
+from alignloop.models.vocabulary import target_logprobs
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
 # Families whose logits are exactly output_embeddings(hidden): others go through the whole model.
@@ -38,24 +39,23 @@ def token_logprobs(
     """
     assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
-    logits = _logits_at(model, input_ids, attention_mask, predicting)
-    logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
     targets = input_ids[response_mask]
-    chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-    with torch.no_grad():
-        entropy = -(logprobs.exp() * logprobs).sum(-1)
+    if model.config.model_type in PLAIN_HEADS:
+        hidden = hidden_states(model, input_ids, attention_mask)[predicting]
+        head = model.get_output_embeddings()
+        chosen, entropy = target_logprobs(hidden, head, targets, temperature)
+    else:
+        logits = _whole_logits(model, input_ids, attention_mask)[predicting]
+        logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
+        chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        entropy = -(logprobs.exp() * logprobs).sum(-1).detach()
     return TokenStatistics(
         logprobs=_spread(chosen, response_mask), entropy=_spread(entropy, response_mask)
     )
 
 
-def _logits_at(
-    model: Any, input_ids: TokenIds, attention_mask: TokenMask, where: TokenMask
-) -> Tensor:
-    """Logits [tokens, vocabulary] at the True positions of `where`, row by row."""
-    if model.config.model_type in PLAIN_HEADS:
-        hidden = hidden_states(model, input_ids, attention_mask)
-        return model.get_output_embeddings()(hidden[where])
+def _whole_logits(model: Any, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
+    """Logits [batch, seq, vocabulary] of a model whose head is more than one product."""
     positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
     output = model(
         input_ids=input_ids,
@@ -63,7 +63,7 @@ def _logits_at(
         position_ids=positions,
         use_cache=False,
     )
-    return output.logits[where]
+    return output.logits
 
 
 def _spread(values: Tensor, mask: TokenMask) -> PerToken:

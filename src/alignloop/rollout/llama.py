@@ -34,7 +34,7 @@ class LlamaDecoder:
     """Next-token logits of up to `rows` sequences, each with its own length.
 
     The sequences stand in rows 0 to `count` - 1 of a cache of `capacity` tokens, allocated once:
-    keys and values [layer][rows, key-value heads, capacity, head]. All methods run without gradient.
+    keys and values [layer][rows, key-value heads, capacity, head]. To be called without gradient.
     """
 
     def __init__(self, model: Any, *, rows: int, capacity: int) -> None:
@@ -59,7 +59,7 @@ class LlamaDecoder:
         self._sin = torch.cat([-sin[0][:, :half], sin[0][:, half:]], dim=-1)
 
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read prompts into the next free rows; returns the logits after each, [prompts, vocabulary].
+        """Read prompts into the next free rows; logits after each: [prompts, vocabulary].
 
         Prompts are padded on the right, where a causal model does not look, and the padding's keys
         are overwritten by the response. Equal prompts are computed once.
@@ -87,7 +87,7 @@ class LlamaDecoder:
         return self._head(last)[source]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append one token [count] to every row; returns the logits after it, [count, vocabulary]."""
+        """Append a token to every row, [count]; logits after it: [count, vocabulary]."""
         count = self.count
         places = self._lengths[:count]
         shortest, longest = int(places.min()), int(places.max())
@@ -129,7 +129,7 @@ class LlamaDecoder:
         return self._trunk.layers[layer].self_attn.scaling
 
     def _forward(self, tokens: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
-        """Hidden states [sequences, tokens, hidden] after the last norm; `attend` keeps the cache."""
+        """Hidden states [sequences, tokens, hidden], normed; `attend` keeps the cache."""
         x = self._trunk.embed_tokens(tokens)
         for index, layer in enumerate(self._trunk.layers):
             attention = layer.self_attn

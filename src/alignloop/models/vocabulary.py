@@ -1,0 +1,85 @@
+"""From hidden states to log-probabilities of given tokens, without all logits at once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
+
+# How many logits exist at a time: more does not get faster, and this is what they cost in memory.
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
+
+
+def target_logprobs(
+    hidden: Tensor, head: Any, targets: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """(log p(target), entropy), both [tokens] in nats and float32; entropy has no gradient.
+
+        log p = log_softmax((hidden W^T + b) / temperature)
+
+    Shapes: hidden [tokens, hidden], targets [tokens]; `head` is a linear layer to the vocabulary.
+    One function for log-softmax, gather and entropy reads each logit half as often as three do.
+    Where the logits need several chunks they are computed again on the way back.
+    """
+    result: Any = _TargetLogprobs.apply(hidden, head.weight, head.bias, targets, temperature)
+    return result
+
+
+class _TargetLogprobs(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        targets: Tensor,
+        temperature: float,
+    ) -> tuple[Tensor, Tensor]:
+        size = max(1, CHUNK_LOGITS.get(hidden.device.type, 2**23) // weight.shape[0])
+        logprobs, entropies, kept = [], [], None
+        for begin in range(0, max(1, len(hidden)), size):  # no tokens: one empty chunk
+            part = slice(begin, begin + size)
+            full = _log_softmax(hidden[part], weight, bias, temperature)
+            logprobs.append(full.gather(-1, targets[part, None]).squeeze(-1))
+            kept = full.exp()
+            # a product of matrices reads both once; elementwise, it would write a third
+            entropies.append(-torch.bmm(kept.unsqueeze(1), full.unsqueeze(2)).flatten())
+        ctx.save_for_backward(hidden, weight, bias, targets, kept if len(logprobs) == 1 else None)
+        ctx.size, ctx.temperature = size, temperature
+        entropy = torch.cat(entropies)
+        ctx.mark_non_differentiable(entropy)
+        return torch.cat(logprobs), entropy
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """d log p(t) / d logit v = (1 at v = t, else 0) - p(v), over the temperature."""
+        hidden, weight, bias, targets, kept = ctx.saved_tensors
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
+        grad = grad / ctx.temperature
+        d_hidden = torch.empty_like(hidden) if wants_hidden else None
+        d_weight = torch.zeros_like(weight) if wants_weight else None
+        d_bias = torch.zeros_like(bias) if wants_bias else None
+        for begin in range(0, len(hidden), ctx.size):
+            part = slice(begin, begin + ctx.size)
+            p = kept
+            if p is None:
+                p = _log_softmax(hidden[part], weight, bias, ctx.temperature).exp_()
+            d_logits = p * -grad[part, None]
+            d_logits.scatter_add_(-1, targets[part, None], grad[part, None])
+            d_logits = d_logits.to(hidden.dtype)
+            if d_hidden is not None:
+                torch.mm(d_logits, weight, out=d_hidden[part])
+            if d_weight is not None:
+                d_weight.addmm_(d_logits.T, hidden[part])
+            if d_bias is not None:
+                d_bias += d_logits.sum(0)
+        return d_hidden, d_weight, d_bias, None, None
+
+
+def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+    logits = linear(hidden, weight, bias).float()
+    if temperature != 1:
+        logits = logits / temperature
+    return torch.log_softmax(logits, dim=-1)
