@@ -1,8 +1,9 @@
 # make demo: the whole loop on this machine. make test: everything. make quick: unit and house tests.
+# make bench: against TRL.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test quick check install clean
+.PHONY: demo test quick check install bench clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -26,5 +27,16 @@ check: install
 test: check
 	$(BIN)/python -m pytest
 
+# TRL, and the last version of it that had PPO, in an environment of their own.
+.venv-trl/installed:
+	$(PYTHON) -m venv .venv-trl
+	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-trl/bin/python -m pip install --quiet trl==1.16.0
+	.venv-trl/bin/python -m pip install --quiet --no-deps --target .venv-trl/trl-1.12.0 trl==1.12.0
+	touch $@
+
+bench: install .venv-trl/installed
+	$(BIN)/python benchmarks/vs_trl.py --trl-python .venv-trl/bin/python --trl-ppo-path .venv-trl/trl-1.12.0
+
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-trl runs

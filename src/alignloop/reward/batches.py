@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from alignloop.data.batching import pad_batch, token_budget_batches
@@ -28,6 +31,19 @@ class PairBatch:
     preference: tuple[float, ...]
     margin: tuple[float, ...]
     weight: tuple[float, ...]
+
+    def part(self, indices: Sequence[int]) -> "PairBatch":
+        """Some of the texts and the pairs among them; both texts of a pair, or neither."""
+        place = {text: number for number, text in enumerate(indices)}
+        kept = [i for i, text in enumerate(self.chosen) if text in place]
+        return PairBatch(
+            texts=tuple(self.texts[i] for i in indices),
+            chosen=tuple(place[self.chosen[i]] for i in kept),
+            rejected=tuple(place[self.rejected[i]] for i in kept),
+            preference=tuple(self.preference[i] for i in kept),
+            margin=tuple(self.margin[i] for i in kept),
+            weight=tuple(self.weight[i] for i in kept),
+        )
 
 
 def encode_pairs(pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: int) -> PairBatch:
@@ -87,6 +103,32 @@ def prompt_batches(
 def micro_batches(texts: Sequence[Encoded], micro_batch_tokens: int) -> list[list[int]]:
     """Indices into `texts` by micro-batch."""
     return token_budget_batches([len(text.input_ids) for text in texts], micro_batch_tokens)
+
+
+def whole_pair_batches(batch: PairBatch, micro_batch_tokens: int) -> list[list[int]]:
+    """Indices into `batch.texts` by micro-batch, texts that pairs connect never apart."""
+    count = len(batch.texts)
+    links = coo_array((np.ones(len(batch.chosen)), (batch.chosen, batch.rejected)), (count, count))
+    _, component = connected_components(links, directed=False)
+    groups: dict[int, list[int]] = {}
+    for text, number in enumerate(component.tolist()):
+        groups.setdefault(number, []).append(text)
+    longest = {n: max(len(batch.texts[i].input_ids) for i in g) for n, g in groups.items()}
+    cuts: list[list[int]] = []
+    widest = 0
+    for number in sorted(groups, key=lambda n: -longest[n]):
+        group = groups[number]
+        if cuts and (len(cuts[-1]) + len(group)) * widest <= micro_batch_tokens:
+            cuts[-1] += group
+        else:
+            cuts.append(list(group))
+            widest = longest[number]
+    return cuts
+
+
+def padded_tokens(texts: Sequence[Encoded], cuts: Sequence[Sequence[int]]) -> int:
+    """How many tokens, padding included, the micro-batches hold together."""
+    return sum(len(cut) * max(len(texts[i].input_ids) for i in cut) for cut in cuts)
 
 
 def scores_of(model: Any, texts: Sequence[Encoded], indices: list[int], pad_id: int) -> Tensor:

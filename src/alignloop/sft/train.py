@@ -65,11 +65,13 @@ def train_sft(
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
         _refuse_nan(loss, step)
+        seconds = time.perf_counter() - started
         metrics = {
             "loss": loss,
             "gradient_norm": norm,
             "learning_rate": rate,
-            "tokens_per_second": tokens / (time.perf_counter() - started),
+            "tokens_per_second": tokens / seconds,
+            "seconds_per_step": seconds,
         }
         last = step == len(batches)
         if tests and (last or (config.eval_every and step % config.eval_every == 0)):

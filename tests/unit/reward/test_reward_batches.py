@@ -12,11 +12,27 @@ import torch
 
 from alignloop.config import ModelConfig, RewardConfig
 from alignloop.data.preferences import pairs_from_judgements
+from alignloop.data.tokenise import Encoded
 from alignloop.errors import UserError
 from alignloop.models import new_reward_model, sequence_scores
 from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Response
-from alignloop.reward.batches import PairBatch, all_scores, encode_pairs, prompt_batches
-from alignloop.reward.train import _accumulate, _all_batches, _pair_loss, split_pairs
+from alignloop.reward.batches import (
+    PairBatch,
+    all_scores,
+    encode_pairs,
+    micro_batches,
+    padded_tokens,
+    prompt_batches,
+    whole_pair_batches,
+)
+from alignloop.reward.train import (
+    _accumulate,
+    _all_batches,
+    _backward_apart,
+    _backward_whole_pairs,
+    _pair_loss,
+    split_pairs,
+)
 
 MakePrompt = Callable[..., Prompt]
 
@@ -183,6 +199,45 @@ def test_micro_batches_do_not_change_the_gradient(
         others, found = gradient_of(model, batch, tokens)
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
         assert others == pytest.approx(metrics, abs=1e-6)
+
+
+def test_whole_pairs_and_parted_ones_give_the_same_gradient(
+    model: Any, pairs: list[PreferencePair], tokenizer: Any
+) -> None:
+    """Cost alone chooses between the two, so neither may change a number."""
+    batch, config = encode_pairs(pairs, tokenizer, 64), RewardConfig(micro_batch_tokens=60)
+    found: list[tuple[dict[str, float], torch.Tensor]] = []
+    for backward, cuts in (
+        (_backward_whole_pairs, whole_pair_batches(batch, 60)),
+        (_backward_apart, micro_batches(batch.texts, 60)),
+    ):
+        assert len(cuts) > 1
+        model.zero_grad()
+        metrics = backward(model, batch, cuts, 0, config)
+        gradients = [p.grad.flatten() for p in model.parameters() if p.grad is not None]
+        found.append((metrics, torch.cat(gradients)))
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0, atol=1e-5)
+    assert found[0][0] == pytest.approx(found[1][0], abs=1e-6)
+
+
+def test_no_pair_is_parted() -> None:
+    """Texts 0-1-2 hang together by two pairs, 3-4 by one; 5 tokens each, so two fit in 12."""
+    texts = tuple(Encoded(input_ids=(3,) * 5, response_mask=(True,) * 5) for _ in range(5))
+    batch = PairBatch(
+        texts=texts,
+        chosen=(0, 2, 3),
+        rejected=(1, 1, 4),
+        preference=(1.0, 1.0, 0.5),
+        margin=(0.0, 1.0, 2.0),
+        weight=(1.0, 0.5, 0.25),
+    )
+    cuts = whole_pair_batches(batch, 12)
+    assert sorted(map(sorted, cuts)) == [[0, 1, 2], [3, 4]]
+    assert [sorted(cut) for cut in whole_pair_batches(batch, 25)] == [[0, 1, 2, 3, 4]]
+    assert padded_tokens(texts, cuts) == 25
+    part = batch.part([4, 3])
+    assert (part.chosen, part.rejected, part.weight) == ((1,), (0,), (0.25,))
+    assert (part.preference, part.margin) == ((0.5,), (2.0,))
 
 
 def test_scores_come_back_in_the_order_of_the_texts(

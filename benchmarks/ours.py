@@ -1,0 +1,315 @@
+"""alignloop's side of the comparison: one command does one kind of work and prints one JSON line.
+
+python benchmarks/ours.py ppo --size tiny --steps 6
+"""
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import work
+from work import BATCH, EOS, PAD, SIZES, Size, as_text, flops_forward
+
+Result = dict[str, Any]
+
+
+def main() -> None:
+    """Measure, and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("work", choices=list(WORK))
+    parser.add_argument("--size", choices=list(SIZES), default="tiny")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--eos-prob", type=float, default=0.0, help="varied lengths: P(EOS)")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    import alignloop.rl.train  # noqa: F401  (what a run would import)
+
+    imported = time.perf_counter() - began
+    peak = [work.gemm_gflops()]
+    with tempfile.TemporaryDirectory() as folder:
+        result = WORK[options.work](SIZES[options.size], options, Path(folder))
+    peak.append(work.gemm_gflops())
+    speed = statistics.median(peak)
+    seconds = result["seconds"]
+    result |= {
+        "work": options.work,
+        "side": "ours",
+        "size": options.size,
+        "threads": options.threads,
+        "import_s": round(imported, 2),
+        "gemm_gflops": round(speed, 1),
+        "mfu": round(result["gflop"] / seconds / speed, 3),
+        "bound_s": round(result["gflop"] / speed / result["steps"], 3),
+        "peak_mb": round(work.peak_mb()),
+    }
+    print(json.dumps(result))
+
+
+def sft(size: Size, options: Any, folder: Path) -> Result:
+    """The stage itself, on rows of prompt and chosen answer."""
+    from alignloop.config import SftConfig
+    from alignloop.sft.train import train_sft
+
+    rows = work.make_rows(size.vocab, BATCH["sft"] * options.steps)
+    demonstrations = [_demonstration(row) for row in rows]
+    config = SftConfig(batch_size=BATCH["sft"], num_epochs=1, learning_rate=1e-5, save_every=0)
+    config = config.model_copy(update={"held_out_share": 0.0, "micro_batch_tokens": 1024})
+    return _stage(
+        size,
+        folder,
+        lambda model, run: train_sft(config, model("policy"), demonstrations, run),
+        "sft",
+        lengths=[len(r["prompt"]) + len(r["chosen"]) + 1 for r in rows],
+        head=sum(len(r["chosen"]) + 1 for r in rows),
+        passes=3,
+    )
+
+
+def reward(size: Size, options: Any, folder: Path) -> Result:
+    """The ranking loss on pairs of a policy with a fresh head."""
+    import torch
+
+    from alignloop.config import ModelConfig, RewardConfig
+    from alignloop.models import load_tokenizer, new_reward_model
+    from alignloop.models.training import descend, make_optimizer
+    from alignloop.reward.batches import encode_pairs
+    from alignloop.reward.train import _accumulate  # pyright: ignore[reportPrivateUsage]
+
+    torch.manual_seed(0)
+    config = RewardConfig(batch_size=BATCH["reward"], micro_batch_tokens=1024)
+    path = str(work.save_models(size, folder)["policy"])
+    tokenizer = load_tokenizer(path)
+    model = new_reward_model(path, tokenizer, ModelConfig(path=path), 0)
+    optimizer = make_optimizer(model, config)
+    rows = work.make_rows(size.vocab, BATCH["reward"] * options.steps)
+    pairs = [_pair(row, number) for number, row in enumerate(rows)]
+
+    def step(number: int) -> None:
+        first = number * BATCH["reward"]
+        batch = encode_pairs(pairs[first : first + BATCH["reward"]], tokenizer, 1024)
+        _accumulate(model, batch, PAD, config)
+        descend(optimizer, learning_rate=1e-5, max_grad_norm=1.0)
+
+    lengths = [len(r["prompt"]) + len(r[k]) + 1 for r in rows for k in ("chosen", "rejected")]
+    return _timed(step, options.steps, sum(lengths), 3 * flops_forward(size, lengths, 0))
+
+
+def ppo(size: Size, options: Any, folder: Path) -> Result:
+    """Rollouts, scoring by all four models, and four epochs of updates."""
+
+    from alignloop.rl.train import make_experience
+    from alignloop.run import generator
+
+    parts, prompts = _rl_parts(size, options, folder)
+    algorithm = parts.learner.algorithm
+    phases = {"rollout": 0.0, "score": 0.0, "optimise": 0.0}
+    gflop = dict.fromkeys(phases, 0.0)
+    tokens = 0
+
+    def step(number: int) -> None:
+        nonlocal tokens
+        clock = [time.perf_counter()]
+        asked = prompts[number * BATCH["ppo"] : (number + 1) * BATCH["ppo"]]
+        rollouts = parts.sampler.generate(asked, generator(0, "rollout", number))
+        clock.append(time.perf_counter())
+        scored = parts.scorer.score(rollouts)
+        experience = make_experience(scored, algorithm.credit(scored, work.KL_COEF), None)
+        clock.append(time.perf_counter())
+        parts.learner.update(experience, seed=0, step=number + 1, rate=1.0)
+        clock.append(time.perf_counter())
+        for name, begin, end in zip(phases, clock[:-1], clock[1:], strict=True):
+            phases[name] += end - begin
+        lengths = [len(r.input_ids) for r in rollouts]
+        responses = sum(len(r.response_ids) for r in rollouts)
+        full, trunk = (flops_forward(size, lengths, n) / 1e9 for n in (responses, 0))
+        gflop["rollout"] += full
+        gflop["score"] += full + 2 * trunk
+        gflop["optimise"] += work.PPO_EPOCHS * 3 * (full + trunk)
+        tokens += sum(lengths)
+
+    result = _timed(step, options.steps, 0, 0)
+    speed = sum(gflop.values())
+    return result | {
+        "tokens": tokens,
+        "gflop": speed,
+        "phase_s": {name: round(value / options.steps, 4) for name, value in phases.items()},
+        "phase_gflop": {name: round(value / options.steps, 3) for name, value in gflop.items()},
+    }
+
+
+def rollout(size: Size, options: Any, folder: Path) -> Result:
+    """Our sampler and transformers' `generate` on the same prompts, in turn."""
+    import torch
+    from transformers import GenerationConfig
+
+    from alignloop.run import generator
+
+    parts, prompts = _rl_parts(size, options, folder)
+    policy = parts.learner.policy
+    plain = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=work.NEW_TOKENS,
+        pad_token_id=PAD,
+        eos_token_id=EOS if options.eos_prob else None,
+    )
+    theirs: list[float] = []
+
+    def step(number: int) -> None:
+        asked = prompts[number * BATCH["ppo"] : (number + 1) * BATCH["ppo"]]
+        parts.sampler.generate(asked, generator(0, "rollout", number))
+
+    def generate(number: int) -> None:
+        asked = [ids for _, ids in prompts[number * BATCH["ppo"] : (number + 1) * BATCH["ppo"]]]
+        width = max(map(len, asked))
+        ids = torch.tensor([[PAD] * (width - len(p)) + p for p in asked])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in asked])
+        with torch.no_grad():
+            policy.generate(ids, attention_mask=mask, generation_config=plain)
+
+    ours: list[float] = []
+    step(0)
+    generate(0)
+    for number in range(options.steps):
+        for seconds, turn in ((ours, step), (theirs, generate)):
+            began = time.perf_counter()
+            turn(number)
+            seconds.append(time.perf_counter() - began)
+    flops = options.steps * flops_forward(
+        size, [len(ids) + work.NEW_TOKENS for _, ids in prompts[: BATCH["ppo"]]], 2048
+    )
+    return {
+        "steps": options.steps,
+        "seconds": sum(ours),
+        "step_s": round(statistics.median(ours), 4),
+        "generate_step_s": round(statistics.median(theirs), 4),
+        "ratio": round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 2),
+        "gflop": flops / 1e9,
+    }
+
+
+WORK: dict[str, Callable[[Size, Any, Path], Result]] = {
+    "sft": sft,
+    "reward": reward,
+    "ppo": ppo,
+    "rollout": rollout,
+}
+
+
+def _rl_parts(size: Size, options: Any, folder: Path) -> tuple[Any, list[tuple[str, list[int]]]]:
+    """The parts of a PPO run, and the prompts as token ids."""
+    from torch import nn, zeros
+
+    from alignloop.config import ModelConfig, PpoConfig, RlConfig, SamplingConfig
+    from alignloop.rl.build import RlInputs, build
+    from alignloop.rollout import LlamaSampler
+
+    paths = work.save_models(size, folder)
+    rows = work.make_rows(size.vocab, BATCH["ppo"] * (options.steps + 1))
+    config = RlConfig(
+        algorithm=PpoConfig(num_epochs=work.PPO_EPOCHS, kl_coef=work.KL_COEF),
+        learning_rate=work.LEARNING_RATE,
+        batch_size=BATCH["ppo"],
+        micro_batch_tokens=1024,
+        missing_eos="off",
+        sampling=SamplingConfig(max_new_tokens=work.NEW_TOKENS, batch_size=BATCH["ppo"]),
+    )
+    inputs = RlInputs(
+        policy_dir=paths["policy"],
+        reward_dir=paths["reward"],
+        held_out_dir=None,
+        prompts=[_prompt(row, number) for number, row in enumerate(rows)],
+        validation_prompts=[],
+    )
+    parts = build(config, ModelConfig(path=str(paths["policy"])), inputs, seed=0, observer=None)
+    eos = -1  # fixed lengths: no token ends a response
+    if options.eos_prob:
+        eos = EOS
+        for model in (parts.learner.policy, parts.scorer.reference):
+            bias = zeros(size.vocab)
+            odds = options.eos_prob / (1 - options.eos_prob)
+            bias[EOS] = math.log(odds * size.vocab)
+            model.lm_head.bias = nn.Parameter(bias, requires_grad=False)
+    sampler = LlamaSampler(model=parts.learner.policy, eos_token_id=eos, config=config.sampling)
+    object.__setattr__(parts, "sampler", sampler)
+    return parts, [(str(i), row["prompt"]) for i, row in enumerate(rows)]
+
+
+def _timed(step: Callable[[int], None], steps: int, tokens: int, flops: float) -> Result:
+    seconds: list[float] = []
+    for number in range(steps):
+        began = time.perf_counter()
+        step(number)
+        seconds.append(time.perf_counter() - began)
+    return {
+        "steps": steps,
+        "seconds": sum(seconds),
+        "step_s": round(statistics.median(seconds), 4),
+        "tokens": tokens,
+        "gflop": flops / 1e9,
+    }
+
+
+def _stage(
+    size: Size,
+    folder: Path,
+    train: Callable[[Callable[[str], Any], Any], object],
+    name: str,
+    *,
+    lengths: list[int],
+    head: int,
+    passes: int,
+) -> Result:
+    """Run a whole stage in a run folder; the seconds are those that its metrics say."""
+    from alignloop.config import ModelConfig
+    from alignloop.run import RunFolder
+    from alignloop.run.stage_run import StageRun
+
+    paths = work.save_models(size, folder)
+    run_folder = RunFolder(folder / "run")
+    train(lambda model: ModelConfig(path=str(paths[model])), StageRun(run_folder, name, 0))
+    lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
+    seconds = [json.loads(line)["seconds_per_step"] for line in lines]
+    return {
+        "steps": len(seconds),
+        "seconds": sum(seconds),
+        "step_s": round(statistics.median(seconds), 4),
+        "tokens": sum(lengths),
+        "gflop": passes * flops_forward(size, lengths, head) / 1e9,
+    }
+
+
+def _prompt(row: dict[str, list[int]], number: int = 0) -> Any:
+    from alignloop.records import Message, Prompt
+
+    text = as_text(row["prompt"])
+    return Prompt(prompt_id=f"{number}:{text}", messages=(Message(role="user", content=text),))
+
+
+def _demonstration(row: dict[str, list[int]]) -> Any:
+    from alignloop.records import Demonstration
+
+    return Demonstration(prompt=_prompt(row), response=as_text(row["chosen"]), source="benchmark")
+
+
+def _pair(row: dict[str, list[int]], number: int) -> Any:
+    from alignloop.records import PreferencePair
+
+    texts = {name: as_text(row[name]) for name in ("chosen", "rejected")}
+    return PreferencePair(prompt=_prompt(row, number), source="benchmark", **texts)
+
+
+if __name__ == "__main__":
+    main()
