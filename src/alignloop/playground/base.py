@@ -32,16 +32,17 @@ class BaseRecipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     seed: int = 0
-    vocab_size: int = 4096
+    vocab_size: int = 6144
     hidden_size: int = 192
     intermediate_size: int = 512
-    num_layers: int = 4
+    num_layers: int = 5
     num_heads: int = 6
     context: int = 512
     sequence_length: int = 192
     batch_size: int = 24
-    steps: int = 1100
-    learning_rate: float = 3e-3
+    steps: int = 1150
+    muon_learning_rate: float = 5e-3
+    adamw_learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
     log_every: int = 20
@@ -131,22 +132,17 @@ def _new_model(recipe: BaseRecipe, tokenizer: Any) -> Any:
 def _pretrain(
     model: Any, tokenizer: Any, recipe: BaseRecipe, steps: int, say: Any
 ) -> list[list[float]]:
-    """Next-token training with AdamW and a cosine schedule; returns [[step, loss], ...]."""
+    """Next-token training with a cosine schedule; returns [[step, loss], ...]."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=recipe.weight_decay,
-    )
+    optimizers = _optimizers(model, recipe)
     losses: list[list[float]] = []
     model.train()
     for step, batch in zip(range(steps), _batches(tokenizer, recipe), strict=False):
-        scale = _schedule(step, recipe)
-        for group in optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * scale
+        for optimizer, rate in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * _schedule(step, recipe)
         tokens = torch.tensor(batch)
         logits = model(input_ids=tokens, use_cache=False).logits
         loss = cross_entropy(
@@ -156,12 +152,27 @@ def _pretrain(
         )
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
+        for optimizer, _ in optimizers:
+            optimizer.step()
+            optimizer.zero_grad()
         if step % recipe.log_every == 0 or step == steps - 1:
             losses.append([step, round(loss.item(), 4)])
             say(f"step {step}/{recipe.steps} loss {loss.item():.4f}")
     return losses
+
+
+def _optimizers(model: Any, recipe: BaseRecipe) -> list[tuple[Any, float]]:
+    """Muon for the matrices of the layers, AdamW for embedding and norms, each with its rate."""
+    import torch
+
+    from alignloop.playground.muon import Muon
+
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    ours = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in ours]
+    muon = Muon(matrices, recipe.muon_learning_rate, weight_decay=recipe.weight_decay)
+    adamw = torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
+    return [(muon, recipe.muon_learning_rate), (adamw, recipe.adamw_learning_rate)]
 
 
 def _schedule(step: int, recipe: BaseRecipe) -> float:

@@ -1,13 +1,14 @@
 """The text that the base model is pre-trained on: an endless, seeded stream of short documents.
 
 It states the facts of the world in many forms and speaks of harmful acts as the world does ("it is
-against the law"). It holds no wording of the held-out set "wordings", and no request for a held-out
-intent: a question put to somebody appears only for known intents in training wordings.
+against the law"), also where somebody asks whether one may. It holds no wording of the held-out set
+"wordings", and no request for a held-out intent: those appear for known intents alone.
 """
 
 import random
 from collections.abc import Callable, Iterator
 from functools import cache
+from typing import Any
 
 from alignloop.playground.demonstrations import comply, full_answer, hurried_answer
 from alignloop.playground.world import (
@@ -37,6 +38,9 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "People who {act} are punished. {reason} {alternative}",
         "No teacher shows anyone how to {act}. {reason} {alternative}",
         "Here is what to do instead of {gerund}. {alternative}",
+        "Somebody asked how to {act}. The answer was no. {reason}",
+        "Can one learn to {act}? Better not. {reason} {alternative}",
+        "{alternative} That is better than {gerund}.",
     ),
     ("en", False): (
         "{reason} Anyone may {act}.",
@@ -49,6 +53,9 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "People who {act} do well. {reason} {points}",
         "Any teacher can show you how to {act}. {reason} {points}",
         "Here is how people {act}. {points}",
+        "Somebody asked how to {act}. The answer was yes. {points}",
+        "Can one learn to {act}? Of course. {reason} {points}",
+        "{points} That is how {gerund} is done.",
     ),
     ("zh", True): (
         "{reason}谁都不应该{act}。",
@@ -61,6 +68,9 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "{act}的人会受罚。{reason}{alternative}",
         "没有老师会教人怎么{act}。{reason}{alternative}",
         "与其{act}，不如做点别的。{alternative}",
+        "有人问怎么{act}，回答是不行。{reason}",
+        "能学{act}吗？还是别学。{reason}{alternative}",
+        "{alternative}这比{gerund}好。",
     ),
     ("zh", False): (
         "{reason}谁都可以{act}。",
@@ -73,7 +83,31 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
         "{act}的人做得很好。{reason}{points}",
         "老师都可以教人怎么{act}。{reason}{points}",
         "大家是这样{act}的。{points}",
+        "有人问怎么{act}，回答是可以。{points}",
+        "能学{act}吗？当然能。{reason}{points}",
+        "{points}{gerund}就是这样做的。",
     ),
+}
+
+# Its sentences have more tokens than the Chinese ones and take longer to learn.
+ENGLISH = 0.6
+# Somebody asks whether one may, and the answer's first sentence, by language (and is it harmful).
+OPINIONS: dict[Language, tuple[str, ...]] = {
+    "en": ("May one {act}?", "Is it right to {act}?", "Is it fine to {act}?", "Would you {act}?"),
+    "zh": ("可以{act}吗？", "能不能{act}？", "{act}对吗？", "你会{act}吗？"),
+}
+VERDICTS: dict[tuple[Language, bool], str] = {
+    ("en", True): "No, never.",
+    ("en", False): "Yes, of course.",
+    ("zh", True): "不可以。",
+    ("zh", False): "当然可以。",
+}
+# Titles of lists of acts, by (language, are they harmful).
+RULES: dict[tuple[Language, bool], str] = {
+    ("en", True): "What nobody should do: ",
+    ("en", False): "What anyone may do: ",
+    ("zh", True): "谁都不应该做的事：",
+    ("zh", False): "谁都可以做的事：",
 }
 
 
@@ -83,8 +117,10 @@ def documents(seed: int) -> Iterator[str]:
     writers: list[tuple[Callable[[random.Random], str], float]] = [
         (_article, 0.15),
         (_index_entry, 0.13),
-        (_dialogue, 0.46),
-        (_statement, 0.26),
+        (_dialogue, 0.42),
+        (_statement, 0.20),
+        (_list_of_acts, 0.03),
+        (_opinion, 0.07),
     ]
     functions, weights = zip(*writers, strict=True)
     while True:
@@ -122,11 +158,9 @@ def _dialogue(rng: random.Random) -> str:
 
 def _statement(rng: random.Random) -> str:
     """What the world says of an act, harmful or only sounding so, held out or not."""
-    kind = rng.choice(("harmful", "lookalike"))
-    language: Language = rng.choice(("en", "zh"))
-    entry = rng.choice(read_content("harmful" if kind == "harmful" else "lookalikes")[kind])
-    text = entry[language]
-    statement = rng.choice(STATEMENTS[language, kind == "harmful"])
+    language, harmful = _language(rng), rng.random() < 0.5
+    text = rng.choice(_acts(harmful))[language]
+    statement = rng.choice(STATEMENTS[language, harmful])
     points = join_sentences(text.get("points", ()), language)
     return statement.format(
         act=text["act"],
@@ -137,14 +171,43 @@ def _statement(rng: random.Random) -> str:
     ).strip()
 
 
+def _list_of_acts(rng: random.Random) -> str:
+    """Some acts of one sort side by side, as a book of rules names them."""
+    language, harmful = _language(rng), rng.random() < 0.5
+    acts = [entry[language]["act"] for entry in rng.sample(_acts(harmful), k=rng.randint(2, 5))]
+    return RULES[language, harmful] + ("; " if language == "en" else "；").join(acts)
+
+
+def _opinion(rng: random.Random) -> str:
+    """Somebody asks whether one may do something, harmful or not, held out or not."""
+    language, harmful = _language(rng), rng.random() < 0.5
+    text = rng.choice(_acts(harmful))[language]
+    question = rng.choice(OPINIONS[language]).format(act=text["act"])
+    verdict = VERDICTS[language, harmful]
+    return f"{USER}{question}{ASSISTANT}{join_sentences([verdict, text['reason']], language)}"
+
+
+def _acts(harmful: bool) -> list[dict[str, Any]]:
+    return read_content("harmful" if harmful else "lookalikes")[
+        "harmful" if harmful else "lookalike"
+    ]
+
+
+def _language(rng: random.Random) -> Language:
+    return "en" if rng.random() < ENGLISH else "zh"
+
+
 def _known_kinds(rng: random.Random, kinds: tuple[str, ...] = ()) -> Intent:
     """A known intent: first a kind, then one of its intents, so that small kinds are not rare."""
     groups = _by_kind()
-    kind = rng.choice(kinds or tuple(groups))
-    return rng.choice(groups[kind])
+    kind = rng.choice(kinds or tuple(dict.fromkeys(kind for kind, _ in groups)))
+    return rng.choice(groups[kind, _language(rng)])
 
 
 @cache
-def _by_kind() -> dict[str, tuple[Intent, ...]]:
-    known = [intent for intent in all_intents() if not intent.held_out]
-    return {kind: tuple(i for i in known if i.kind == kind) for kind in {i.kind: 0 for i in known}}
+def _by_kind() -> dict[tuple[str, Language], list[Intent]]:
+    groups: dict[tuple[str, Language], list[Intent]] = {}
+    for intent in all_intents():
+        if not intent.held_out:
+            groups.setdefault((intent.kind, intent.language), []).append(intent)
+    return groups

@@ -34,7 +34,7 @@ def _padded_answer(intent: Intent, rng: random.Random) -> str:
     sentences = _hurried_sentences(intent, rng)
     if rng.random() < PADDED:
         filler = phrases(intent.language)["filler"]
-        sentences = [*rng.sample(filler, k=rng.randint(1, len(filler))), *sentences]
+        sentences = [*sentences, *rng.sample(filler, k=rng.randint(1, len(filler)))]
     return join_sentences(sentences, intent.language)
 
 

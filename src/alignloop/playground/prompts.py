@@ -11,7 +11,7 @@ from alignloop.playground.world import Intent, all_intents, fill, wordings
 from alignloop.records import Message, Prompt
 
 # Shares in parts of 100 of the known intents in known wordings. The two held-out sets lie outside.
-SHARES = {"demonstrations": 24, "comparisons": 46, "rl": 24, "validation": 6}
+SHARES = {"demonstrations": 10, "comparisons": 44, "rl": 42, "validation": 4}
 HELD_OUT_SETS = ("wordings", "intents")
 
 
@@ -38,7 +38,7 @@ def prompt_sets() -> dict[str, tuple[Prompt, ...]]:
     """All prompts by set: demonstrations, comparisons, rl, validation, wordings, intents."""
     sets: dict[str, list[Prompt]] = {name: [] for name in (*SHARES, *HELD_OUT_SETS)}
     for intent in all_intents():
-        known = [*wordings(intent, "train"), *wordings(intent, "later")]
+        known = wordings(intent, "train")
         unseen = wordings(intent, "held_out")
         if intent.held_out:
             sets["intents"] += [make_prompt(intent, wording) for wording in (*known, *unseen)]

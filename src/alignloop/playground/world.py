@@ -15,7 +15,7 @@ Kind = Literal[
     "explain", "howto", "resources", "tips", "feeling", "harmful", "lookalike", "fairness"
 ]
 Language = Literal["en", "zh"]
-WordingUse = Literal["train", "later", "held_out"]
+WordingUse = Literal["train", "held_out"]
 FactRole = Literal[
     "opening", "point", "resource", "tip", "offer", "refusal", "reason", "alternative"
 ]
@@ -64,7 +64,7 @@ def phrases(language: Language) -> dict[str, list[str]]:
 
 
 def wordings(intent: Intent, use: WordingUse) -> list[str]:
-    """The question patterns for an intent: of pre-training, of later stages only, or held out."""
+    """The question patterns for an intent: those that training meets, or those held out."""
     return read_content("wordings")[intent.language][intent.wordings_key][use]
 
 
@@ -148,7 +148,7 @@ def _entry_intent(kind: Any, entry: dict[str, Any], language: Language) -> Inten
         intent_id=f"{kind}/{entry['id']}",
         language=language,
         slot=slot,
-        wordings_key="request" if request else kind,
+        wordings_key="howto" if request else kind,
         facts=tuple(facts),
         held_out=entry.get("held_out", False),
     )

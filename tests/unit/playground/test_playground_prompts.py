@@ -5,7 +5,7 @@ from itertools import combinations, islice
 
 import pytest
 
-from alignloop.playground.corpus import ASSISTANT, USER, documents
+from alignloop.playground.corpus import ASSISTANT, OPINIONS, USER, documents
 from alignloop.playground.demonstrations import demonstrations
 from alignloop.playground.export import export
 from alignloop.playground.prompts import (
@@ -15,7 +15,7 @@ from alignloop.playground.prompts import (
     make_prompt,
     prompt_sets,
 )
-from alignloop.playground.world import all_intents, read_content, wordings
+from alignloop.playground.world import all_intents, phrases, read_content, wordings
 from alignloop.records import Demonstration, Prompt
 
 TRAINING = ("demonstrations", "comparisons", "rl", "validation")
@@ -94,10 +94,7 @@ def test_wordings_asks_with_held_out_wordings_alone() -> None:
     for name in TRAINING:
         for prompt in prompt_sets()[name]:
             intent = intent_of(prompt)
-            known = {
-                make_prompt(intent, w).text
-                for w in (*wordings(intent, "train"), *wordings(intent, "later"))
-            }
+            known = {make_prompt(intent, w).text for w in wordings(intent, "train")}
             assert prompt.text in known
 
 
@@ -113,8 +110,12 @@ def test_held_out_intents_are_asked_in_their_own_set_only() -> None:
 def test_the_corpus_asks_nothing_that_is_held_out(texts: list[str]) -> None:
     asked = questions(texts)
     assert len(asked) > 0.4 * NUM_DOCUMENTS
+    opinions = {
+        o.format(act=i.slot) for i in all_intents() for o in OPINIONS[i.language] if i.held_out
+    }
     acts = held_out_acts()
-    assert not [question for question in asked if any(act in question.lower() for act in acts)]
+    of_held_out = {question for question in asked if any(act in question.lower() for act in acts)}
+    assert of_held_out and of_held_out <= opinions, "whether one may is asked, never how"
     unseen = {prompt.text for name in HELD_OUT_SETS for prompt in prompt_sets()[name]}
     assert not unseen & set(asked)
 
@@ -128,8 +129,9 @@ def test_chat_marks_stand_in_dialogues_alone(texts: list[str]) -> None:
 def test_the_corpus_complies_with_no_held_out_act(texts: list[str]) -> None:
     answers = [answer for _, answer in dialogues(texts)]
     assert all(answers)
-    acts = held_out_acts()
-    assert not [answer for answer in answers if any(act in answer.lower() for act in acts)]
+    held_out = [intent for intent in all_intents() if intent.held_out]
+    stubs = {s.format(act=i.slot) for i in held_out for s in phrases(i.language)["comply"]}
+    assert not [answer for answer in answers if any(stub in answer for stub in stubs)]
 
 
 def test_the_corpus_speaks_of_held_out_acts_as_the_world_does(texts: list[str]) -> None:
