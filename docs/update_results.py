@@ -79,7 +79,7 @@ def row_of(run: Summary, one: Summary) -> list[str]:
     card, rl = run["reward"], run["rl"]
     row = [run["name"], str(run["seed"]), f"{run['seconds']['total']:.0f}"]
     row += [with_interval(card, "accuracy"), number(card["ceiling"])]
-    row += [f"{rl['kl']:.1f}", str(rl["best_step"])]
+    row += ["–" if rl["kl"] is None else f"{rl['kl']:.1f}", str(rl["best_step"])]
     for key in ("gold", "harmful_compliance"):
         row.append(" → ".join(number(one[who].get(key)) for who in SIDES))
     return [*row, with_interval(one, "win_rate")]

@@ -1,6 +1,6 @@
 """Every setting of every stage: frozen pydantic models, unknown keys refused. No torch."""
 
-from alignloop.config.algorithms import AdaptiveKlConfig, Algorithm, PpoConfig
+from alignloop.config.algorithms import AdaptiveKlConfig, Algorithm, GrpoConfig, PpoConfig
 from alignloop.config.load import load_recipe, to_toml
 from alignloop.config.recipe import Recipe
 from alignloop.config.stages import (
@@ -17,6 +17,7 @@ __all__ = [
     "AdaptiveKlConfig",
     "Algorithm",
     "EvaluateConfig",
+    "GrpoConfig",
     "ModelConfig",
     "PlaygroundConfig",
     "PpoConfig",

@@ -1,8 +1,8 @@
 """The settings of each reinforcement learning algorithm: a union that `name` tells apart."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from alignloop.config.section import Section
 
@@ -16,22 +16,40 @@ class AdaptiveKlConfig(Section):
     )
 
 
-class PpoConfig(Section):
-    """PPO with a learned critic and a KL penalty per token (Schulman et al. 2017; N+ details)."""
+class AlgorithmSection(Section):
+    """What every algorithm sets: all that the loop and the update read."""
 
-    name: Literal["ppo"] = "ppo"
-    num_epochs: int = Field(default=4, ge=1, description="passes over each batch of rollouts")
+    name: Any  # a literal of each algorithm's own; here, so that it stands first
+    num_epochs: int = Field(default=1, ge=1, description="passes over each batch of rollouts")
     num_minibatches: int = Field(default=1, ge=1, description="optimiser steps per pass")
     clip_range: float = Field(
         default=0.2, gt=0, lt=1, description="ratio clipping of the policy loss"
     )
-    clip_range_value: float | None = Field(
-        default=0.2, gt=0, description="value clipping; none = off"
+    kl_coef: float = Field(ge=0)
+    target_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="stop a batch's epochs when approximate KL per token exceeds this",
     )
+    importance_cap: float | None = Field(
+        default=None,
+        gt=0,
+        description="truncated importance sampling of the sampler's mismatch; none = off",
+    )
+
+
+class PpoConfig(AlgorithmSection):
+    """PPO with a learned critic and a KL penalty per token (Schulman et al. 2017; N+ details)."""
+
+    name: Literal["ppo"] = "ppo"
+    num_epochs: int = Field(default=4, ge=1, description="passes over each batch of rollouts")
     kl_coef: float = Field(default=0.1, ge=0, description="price of one nat of KL per sequence")
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"
     adaptive_kl: AdaptiveKlConfig | None = Field(
         default=None, description="adapt kl_coef to a target"
+    )
+    clip_range_value: float | None = Field(
+        default=0.2, gt=0, description="value clipping; none = off"
     )
     gamma: float = Field(default=1.0, gt=0, le=1, description="discount")
     lam: float = Field(default=0.95, ge=0, le=1, description="lambda of GAE")
@@ -43,16 +61,6 @@ class PpoConfig(Section):
     )
     clip_score: float | None = Field(
         default=None, gt=0, description="clip scores to +- this; none = off"
-    )
-    target_kl: float | None = Field(
-        default=None,
-        gt=0,
-        description="stop a batch's epochs when approximate KL per token exceeds this",
-    )
-    importance_cap: float | None = Field(
-        default=None,
-        gt=0,
-        description="truncated importance sampling of the sampler's mismatch; none = off",
     )
     critic_init: Literal["reward", "policy"] = Field(
         default="reward", description="what the critic starts from"
@@ -66,5 +74,34 @@ class PpoConfig(Section):
     )
 
 
+class GrpoConfig(AlgorithmSection):
+    """GRPO: no critic, a response is measured by the others to its prompt (Shao et al. 2024)."""
+
+    name: Literal["grpo"] = "grpo"
+    kl_coef: float = Field(
+        default=0.0, ge=0, description="weight of the k3 KL to the reference in the loss"
+    )
+    group_size: int = Field(default=8, ge=2, description="responses to each prompt of a step")
+    scale_by_std: bool = Field(
+        default=True, description="divide by the group's standard deviation; false = Dr. GRPO"
+    )
+    clip_range_high: float | None = Field(
+        default=None, gt=0, description="upper clip range (DAPO); none = clip_range"
+    )
+    loss_over: Literal["sequences", "tokens"] = Field(
+        default="sequences",
+        description="mean over each response, then over responses; or over all tokens of a step",
+    )
+
+
+def _ppo_unless_named(given: Any) -> Any:
+    """A recipe that names no algorithm runs PPO."""
+    if isinstance(given, dict):
+        return {"name": "ppo", **cast("dict[str, Any]", given)}
+    return given
+
+
 # A new algorithm is one more class here and one file in rl/algorithms/.
-Algorithm = PpoConfig
+Algorithm = Annotated[
+    PpoConfig | GrpoConfig, Field(discriminator="name"), BeforeValidator(_ppo_unless_named)
+]

@@ -3,12 +3,14 @@
 import difflib
 import json
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
 from alignloop.config.recipe import Recipe
+from alignloop.config.section import Section, tables_in, variants_in
 from alignloop.errors import UserError
 
 
@@ -81,19 +83,63 @@ def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
     settings[last] = value
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """Which member of a union a recipe names: "grpo" at "rl.algorithm"."""
+
+    path: str
+    name: str
+    variants: dict[str, type[Section]]
+
+    def settings(self, name: str) -> list[str]:
+        """The dotted names of the settings of one member."""
+        return known_settings(self.variants[name], f"{self.path}.")
+
+    def elsewhere(self, key: str) -> list[str]:
+        """The members that have a setting which the chosen one has not."""
+        return [name for name in self.variants if key in self.settings(name)]
+
+
 def _explain(error: dict[str, Any]) -> str:
     """One pydantic error in plain words."""
-    key = ".".join(str(part) for part in error["loc"])
+    key, choice = _place(error["loc"])
     if error["type"] == "extra_forbidden":
-        return f"unknown setting {key!r}{_suggest(key)}"
+        if choice and (owners := choice.elsewhere(key)):
+            wanted = " or ".join(f'"{name}"' for name in owners)
+            return f'{key} is a setting of {wanted}, but {choice.path}.name = "{choice.name}"'
+        return f"unknown setting {key!r}{_suggest(key, choice)}"
+    if error["type"] == "union_tag_invalid":
+        allowed = error["ctx"]["expected_tags"].replace(", ", " or ")
+        return f"{key}.name = {error['ctx']['tag']!r}: input should be {allowed}"
     value = error.get("input")
     shown = "" if isinstance(value, dict) else f" = {value!r}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}{shown}: {message[0].lower()}{message[1:]}"
 
 
-def _suggest(key: str) -> str:
+def _place(location: tuple[str | int, ...]) -> tuple[str, _Choice | None]:
+    """The key as a person writes it: pydantic puts the name of a union's member between."""
+    keys: list[str] = []
+    choice: _Choice | None = None
+    section: type[Section] | None = Recipe
+    variants: dict[str, type[Section]] = {}
+    for part in map(str, location):
+        if part in variants:
+            choice = _Choice(path=".".join(keys), name=part, variants=variants)
+            section, variants = variants[part], {}
+            continue
+        keys.append(part)
+        field = section.model_fields.get(part) if section else None
+        section = next(iter(tables_in(field)), None) if field else None
+        variants = variants_in(field) if field else {}
+    return ".".join(keys), choice
+
+
+def _suggest(key: str, choice: _Choice | None) -> str:
     known = known_settings(Recipe)
+    if choice is not None:  # what another member has would be refused again
+        own, below = choice.settings(choice.name), f"{choice.path}."
+        known = [name for name in known if name in own or not name.startswith(below)]
     section, last = key.split(".")[0], key.rsplit(".", 1)[-1]
     tails = {name.rsplit(".", 1)[-1]: name for name in known}
     elsewhere = [name for name in known if name.endswith(f".{last}")]  # right name, wrong place
@@ -107,15 +153,14 @@ def _suggest(key: str) -> str:
     return f"; did you mean {near[0]!r}?" if near else "; see `alignloop settings`"
 
 
-def known_settings(section: type[BaseModel], prefix: str = "") -> list[str]:
+def known_settings(section: type[Section], prefix: str = "") -> list[str]:
     """The dotted names of all settings below a section."""
     names: list[str] = []
     for name, field in section.model_fields.items():
         names.append(prefix + name)
-        for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
-            if isinstance(part, type) and issubclass(part, BaseModel):
-                names += known_settings(part, f"{prefix}{name}.")
-    return names
+        for table in tables_in(field):
+            names += known_settings(table, f"{prefix}{name}.")
+    return list(dict.fromkeys(names))  # members of a union have settings in common
 
 
 def describe_settings() -> str:
@@ -129,8 +174,10 @@ def _describe(section: BaseModel, prefix: str, lines: list[str]) -> None:
     for name, field in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, BaseModel):
-            lines.append("")
-            _describe(value, f"{prefix}{name}.", lines)
+            others = [t() for t in variants_in(field).values() if not isinstance(value, t)]
+            for table in (value, *others):
+                lines.append("")
+                _describe(table, f"{prefix}{name}.", lines)
         else:
             meaning = f"  # {field.description}" if field.description else ""
             lines.append(f"{prefix}{name} = {_toml_value(value)}{meaning}")

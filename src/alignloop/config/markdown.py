@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from alignloop.config.recipe import Recipe
+from alignloop.config.section import tables_in, variants_in
 
 HEAD = """\
 # Configuration
@@ -19,9 +20,10 @@ A recipe is a TOML file that names the settings which differ from the defaults b
 `alignloop run my-recipe` reads `my-recipe/recipe.toml`, `alignloop run my.toml` reads that file.
 Any setting can be given on the command line as well, where it wins: `--rl.num_steps 20` or
 `--rl.num_steps=20`. "none" stands for no value. A table is written in TOML:
-`--rl.algorithm.adaptive_kl '{target = 6.0}'`. An unknown setting is refused with the nearest known
-one. The run folder keeps the resolved settings as config.toml, and one run folder has one set of
-settings for its life. Paths are relative to the folder in which the command runs."""
+`--rl.algorithm.adaptive_kl '{target = 6.0}'`. Where several tables fit one place, `name` chooses:
+`--rl.algorithm.name grpo`. An unknown setting is refused with the nearest known one. The run folder
+keeps the resolved settings as config.toml, and one run folder has one set of settings for its life.
+Paths are relative to the folder in which the command runs."""
 
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -33,28 +35,22 @@ def settings_markdown() -> str:
     return "\n".join(lines)
 
 
-def _document(section: BaseModel, path: str, lines: list[str]) -> None:
-    lines += ["", f"## {path or 'The recipe itself'}", "", type(section).__doc__ or "", ""]
+def _document(section: BaseModel, path: str, lines: list[str], choice: str = "") -> None:
+    lines += ["", f"## {path or 'The recipe itself'}{choice}", "", type(section).__doc__ or "", ""]
     lines += ["| setting | value | default | meaning |", "|---|---|---|---|"]
-    below: list[tuple[str, BaseModel]] = []
+    below: list[tuple[BaseModel, str, str]] = []
     for name, field in type(section).model_fields.items():
         key, value = f"{path}.{name}".lstrip("."), getattr(section, name)
-        table = value if isinstance(value, BaseModel) else _optional_table(field.annotation)
-        if table is not None:
-            below.append((key, table))
+        variants = variants_in(field)
+        if variants:
+            below += [(t(), key, f', name = "{name}"') for name, t in variants.items()]
+        else:
+            below += [(table(), key, "") for table in tables_in(field)]
         if not isinstance(value, BaseModel):
             meaning = (field.description or "").replace("<", "\\<")  # Markdown is no HTML
             lines.append(f"| `{key}` | {_allowed(field)} | {_default(value)} | {meaning} |")
-    for key, table in below:
-        _document(table, key, lines)
-
-
-def _optional_table(annotation: Any) -> BaseModel | None:
-    """The section that may stand in place of none, with its own defaults."""
-    for part in get_args(annotation):
-        if isinstance(part, type) and issubclass(part, BaseModel):
-            return part()
-    return None
+    for table, key, which in below:
+        _document(table, key, lines, which)
 
 
 def _allowed(field: FieldInfo) -> str:

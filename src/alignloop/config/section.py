@@ -1,8 +1,9 @@
 """What all settings share: frozen, unknown keys refused, every field described."""
 
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -18,3 +19,16 @@ class Section(BaseModel):
             given = cast("dict[str, Any]", values)
             return {key: None if value == "none" else value for key, value in given.items()}
         return values
+
+
+def tables_in(field: FieldInfo) -> list[type[Section]]:
+    """The sections that a field may hold: one, one that may be none, or all of a union."""
+    parts = (field.annotation, *get_args(field.annotation))
+    return [part for part in parts if isinstance(part, type) and issubclass(part, Section)]
+
+
+def variants_in(field: FieldInfo) -> dict[str, type[Section]]:
+    """The sections of a union by the `name` that tells them apart; {} where there is no union."""
+    if field.discriminator is None:
+        return {}
+    return {table.model_fields["name"].default: table for table in tables_in(field)}

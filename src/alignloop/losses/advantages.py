@@ -7,6 +7,8 @@ import torch
 from alignloop.losses.kl import KlEstimator, kl_estimate
 from alignloop.shapes import PerSequence, PerToken, TokenMask
 
+_STD_EPSILON = 1e-4  # beside a group's standard deviation: far below any that means something
+
 
 def last_true_index(mask: TokenMask) -> torch.Tensor:
     """Position of the last True entry of each row, wherever the padding is.
@@ -102,3 +104,28 @@ def gae(
     zero = torch.zeros_like(advantages)
     returns = torch.where(response_mask, advantages + values, zero)
     return torch.where(response_mask, advantages, zero), returns
+
+
+def group_advantages(
+    scores: PerSequence, group_size: int, *, scale_by_std: bool = True
+) -> PerSequence:
+    """How much better each response is than the others to its prompt.
+
+    A = (score - mean of its group) / (std of its group + 1e-4)
+
+    The groups are `group_size` neighbours each. The variance divides by n - 1. A group whose scores
+    are all equal teaches nothing: exactly 0. The division gives prompts on which nearly all
+    responses agree the greatest weight; `scale_by_std=False` leaves it out (Dr. GRPO).
+
+    Shapes: [batch]; result [batch]. Unit: standard deviations, or that of the scores.
+    Raises: AssertionError for groups of one (line 25) and for a batch that is not whole groups.
+    Source: Shao et al. 2024 (arXiv:2402.03300), section 4.1.2; Dr. GRPO: arXiv:2503.20783.
+    """
+    assert group_size > 1 and len(scores) % group_size == 0, (len(scores), group_size)
+    groups = scores.reshape(-1, group_size)
+    advantages = groups - groups.mean(dim=1, keepdim=True)
+    if scale_by_std:
+        advantages = advantages / (groups.std(dim=1, keepdim=True) + _STD_EPSILON)
+    # the mean of equal numbers may be off by their last digit
+    equal = (groups == groups[:, :1]).all(dim=1, keepdim=True)
+    return torch.where(equal, 0.0, advantages).reshape(-1)

@@ -31,7 +31,7 @@ class Frontier:
 
 
 def frontier_of(metrics: Iterable[Json], kept_step: float | None) -> Frontier | None:
-    """The validation points of PPO; None with fewer than two. `gold` may be empty."""
+    """The validation points; None with fewer than two that know their KL. `gold` may be empty."""
     lines = [
         line
         for line in metrics

@@ -132,6 +132,7 @@ def context_of(run: Run) -> Json:
     return {
         "name": run.config.get("name") or run.path.resolve().name,
         "stages": _stages(run, sets),
+        "algorithm": algorithm_of(run.config),
         "total_seconds": sum(float(facts.get("seconds") or 0) for facts in run.facts.values()),
         "headline": headline(sets),
         "sentences": sentences(run, sets, frontier),
@@ -154,6 +155,11 @@ def context_of(run: Run) -> Json:
     }
 
 
+def algorithm_of(config: Json) -> str:
+    """What the reinforcement learning of a run is called: "PPO"."""
+    return str(as_dict(as_dict(config.get("rl")).get("algorithm")).get("name", "ppo")).upper()
+
+
 def _safe_drawings(run: Run, kept_step: float | None) -> list[Json]:
     """The curves with their SVG marked as our own markup; every other text is escaped."""
     drawings = draw_curves(run.metrics, kept_step)
@@ -166,6 +172,7 @@ def _stages(run: Run, sets: Sequence[EvaluationSet]) -> list[Stage]:
         results["evaluate"] = f"{write_number(sets[0].win_rate.value, 'percent')} wins over SFT"
     stages: list[Stage] = []
     for key, (english, chinese) in STAGES.items():
+        english = algorithm_of(run.config) if key == "rl" else english
         facts = run.facts.get(key)
         seconds = None if facts is None else float(facts.get("seconds") or 0.0)
         stages.append(
@@ -235,7 +242,9 @@ def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None
     if facts.get("best_step") is not None:
         kl = "" if facts.get("kl") is None else f", {facts['kl']:.3g} nats from the SFT model"
         reason = f" ({facts['stopped_because']})" if facts.get("stopped_because") else ""
-        steps = f"PPO ran {facts['steps']} steps{reason}" if "steps" in facts else "PPO finished"
+        name = algorithm_of(run.config)
+        ran = f"ran {facts['steps']} steps{reason}" if "steps" in facts else "finished"
+        steps = f"{name} {ran}"
         said.append(f"{steps}; the checkpoint of step {facts['best_step']} was kept{kl}.")
     peak = frontier.predicted_peak_kl if frontier else None
     if frontier and peak is not None and peak <= 4 * max(frontier.distances) ** 2:
@@ -274,7 +283,7 @@ def _went(change: Change, words: str) -> str:
 
 
 def phase_seconds(metrics: Sequence[Json]) -> list[tuple[str, float, float]]:
-    """Where a PPO step's time goes: (phase, mean seconds per step, share of the three)."""
+    """Where a step's time goes: (phase, mean seconds per step, share of the three)."""
     lines = [line for line in metrics if line.get("stage") == "rl"]
     means: dict[str, float] = {}
     for phase in ("rollout", "scoring", "update"):

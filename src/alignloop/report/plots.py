@@ -116,7 +116,7 @@ class Drawing:
 def _rl(
     english: str, chinese: str, unit: str, key: str, check: str = "", group: str = "rl"
 ) -> Curve:
-    """A PPO curve over the steps, the validation prompts' values as points."""
+    """A curve over the steps of stage 3, the validation prompts' values as points."""
     series = [Series(stage="rl", key=key, label="rollouts", colour=BLUE)] if key else []
     if check:
         label = "validation" if key else ""
@@ -159,7 +159,7 @@ CURVES = (
             Series(stage="reward_held_out", key="loss", label="held-out model", colour=GREEN),
         ),
     ),
-    _rl("Reward score", "奖励分数", "reward model, what PPO climbs", "score", "validation_score"),
+    _rl("Reward score", "奖励分数", "reward model, what is climbed", "score", "validation_score"),
     _rl("Held-out score", "留出奖励分数", "second reward model", "", "validation_held_out_score"),
     _rl("Gold score", "金标评分", "shown, decides nothing", "", "validation_gold"),
     _rl("KL to the SFT model", "与 SFT 的 KL 散度", "nats per sequence", "kl", "validation_kl"),
@@ -351,7 +351,7 @@ def save_curves_png(run_path: str | Path, out_png: str | Path) -> Path:
     results = _results_of(Path(run_path))
     if not curves:
         raise UserError(
-            "there are no curves of PPO to draw",
+            "there are no curves of reinforcement learning to draw",
             where=str(Path(run_path) / "metrics.jsonl"),
             fix="run `alignloop rl` first",
         )

@@ -329,13 +329,22 @@ class Setting:
 
 def setting_tables(config: Json) -> dict[str, list[Setting]]:
     """All settings by section ("run" for the top level), those that differ from defaults marked."""
-    defaults = dict(_flatten(Recipe.model_validate({}).model_dump(mode="json")))
+    defaults = _defaults(config)
     tables: defaultdict[str, list[Setting]] = defaultdict(list)
     for path, value in _flatten(config):
         section, _, name = path.rpartition(".")
         changed = path not in defaults or _plain(defaults[path]) != _plain(value)
         tables[section or "run"].append(Setting(name=name, value=_plain(value), changed=changed))
     return dict(tables)
+
+
+def _defaults(config: Json) -> Json:
+    """The default settings, with those of the algorithm that the run has chosen."""
+    plain = dict(_flatten(Recipe.model_validate({}).model_dump(mode="json")))
+    name = as_dict(as_dict(config.get("rl")).get("algorithm")).get("name", "ppo")
+    chosen = Recipe.model_validate({"rl": {"algorithm": {"name": name}}})
+    own = dict(_flatten({"rl": {"algorithm": chosen.rl.algorithm.model_dump(mode="json")}}))
+    return {**plain, **own, "rl.algorithm.name": plain["rl.algorithm.name"]}
 
 
 def _flatten(node: Json, prefix: str = "") -> Iterable[tuple[str, Any]]:

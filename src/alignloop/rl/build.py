@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,6 @@ from alignloop.config import ModelConfig, RlConfig
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
 from alignloop.errors import UserError
 from alignloop.models import (
-    RewardScale,
     load_policy,
     load_reward_model,
     load_tokenizer,
@@ -22,6 +21,7 @@ from alignloop.models import (
 from alignloop.models.training import make_optimizer
 from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
+from alignloop.rl.algorithms.base import Algorithm, CriticPlan
 from alignloop.rl.experience import Rewarder, Scorer
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
@@ -48,11 +48,15 @@ class PromptStream:
     prompts: Sequence[tuple[str, list[int]]]
     batch_size: int
     seed: int
+    repeats: int = 1
 
     def at(self, step: int) -> list[tuple[str, list[int]]]:
-        """The (prompt_id, token ids) of one step; every epoch shows every prompt once."""
-        first = (step - 1) * self.batch_size
-        return [self._nth(place) for place in range(first, first + self.batch_size)]
+        """The (prompt_id, token ids) of one step; every epoch shows every prompt once.
+
+        Each prompt stands there `repeats` times in a row: the group of its responses.
+        """
+        places = range((step - 1) * self.batch_size, step * self.batch_size)
+        return [self._nth(place) for place in places for _ in range(self.repeats)]
 
     def _nth(self, place: int) -> tuple[str, list[int]]:
         epoch, index = divmod(place, len(self.prompts))
@@ -93,72 +97,89 @@ def build(
     check_tokenizer(tokenizer, str(inputs.policy_dir))
     policy = load_policy(inputs.policy_dir, tokenizer, model_config)
     _check_context(policy, config)
-    reference = load_policy(inputs.policy_dir, tokenizer, model_config).requires_grad_(False)
-    reward_model = load_reward_model(inputs.reward_dir, tokenizer, model_config).requires_grad_(
-        False
-    )
-    scale = read_reward_scale(inputs.reward_dir)
-    critic = _critic(config, model_config, inputs, tokenizer, reward_model, scale, seed)
-    critic_rate = config.critic_learning_rate or config.learning_rate
-    learner = Learner(
-        policy=policy,
-        critic=critic,
-        policy_optimizer=make_optimizer(policy, config),
-        critic_optimizer=make_optimizer(critic, config, learning_rate=critic_rate),
-        algorithm=make_algorithm(config.algorithm),
-        config=config,
-    )
+    algorithm = make_algorithm(config.algorithm)
+    rewarder = _rewarder(config, model_config, inputs.reward_dir, tokenizer)
+    critic = None
+    if algorithm.critic is not None:
+        critic = _critic(algorithm.critic, model_config, inputs, tokenizer, rewarder, seed)
+    learner = _learner(config, algorithm, policy, critic)
+    reference = None
+    if algorithm.needs_reference or config.kl_budget is not None:
+        reference = load_policy(inputs.policy_dir, tokenizer, model_config).requires_grad_(False)
     sampler = new_sampler(policy, tokenizer, config.sampling)
     scorer = Scorer(
-        policy=policy,
+        policy=policy if algorithm.needs_old_logprobs else None,
         reference=reference,
-        rewarder=_rewarder(config, reward_model, scale),
+        rewarder=rewarder,
         critic=critic,
         pad_id=tokenizer.pad_token_id,
         temperature=config.sampling.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
     )
+    # the curves want the KL where there is a reference, and no values
+    observed = replace(scorer, policy=None if reference is None else policy, critic=None)
     return Parts(
         tokenizer=tokenizer,
         stream=PromptStream(
             prompts=[(p.prompt_id, ids) for p, ids in _encode(inputs.prompts, tokenizer, config)],
             batch_size=config.batch_size,
             seed=seed,
+            repeats=algorithm.rollouts_per_prompt,
         ),
         sampler=sampler,
         scorer=scorer,
         learner=learner,
         validation=_validation(
-            config, model_config, inputs, tokenizer, sampler, scorer, seed, observer
+            config, model_config, inputs, tokenizer, sampler, observed, seed, observer
         ),
-        state=TrainingState(
-            modules={"policy": policy, "critic": critic},
-            optimizers={"policy": learner.policy_optimizer, "critic": learner.critic_optimizer},
-        ),
+        state=_state(learner),
     )
 
 
+def _learner(config: RlConfig, algorithm: Algorithm, policy: Any, critic: Any | None) -> Learner:
+    rate, critic_optimizer = config.critic_learning_rate or config.learning_rate, None
+    if critic is not None:
+        critic_optimizer = make_optimizer(critic, config, learning_rate=rate)
+    return Learner(
+        policy=policy,
+        critic=critic,
+        policy_optimizer=make_optimizer(policy, config),
+        critic_optimizer=critic_optimizer,
+        algorithm=algorithm,
+        config=config,
+    )
+
+
+def _state(learner: Learner) -> TrainingState:
+    modules, optimizers = {"policy": learner.policy}, {"policy": learner.policy_optimizer}
+    if learner.critic is not None and learner.critic_optimizer is not None:
+        modules["critic"], optimizers["critic"] = learner.critic, learner.critic_optimizer
+    return TrainingState(modules=modules, optimizers=optimizers)
+
+
 def _critic(
-    config: RlConfig,
+    plan: CriticPlan,
     model_config: ModelConfig,
     inputs: RlInputs,
     tokenizer: Any,
-    reward_model: Any,
-    scale: RewardScale,
+    rewarder: Rewarder,
     seed: int,
 ) -> Any:
-    if config.algorithm.critic_init == "reward":
-        return new_critic(reward_model, scale=scale.scale, bias=scale.bias)
+    if plan.starts_from == "reward":
+        scale = rewarder.scale
+        return new_critic(rewarder.model, scale=scale.scale, bias=scale.bias)
     fresh = new_reward_model(
         inputs.policy_dir, tokenizer, model_config, derive_seed(seed, "critic")
     )
     return new_critic(fresh)
 
 
-def _rewarder(config: RlConfig, model: Any, scale: RewardScale) -> Rewarder:
+def _rewarder(
+    config: RlConfig, model_config: ModelConfig, folder: str | Path, tokenizer: Any
+) -> Rewarder:
     return Rewarder(
-        model=model,
-        scale=scale,
+        model=load_reward_model(folder, tokenizer, model_config).requires_grad_(False),
+        scale=read_reward_scale(folder),
         missing_eos=config.missing_eos,
         missing_eos_penalty=config.missing_eos_penalty,
     )
@@ -179,10 +200,7 @@ def _validation(
     asked = _encode(prompts, tokenizer, config)[: config.validation_size]
     held_out = None
     if inputs.held_out_dir is not None:
-        model = load_reward_model(inputs.held_out_dir, tokenizer, model_config).requires_grad_(
-            False
-        )
-        held_out = _rewarder(config, model, read_reward_scale(inputs.held_out_dir))
+        held_out = _rewarder(config, model_config, inputs.held_out_dir, tokenizer)
     return Validation(
         prompts=[prompt for prompt, _ in asked],
         token_ids=[ids for _, ids in asked],

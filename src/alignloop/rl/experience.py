@@ -1,22 +1,28 @@
 """From sampled responses to what an update reads. All per-token tensors are [batch, seq]."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from alignloop.data.batching import pad_batch, token_budget_batches
-from alignloop.losses import missing_eos
-from alignloop.models import RewardScale, sequence_scores, token_logprobs, token_values
+from alignloop.losses import missing_eos, reduce_tokens
+from alignloop.models import (
+    RewardScale,
+    TokenStatistics,
+    sequence_scores,
+    token_logprobs,
+    token_values,
+)
 from alignloop.rollout import Rollout
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRollouts:
-    """Rollouts with what every model says of them.
+    """Rollouts with what every model says of them; None where nobody asks that model.
 
     `scores` [batch] is the reward model's normalised number, already -1 (or the like) where the
     response was cut off; `final_values` is the critic after the last token. Logprobs in nats.
@@ -26,34 +32,39 @@ class ScoredRollouts:
     attention_mask: TokenMask
     response_mask: TokenMask
     rollout_logprobs: PerToken
-    old_logprobs: PerToken
-    ref_logprobs: PerToken
-    entropy: PerToken
-    values: PerToken
-    final_values: PerSequence
+    old_logprobs: PerToken | None
+    entropy: PerToken | None
+    ref_logprobs: PerToken | None
+    values: PerToken | None
+    final_values: PerSequence | None
     scores: PerSequence
     finished: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experience:
-    """What the update reads; `token_weights` corrects for the sampler's mismatch (1 = none)."""
+    """What the update reads; `token_weights` corrects for the sampler's mismatch (1 = none).
+
+    Without `old_logprobs` the update is a single pass, and takes its own for them.
+    """
 
     input_ids: TokenIds
     attention_mask: TokenMask
     response_mask: TokenMask
-    old_logprobs: PerToken
-    old_values: PerToken
+    rollout_logprobs: PerToken
+    old_logprobs: PerToken | None
+    ref_logprobs: PerToken | None
+    old_values: PerToken | None
     advantages: PerToken
-    returns: PerToken
+    returns: PerToken | None
     token_weights: PerToken
 
     def take(self, rows: Sequence[int]) -> Self:
         """Some rows, cut to their longest sequence (all are padded on the right)."""
         index = torch.tensor(rows)
         length = int(self.attention_mask[index].sum(dim=1).max())
-        parts = {f.name: getattr(self, f.name)[index, :length] for f in fields(self)}
-        return type(self)(**parts)
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value[index, :length] for name, value in given.items()})
 
     def cuts(self, rows: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
         """The rows in micro-batches of similar length."""
@@ -66,6 +77,31 @@ def cut_rows(
     """Micro-batches of similar length within a budget of padded tokens."""
     lengths = attention_mask.sum(dim=1)[list(rows)].tolist()
     return [[rows[i] for i in cut] for cut in token_budget_batches(lengths, micro_batch_tokens)]
+
+
+def policy_metrics(
+    logprobs: PerToken,
+    entropy: PerToken,
+    rollout_logprobs: PerToken,
+    ref_logprobs: PerToken | None,
+    mask: TokenMask,
+    *,
+    tokens: int,
+    sequences: int,
+) -> dict[str, float]:
+    """What line 31 wants to know of the policy that drew the responses; `kl` with a reference.
+
+    `tokens` and `sequences` are those of the whole step: its parts add up. KL is in nats per
+    sequence, the others are means over tokens.
+    """
+    gap = (logprobs.exp() - rollout_logprobs.exp()).abs()
+    found = {
+        "entropy": float(reduce_tokens(entropy, mask, count=tokens)),
+        "sampler_mismatch": float(reduce_tokens(gap, mask, count=tokens)),
+    }
+    if ref_logprobs is not None:
+        found["kl"] = float(reduce_tokens(logprobs - ref_logprobs, mask, count=sequences))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,10 +139,13 @@ class Rewarder:
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Everything that looks at a rollout: policy, reference, reward model, critic."""
+    """Everything that looks at a rollout: policy, reference, reward model, critic.
 
-    policy: Any
-    reference: Any
+    None for a model of which nobody needs to hear.
+    """
+
+    policy: Any | None
+    reference: Any | None
     rewarder: Rewarder
     critic: Any | None
     pad_id: int
@@ -123,32 +162,59 @@ class Scorer:
             batch["response_mask"],
         )
         cuts = cut_rows(attention, range(len(ids)), self.micro_batch_tokens)
-        names = ("old_logprobs", "ref_logprobs", "entropy", "values")
-        per_token = {name: torch.zeros(ids.shape) for name in names}
-        final_values = torch.zeros(len(ids))
-        for rows in cuts:
-            length = int(attention[rows].sum(dim=1).max())
-            part = ids[rows, :length], attention[rows, :length]
-            mask = response[rows, :length]
-            policy = token_logprobs(self.policy, *part, mask, temperature=self.temperature)
-            reference = token_logprobs(self.reference, *part, mask, temperature=self.temperature)
-            per_token["old_logprobs"][rows, :length] = policy.logprobs
-            per_token["entropy"][rows, :length] = policy.entropy
-            per_token["ref_logprobs"][rows, :length] = reference.logprobs
-            if self.critic is not None:
-                values, final_values[rows] = token_values(self.critic, *part)
-                per_token["values"][rows, :length] = torch.where(mask, values, 0.0)
+        policy = self._statistics(self.policy, batch, cuts)
+        reference = self._statistics(self.reference, batch, cuts)
+        values, final_values = self._values(batch, cuts)
         finished = torch.tensor([rollout.finish_reason == "eos" for rollout in rollouts])
         return ScoredRollouts(
             input_ids=ids,
             attention_mask=attention,
             response_mask=response,
             rollout_logprobs=_rollout_logprobs(rollouts, response),
+            old_logprobs=policy and policy.logprobs,
+            entropy=policy and policy.entropy,
+            ref_logprobs=reference and reference.logprobs,
+            values=values,
             final_values=final_values,
             scores=self.rewarder.scores(ids, attention, finished, cuts),
             finished=finished,
-            **per_token,
         )
+
+    def _statistics(
+        self, model: Any | None, batch: dict[str, Tensor], cuts: list[list[int]]
+    ) -> TokenStatistics | None:
+        """What a policy says of every response token, where it is asked at all."""
+        if model is None:
+            return None
+        logprobs, entropy = (torch.zeros(batch["input_ids"].shape) for _ in range(2))
+        for rows in cuts:
+            ids, attention, mask = _take(batch, rows)
+            found = token_logprobs(model, ids, attention, mask, temperature=self.temperature)
+            logprobs[rows, : ids.shape[1]] = found.logprobs
+            entropy[rows, : ids.shape[1]] = found.entropy
+        return TokenStatistics(logprobs=logprobs, entropy=entropy)
+
+    def _values(
+        self, batch: dict[str, Tensor], cuts: list[list[int]]
+    ) -> tuple[PerToken, PerSequence] | tuple[None, None]:
+        """The critic's values at response tokens, and after the last one."""
+        if self.critic is None:
+            return None, None
+        shape = batch["input_ids"].shape
+        values, final_values = torch.zeros(shape), torch.zeros(shape[0])
+        for rows in cuts:
+            ids, attention, mask = _take(batch, rows)
+            found, final_values[rows] = token_values(self.critic, ids, attention)
+            values[rows, : ids.shape[1]] = torch.where(mask, found, 0.0)
+        return values, final_values
+
+
+def _take(batch: dict[str, Tensor], rows: list[int]) -> tuple[TokenIds, TokenMask, TokenMask]:
+    """Ids, attention mask and response mask of some rows, cut to their longest sequence."""
+    length = int(batch["attention_mask"][rows].sum(dim=1).max())
+    names = ("input_ids", "attention_mask", "response_mask")
+    ids, attention, response = (batch[name][rows, :length] for name in names)
+    return ids, attention, response
 
 
 def _rollout_logprobs(rollouts: Sequence[Rollout], response_mask: TokenMask) -> PerToken:

@@ -31,11 +31,14 @@ class Watch:
             f" (best {self.best_score:.3f} at step {self.best_step}): over-optimisation",
         )
 
-    def stepped(self, step: int, kl: float, finite: bool) -> "Watch":
-        """After an update: stop on a value that is not finite or when the KL budget is spent."""
+    def stepped(self, step: int, kl: float | None, finite: bool) -> "Watch":
+        """After an update: stop on a value that is not finite or when the KL budget is spent.
+
+        `kl` is None where nobody asked for it: there is no budget then.
+        """
         if not finite:
             return self._with(reason=f"a value was not finite at step {step}")
-        if self.kl_budget is not None and kl > self.kl_budget:
+        if self.kl_budget is not None and kl is not None and kl > self.kl_budget:
             return self._with(
                 reason=f"the KL budget is spent: {kl:.2f} of {self.kl_budget:g} nats at step {step}"
             )

@@ -12,11 +12,11 @@ from alignloop.data.tokenise import decode
 from alignloop.losses import AdaptiveKl, explained_variance, masked_mean, reduce_tokens
 from alignloop.models import save_model
 from alignloop.models.training import linear_schedule
-from alignloop.rl.algorithms.base import Credit
+from alignloop.rl.algorithms.base import Algorithm, Credit
 from alignloop.rl.build import Parts, RlInputs, build
-from alignloop.rl.experience import Experience, ScoredRollouts
+from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
 from alignloop.rl.stopping import Watch
-from alignloop.rl.update import is_finite
+from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
 from alignloop.rollout import Rollout
 from alignloop.run import generator
@@ -54,11 +54,10 @@ def train_rl(
         experience = make_experience(scored, credit, config.algorithm.importance_cap)
         metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
         clock.append(time.perf_counter())
-        metrics |= (
-            _describe(scored, credit, kl_coef) | _texts(rollouts, parts) | _speeds(clock, scored)
-        )
-        run.memory["kl_coef"] = _next_kl_coef(kl_coef, metrics["kl"], config)
-        watch = _watch(run, config).stepped(step, metrics["kl"], is_finite(metrics))
+        metrics |= _describe(scored, credit) | _texts(rollouts, parts) | _speeds(clock, scored)
+        metrics |= _price(algorithm, kl_coef, metrics)
+        run.memory["kl_coef"] = _next_kl_coef(algorithm, kl_coef, metrics, len(rollouts))
+        watch = _watch(run, config).stepped(step, metrics.get("kl"), is_finite(metrics))
         run.memory["watch"] = vars(watch)
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run, log=False)
@@ -66,7 +65,7 @@ def train_rl(
         if metrics["sampler_mismatch"] > MISMATCH_ALARM:
             gap = metrics["sampler_mismatch"]
             run.say(f"step {step}: sampler and trainer disagree by {gap:.3f} in mean probability")
-        run.memory["last"] = {"step": step, "kl": metrics["kl"]}
+        run.memory["last"] = {"step": step, "kl": metrics.get("kl")}
         if _watch(run, config).reason:
             run.end()
     return _finish(config, run)
@@ -76,15 +75,18 @@ def make_experience(
     scored: ScoredRollouts, credit: Credit, importance_cap: float | None
 ) -> Experience:
     """What the update reads; with a cap, tokens weigh min(p_trainer / p_sampler, cap)."""
-    weights = torch.ones_like(scored.old_logprobs)
+    weights = torch.ones_like(scored.rollout_logprobs)
     if importance_cap is not None:
+        assert scored.old_logprobs is not None
         ratio = torch.exp(scored.old_logprobs - scored.rollout_logprobs)
         weights = torch.where(scored.response_mask, ratio.clamp(max=importance_cap), 1.0)
     return Experience(
         input_ids=scored.input_ids,
         attention_mask=scored.attention_mask,
         response_mask=scored.response_mask,
+        rollout_logprobs=scored.rollout_logprobs,
         old_logprobs=scored.old_logprobs,
+        ref_logprobs=scored.ref_logprobs,
         old_values=scored.values,
         advantages=credit.advantages,
         returns=credit.returns,
@@ -116,33 +118,42 @@ def _watch(run: StageRun, config: RlConfig) -> Watch:
     return Watch(patience=config.patience, kl_budget=config.kl_budget, best_score=-1e30)
 
 
-def _next_kl_coef(kl_coef: float, kl: float, config: RlConfig) -> float:
-    adaptive = config.algorithm.adaptive_kl
+def _price(algorithm: Algorithm, kl_coef: float, metrics: dict[str, float]) -> dict[str, float]:
+    """The present price of KL, and what it took from the mean reward where it is charged there."""
+    charged = {"kl_reward": -kl_coef * metrics["kl"]} if algorithm.charges_kl else {}
+    return charged | {"kl_coef": kl_coef}
+
+
+def _next_kl_coef(
+    algorithm: Algorithm, kl_coef: float, metrics: dict[str, float], num_episodes: int
+) -> float:
+    adaptive = algorithm.adaptive_kl
     if adaptive is None:
         return kl_coef
     controller = AdaptiveKl(coef=kl_coef, target=adaptive.target, horizon=adaptive.horizon)
-    return controller.updated(kl, config.batch_size).coef
+    return controller.updated(metrics["kl"], num_episodes).coef
 
 
-def _describe(scored: ScoredRollouts, credit: Credit, kl_coef: float) -> dict[str, float]:
-    """The metrics of line 31 that the batch itself tells."""
-    mask, batch = scored.response_mask, len(scored.scores)
-    kl = reduce_tokens(scored.old_logprobs - scored.ref_logprobs, mask, count=batch)
-    gap = (scored.old_logprobs.exp() - scored.rollout_logprobs.exp()).abs()
-    return {
+def _describe(scored: ScoredRollouts, credit: Credit) -> dict[str, float]:
+    """The metrics of line 31 that the batch itself tells; those of models that nobody asked lack.
+
+    Where the policy was not asked before the update, the update has told what it says.
+    """
+    mask, counts = scored.response_mask, counts_of(scored.response_mask)
+    found = {
         "score": float(scored.scores.mean()),
         "score_std": float(scored.scores.std(unbiased=False)),
-        "kl": float(kl),
-        "kl_reward": -kl_coef * float(kl),
-        "kl_coef": kl_coef,
-        "reward": float(reduce_tokens(credit.rewards, mask, count=batch)),
-        "entropy": float(masked_mean(scored.entropy, mask)),
-        "explained_variance": float(explained_variance(scored.values, credit.returns, mask)),
-        "value": float(masked_mean(scored.values, mask)),
+        "reward": float(reduce_tokens(credit.rewards, mask, count=counts["sequences"])),
         "response_length": float(mask.sum(dim=1).float().mean()),
         "eos_rate": float(scored.finished.float().mean()),
-        "sampler_mismatch": float(masked_mean(gap, mask)),
     }
+    if scored.old_logprobs is not None and scored.entropy is not None:
+        policy = (scored.old_logprobs, scored.entropy, scored.rollout_logprobs)
+        found |= policy_metrics(*policy, scored.ref_logprobs, mask, **counts)
+    if scored.values is not None and credit.returns is not None:
+        found["explained_variance"] = float(explained_variance(scored.values, credit.returns, mask))
+        found["value"] = float(masked_mean(scored.values, mask))
+    return found
 
 
 def _texts(rollouts: Sequence[Rollout], parts: Parts) -> dict[str, float]:

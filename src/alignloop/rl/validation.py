@@ -36,13 +36,12 @@ class Validation:
     num_printed: int
 
     def evaluate(self, step: int) -> tuple[dict[str, float], list[Sample]]:
-        """Metrics named validation_*, and the first few samples."""
+        """Metrics named validation_*, and the first few samples; a KL only with a reference."""
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
         rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
         scored = self.scorer.score(rollouts)
         held_out = self._held_out_scores(scored)
         mask = scored.response_mask
-        kl = torch.where(mask, scored.old_logprobs - scored.ref_logprobs, 0.0).sum(dim=1)
         samples = [
             Sample(
                 prompt=prompt,
@@ -58,10 +57,12 @@ class Validation:
         metrics = {
             "validation_score": float(scored.scores.mean()),
             "validation_held_out_score": float(held_out.mean()),
-            "validation_kl": float(kl.mean()),
             "validation_length": float(mask.sum(dim=1).float().mean()),
             "validation_eos_rate": float(scored.finished.float().mean()),
         }
+        if scored.old_logprobs is not None and scored.ref_logprobs is not None:
+            kl = torch.where(mask, scored.old_logprobs - scored.ref_logprobs, 0.0).sum(dim=1)
+            metrics["validation_kl"] = float(kl.mean())
         if self.observer is not None:
             metrics |= {f"validation_{k}": v for k, v in self.observer(samples).items()}
         return metrics, samples[: self.num_printed]

@@ -7,7 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from alignloop.config import AdaptiveKlConfig, PpoConfig, Recipe, load_recipe, to_toml
+from alignloop.config import (
+    AdaptiveKlConfig,
+    GrpoConfig,
+    PpoConfig,
+    Recipe,
+    load_recipe,
+    to_toml,
+)
 from alignloop.config.load import check_recipe, describe_settings, known_settings
 from alignloop.errors import UserError
 
@@ -182,6 +189,66 @@ def test_overrides_win_over_the_file(recipe: Path, key: str, text: str, value: o
     assert found == value and type(found) is type(value)
 
 
+def test_the_name_chooses_the_algorithm(recipe: Path) -> None:
+    """The recipe names none, so it means PPO; what both have in common stays."""
+    assert isinstance(load_recipe(recipe).rl.algorithm, PpoConfig)
+    name = {"rl.algorithm.name": "grpo"}
+    chosen = load_recipe(recipe, {**name, "rl.algorithm.group_size": "4"}).rl.algorithm
+    assert chosen == GrpoConfig(group_size=4, kl_coef=0.3)
+    whole = load_recipe(recipe, {"rl.algorithm": '{name = "grpo", loss_over = "tokens"}'})
+    assert whole.rl.algorithm == GrpoConfig(loss_over="tokens")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"name": "grpo", "group_sise": "4"},
+            "unknown setting 'rl.algorithm.group_sise'; did you mean 'rl.algorithm.group_size'?",
+        ),
+        # gamma is PPO's alone: to name it here would be no help
+        (
+            {"name": "grpo", "gama": "1"},
+            "unknown setting 'rl.algorithm.gama'; did you mean 'rl.algorithm.name'?",
+        ),
+        (
+            {"name": "grpo", "gamma": "1"},
+            'rl.algorithm.gamma is a setting of "ppo", but rl.algorithm.name = "grpo"',
+        ),
+        (
+            {"group_size": "4"},
+            'rl.algorithm.group_size is a setting of "grpo", but rl.algorithm.name = "ppo"',
+        ),
+        (
+            {"name": "grpo", "adaptive_kl.target": "4"},
+            'rl.algorithm.adaptive_kl is a setting of "ppo", but rl.algorithm.name = "grpo"',
+        ),
+        (
+            {"adaptive_kl.targt": "4"},
+            "unknown setting 'rl.algorithm.adaptive_kl.targt';"
+            " did you mean 'rl.algorithm.adaptive_kl.target'?",
+        ),
+        ({"name": "grop"}, "rl.algorithm.name = 'grop': input should be 'ppo' or 'grpo'"),
+        (
+            {"name": "grpo", "group_size": "1"},
+            "rl.algorithm.group_size = '1': input should be greater than or equal to 2",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_algorithm_s_settings_is_named(
+    recipe: Path, given: dict[str, str], said: str
+) -> None:
+    overrides = {f"rl.algorithm.{key}": value for key, value in given.items()}
+    assert complaint(recipe, overrides).problem == said
+
+
+def test_settings_of_another_algorithm_in_the_file_are_named(recipe: Path) -> None:
+    recipe.write_text("[rl.algorithm]\nlam = 0.9\n", encoding="utf-8")
+    error = complaint(recipe, {"rl.algorithm.name": "grpo"})
+    assert error.where == str(recipe)
+    assert error.problem.startswith('rl.algorithm.lam is a setting of "ppo"')
+
+
 def test_other_settings_of_the_file_stay_beside_an_override(recipe: Path) -> None:
     loaded = load_recipe(recipe, {"rl.algorithm.gamma": "0.9"})
     assert (loaded.rl.num_steps, loaded.rl.algorithm.kl_coef) == (7, 0.3)
@@ -215,17 +282,24 @@ TEXT = st.text(min_size=1).filter(lambda text: text != "none")
 @st.composite
 def recipes(draw: st.DrawFn) -> Recipe:
     """Recipes that differ from the default in fields of every type."""
-    algorithm = PpoConfig(
-        kl_coef=draw(st.floats(0, 10)),
-        clip_range_value=draw(st.none() | POSITIVE),
-        adaptive_kl=draw(st.none() | st.builds(AdaptiveKlConfig, target=POSITIVE)),
-        whiten_rewards=draw(st.booleans()),
-        kl_estimator=draw(st.sampled_from(["k1", "k2", "k3"])),
+    ppo = st.builds(
+        PpoConfig,
+        kl_coef=st.floats(0, 10),
+        clip_range_value=st.none() | POSITIVE,
+        adaptive_kl=st.none() | st.builds(AdaptiveKlConfig, target=POSITIVE),
+        whiten_rewards=st.booleans(),
+        kl_estimator=st.sampled_from(["k1", "k2", "k3"]),
+    )
+    grpo = st.builds(
+        GrpoConfig,
+        group_size=st.integers(2, 99),
+        clip_range_high=st.none() | POSITIVE,
+        loss_over=st.sampled_from(["sequences", "tokens"]),
     )
     plain = Recipe()
     rl = plain.rl.model_copy(
         update={
-            "algorithm": algorithm,
+            "algorithm": draw(ppo | grpo),
             "learning_rate": draw(POSITIVE),
             "kl_budget": draw(st.none() | POSITIVE),
             "policy": draw(st.none() | TEXT),
@@ -256,7 +330,7 @@ def test_published_recipes_read_back_the_same(path: Path, tmp_path: Path) -> Non
 
 
 def test_to_toml_names_every_setting() -> None:
-    written = to_toml(Recipe())
+    written = to_toml(Recipe()) + to_toml(check_recipe({"rl": {"algorithm": {"name": "grpo"}}}))
     for name in known_settings(Recipe):
         if not name.startswith("rl.algorithm.adaptive_kl."):  # off, so without settings
             assert name.rsplit(".", 1)[-1] in written
@@ -267,6 +341,9 @@ def test_settings_are_listed_with_default_and_meaning() -> None:
     assert "rl.algorithm.clip_range = 0.2  # ratio clipping of the policy loss" in listed
     assert 'rl.algorithm.adaptive_kl = "none"  # adapt kl_coef to a target' in listed
     assert 'model.dtype = "float32"' in listed
+    assert "rl.algorithm.group_size = 8  # responses to each prompt of a step" in listed
+    first = [i for i, line in enumerate(listed) if line.startswith("rl.algorithm.name = ")]
+    assert [listed[i] for i in first] == ['rl.algorithm.name = "ppo"', 'rl.algorithm.name = "grpo"']
     names = {line.split(" = ")[0] for line in listed if line}
     assert names <= set(known_settings(Recipe))
 

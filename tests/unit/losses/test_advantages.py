@@ -6,7 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.testing import assert_close
 
-from alignloop.losses import gae, last_true_index, missing_eos, shaped_rewards
+from alignloop.losses import (
+    gae,
+    group_advantages,
+    last_true_index,
+    missing_eos,
+    shaped_rewards,
+)
 
 NAN = math.nan
 
@@ -141,3 +147,34 @@ def test_padding_changes_no_number(rows, prompt_length):
     right_padded = _credit(rows, lambda length: prompt_length)
     left_padded = _credit(rows, lambda length: 9 - length)
     assert torch.equal(right_padded, left_padded)
+
+
+def test_group_advantages_by_hand():
+    # groups (1, 2, 3) and (0, 0, 6): means 2 and 2, deviations 1 and sqrt((4 + 4 + 16) / 2)
+    scores = torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0, 6.0])
+    root = math.sqrt(12.0)
+    plain = torch.tensor([-1.0, 0.0, 1.0, -2.0, -2.0, 4.0])
+    scaled = plain / (torch.tensor([1.0, 1.0, 1.0, root, root, root]) + 1e-4)
+    assert_close(group_advantages(scores, 3), scaled)
+    assert torch.equal(group_advantages(scores, 3, scale_by_std=False), plain)
+
+
+@pytest.mark.parametrize("scale_by_std", [True, False])
+def test_a_group_of_equal_scores_has_advantage_exactly_zero(scale_by_std):
+    # in float32 the mean of seven times 0.1 is not 0.1
+    scores = torch.tensor([0.1] * 7 + [1.0] * 6 + [1.1])
+    assert float((scores[:7] - scores[:7].mean()).abs().max()) > 0
+    advantages = group_advantages(scores, 7, scale_by_std=scale_by_std)
+    assert advantages[:7].tolist() == [0.0] * 7
+    assert bool((advantages[7:] != 0).all())
+
+
+def test_a_score_that_is_not_finite_is_not_hidden():
+    assert group_advantages(torch.tensor([float("nan")] * 2), 2).isnan().all()
+
+
+def test_groups_of_one_and_torn_groups_are_our_mistake():
+    # line 25: the only one of its group is its own mean, and would never learn
+    for scores, group_size in ((torch.zeros(4), 1), (torch.zeros(5), 2)):
+        with pytest.raises(AssertionError):
+            group_advantages(scores, group_size)

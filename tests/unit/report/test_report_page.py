@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from alignloop.config import Recipe, to_toml
 from alignloop.errors import UserError
 from alignloop.report import write_report
 from alignloop.report.page import headline, phase_seconds
@@ -132,6 +133,26 @@ def test_an_unfinished_run_says_what_is_missing(
     page = page_of(run_path)
     assert set(re.findall(r"alignloop (\w+) makes this section", page.text)) == commands
     assert set(re.findall(r"not run yet: alignloop (\w+)", page.text)) == commands
+
+
+def test_a_run_without_critic_and_reference_is_complete(run_path: Path) -> None:
+    """GRPO by its name, no KL anywhere, and no section that claims to be missing."""
+    config = to_toml(Recipe.model_validate({"rl": {"algorithm": {"name": "grpo"}}}))
+    (run_path / "config.toml").write_text(config, encoding="utf-8")
+    unknown = ("kl", "validation_kl", "value_loss", "explained_variance")
+    lines = (run_path / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [{k: v for k, v in json.loads(line).items() if k not in unknown} for line in lines]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (run_path / "metrics.jsonl").write_text(text, encoding="utf-8")
+    done = json.loads((run_path / "rl" / "done.json").read_text(encoding="utf-8"))
+    done["facts"]["kl"] = None
+    (run_path / "rl" / "done.json").write_text(json.dumps(done), encoding="utf-8")
+    page = page_of(run_path)
+    assert "Not there yet" not in page.text
+    assert "GRPO ran 200 steps" in page.text and "PPO ran" not in page.text
+    assert "checkpoint of step 120 was kept." in page.text
+    assert "The KL to the SFT model was not measured" in page.text
+    assert "Value loss" not in page.text and "Reward score" in page.text
 
 
 def test_a_run_that_has_only_settings_has_a_page(tmp_path: Path) -> None:

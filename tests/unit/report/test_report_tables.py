@@ -147,6 +147,14 @@ def test_settings_that_differ_from_the_defaults_are_marked() -> None:
     assert [s.value for s in tables["rl.algorithm"] if s.name == "kl_coef"] == ["0.1"]
 
 
+def test_settings_are_compared_with_those_of_the_chosen_algorithm() -> None:
+    """GRPO's own defaults are no change; that it is GRPO is one."""
+    recipe = {"rl": {"algorithm": {"name": "grpo", "group_size": 4}}}
+    tables = setting_tables(Recipe.model_validate(recipe).model_dump(mode="json"))
+    changed = [s.name for rows in tables.values() for s in rows if s.changed]
+    assert changed == ["name", "group_size"]
+
+
 def test_a_choice_is_balanced_and_always_the_same() -> None:
     rows = [("a", "en", i) for i in range(90)] + [("b", "en", i) for i in range(5)]
     rows += [("b", "zh", i) for i in range(2)]

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from alignloop.config import AdaptiveKlConfig, ModelConfig, RlConfig
+from alignloop.config import AdaptiveKlConfig, GrpoConfig, ModelConfig, PpoConfig, RlConfig
 from alignloop.errors import UserError
 from alignloop.models import RewardScale, load_reward_model, sequence_scores, token_values
 from alignloop.records import Prompt
+from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import PromptStream, build
 from alignloop.rl.experience import Rewarder
 from alignloop.rl.stopping import Watch
@@ -35,6 +36,12 @@ def test_every_prompt_once_per_epoch() -> None:
     epochs = [places[start : start + 7] for start in (0, 7, 14)]
     assert [sorted(epoch) for epoch in epochs] == [everything] * 3
     assert epochs[0] != epochs[1] != epochs[2]
+
+
+def test_a_prompt_may_stand_in_a_row_for_each_of_its_responses() -> None:
+    groups = PromptStream(prompts=stream().prompts, batch_size=3, seed=1, repeats=2)
+    asked = ids_of(stream().at(2))
+    assert ids_of(groups.at(2)) == [asked[i // 2] for i in range(6)]
 
 
 def test_a_step_s_prompts_do_not_depend_on_history() -> None:
@@ -62,6 +69,7 @@ def test_the_kl_budget_stops() -> None:
     assert watch().stepped(4, 10.0, True).reason == ""
     assert "10.50 of 10 nats at step 4" in watch().stepped(4, 10.5, True).reason
     assert watch(kl_budget=None).stepped(4, 1e9, True).reason == ""
+    assert watch(kl_budget=None).stepped(4, None, True).reason == ""
 
 
 def test_a_value_that_is_not_finite_stops_before_all_else() -> None:
@@ -87,13 +95,13 @@ def test_a_watch_survives_its_way_through_json() -> None:
     assert Watch(**json.loads(json.dumps(vars(seen)))) == seen
 
 
-def test_the_adaptive_coefficient_by_hand(rl_config: Callable[..., RlConfig]) -> None:
+def test_the_adaptive_coefficient_by_hand() -> None:
     """Line 10: KL 9 of 6 is an error of 0.5, clipped to 0.2; 6 episodes of a horizon of 60."""
-    adaptive = AdaptiveKlConfig(target=6.0, horizon=60)
-    config = rl_config(algorithm={"adaptive_kl": adaptive})
-    assert _next_kl_coef(0.1, 9.0, config) == pytest.approx(0.1 * 1.02)
-    assert _next_kl_coef(0.1, 5.4, config) == pytest.approx(0.1 * 0.99)
-    assert _next_kl_coef(0.1, 9.0, rl_config()) == 0.1
+    adaptive = make_algorithm(PpoConfig(adaptive_kl=AdaptiveKlConfig(target=6.0, horizon=60)))
+    assert _next_kl_coef(adaptive, 0.1, {"kl": 9.0}, 6) == pytest.approx(0.1 * 1.02)
+    assert _next_kl_coef(adaptive, 0.1, {"kl": 5.4}, 6) == pytest.approx(0.1 * 0.99)
+    assert _next_kl_coef(make_algorithm(PpoConfig()), 0.1, {"kl": 9.0}, 6) == 0.1
+    assert _next_kl_coef(make_algorithm(GrpoConfig(kl_coef=0.1)), 0.1, {}, 6) == 0.1
 
 
 def rewarder(model: Any, missing_eos: str, penalty: float) -> Rewarder:

@@ -14,7 +14,7 @@ from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import Parts, build
 from alignloop.rl.experience import Experience, ScoredRollouts
 from alignloop.rl.train import make_experience
-from alignloop.rl.update import is_finite
+from alignloop.rl.update import counts_of, is_finite
 from alignloop.run import generator
 
 SEED = 7
@@ -79,11 +79,11 @@ def test_later_epochs_leave_the_old_policy(make_parts: Callable[..., Parts]) -> 
 
 def gradients_of(parts: Parts, experience: Experience) -> list[torch.Tensor]:
     learner = parts.learner
-    count = int(experience.response_mask.sum())
+    counts = counts_of(experience.response_mask)
     rows = range(len(experience.input_ids))
     for cut in experience.cuts(rows, learner.config.micro_batch_tokens):
-        learner._backward(experience.take(cut), count)
-    modules = (learner.policy, learner.critic)
+        learner._backward(experience.take(cut), counts)
+    modules = [m for m in (learner.policy, learner.critic) if m is not None]
     return [p.grad for module in modules for p in module.parameters() if p.grad is not None]
 
 

@@ -2,33 +2,48 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from alignloop.losses import TokenLosses
+from alignloop.config import AdaptiveKlConfig
+from alignloop.losses import Over, TokenLosses
 from alignloop.rl.experience import Experience, ScoredRollouts
 from alignloop.shapes import PerToken
 
 
 @dataclass(frozen=True, kw_only=True)
 class Credit:
-    """Who gets how much for it: `rewards`, `advantages` and `returns`, each [batch, seq]."""
+    """Who gets how much for it, each [batch, seq]; `returns` are what a critic learns."""
 
     rewards: PerToken
     advantages: PerToken
-    returns: PerToken
+    returns: PerToken | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticPlan:
+    """The critic beside the policy; `loss(values, experience)` is per token, unreduced."""
+
+    starts_from: Literal["reward", "policy"]
+    warmup_steps: int
+    loss: Callable[[PerToken, Experience], TokenLosses]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm:
-    """A frozen record of functions; `credit` takes the present KL coefficient.
+    """A frozen record of functions and needs; `credit` takes the present KL coefficient.
 
-    `policy_loss(logprobs, experience)` and `value_loss(values, experience)` are per token,
-    unreduced.
+    `policy_loss(logprobs, experience)` is per token, unreduced; its mean is taken over the step's
+    tokens, or `loss_over` each response and then over responses. Without `needs_old_logprobs` a
+    step's first pass over a batch is its only one, so that its own logprobs are the old ones.
     """
 
     name: str
     credit: Callable[[ScoredRollouts, float], Credit]
     policy_loss: Callable[[PerToken, Experience], TokenLosses]
-    value_loss: Callable[[PerToken, Experience], TokenLosses]
+    critic: CriticPlan | None
+    loss_over: Over
     rollouts_per_prompt: int
-    needs_critic: bool
     needs_reference: bool
+    needs_old_logprobs: bool
+    charges_kl: bool  # in the rewards; elsewhere KL is part of the loss, or nowhere
+    adaptive_kl: AdaptiveKlConfig | None

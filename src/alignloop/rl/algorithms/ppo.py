@@ -4,7 +4,7 @@ import torch
 
 from alignloop.config import PpoConfig
 from alignloop.losses import TokenLosses, gae, ppo_policy_loss, shaped_rewards, value_loss, whiten
-from alignloop.rl.algorithms.base import Algorithm, Credit
+from alignloop.rl.algorithms.base import Algorithm, Credit, CriticPlan
 from alignloop.rl.experience import Experience, ScoredRollouts
 from alignloop.shapes import PerToken
 
@@ -13,6 +13,8 @@ def ppo(config: PpoConfig) -> Algorithm:
     """Schulman et al. 2017 (arXiv:1707.06347), as for language models in Ziegler et al. 2019."""
 
     def credit(scored: ScoredRollouts, kl_coef: float) -> Credit:
+        assert scored.old_logprobs is not None and scored.ref_logprobs is not None
+        assert scored.values is not None and scored.final_values is not None
         scores = scored.scores
         if config.clip_score is not None:
             scores = scores.clamp(-config.clip_score, config.clip_score)
@@ -41,6 +43,7 @@ def ppo(config: PpoConfig) -> Algorithm:
         return Credit(rewards=rewards, advantages=advantages, returns=returns)
 
     def policy_loss(logprobs: PerToken, experience: Experience) -> TokenLosses:
+        assert experience.old_logprobs is not None
         losses = ppo_policy_loss(
             logprobs,
             experience.old_logprobs,
@@ -50,6 +53,7 @@ def ppo(config: PpoConfig) -> Algorithm:
         return TokenLosses(loss=losses.loss * experience.token_weights, metrics=losses.metrics)
 
     def critic_loss(values: PerToken, experience: Experience) -> TokenLosses:
+        assert experience.old_values is not None and experience.returns is not None
         return value_loss(
             values,
             experience.old_values,
@@ -61,8 +65,15 @@ def ppo(config: PpoConfig) -> Algorithm:
         name="ppo",
         credit=credit,
         policy_loss=policy_loss,
-        value_loss=critic_loss,
+        critic=CriticPlan(
+            starts_from=config.critic_init,
+            warmup_steps=config.critic_warmup_steps,
+            loss=critic_loss,
+        ),
+        loss_over="tokens",
         rollouts_per_prompt=1,
-        needs_critic=True,
         needs_reference=True,
+        needs_old_logprobs=True,
+        charges_kl=True,
+        adaptive_kl=config.adaptive_kl,
     )
