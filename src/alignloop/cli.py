@@ -21,6 +21,7 @@ STAGE_COMMANDS = {
     "sft": "stage 1: fine-tune the model on demonstrations",
     "reward": "stage 2: train the reward model on preference pairs",
     "rl": "stage 3: PPO or GRPO moves the policy towards the reward model",
+    "dpo": "in place of stages 2 and 3: DPO on the preference pairs themselves",
     "evaluate": "compare the SFT model with the policy on held-out prompts",
     "report": "write report.html and summary.json from a run folder's files",
 }
@@ -140,6 +141,7 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
         "sft": pipeline.sft,
         "reward": pipeline.reward,
         "rl": pipeline.ppo,
+        "dpo": pipeline.dpo,
         "evaluate": pipeline.evaluate,
         "report": pipeline.report,
     }

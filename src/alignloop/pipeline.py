@@ -69,7 +69,9 @@ class Pipeline:
             base = Path(model or config.model or folder.path / "sft" / "model")
             _require(base, "alignloop sft", "reward.model")
             asked = str(pairs or config.pairs)
-            records, source = sources.preference_pairs(self.config, asked, base, folder)
+            records, source = sources.preference_pairs(
+                self.config, "reward.pairs", asked, base, folder
+            )
             inputs = (config, self.config.model, base, split_pairs(records, config, seed))
             zero = sources.zero_of_reward(self.config, asked)
             if config.held_out_model and not folder.stage("reward_held_out").finished:
@@ -118,6 +120,28 @@ class Pipeline:
             _record(folder, "rl", target, **models, prompts=source)
             return target
 
+    def dpo(self, model: str | Path | None = None, pairs: str | Path | None = None) -> Path:
+        """DPO in place of stages 2 and 3, not part of `run`; returns the policy's directory."""
+        with self._stage("dpo") as (folder, stage):
+            target = stage.path / "model"
+            if stage.finished:
+                return target
+            from alignloop import sources
+            from alignloop.dpo import train_dpo
+            from alignloop.run.stage_run import StageRun
+
+            config = self.config.dpo
+            base = Path(model or config.model or folder.path / "sft" / "model")
+            _require(base, "alignloop sft", "dpo.model")
+            asked = str(pairs or config.pairs)
+            records, source = sources.preference_pairs(
+                self.config, "dpo.pairs", asked, base, folder
+            )
+            run = StageRun(folder, "dpo", self.config.seed)
+            train_dpo(config, self.config.model, base, records, run)
+            _record(folder, "dpo", target, model=str(base), pairs=source)
+            return target
+
     def evaluate(
         self,
         baseline: str | Path | None = None,
@@ -133,16 +157,17 @@ class Pipeline:
             from alignloop.evaluate.compare import compare_policies
             from alignloop.run.stage_run import StageRun
 
-            sft_dir = Path(baseline or folder.path / "sft" / "model")
-            policy_dir = Path(policy or folder.path / "rl" / "model")
-            _require(sft_dir, "alignloop sft", "the baseline")
-            _require(policy_dir, "alignloop rl", "the policy")
-            source = str(prompts or self.config.evaluate.prompts)
+            config = self.config.evaluate
+            sft_dir = Path(baseline or config.baseline or folder.path / "sft" / "model")
+            policy_dir = Path(policy or config.policy or _trained_policy(folder))
+            _require(sft_dir, "alignloop sft", "evaluate.baseline")
+            _require(policy_dir, "alignloop rl", "evaluate.policy")
+            source = str(prompts or config.prompts)
             judge_dir = self._held_out_reward_model(folder) or folder.path / "reward" / "model"
             if source != PLAYGROUND:
                 _require(judge_dir, "alignloop reward", "the judge")
             compare_policies(
-                self.config.evaluate,
+                config,
                 self.config.model,
                 {"sft": sft_dir, "policy": policy_dir},
                 sources.evaluation_sets(self.config, source),
@@ -192,6 +217,12 @@ class Pipeline:
             return Path(self.config.rl.held_out_reward_model)
         own = folder.path / "reward_held_out" / "model"
         return own if own.is_dir() else None
+
+
+def _trained_policy(folder: RunFolder) -> Path:
+    """What stage 3 made, or DPO in its place."""
+    ours, dpo = (folder.path / stage / "model" for stage in ("rl", "dpo"))
+    return dpo if dpo.is_dir() and not ours.is_dir() else ours
 
 
 def _prepare_torch(config: Recipe) -> None:

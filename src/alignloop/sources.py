@@ -60,12 +60,15 @@ def refuse_mixture(recipe: Recipe, setting: str, source: str) -> None:
 
 
 def preference_pairs(
-    recipe: Recipe, source: str, model: Path, folder: RunFolder
+    recipe: Recipe, setting: str, source: str, model: Path, folder: RunFolder
 ) -> tuple[list[PreferencePair], str]:
-    """Pairs and the file they stand in; in the playground they are collected once and kept."""
+    """Pairs and the file they stand in; in the playground they are collected once and kept.
+
+    `setting` is where the source was named: "reward.pairs" or "dpo.pairs".
+    """
     from alignloop.data.formats import read_pairs
 
-    refuse_mixture(recipe, "reward.pairs", source)
+    refuse_mixture(recipe, setting, source)
     if source == PLAYGROUND:
         from alignloop.playground.stage import collect_comparisons
 

@@ -1,4 +1,4 @@
-"""A run in one small JSON object: times, reward model, PPO, evaluation. Part of the pipeline."""
+"""A run in one small JSON object: times, and what each stage came to. Part of the pipeline."""
 
 import json
 from pathlib import Path
@@ -13,6 +13,7 @@ PARTS = {
     "reward_held_out": "reward",
     "reward": "reward",
     "rl": "rl",
+    "dpo": "dpo",
     "evaluate": "evaluate",
 }
 
@@ -26,6 +27,8 @@ def summarise(path: Path) -> dict[str, Any]:
     if "rl" in facts:
         wanted = ("kl", "steps", "stopped_because", "best_step")
         found["rl"] = {key: facts["rl"][key] for key in wanted}
+    if "dpo" in facts:
+        found["dpo"] = {key: value for key, value in facts["dpo"].items() if key != "seconds"}
     if "evaluate" in facts:
         found["evaluate"] = _evaluate(_read(path / "evaluate" / "results.json"))
     return found

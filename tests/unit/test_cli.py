@@ -126,7 +126,10 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"{alignloop.__version__}\n"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["playground", "export", "-h"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["run", "--help"], ["dpo", "--help"], ["playground", "export", "-h"]],
+)
 def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)

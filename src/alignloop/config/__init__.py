@@ -4,6 +4,7 @@ from alignloop.config.algorithms import AdaptiveKlConfig, Algorithm, GrpoConfig,
 from alignloop.config.load import load_recipe, to_toml
 from alignloop.config.recipe import Recipe
 from alignloop.config.stages import (
+    DpoConfig,
     EvaluateConfig,
     ModelConfig,
     PlaygroundConfig,
@@ -16,6 +17,7 @@ from alignloop.config.stages import (
 __all__ = [
     "AdaptiveKlConfig",
     "Algorithm",
+    "DpoConfig",
     "EvaluateConfig",
     "GrpoConfig",
     "ModelConfig",

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from alignloop.config.section import Section
 from alignloop.config.stages import (
+    DpoConfig,
     EvaluateConfig,
     ModelConfig,
     PlaygroundConfig,
@@ -25,6 +26,7 @@ class Recipe(Section):
     model: ModelConfig = Field(default_factory=ModelConfig)
     sft: SftConfig = Field(default_factory=SftConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
+    dpo: DpoConfig = Field(default_factory=DpoConfig)
     rl: RlConfig = Field(default_factory=RlConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
     playground: PlaygroundConfig = Field(default_factory=PlaygroundConfig)

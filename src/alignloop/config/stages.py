@@ -109,6 +109,33 @@ class RewardConfig(OptimizerSection):
         return self
 
 
+class DpoConfig(OptimizerSection):
+    """DPO, in place of stages 2 and 3: the policy learns from the preference pairs themselves."""
+
+    model: str | None = Field(
+        default=None,
+        description="model directory: start and reference; none = the SFT stage's model",
+    )
+    pairs: str = Field(default=PLAYGROUND, description="file of preference pairs, or 'playground'")
+    beta: float = Field(default=0.1, gt=0, description="price of leaving the reference")
+    label_smoothing: float = Field(
+        default=0.0, ge=0, lt=0.5, description="share of judgements taken to be wrong"
+    )
+    learning_rate: float = Field(default=1e-6, gt=0)
+    batch_size: int = Field(
+        default=64, ge=1, description="pairs per step; those of one prompt stay together"
+    )
+    num_epochs: float = Field(default=1.0, gt=0)
+    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    max_tokens: int = Field(default=1024, ge=8)
+    too_long: TooLong = Field(default="refuse", description="pairs over max_tokens: or 'skip' them")
+    held_out_share: float = Field(
+        default=0.1, ge=0, lt=1, description="prompts kept for accuracy and margin"
+    )
+    eval_every: int = Field(default=50, ge=0)
+    max_steps: int | None = Field(default=None, ge=1)
+
+
 class SamplingConfig(Section):
     """How responses are drawn. Rollouts sample from the full distribution: no top_k, no top_p."""
 
@@ -166,6 +193,14 @@ class RlConfig(OptimizerSection):
 class EvaluateConfig(Section):
     """The honest comparison of the SFT model with the policy, on held-out prompts."""
 
+    baseline: str | None = Field(
+        default=None, description="model directory; none = the SFT stage's model"
+    )
+    policy: str | None = Field(
+        default=None,
+        description="model directory; none = the RL stage's model, or the DPO stage's where only"
+        " that is there",
+    )
     prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompts: int = Field(default=300, ge=1, description="prompts per held-out set")

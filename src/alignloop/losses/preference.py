@@ -54,20 +54,25 @@ def dpo_loss(
     *,
     beta: float,
     label_smoothing: float = 0.0,
+    preference: PerSequence | None = None,
 ) -> PerSequence:
     """The ranking loss with beta * log(policy / reference) as the score, for each pair.
 
     h = beta * ((policy_chosen - ref_chosen) - (policy_rejected - ref_rejected))
-    loss = -((1 - label_smoothing) * log sigmoid(h) + label_smoothing * log sigmoid(-h))
+    loss = -(p * log sigmoid(h) + (1 - p) * log sigmoid(-h))
+    p = (1 - label_smoothing) * preference + label_smoothing * (1 - preference)
 
-    The inputs are log probabilities of whole responses, summed over response tokens.
+    The inputs are log probabilities of whole responses, summed over response tokens. `preference`
+    is the probability that chosen is better, as for `ranking_loss`: 1 where not given.
 
     Shapes: [pairs] everywhere; result [pairs]. Unit: nats.
     Source: Rafailov et al. 2023 (arXiv:2305.18290), equation 7; smoothing: conservative DPO
     (Mitchell 2023).
     """
     difference = (policy_chosen - ref_chosen) - (policy_rejected - ref_rejected)
-    return _soft_label_loss(beta * difference, 1.0 - label_smoothing)
+    p = 1.0 if preference is None else preference
+    p = (1 - label_smoothing) * p + label_smoothing * (1 - p)
+    return _soft_label_loss(beta * difference, p)
 
 
 def _soft_label_loss(difference: Tensor, p: Tensor | float) -> Tensor:

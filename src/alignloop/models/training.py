@@ -1,14 +1,16 @@
 """What every training stage needs: an optimiser, a schedule, and one step down."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from alignloop.config.stages import OptimizerSection
 
 Schedule = Callable[[int], float]
+Metrics = TypeVar("Metrics")
 
 
 def make_optimizer(
@@ -52,3 +54,33 @@ def descend(
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return float(norm)
+
+
+def backward_through_scores(
+    score: Callable[[list[int]], Tensor],
+    cuts: Sequence[list[int]],
+    loss_of: Callable[[Tensor], tuple[Tensor, Metrics]],
+) -> tuple[float, Metrics]:
+    """Gradients of a loss over the scores of all texts, however many micro-batches those need.
+
+    `score(indices)` gives one number for each of some texts, `loss_of(scores)` the loss and its
+    metrics, which are returned. Texts of one pair may fall into different micro-batches: then
+    scores are computed without gradient, the loss is differentiated by them, and each micro-batch
+    is run again with its share.
+    """
+    texts = list(range(sum(map(len, cuts))))
+    if len(cuts) == 1:
+        scores = score(texts)
+    else:
+        with torch.no_grad():
+            scores = torch.zeros(len(texts))
+            for cut in cuts:
+                scores[cut] = score(cut)
+        scores.requires_grad_()
+    loss, metrics = loss_of(scores)
+    loss.backward()
+    if len(cuts) > 1:
+        assert scores.grad is not None
+        for cut in cuts:
+            score(cut).backward(scores.grad[cut])
+    return loss.item(), metrics

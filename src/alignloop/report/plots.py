@@ -159,6 +159,28 @@ CURVES = (
             Series(stage="reward_held_out", key="loss", label="held-out model", colour=GREEN),
         ),
     ),
+    Curve(
+        group="dpo",
+        english="DPO loss",
+        chinese="DPO 损失",
+        unit="nats per pair; at the start 0.693",
+        series=(
+            Series(stage="dpo", key="loss", label="training", colour=BLUE),
+            Series(stage="dpo", key="held_out_loss", label="held out", colour=ORANGE, points=True),
+        ),
+    ),
+    Curve(
+        group="dpo",
+        english="DPO accuracy",
+        chinese="DPO 准确率",
+        unit="share of pairs with margin above 0",
+        series=(
+            Series(stage="dpo", key="accuracy", label="training", colour=BLUE),
+            Series(
+                stage="dpo", key="held_out_accuracy", label="held out", colour=ORANGE, points=True
+            ),
+        ),
+    ),
     _rl("Reward score", "奖励分数", "reward model, what is climbed", "score", "validation_score"),
     _rl("Held-out score", "留出奖励分数", "second reward model", "", "validation_held_out_score"),
     _rl("Gold score", "金标评分", "shown, decides nothing", "", "validation_gold"),

@@ -1,134 +1,19 @@
-"""Preference pairs as batches: pairs of one prompt stay together, and each text is read once."""
+"""Scores of many texts, in micro-batches of similar length."""
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from alignloop.data.batching import pad_batch, token_budget_batches
-from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
+from alignloop.data.tokenise import Encoded
 from alignloop.models import sequence_scores
-from alignloop.records import PreferencePair, Prompt
-
-
-@dataclass(frozen=True, kw_only=True)
-class PairBatch:
-    """Pairs as indices into `texts`; all of [pairs] are in the order of the pairs.
-
-    The K answers of a prompt appear once each however many pairs they stand in (InstructGPT: a
-    reward model that sees them shuffled overfits within an epoch).
-    """
-
-    texts: tuple[Encoded, ...]
-    chosen: tuple[int, ...]
-    rejected: tuple[int, ...]
-    preference: tuple[float, ...]
-    margin: tuple[float, ...]
-    weight: tuple[float, ...]
-
-    def part(self, indices: Sequence[int]) -> "PairBatch":
-        """Some of the texts and the pairs among them; both texts of a pair, or neither."""
-        place = {text: number for number, text in enumerate(indices)}
-        kept = [i for i, text in enumerate(self.chosen) if text in place]
-        return PairBatch(
-            texts=tuple(self.texts[i] for i in indices),
-            chosen=tuple(place[self.chosen[i]] for i in kept),
-            rejected=tuple(place[self.rejected[i]] for i in kept),
-            preference=tuple(self.preference[i] for i in kept),
-            margin=tuple(self.margin[i] for i in kept),
-            weight=tuple(self.weight[i] for i in kept),
-        )
-
-
-def encode_pairs(pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: int) -> PairBatch:
-    """Tokenise the pairs of a batch."""
-    index: dict[tuple[str, str], int] = {}
-    texts: list[Encoded] = []
-
-    def place(prompt: Prompt, response: str) -> int:
-        key = (prompt.model_dump_json(include={"messages"}), response)
-        if key not in index:
-            index[key] = len(texts)
-            texts.append(encode_example(tokenizer, prompt, response, max_tokens))
-        return index[key]
-
-    chosen = tuple(place(pair.prompt, pair.chosen) for pair in pairs)
-    rejected = tuple(place(pair.prompt, pair.rejected) for pair in pairs)
-    return PairBatch(
-        texts=tuple(texts),
-        chosen=chosen,
-        rejected=rejected,
-        preference=tuple(pair.preference for pair in pairs),
-        margin=tuple(pair.margin for pair in pairs),
-        weight=tuple(pair.weight for pair in pairs),
-    )
-
-
-def pairs_that_fit(
-    pairs: Sequence[PreferencePair], tokenizer: Any, limit: LengthLimit
-) -> list[PreferencePair]:
-    """The pairs of which both texts fit; raises UserError where too long ones are refused."""
-
-    def encode(pair: PreferencePair) -> None:
-        for response in (pair.chosen, pair.rejected):
-            encode_example(tokenizer, pair.prompt, response, limit.tokens)
-
-    return encode_fitting(pairs, encode, limit)[0]
-
-
-def prompt_batches(
-    pairs: Sequence[PreferencePair], batch_size: int, seed: int, epoch: int
-) -> list[list[int]]:
-    """Index batches of about `batch_size` pairs in random order, the pairs of a prompt together."""
-    groups: dict[str, list[int]] = {}
-    for i, pair in enumerate(pairs):
-        groups.setdefault(pair.prompt.model_dump_json(include={"messages"}), []).append(i)
-    order = list(groups.values())
-    random.Random(f"pairs/{seed}/{epoch}").shuffle(order)
-    batches: list[list[int]] = []
-    for group in order:
-        if batches and len(batches[-1]) + len(group) <= batch_size:
-            batches[-1] += group
-        else:
-            batches.append(list(group))
-    return batches
 
 
 def micro_batches(texts: Sequence[Encoded], micro_batch_tokens: int) -> list[list[int]]:
     """Indices into `texts` by micro-batch."""
     return token_budget_batches([len(text.input_ids) for text in texts], micro_batch_tokens)
-
-
-def whole_pair_batches(batch: PairBatch, micro_batch_tokens: int) -> list[list[int]]:
-    """Indices into `batch.texts` by micro-batch, texts that pairs connect never apart."""
-    count = len(batch.texts)
-    links = coo_array((np.ones(len(batch.chosen)), (batch.chosen, batch.rejected)), (count, count))
-    _, component = connected_components(links, directed=False)
-    groups: dict[int, list[int]] = {}
-    for text, number in enumerate(component.tolist()):
-        groups.setdefault(number, []).append(text)
-    longest = {n: max(len(batch.texts[i].input_ids) for i in g) for n, g in groups.items()}
-    cuts: list[list[int]] = []
-    widest = 0
-    for number in sorted(groups, key=lambda n: -longest[n]):
-        group = groups[number]
-        if cuts and (len(cuts[-1]) + len(group)) * widest <= micro_batch_tokens:
-            cuts[-1] += group
-        else:
-            cuts.append(list(group))
-            widest = longest[number]
-    return cuts
-
-
-def padded_tokens(texts: Sequence[Encoded], cuts: Sequence[Sequence[int]]) -> int:
-    """How many tokens, padding included, the micro-batches hold together."""
-    return sum(len(cut) * max(len(texts[i].input_ids) for i in cut) for cut in cuts)
 
 
 def scores_of(model: Any, texts: Sequence[Encoded], indices: list[int], pad_id: int) -> Tensor:

@@ -11,10 +11,11 @@ import numpy as np
 from scipy.special import expit
 
 from alignloop.config import RewardConfig
+from alignloop.data.pairs import encode_pairs
 from alignloop.data.preferences import labels_by_comparison
 from alignloop.models import RewardScale
 from alignloop.records import PreferencePair
-from alignloop.reward.batches import all_scores, encode_pairs
+from alignloop.reward.batches import all_scores
 from alignloop.run.files import atomic_write
 from alignloop.run.seeds import derive_seed
 from alignloop.stats.agreement import accuracy_ceiling, raw_agreement

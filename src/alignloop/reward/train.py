@@ -9,6 +9,14 @@ from typing import Any
 import torch
 
 from alignloop.config import ModelConfig, RewardConfig
+from alignloop.data.pairs import (
+    PairBatch,
+    batches_of_epochs,
+    encode_pairs,
+    padded_tokens,
+    pairs_that_fit,
+    whole_pair_batches,
+)
 from alignloop.data.splits import split_by_prompt
 from alignloop.data.tokenise import (
     Encoded,
@@ -20,19 +28,14 @@ from alignloop.data.tokenise import (
 from alignloop.errors import UserError
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, new_reward_model, save_model
-from alignloop.models.training import cosine_schedule, descend, make_optimizer
-from alignloop.records import Demonstration, PreferencePair
-from alignloop.reward.batches import (
-    PairBatch,
-    all_scores,
-    encode_pairs,
-    micro_batches,
-    padded_tokens,
-    pairs_that_fit,
-    prompt_batches,
-    scores_of,
-    whole_pair_batches,
+from alignloop.models.training import (
+    backward_through_scores,
+    cosine_schedule,
+    descend,
+    make_optimizer,
 )
+from alignloop.records import Demonstration, PreferencePair
+from alignloop.reward.batches import all_scores, micro_batches, scores_of
 from alignloop.reward.report_card import fit_scale_temperature, write_report_card
 from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
@@ -90,7 +93,13 @@ def train_reward(
         model_dir, tokenizer, model_config, derive_seed(run.seed, "head", run.name)
     )
     optimizer = make_optimizer(model, config)
-    batches = _all_batches(pairs, config, run.seed)
+    batches = batches_of_epochs(
+        pairs,
+        config.batch_size,
+        run.seed,
+        num_epochs=config.num_epochs,
+        max_steps=config.max_steps,
+    )
     schedule = cosine_schedule(len(batches), config.warmup_share)
     state = TrainingState(modules={"reward_model": model}, optimizers={"reward_model": optimizer})
     for step in run.steps(len(batches), state, save_every=config.save_every):
@@ -120,16 +129,6 @@ def train_reward(
     return target
 
 
-def _all_batches(
-    pairs: Sequence[PreferencePair], config: RewardConfig, seed: int
-) -> list[list[int]]:
-    """The batches of all epochs in order: a function of the seed alone."""
-    epochs = math.ceil(config.num_epochs)
-    batches = [b for e in range(epochs) for b in prompt_batches(pairs, config.batch_size, seed, e)]
-    steps = max(1, round(len(batches) * config.num_epochs / epochs))
-    return batches[: min(steps, config.max_steps or steps)]
-
-
 def _accumulate(
     model: Any, batch: PairBatch, pad_id: int, config: RewardConfig
 ) -> dict[str, float]:
@@ -137,11 +136,12 @@ def _accumulate(
 
     Micro-batches of whole pairs are read once, forwards and backwards. Texts of similar length pad
     less, but part the pairs, so that scores come first and each text is read twice: three passes
-    become four. Whichever reads fewer tokens is done; the gradient is the same.
+    become four. Whichever reads fewer tokens, and fits, is done; the gradient is the same.
     """
-    whole = whole_pair_batches(batch, config.micro_batch_tokens)
-    apart = micro_batches(batch.texts, config.micro_batch_tokens)
-    if 3 * padded_tokens(batch.texts, whole) <= 4 * padded_tokens(batch.texts, apart):
+    budget = config.micro_batch_tokens
+    whole, apart = whole_pair_batches(batch, budget), micro_batches(batch.texts, budget)
+    fits = all(padded_tokens(batch.texts, [cut]) <= budget for cut in whole)
+    if fits and 3 * padded_tokens(batch.texts, whole) <= 4 * padded_tokens(batch.texts, apart):
         return _backward_whole_pairs(model, batch, whole, pad_id, config)
     return _backward_apart(model, batch, apart, pad_id, config)
 
@@ -149,14 +149,12 @@ def _accumulate(
 def _backward_apart(
     model: Any, batch: PairBatch, cuts: list[list[int]], pad_id: int, config: RewardConfig
 ) -> dict[str, float]:
-    """Scores without gradient, the loss differentiated by them, then each text again."""
-    scores = all_scores(model, batch.texts, pad_id, config.micro_batch_tokens).requires_grad_()
-    loss, accuracy = _pair_loss(scores, batch, config)
-    loss.backward()
-    assert scores.grad is not None
-    for indices in cuts:
-        scores_of(model, batch.texts, indices, pad_id).backward(scores.grad[indices])
-    return {"loss": loss.item(), "accuracy": accuracy}
+    loss, accuracy = backward_through_scores(
+        lambda indices: scores_of(model, batch.texts, indices, pad_id),
+        cuts,
+        lambda scores: _pair_loss(scores, batch, config),
+    )
+    return {"loss": loss, "accuracy": accuracy}
 
 
 def _backward_whole_pairs(

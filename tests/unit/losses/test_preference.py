@@ -77,6 +77,15 @@ def test_dpo_label_smoothing_by_hand():
     assert_close(_dpo(beta=0.5, label_smoothing=0.1), torch.tensor([0.3975433]))
 
 
+def test_dpo_of_a_tie_by_hand():
+    # (0.2876821 + 1.3862944) / 2, smoothed or not; p = 0.9 * 0.75 + 0.1 * 0.25 = 0.7
+    tie = torch.tensor([0.5])
+    assert_close(_dpo(beta=0.5, preference=tie), torch.tensor([0.8369882]))
+    assert_close(_dpo(beta=0.5, preference=tie, label_smoothing=0.1), torch.tensor([0.8369882]))
+    soft = _dpo(beta=0.5, preference=torch.tensor([0.75]), label_smoothing=0.1)
+    assert_close(soft, torch.tensor([0.7 * 0.2876821 + 0.3 * 1.3862944]))
+
+
 def test_dpo_of_the_reference_itself_is_log_two():
     chosen, rejected = torch.tensor([-3.0]), torch.tensor([-9.0])
     assert_close(

@@ -155,6 +155,15 @@ def test_a_run_without_critic_and_reference_is_complete(run_path: Path) -> None:
     assert "Value loss" not in page.text and "Reward score" in page.text
 
 
+def test_dpo_has_its_curves_where_it_ran(run_path: Path, finished_html: str) -> None:
+    row = {"stage": "dpo", "time": 0.0, "loss": 0.69, "accuracy": 0.5, "held_out_loss": 0.7}
+    with (run_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps({**row, "step": step}) + "\n" for step in (1, 2))
+    text = page_of(run_path).text
+    assert "DPO loss" in text and "DPO accuracy" in text
+    assert "DPO" not in Page(finished_html).text.replace("dpo", "")
+
+
 def test_a_run_that_has_only_settings_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text('name = "young"\n', encoding="utf-8")
     page = page_of(tmp_path)

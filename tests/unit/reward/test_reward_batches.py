@@ -11,23 +11,22 @@ import pytest
 import torch
 
 from alignloop.config import ModelConfig, RewardConfig
+from alignloop.data.pairs import (
+    PairBatch,
+    batches_of_epochs,
+    encode_pairs,
+    padded_tokens,
+    prompt_batches,
+    whole_pair_batches,
+)
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.data.tokenise import Encoded
 from alignloop.errors import UserError
 from alignloop.models import new_reward_model, sequence_scores
 from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Response
-from alignloop.reward.batches import (
-    PairBatch,
-    all_scores,
-    encode_pairs,
-    micro_batches,
-    padded_tokens,
-    prompt_batches,
-    whole_pair_batches,
-)
+from alignloop.reward.batches import all_scores, micro_batches
 from alignloop.reward.train import (
     _accumulate,
-    _all_batches,
     _backward_apart,
     _backward_whole_pairs,
     _pair_loss,
@@ -101,13 +100,13 @@ def test_a_ranking_larger_than_the_batch_stays_whole(make_prompt: MakePrompt) ->
 
 
 def test_half_an_epoch_is_half_the_batches(pairs: list[PreferencePair]) -> None:
-    config = RewardConfig(batch_size=3)
-    whole = len(_all_batches(pairs, config, 1))
-    half = _all_batches(pairs, config.model_copy(update={"num_epochs": 0.5}), 1)
-    twice = _all_batches(pairs, config.model_copy(update={"num_epochs": 2.0}), 1)
-    assert len(half) == round(whole / 2)
-    assert twice[:whole] == _all_batches(pairs, config, 1)
-    assert len(_all_batches(pairs, config.model_copy(update={"max_steps": 2}), 1)) == 2
+    def batches(num_epochs: float, max_steps: int | None = None) -> list[list[int]]:
+        return batches_of_epochs(pairs, 3, 1, num_epochs=num_epochs, max_steps=max_steps)
+
+    whole = batches(1.0)
+    assert len(batches(0.5)) == round(len(whole) / 2)
+    assert batches(2.0)[: len(whole)] == whole
+    assert len(batches(1.0, max_steps=2)) == 2
 
 
 def plain_batch(**fields: Any) -> PairBatch:

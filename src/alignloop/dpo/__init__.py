@@ -1,0 +1,5 @@
+"""DPO: the policy learns from preference pairs without reward model and rollouts."""
+
+from alignloop.dpo.train import train_dpo
+
+__all__ = ["train_dpo"]

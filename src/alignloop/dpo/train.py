@@ -1,0 +1,218 @@
+"""Direct preference optimisation: the ranking loss on log(policy / reference) of whole answers."""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from alignloop.config import DpoConfig, ModelConfig
+from alignloop.data.batching import pad_batch, token_budget_batches
+from alignloop.data.pairs import PairBatch, batches_of_epochs, encode_pairs, pairs_that_fit
+from alignloop.data.splits import split_by_prompt
+from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
+from alignloop.errors import UserError
+from alignloop.losses import dpo_loss
+from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
+from alignloop.models.training import (
+    backward_through_scores,
+    cosine_schedule,
+    descend,
+    make_optimizer,
+)
+from alignloop.records import PreferencePair
+from alignloop.run.files import atomic_folder
+from alignloop.run.stage_run import StageRun
+from alignloop.run.training_state import TrainingState
+from alignloop.shapes import PerSequence
+
+SHOWN = ("loss", "accuracy", "margin", "held_out_accuracy")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferencePairs:
+    """Pairs with the reference's log probabilities of both answers, [pairs], in nats."""
+
+    pairs: Sequence[PreferencePair]
+    chosen: PerSequence
+    rejected: PerSequence
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """Some of the pairs."""
+        index = torch.tensor(rows)
+        pairs = [self.pairs[row] for row in rows]
+        return type(self)(pairs=pairs, chosen=self.chosen[index], rejected=self.rejected[index])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """The policy, its tokenizer, and how they read pairs."""
+
+    policy: Any
+    tokenizer: Any
+    config: DpoConfig
+
+    def encode(self, pairs: Sequence[PreferencePair]) -> PairBatch:
+        """The pairs with each text once."""
+        return encode_pairs(pairs, self.tokenizer, self.config.max_tokens)
+
+    def cuts(self, texts: Sequence[Encoded]) -> list[list[int]]:
+        """Texts of similar length, within the budget of tokens."""
+        lengths = [len(text.input_ids) for text in texts]
+        return token_budget_batches(lengths, self.config.micro_batch_tokens)
+
+    def logprobs(self, texts: Sequence[Encoded], indices: Sequence[int]) -> PerSequence:
+        """log p(response | prompt) of some texts: summed over the response's tokens and its EOS."""
+        batch = pad_batch([texts[i] for i in indices], self.tokenizer.pad_token_id)
+        ids, attention, response = (
+            batch[name] for name in ("input_ids", "attention_mask", "response_mask")
+        )
+        return token_logprobs(self.policy, ids, attention, response).logprobs.sum(dim=1)
+
+    @torch.no_grad()
+    def all_logprobs(self, texts: Sequence[Encoded]) -> PerSequence:
+        """The same of all texts, [texts], without gradient."""
+        found = torch.zeros(len(texts))
+        for cut in self.cuts(texts):
+            found[cut] = self.logprobs(texts, cut)
+        return found
+
+    def as_reference(self, pairs: Sequence[PreferencePair]) -> ReferencePairs:
+        """What the policy says before it has learnt anything: the reference of all that follows."""
+        batch = self.encode(pairs)
+        found = self.all_logprobs(batch.texts)
+        chosen, rejected = found[list(batch.chosen)], found[list(batch.rejected)]
+        return ReferencePairs(pairs=pairs, chosen=chosen, rejected=rejected)
+
+    def accumulate(self, reference: ReferencePairs) -> dict[str, float]:
+        """Gradients of the pairs' weighted mean loss; returns its metrics."""
+        batch = self.encode(reference.pairs)
+        loss, metrics = backward_through_scores(
+            lambda indices: self.logprobs(batch.texts, indices),
+            self.cuts(batch.texts),
+            lambda logprobs: pair_loss(logprobs, batch, reference, self.config),
+        )
+        return {"loss": loss, **metrics}
+
+    def measure(self, reference: ReferencePairs) -> dict[str, float]:
+        """Loss and metrics of held-out pairs."""
+        batch = self.encode(reference.pairs)
+        logprobs = self.all_logprobs(batch.texts)
+        loss, metrics = pair_loss(logprobs, batch, reference, self.config)
+        return {f"held_out_{name}": v for name, v in {"loss": float(loss), **metrics}.items()}
+
+
+def train_dpo(
+    config: DpoConfig,
+    model_config: ModelConfig,
+    model_dir: str | Path,
+    pairs: Sequence[PreferencePair],
+    run: StageRun,
+) -> Path:
+    """Train the model of `model_dir` on preference pairs; returns the new model's directory.
+
+    loss = mean over pairs of -log sigmoid(beta * (log ratio of chosen - log ratio of rejected))
+
+    Source: Rafailov et al. 2023 (arXiv:2305.18290).
+    """
+    tokenizer = load_tokenizer(model_dir, model_config)
+    check_tokenizer(tokenizer, str(model_dir))
+    limit = LengthLimit.of(
+        "dpo.max_tokens", config.max_tokens, context_of(model_dir), config.too_long
+    )
+    train_set, test_set = _split(pairs_that_fit(pairs, tokenizer, limit), config, run.seed)
+    policy = load_policy(model_dir, tokenizer, model_config)
+    learner = Learner(policy=policy, tokenizer=tokenizer, config=config)
+    run.say(f"{run.name}: the reference reads {len(train_set) + len(test_set)} pairs")
+    reference = learner.as_reference(train_set)  # before a checkpoint moves the policy
+    held_out = learner.as_reference(test_set) if test_set else None
+    optimizer = make_optimizer(policy, config)
+    batches = batches_of_epochs(
+        train_set,
+        config.batch_size,
+        run.seed,
+        num_epochs=config.num_epochs,
+        max_steps=config.max_steps,
+    )
+    schedule = cosine_schedule(len(batches), config.warmup_share)
+    state = TrainingState(modules={"policy": policy}, optimizers={"policy": optimizer})
+    for step in run.steps(len(batches), state, save_every=config.save_every):
+        started = time.perf_counter()
+        metrics = learner.accumulate(reference.take(batches[step - 1]))
+        rate = config.learning_rate * schedule(step)
+        norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
+        _refuse_nan(metrics["loss"], step)
+        metrics |= {"gradient_norm": norm, "learning_rate": rate}
+        metrics["seconds_per_step"] = time.perf_counter() - started
+        last = step == len(batches)
+        if held_out and (last or (config.eval_every and step % config.eval_every == 0)):
+            run.memory["held_out"] = learner.measure(held_out)
+            metrics |= run.memory["held_out"]
+        run.log(step, metrics, show=SHOWN)
+    target = run.path / "model"
+    with atomic_folder(target) as folder:
+        save_model(folder, policy, tokenizer)
+    run.finish(
+        {"steps": len(batches), "num_pairs": len(train_set), **run.memory.get("held_out", {})}
+    )
+    return target
+
+
+def pair_loss(
+    logprobs: PerSequence, batch: PairBatch, reference: ReferencePairs, config: DpoConfig
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """The weighted mean loss of some pairs, and what it has made of them.
+
+    A reward is beta * log(policy / reference), the margin that of chosen minus that of rejected;
+    accuracy is the share of decided pairs (no ties) with a margin above 0.
+    """
+    chosen, rejected = logprobs[list(batch.chosen)], logprobs[list(batch.rejected)]
+    preference, weight = torch.tensor(batch.preference), torch.tensor(batch.weight)
+    losses = dpo_loss(
+        chosen,
+        rejected,
+        reference.chosen,
+        reference.rejected,
+        beta=config.beta,
+        label_smoothing=config.label_smoothing,
+        preference=preference,
+    )
+    chosen_reward = config.beta * (chosen.detach() - reference.chosen)
+    rejected_reward = config.beta * (rejected.detach() - reference.rejected)
+    decided = preference != 0.5
+    right = (chosen_reward > rejected_reward)[decided].float()
+    return (losses * weight).sum() / weight.sum(), {
+        "accuracy": float(right.mean()) if len(right) else 0.5,
+        "chosen_reward": float(chosen_reward.mean()),
+        "rejected_reward": float(rejected_reward.mean()),
+        "margin": float((chosen_reward - rejected_reward).mean()),
+    }
+
+
+def _split(
+    pairs: Sequence[PreferencePair], config: DpoConfig, seed: int
+) -> tuple[list[PreferencePair], list[PreferencePair]]:
+    """Pairs to learn from, and those of held-out prompts."""
+    if not config.held_out_share:
+        return list(pairs), []
+    shares = {"test": config.held_out_share, "train": 1 - config.held_out_share}
+    parts = split_by_prompt(pairs, shares, seed)
+    if not parts["train"]:
+        raise UserError(
+            f"{len(pairs)} pairs leave none to train on after the held-out share",
+            where="dpo.held_out_share",
+            fix="give more pairs or set dpo.held_out_share to 0",
+        )
+    return parts["train"], parts["test"]
+
+
+def _refuse_nan(loss: float, step: int) -> None:
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is not finite at step {step}",
+            where="dpo",
+            fix="lower dpo.learning_rate, or check the model's weights",
+        )

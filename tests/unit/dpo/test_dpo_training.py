@@ -1,0 +1,240 @@
+"""DPO: it starts at ln 2, numbers by hand, and pairs that can be told apart are learnt."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from alignloop.config import DpoConfig, ModelConfig
+from alignloop.data.pairs import PairBatch
+from alignloop.data.tokenise import encode_example
+from alignloop.dpo import train_dpo
+from alignloop.dpo.train import Learner, ReferencePairs, _split, pair_loss
+from alignloop.errors import UserError
+from alignloop.models import load_policy
+from alignloop.records import PreferencePair, Prompt
+from alignloop.run import read_metrics
+
+TOPICS = ("tea", "rain", "sun", "moon", "红茶", "天气", "雨", "red", "blue", "warm", "cold", "very")
+LOG3 = math.log(3.0)
+
+
+@pytest.fixture
+def pairs(make_prompt: Callable[..., Prompt]) -> list[PreferencePair]:
+    """An answer that says "good" is better than one that says "bad", and both than no answer."""
+    found = []
+    for topic in TOPICS:
+        prompt = make_prompt(f"how is {topic}")
+        good, bad, no = f"{topic} is very good", f"{topic} is bad", "no"
+        for chosen, rejected in ((good, bad), (good, no), (bad, no)):
+            found.append(PreferencePair(prompt=prompt, chosen=chosen, rejected=rejected))
+    return found
+
+
+@pytest.fixture
+def make_learner(
+    lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
+) -> Callable[..., Learner]:
+    def make(**changes: Any) -> Learner:
+        policy = load_policy(lm_dirs["llama"], tokenizer, model_config)
+        return Learner(policy=policy, tokenizer=tokenizer, config=DpoConfig(**changes))
+
+    return make
+
+
+def test_it_starts_at_log_two(
+    make_learner: Callable[..., Learner], pairs: list[PreferencePair]
+) -> None:
+    """The policy is its own reference: every margin is 0."""
+    learner = make_learner(beta=0.7)
+    metrics = learner.accumulate(learner.as_reference(pairs))
+    assert metrics["loss"] == pytest.approx(math.log(2), abs=1e-5)
+    for name in ("margin", "chosen_reward", "rejected_reward"):
+        assert metrics[name] == pytest.approx(0.0, abs=1e-5)
+
+
+def test_the_reference_is_that_of_whole_responses(
+    make_learner: Callable[..., Learner], pairs: list[PreferencePair], tokenizer: Any
+) -> None:
+    """The sum over response tokens, EOS included, one text at a time and in float64."""
+    learner = make_learner(micro_batch_tokens=40)
+    reference = learner.as_reference(pairs)
+    for side in ("chosen", "rejected"):
+        for pair, found in zip(pairs, getattr(reference, side).tolist(), strict=True):
+            text = encode_example(tokenizer, pair.prompt, getattr(pair, side), 64)
+            with torch.no_grad():
+                logits = learner.policy(torch.tensor([text.input_ids])).logits[0].double()
+            logprobs = torch.log_softmax(logits, -1)
+            expected = sum(
+                float(logprobs[t - 1, token])
+                for t, token in enumerate(text.input_ids)
+                if text.response_mask[t]
+            )
+            assert found == pytest.approx(expected, abs=1e-4)
+
+
+def by_hand(**changes: Any) -> tuple[torch.Tensor, dict[str, float]]:
+    """Texts of -1, -4, -2, -2 nats; the reference says -2, -4 + 2 log 3 - 1, -2 and -4."""
+    fields: dict[str, Any] = {
+        "texts": (), "chosen": (0, 2), "rejected": (1, 3),
+        "preference": (1.0, 1.0), "margin": (0.0, 0.0), "weight": (1.0, 1.0),
+    }  # fmt: skip
+    batch = PairBatch(**{**fields, **changes})
+    reference = ReferencePairs(
+        pairs=(),
+        chosen=torch.tensor([-2.0, -2.0]),
+        rejected=torch.tensor([-4.0 + 2 * LOG3 - 1, -4.0]),
+    )
+    logprobs = torch.tensor([-1.0, -4.0, -2.0, -2.0])
+    return pair_loss(logprobs, batch, reference, DpoConfig(beta=0.5))
+
+
+def test_the_loss_by_hand() -> None:
+    """h = (1 + 2 log 3 - 1) / 2 = log 3 and (0 - 2) / 2 = -1, with weights 1 and 3."""
+    loss, metrics = by_hand(weight=(1.0, 3.0))
+    expected = (-math.log(3 / 4) + 3 * math.log1p(math.e)) / 4
+    assert float(loss) == pytest.approx(expected, abs=1e-6)
+    assert metrics["accuracy"] == 0.5
+    assert metrics["chosen_reward"] == pytest.approx((0.5 + 0.0) / 2)
+    assert metrics["rejected_reward"] == pytest.approx((-(2 * LOG3 - 1) / 2 + 1.0) / 2)
+    assert metrics["margin"] == pytest.approx((LOG3 - 1) / 2)
+
+
+def test_a_tie_is_a_soft_label_and_counts_for_no_accuracy() -> None:
+    loss, metrics = by_hand(preference=(1.0, 0.5))
+    tie = (math.log1p(math.e) + math.log1p(1 / math.e)) / 2
+    assert float(loss) == pytest.approx((-math.log(3 / 4) + tie) / 2, abs=1e-6)
+    assert metrics["accuracy"] == 1.0
+    assert by_hand(preference=(0.5, 0.5))[1]["accuracy"] == 0.5
+
+
+def test_micro_batches_do_not_change_the_gradient(
+    make_learner: Callable[..., Learner], pairs: list[PreferencePair]
+) -> None:
+    """Line 23, here for pairs whose two answers fall into different micro-batches."""
+    found = []
+    for tokens in (10_000, 60, 1):
+        learner = make_learner(micro_batch_tokens=tokens)
+        reference = learner.as_reference(pairs)
+        with torch.no_grad():  # away from the reference, so that pairs weigh differently
+            learner.policy.lm_head.weight.mul_(1.1)
+        metrics = learner.accumulate(reference)
+        gradient = torch.cat([p.grad.flatten() for p in learner.policy.parameters()])
+        found.append((metrics, gradient))
+    assert float(found[0][1].norm()) > 1e-3
+    for metrics, gradient in found[1:]:
+        assert metrics == pytest.approx(found[0][0], abs=1e-5)
+        torch.testing.assert_close(gradient, found[0][1], rtol=0, atol=1e-5)
+
+
+def test_rows_keep_their_reference(pairs: list[PreferencePair]) -> None:
+    whole = ReferencePairs(pairs=pairs, chosen=torch.arange(36.0), rejected=-torch.arange(36.0))
+    some = whole.take([5, 2])
+    assert some.pairs == [pairs[5], pairs[2]]
+    assert (some.chosen.tolist(), some.rejected.tolist()) == ([5.0, 2.0], [-5.0, -2.0])
+
+
+def test_held_out_prompts_are_not_trained_on(pairs: list[PreferencePair]) -> None:
+    train, test = _split(pairs, DpoConfig(held_out_share=0.4), 1)
+    assert train and test and len(train) + len(test) == 36
+    assert not {p.prompt.prompt_id for p in train} & {p.prompt.prompt_id for p in test}
+    assert _split(pairs, DpoConfig(held_out_share=0.0), 1) == (pairs, [])
+
+
+def test_nothing_left_to_train_on_is_told(pairs: list[PreferencePair]) -> None:
+    with pytest.raises(UserError, match="3 pairs leave none to train on") as caught:
+        _split(pairs[:3], DpoConfig(held_out_share=0.999), 1)
+    assert caught.value.where == "dpo.held_out_share"
+
+
+@pytest.fixture
+def trained(
+    pairs: list[PreferencePair],
+    lm_dirs: dict[str, Path],
+    model_config: ModelConfig,
+    stage_run: Callable[..., Any],
+) -> Callable[..., tuple[Path, list[dict[str, Any]]]]:
+    """`trained("a", max_steps=3)`: (model folder, metrics)."""
+
+    def make(name: str, run: Any = None, **changes: Any) -> tuple[Path, list[dict[str, Any]]]:
+        settings = {"learning_rate": 1e-2, "batch_size": 12, "num_epochs": 4.0, "save_every": 0}
+        settings |= {"held_out_share": 0.25, "eval_every": 4, "micro_batch_tokens": 100}
+        config = DpoConfig.model_validate({**settings, **changes})
+        run = run or stage_run("dpo", run=name)
+        model = train_dpo(config, model_config, lm_dirs["llama"], pairs, run)
+        return model, read_metrics(run.folder.path, "dpo")
+
+    return make
+
+
+def test_pairs_that_can_be_told_apart_are_learnt(
+    trained: Callable[..., tuple[Path, list[dict[str, Any]]]],
+) -> None:
+    model, lines = trained("a")
+    assert lines[0]["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert lines[-1]["accuracy"] == 1.0 and lines[-1]["loss"] < 0.4
+    assert lines[-1]["chosen_reward"] > lines[-1]["rejected_reward"] + 0.8
+    assert all(line["gradient_norm"] > 0 for line in lines)
+    measured = [line for line in lines if "held_out_accuracy" in line]
+    assert [line["step"] for line in measured] == [4, 8, 12]
+    assert measured[-1]["held_out_accuracy"] > 0.9 and measured[-1]["held_out_loss"] < 0.5
+    assert AutoModelForCausalLM.from_pretrained(model).config.model_type == "llama"
+    assert AutoTokenizer.from_pretrained(model).chat_template
+
+
+class _Killed(Exception):
+    pass
+
+
+def test_a_run_that_goes_on_is_the_same_to_the_bit(
+    trained: Callable[..., tuple[Path, list[dict[str, Any]]]],
+    stage_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The reference is the model it began with, and not the one of the checkpoint."""
+    straight, expected = trained("straight", max_steps=4, save_every=2)
+    stopped = stage_run("dpo", run="stopped")
+    log = stopped.log
+
+    def log_then_die(step: int, *rest: Any, **options: Any) -> None:
+        log(step, *rest, **options)
+        if step == 3:
+            raise _Killed
+
+    monkeypatch.setattr(stopped, "log", log_then_die)
+    with pytest.raises(_Killed):
+        trained("stopped", stopped, max_steps=4, save_every=2)
+    stopped.folder.close()
+    resumed, found = trained("stopped", max_steps=4, save_every=2)
+    weights = [(folder / "model.safetensors").read_bytes() for folder in (straight, resumed)]
+    assert weights[0] == weights[1]
+    clock = {"time", "seconds_per_step"}
+    assert [{k: v for k, v in line.items() if k not in clock} for line in found] == [
+        {k: v for k, v in line.items() if k not in clock} for line in expected
+    ]
+
+
+def test_too_long_pairs_are_refused_or_left_out(
+    trained: Callable[..., tuple[Path, list[dict[str, Any]]]],
+) -> None:
+    """<user> how is tea <assistant> and "tea is very good" and EOS are ten tokens."""
+    with pytest.raises(UserError, match=r"rows are too long.*dpo.max_tokens allows 8"):
+        trained("a", max_tokens=8)
+    with pytest.raises(UserError, match="too long"):
+        trained("b", max_tokens=8, too_long="skip")  # none is left
+    _, lines = trained("c", max_tokens=9, too_long="skip", max_steps=1)
+    assert len(lines) == 1
+
+
+def test_a_loss_that_is_not_finite_stops(
+    trained: Callable[..., tuple[Path, list[dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Learner, "accumulate", lambda *_: {"loss": float("nan")})
+    monkeypatch.setattr("alignloop.dpo.train.descend", lambda *_, **__: 0.0)
+    with pytest.raises(UserError, match="the loss is not finite at step 1") as caught:
+        trained("a")
+    assert "dpo.learning_rate" in caught.value.fix
