@@ -4,6 +4,7 @@ python benchmarks/ours.py ppo --size tiny --steps 6
 """
 
 import argparse
+import itertools
 import json
 import math
 import statistics
@@ -41,6 +42,10 @@ def main() -> None:
     peak.append(work.gemm_gflops())
     speed = statistics.median(peak)
     seconds = result["seconds"]
+    if "phase_gflop" in result:
+        result["phase_bound_s"] = {
+            name: round(gflop / speed, 3) for name, gflop in result["phase_gflop"].items()
+        }
     result |= {
         "work": options.work,
         "side": "ours",
@@ -80,9 +85,9 @@ def reward(size: Size, options: Any, folder: Path) -> Result:
     import torch
 
     from alignloop.config import ModelConfig, RewardConfig
+    from alignloop.data.pairs import encode_pairs
     from alignloop.models import load_tokenizer, new_reward_model
     from alignloop.models.training import descend, make_optimizer
-    from alignloop.reward.batches import encode_pairs
     from alignloop.reward.train import _accumulate  # pyright: ignore[reportPrivateUsage]
 
     torch.manual_seed(0)
@@ -104,13 +109,96 @@ def reward(size: Size, options: Any, folder: Path) -> Result:
     return _timed(step, options.steps, sum(lengths), 3 * flops_forward(size, lengths, 0))
 
 
+def dpo(size: Size, options: Any, folder: Path) -> Result:
+    """DPO; the reference's pass over all pairs is spread over the steps."""
+    from alignloop.config import DpoConfig, ModelConfig
+    from alignloop.dpo.train import Learner
+    from alignloop.models import load_policy, load_tokenizer
+    from alignloop.models.training import descend, make_optimizer
+
+    config = DpoConfig(batch_size=BATCH["dpo"], micro_batch_tokens=1024, beta=work.DPO_BETA)
+    path = str(work.save_models(size, folder)["policy"])
+    tokenizer = load_tokenizer(path)
+    learner = Learner(
+        policy=load_policy(path, tokenizer, ModelConfig(path=path)),
+        tokenizer=tokenizer,
+        config=config,
+    )
+    optimizer = make_optimizer(learner.policy, config)
+    rows = work.make_rows(size.vocab, BATCH["dpo"] * options.steps)
+    began = time.perf_counter()
+    reference = learner.as_reference([_pair(row, number) for number, row in enumerate(rows)])
+    extra = (time.perf_counter() - began) / options.steps
+
+    def step(number: int) -> None:
+        first = number * BATCH["dpo"]
+        learner.accumulate(reference.take(range(first, first + BATCH["dpo"])))
+        descend(optimizer, learning_rate=work.LEARNING_RATE, max_grad_norm=1.0)
+
+    answers = [(len(r["prompt"]), len(r[k]) + 1) for r in rows for k in ("chosen", "rejected")]
+    lengths = [prompt + answer for prompt, answer in answers]
+    flops = 4 * flops_forward(size, lengths, sum(answer for _, answer in answers))
+    result = _timed(step, options.steps, sum(lengths), flops)
+    result["seconds"] += extra * options.steps
+    result["step_s"] = round(result["step_s"] + extra, 4)
+    return result
+
+
+def grpo(size: Size, options: Any, folder: Path) -> Result:
+    """GRPO without a reference: 4 prompts, groups of 8, a reward that counts tokens."""
+    from alignloop.config import GrpoConfig
+
+    algorithm = GrpoConfig(group_size=work.GROUP)
+    parts, prompts = _rl_parts(size, options, folder, algorithm)
+
+    class Share:
+        """The share of tokens of the vocabulary's first half, as for TRL."""
+
+        def scores(self, input_ids: Any, attention_mask: Any, *_: Any) -> Any:
+            low = (input_ids < size.vocab // 2) & attention_mask
+            return low.sum(1) / attention_mask.sum(1)
+
+    object.__setattr__(parts.scorer, "rewarder", Share())
+    count = BATCH["grpo"] // work.GROUP
+    return _reinforce(
+        size,
+        options,
+        parts,
+        lambda step: [p for p in prompts[step * count :][:count] for _ in range(work.GROUP)],
+        lambda full, _: {"rollout": full, "score": 0.0, "optimise": 3 * full},
+    )
+
+
 def ppo(size: Size, options: Any, folder: Path) -> Result:
     """Rollouts, scoring by all four models, and four epochs of updates."""
+    from alignloop.config import PpoConfig
 
+    algorithm = PpoConfig(num_epochs=work.PPO_EPOCHS, kl_coef=work.KL_COEF)
+    parts, prompts = _rl_parts(size, options, folder, algorithm)
+    return _reinforce(
+        size,
+        options,
+        parts,
+        lambda step: prompts[step * BATCH["ppo"] :][: BATCH["ppo"]],
+        lambda full, trunk: {
+            "rollout": full,
+            "score": full + 2 * trunk,
+            "optimise": work.PPO_EPOCHS * 3 * (full + trunk),
+        },
+    )
+
+
+def _reinforce(
+    size: Size,
+    options: Any,
+    parts: Any,
+    prompts_of: Callable[[int], list[tuple[str, list[int]]]],
+    flops_of: Callable[[float, float], dict[str, float]],
+) -> Result:
+    """Rollouts, scoring and updates; `flops_of(forward with head, without)` by phase."""
     from alignloop.rl.train import make_experience
     from alignloop.run import generator
 
-    parts, prompts = _rl_parts(size, options, folder)
     algorithm = parts.learner.algorithm
     phases = {"rollout": 0.0, "score": 0.0, "optimise": 0.0}
     gflop = dict.fromkeys(phases, 0.0)
@@ -119,29 +207,26 @@ def ppo(size: Size, options: Any, folder: Path) -> Result:
     def step(number: int) -> None:
         nonlocal tokens
         clock = [time.perf_counter()]
-        asked = prompts[number * BATCH["ppo"] : (number + 1) * BATCH["ppo"]]
-        rollouts = parts.sampler.generate(asked, generator(0, "rollout", number))
+        rollouts = parts.sampler.generate(prompts_of(number), generator(0, "rollout", number))
         clock.append(time.perf_counter())
         scored = parts.scorer.score(rollouts)
         experience = make_experience(scored, algorithm.credit(scored, work.KL_COEF), None)
         clock.append(time.perf_counter())
         parts.learner.update(experience, seed=0, step=number + 1, rate=1.0)
         clock.append(time.perf_counter())
-        for name, begin, end in zip(phases, clock[:-1], clock[1:], strict=True):
+        for name, (begin, end) in zip(phases, itertools.pairwise(clock), strict=True):
             phases[name] += end - begin
         lengths = [len(r.input_ids) for r in rollouts]
         responses = sum(len(r.response_ids) for r in rollouts)
         full, trunk = (flops_forward(size, lengths, n) / 1e9 for n in (responses, 0))
-        gflop["rollout"] += full
-        gflop["score"] += full + 2 * trunk
-        gflop["optimise"] += work.PPO_EPOCHS * 3 * (full + trunk)
+        for name, value in flops_of(full, trunk).items():
+            gflop[name] += value
         tokens += sum(lengths)
 
     result = _timed(step, options.steps, 0, 0)
-    speed = sum(gflop.values())
     return result | {
         "tokens": tokens,
-        "gflop": speed,
+        "gflop": sum(gflop.values()),
         "phase_s": {name: round(value / options.steps, 4) for name, value in phases.items()},
         "phase_gflop": {name: round(value / options.steps, 3) for name, value in gflop.items()},
     }
@@ -152,9 +237,10 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
     import torch
     from transformers import GenerationConfig
 
+    from alignloop.config import PpoConfig
     from alignloop.run import generator
 
-    parts, prompts = _rl_parts(size, options, folder)
+    parts, prompts = _rl_parts(size, options, folder, PpoConfig())
     policy = parts.learner.policy
     plain = GenerationConfig(
         do_sample=True,
@@ -203,23 +289,27 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
 WORK: dict[str, Callable[[Size, Any, Path], Result]] = {
     "sft": sft,
     "reward": reward,
+    "dpo": dpo,
+    "grpo": grpo,
     "ppo": ppo,
     "rollout": rollout,
 }
 
 
-def _rl_parts(size: Size, options: Any, folder: Path) -> tuple[Any, list[tuple[str, list[int]]]]:
-    """The parts of a PPO run, and the prompts as token ids."""
+def _rl_parts(
+    size: Size, options: Any, folder: Path, algorithm: Any
+) -> tuple[Any, list[tuple[str, list[int]]]]:
+    """The parts of a run of an algorithm, and the prompts as token ids."""
     from torch import nn, zeros
 
-    from alignloop.config import ModelConfig, PpoConfig, RlConfig, SamplingConfig
+    from alignloop.config import ModelConfig, RlConfig, SamplingConfig
     from alignloop.rl.build import RlInputs, build
     from alignloop.rollout import LlamaSampler
 
     paths = work.save_models(size, folder)
     rows = work.make_rows(size.vocab, BATCH["ppo"] * (options.steps + 1))
     config = RlConfig(
-        algorithm=PpoConfig(num_epochs=work.PPO_EPOCHS, kl_coef=work.KL_COEF),
+        algorithm=algorithm,
         learning_rate=work.LEARNING_RATE,
         batch_size=BATCH["ppo"],
         micro_batch_tokens=1024,
@@ -237,7 +327,7 @@ def _rl_parts(size: Size, options: Any, folder: Path) -> tuple[Any, list[tuple[s
     eos = -1  # fixed lengths: no token ends a response
     if options.eos_prob:
         eos = EOS
-        for model in (parts.learner.policy, parts.scorer.reference):
+        for model in filter(None, (parts.learner.policy, parts.scorer.reference)):
             bias = zeros(size.vocab)
             odds = options.eos_prob / (1 - options.eos_prob)
             bias[EOS] = math.log(odds * size.vocab)
