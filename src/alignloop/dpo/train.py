@@ -1,6 +1,5 @@
 """Direct preference optimisation: the ranking loss on log(policy / reference) of whole answers."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from alignloop.models.training import (
     cosine_schedule,
     descend,
     make_optimizer,
+    refuse_nan,
 )
 from alignloop.records import PreferencePair
 from alignloop.run.files import atomic_folder
@@ -144,7 +144,7 @@ def train_dpo(
         metrics = learner.accumulate(reference.take(batches[step - 1]))
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        _refuse_nan(metrics["loss"], step)
+        refuse_nan(metrics["loss"], step, "dpo", "dpo")
         metrics |= {"gradient_norm": norm, "learning_rate": rate}
         metrics["seconds_per_step"] = time.perf_counter() - started
         last = step == len(batches)
@@ -207,12 +207,3 @@ def _split(
             fix="give more pairs or set dpo.held_out_share to 0",
         )
     return parts["train"], parts["test"]
-
-
-def _refuse_nan(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is not finite at step {step}",
-            where="dpo",
-            fix="lower dpo.learning_rate, or check the model's weights",
-        )

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from alignloop.config.stages import OptimizerSection
+from alignloop.errors import UserError
 
 Schedule = Callable[[int], float]
 Metrics = TypeVar("Metrics")
@@ -54,6 +55,16 @@ def descend(
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return float(norm)
+
+
+def refuse_nan(loss: float, step: int, stage: str, section: str) -> None:
+    """Raise UserError where a stage's loss is NaN or infinite; its settings stand in `section`."""
+    if not math.isfinite(loss):
+        raise UserError(
+            f"the loss is not finite at step {step}",
+            where=stage,
+            fix=f"lower {section}.learning_rate, or check the model's weights",
+        )
 
 
 def backward_through_scores(

@@ -1,6 +1,5 @@
 """Reward model training: the ranking loss on pairs, then the bias and the temperature."""
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from alignloop.models.training import (
     cosine_schedule,
     descend,
     make_optimizer,
+    refuse_nan,
 )
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, micro_batches, scores_of
@@ -108,12 +108,7 @@ def train_reward(
         metrics = _accumulate(model, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        if not math.isfinite(metrics["loss"]):
-            raise UserError(
-                f"the loss is not finite at step {step}",
-                where=run.name,
-                fix="lower reward.learning_rate",
-            )
+        refuse_nan(metrics["loss"], step, run.name, "reward")
         metrics |= {"gradient_norm": norm, "learning_rate": rate}
         metrics["seconds_per_step"] = time.perf_counter() - started
         run.log(step, metrics, show=("loss", "accuracy"))

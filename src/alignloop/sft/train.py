@@ -22,7 +22,7 @@ from alignloop.data.tokenise import (
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
-from alignloop.models.training import cosine_schedule, descend, make_optimizer
+from alignloop.models.training import cosine_schedule, descend, make_optimizer, refuse_nan
 from alignloop.records import Demonstration
 from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
@@ -64,7 +64,7 @@ def train_sft(
         loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        _refuse_nan(loss, step)
+        refuse_nan(loss, step, "sft", "sft")
         seconds = time.perf_counter() - started
         metrics = {
             "loss": loss,
@@ -167,12 +167,3 @@ def _accumulate(
         total += float(loss.detach())
         tokens += int(padded["attention_mask"].sum())
     return total, tokens
-
-
-def _refuse_nan(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is not finite at step {step}",
-            where="sft",
-            fix="lower sft.learning_rate, or check the model's weights",
-        )
