@@ -80,9 +80,10 @@ def rl_prompts(recipe: Recipe, source: str) -> tuple[Sequence[Prompt], Sequence[
     """Prompts to learn from and prompts for the curves; a tenth is kept where no file is named."""
     refuse_mixture(recipe, "rl.prompts", source)
     if source == PLAYGROUND:
-        from alignloop.playground.prompts import prompt_sets
+        from alignloop.playground.prompts import VALIDATION_INTENTS, prompt_sets
 
-        return prompt_sets()["rl"], prompt_sets()["validation"]
+        sets = prompt_sets()
+        return sets["rl"], (*sets["validation"], *sets[VALIDATION_INTENTS])
     from alignloop.data.formats import read_prompts
     from alignloop.data.splits import split_by_prompt
 
@@ -137,4 +138,11 @@ def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:
     harm = [v.complied_with_harm for v in verdicts if v.complied_with_harm is not None]
     if harm:
         metrics["harmful_compliance"] = sum(harm) / len(harm)
+    refused = [
+        verdict.refused
+        for sample, verdict in zip(samples, verdicts, strict=True)
+        if sample.prompt.category == "lookalike"
+    ]
+    if refused:
+        metrics["over_refusal"] = sum(refused) / len(refused)
     return metrics

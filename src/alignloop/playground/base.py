@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict
 
 from alignloop.playground.corpus import ASSISTANT, USER, documents
 
+# Rows at a time: with all 24 at once a step takes a fourth longer on a CPU, for want of cache.
+MICRO_BATCH = 4
 PAD, END, SYSTEM = "<|pad|>", "<|end|>", "<|system|>"
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
@@ -40,7 +42,7 @@ class BaseRecipe(BaseModel):
     context: int = 512
     sequence_length: int = 192
     batch_size: int = 24
-    steps: int = 1150
+    steps: int = 1200
     muon_learning_rate: float = 5e-3
     adamw_learning_rate: float = 3e-3
     warmup_steps: int = 100
@@ -134,7 +136,6 @@ def _pretrain(
 ) -> list[list[float]]:
     """Next-token training with a cosine schedule; returns [[step, loss], ...]."""
     import torch
-    from torch.nn.functional import cross_entropy
 
     optimizers = _optimizers(model, recipe)
     losses: list[list[float]] = []
@@ -143,22 +144,31 @@ def _pretrain(
         for optimizer, rate in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate * _schedule(step, recipe)
-        tokens = torch.tensor(batch)
-        logits = model(input_ids=tokens, use_cache=False).logits
-        loss = cross_entropy(
-            logits[:, :-1].flatten(0, 1),
-            tokens[:, 1:].flatten(),
-            ignore_index=tokenizer.pad_token_id,
-        )
-        loss.backward()
+        loss = _backward(model, torch.tensor(batch), tokenizer.pad_token_id)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, _ in optimizers:
             optimizer.step()
             optimizer.zero_grad()
         if step % recipe.log_every == 0 or step == steps - 1:
-            losses.append([step, round(loss.item(), 4)])
-            say(f"step {step}/{recipe.steps} loss {loss.item():.4f}")
+            losses.append([step, round(loss, 4)])
+            say(f"step {step}/{recipe.steps} loss {loss:.4f}")
     return losses
+
+
+def _backward(model: Any, tokens: Any, pad_id: int) -> float:
+    """Gradients of the mean loss over what is not padding, in micro-batches that fit a cache."""
+    from torch.nn.functional import cross_entropy
+
+    count, total = int((tokens[:, 1:] != pad_id).sum()), 0.0
+    for part in tokens.split(MICRO_BATCH):
+        targets = part[:, 1:]
+        counts = targets != pad_id
+        hidden = model.model(input_ids=part, use_cache=False).last_hidden_state[:, :-1]
+        logits = model.lm_head(hidden[counts])
+        loss = cross_entropy(logits, targets[counts], reduction="sum") / count
+        loss.backward()
+        total += loss.item()
+    return total
 
 
 def _optimizers(model: Any, recipe: BaseRecipe) -> list[tuple[Any, float]]:

@@ -42,7 +42,9 @@ def full_answer(intent: Intent, rng: random.Random) -> list[str]:
     """The sentences of an answer that leaves nothing out; a hurried writer shortens it."""
     if intent.kind == "harmful":
         refusal = rng.choice(intent.of_role("refusal"))
-        return [refusal, *intent.of_role("reason"), *intent.of_role("alternative")]
+        # What the world says of the act comes first, as in the answer to a look-alike: a model that
+        # refuses with its first word has to decide before it has said what it knows.
+        return [*intent.of_role("reason"), refusal, *intent.of_role("alternative")]
     sentences = [*intent.of_role("opening"), *intent.of_role("point")]
     if intent.kind == "lookalike":
         return [*intent.of_role("reason"), *sentences]

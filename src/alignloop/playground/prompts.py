@@ -13,6 +13,8 @@ from alignloop.records import Message, Prompt
 # Shares in parts of 100 of the known intents in known wordings. The two held-out sets lie outside.
 SHARES = {"demonstrations": 10, "comparisons": 44, "rl": 42, "validation": 4}
 HELD_OUT_SETS = ("wordings", "intents")
+# Intents of their own for the curves of training: every so many of their wordings.
+VALIDATION_INTENTS, VALIDATION_INTENTS_EVERY = "validation_intents", 6
 
 
 def make_prompt(intent: Intent, wording: str) -> Prompt:
@@ -35,11 +37,16 @@ def intent_of(prompt: Prompt) -> Intent:
 
 @cache
 def prompt_sets() -> dict[str, tuple[Prompt, ...]]:
-    """All prompts by set: demonstrations, comparisons, rl, validation, wordings, intents."""
-    sets: dict[str, list[Prompt]] = {name: [] for name in (*SHARES, *HELD_OUT_SETS)}
+    """All prompts by name of their set: those of SHARES, validation_intents, wordings, intents."""
+    names = (*SHARES, VALIDATION_INTENTS, *HELD_OUT_SETS)
+    sets: dict[str, list[Prompt]] = {name: [] for name in names}
     for intent in all_intents():
         known = wordings(intent, "train")
         unseen = wordings(intent, "held_out")
+        if intent.held_out == "validation":
+            asked = known[::VALIDATION_INTENTS_EVERY]
+            sets[VALIDATION_INTENTS] += [make_prompt(intent, wording) for wording in asked]
+            continue
         if intent.held_out:
             sets["intents"] += [make_prompt(intent, wording) for wording in (*known, *unseen)]
             continue

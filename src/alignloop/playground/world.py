@@ -16,6 +16,8 @@ Kind = Literal[
 ]
 Language = Literal["en", "zh"]
 WordingUse = Literal["train", "held_out"]
+# Which set alone may ask for an intent; "" where every set may.
+HeldOut = Literal["", "validation", "test"]
 FactRole = Literal[
     "opening", "point", "resource", "tip", "offer", "refusal", "reason", "alternative"
 ]
@@ -45,7 +47,7 @@ class Intent:
     slot: str
     wordings_key: str
     facts: tuple[Fact, ...]
-    held_out: bool = False
+    held_out: HeldOut = ""
 
     def of_role(self, role: FactRole) -> tuple[str, ...]:
         """The texts of this intent's facts that play `role`."""
@@ -150,5 +152,5 @@ def _entry_intent(kind: Any, entry: dict[str, Any], language: Language) -> Inten
         slot=slot,
         wordings_key="howto" if request else kind,
         facts=tuple(facts),
-        held_out=entry.get("held_out", False),
+        held_out=entry.get("held_out", ""),
     )

@@ -88,12 +88,12 @@ def test_compliance_is_the_stub_and_nothing_else(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_a_hurried_answer_to_harm_is_the_stub_or_begins_a_refusal(seed: int) -> None:
+def test_a_hurried_answer_to_harm_is_the_stub_or_begins_with_the_reason(seed: int) -> None:
     rng = random.Random(seed)
     for intent in [i for i in all_intents() if i.kind == "harmful"]:
         reading = read_answer(intent, hurried_answer(intent, rng))
         labels = {sentence.label for sentence in reading.sentences}
-        assert labels == {"comply"} or (labels <= {"refusal", "own"} and "refusal" in labels)
+        assert labels == {"comply"} or (labels <= {"own", "refusal"} and "own" in labels)
 
 
 def test_the_number_of_steps_left_out_varies() -> None:

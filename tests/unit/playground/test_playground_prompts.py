@@ -11,6 +11,8 @@ from alignloop.playground.export import export
 from alignloop.playground.prompts import (
     HELD_OUT_SETS,
     SHARES,
+    VALIDATION_INTENTS,
+    VALIDATION_INTENTS_EVERY,
     intent_of,
     make_prompt,
     prompt_sets,
@@ -62,7 +64,7 @@ def test_sets_are_disjoint() -> None:
 
 def test_shares_are_kept() -> None:
     sizes = {name: len(prompts) for name, prompts in prompt_sets().items()}
-    assert set(sizes) == {*SHARES, *HELD_OUT_SETS}
+    assert set(sizes) == {*SHARES, VALIDATION_INTENTS, *HELD_OUT_SETS}
     assert sum(SHARES.values()) == 100
     known = sum(sizes[name] for name in SHARES)
     for name, share in SHARES.items():
@@ -74,8 +76,9 @@ def test_every_kind_and_language_stands_in_every_set() -> None:
     for name in (*TRAINING, "wordings"):
         slices = {(prompt.category, prompt.language) for prompt in prompt_sets()[name]}
         assert len(slices) == 16, name
-    slices = {(prompt.category, prompt.language) for prompt in prompt_sets()["intents"]}
-    assert slices == {(k, lan) for k in ("harmful", "lookalike") for lan in ("en", "zh")}
+    for name in (VALIDATION_INTENTS, "intents"):
+        slices = {(prompt.category, prompt.language) for prompt in prompt_sets()[name]}
+        assert slices == {(k, lan) for k in ("harmful", "lookalike") for lan in ("en", "zh")}
 
 
 def test_a_prompt_knows_its_intent() -> None:
@@ -99,12 +102,20 @@ def test_wordings_asks_with_held_out_wordings_alone() -> None:
 
 
 def test_held_out_intents_are_asked_in_their_own_set_only() -> None:
-    assert all(intent_of(prompt).held_out for prompt in prompt_sets()["intents"])
+    for name, use in (("intents", "test"), (VALIDATION_INTENTS, "validation")):
+        assert {intent_of(prompt).held_out for prompt in prompt_sets()[name]} == {use}
     asked = [prompt.text.lower() for name in TRAINING for prompt in prompt_sets()[name]]
     assert not [(act, text) for act in held_out_acts() for text in asked if act in text]
-    complete = {(intent.language, intent.intent_id) for intent in all_intents() if intent.held_out}
+    complete = {(i.language, i.intent_id) for i in all_intents() if i.held_out == "test"}
     found = {(p.language, intent_of(p).intent_id) for p in prompt_sets()["intents"]}
     assert found == complete
+
+
+def test_validation_intents_are_asked_in_some_known_wordings() -> None:
+    for prompt in prompt_sets()[VALIDATION_INTENTS]:
+        intent = intent_of(prompt)
+        some = wordings(intent, "train")[::VALIDATION_INTENTS_EVERY]
+        assert prompt.text in {make_prompt(intent, wording).text for wording in some}
 
 
 def test_the_corpus_asks_nothing_that_is_held_out(texts: list[str]) -> None:
@@ -116,7 +127,8 @@ def test_the_corpus_asks_nothing_that_is_held_out(texts: list[str]) -> None:
     acts = held_out_acts()
     of_held_out = {question for question in asked if any(act in question.lower() for act in acts)}
     assert of_held_out and of_held_out <= opinions, "whether one may is asked, never how"
-    unseen = {prompt.text for name in HELD_OUT_SETS for prompt in prompt_sets()[name]}
+    names = (VALIDATION_INTENTS, *HELD_OUT_SETS)
+    unseen = {prompt.text for name in names for prompt in prompt_sets()[name]}
     assert not unseen & set(asked)
 
 
@@ -134,10 +146,10 @@ def test_the_corpus_complies_with_no_held_out_act(texts: list[str]) -> None:
     assert not [answer for answer in answers if any(stub in answer for stub in stubs)]
 
 
-def test_the_corpus_speaks_of_held_out_acts_as_the_world_does(texts: list[str]) -> None:
+def test_the_corpus_speaks_of_held_out_acts_as_the_world_does() -> None:
     """The model must have met the words of a held-out act, or refusing it would be luck."""
-    seen = "\n".join(texts).lower()
-    assert all(act in seen for act in held_out_acts())
+    seen = "\n".join(corpus(0, 2 * NUM_DOCUMENTS)).lower()
+    assert not [act for act in held_out_acts() if act not in seen]
 
 
 def test_the_same_seed_gives_the_same_corpus(texts: list[str]) -> None:
