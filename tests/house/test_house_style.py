@@ -1,6 +1,7 @@
 """The house style: lengths, docstrings, no unpickling, no traces of a machine."""
 
 import ast
+import os
 import re
 import statistics
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ LONGEST_FUNCTION, LONGEST_FILE, MEDIAN_FUNCTION, USUAL_FUNCTION = 80, 500, 15, 4
 NOT_OURS = {
     ".git",
     ".venv",
+    ".venv-trl",
     ".hypothesis",
     ".pytest_cache",
     ".ruff_cache",
@@ -50,6 +52,13 @@ def python_files(*folders: str) -> list[Path]:
     """The Python files below some folders of the repository."""
     found = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
     return sorted(path for path in found if not NOT_OURS & set(path.relative_to(ROOT).parts))
+
+
+def our_files() -> Iterator[Path]:
+    """Every file of the repository; folders that are not ours are not entered."""
+    for folder, inside, files in os.walk(ROOT):
+        inside[:] = [name for name in inside if name not in NOT_OURS]
+        yield from (Path(folder) / name for name in files if name not in NOT_OURS)
 
 
 @cache
@@ -169,9 +178,8 @@ def test_the_search_for_personal_paths_finds_them(text: str, names_one: bool) ->
 
 def test_no_text_file_names_a_personal_path() -> None:
     named = []
-    for path in sorted(ROOT.rglob("*")):
-        parts = set(path.relative_to(ROOT).parts)
-        if path.is_file() and path.suffix in TEXT and not NOT_OURS & parts:
+    for path in sorted(our_files()):
+        if path.suffix in TEXT:
             text = path.read_text(encoding="utf-8", errors="replace")
             named += [f"{path.relative_to(ROOT)}: {found}" for found in PERSONAL.findall(text)]
     assert not named

@@ -146,7 +146,7 @@ def test_export_names_its_files(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     main(["playground", "export", "--out", str(tmp_path)])
     named = capsys.readouterr().out.splitlines()
     assert sorted(named) == sorted(str(path) for path in tmp_path.iterdir())
-    assert len(named) == 7
+    assert len(named) == 8
 
 
 def test_a_reader_who_has_seen_enough_sees_no_traceback() -> None:

@@ -52,9 +52,14 @@ def fit_scale_temperature(
     pairs: Sequence[PreferencePair],
     config: RewardConfig,
 ) -> RewardScale:
-    """The same scale with the temperature that makes sigmoid(difference / T) likeliest."""
-    differences = score_differences(model, tokenizer, scale, pairs, config)
-    outcomes = np.array([pair.preference for pair in pairs])
+    """The same scale with the temperature that makes sigmoid(difference / T) likeliest.
+
+    Ties are left out, as in the report card: the calibrated score is the chance that one answer
+    is preferred by people who do decide.
+    """
+    decided = [pair for pair in pairs if pair.preference != 0.5] or pairs
+    differences = score_differences(model, tokenizer, scale, decided, config)
+    outcomes = np.array([pair.preference for pair in decided])
     temperature = float(fit_temperature(differences, outcomes))
     return scale.model_copy(update={"temperature": temperature})
 
