@@ -92,14 +92,43 @@ def run_all_stages(folder: Path) -> dict[str, dict[str, float]]:
     return curves
 
 
-def test_the_curves_are_those_stored(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run of this module goes."""
+    return tmp_path_factory.mktemp("golden")
+
+
+@pytest.fixture(scope="module")
+def curves(folder: Path) -> dict[str, dict[str, float]]:
+    """The numbers of one run."""
+    return run_all_stages(folder)
+
+
+def test_the_curves_are_those_stored(curves: dict[str, dict[str, float]]) -> None:
     stored = json.loads(STORED.read_text(encoding="utf-8"))
-    once = run_all_stages(tmp_path / "once")
-    assert once.keys() == stored.keys()
+    assert curves.keys() == stored.keys()
     for place, numbers in stored.items():
         # rel: other processors add up in another order. abs: for what is zero but for rounding.
-        assert once[place] == pytest.approx(numbers, rel=1e-4, abs=1e-6), place
-    assert run_all_stages(tmp_path / "again") == once
+        assert curves[place] == pytest.approx(numbers, rel=1e-4, abs=1e-6), place
+
+
+def test_a_second_run_gives_the_same_numbers(
+    curves: dict[str, dict[str, float]], tmp_path: Path
+) -> None:
+    assert run_all_stages(tmp_path) == curves
+
+
+@pytest.mark.usefixtures("curves")
+def test_the_comparisons_have_their_lineage(folder: Path) -> None:
+    lineage = json.loads((folder / "run/lineage.json").read_text(encoding="utf-8"))
+    assert lineage["comparisons"]["inputs"] == lineage["sft"]["outputs"]
+    files = lineage["comparisons"]["outputs"]
+    assert {Path(name).name for name in files} == {
+        "comparisons.jsonl", "judgements.jsonl", "pairs.jsonl"
+    }  # fmt: skip
+    assert lineage["reward"]["inputs"].items() >= {
+        name: digest for name, digest in files.items() if name.endswith("pairs.jsonl")
+    }.items()
 
 
 def _numbers(measured: Any, prefix: str = "") -> dict[str, float]:

@@ -29,8 +29,9 @@ def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> P
     sampler = new_sampler(policy, tokenizer, config.playground.sampling)
     random_numbers = generator(config.seed, "comparisons")
     found = collect(sampler, tokenizer, random_numbers, config.playground, seed=config.seed)
-    write_records(stage.path / "comparisons.jsonl", found.comparisons)
-    write_records(stage.path / "judgements.jsonl", found.judgements)
+    comparisons, judgements = (stage.path / f"{n}.jsonl" for n in ("comparisons", "judgements"))
+    write_records(comparisons, found.comparisons)
+    write_records(judgements, found.judgements)
     write_records(path, pairs_from_judgements(found.comparisons, found.judgements))
     stage.finish(
         {
@@ -39,4 +40,6 @@ def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> P
             "num_judgements": len(found.judgements),
         }
     )
+    outputs = [comparisons, judgements, path]
+    folder.lineage("comparisons", {"model": str(model_dir)}, inputs=[model_dir], outputs=outputs)
     return path
