@@ -126,9 +126,10 @@ def test_the_comparisons_have_their_lineage(folder: Path) -> None:
     assert {Path(name).name for name in files} == {
         "comparisons.jsonl", "judgements.jsonl", "pairs.jsonl"
     }  # fmt: skip
-    assert lineage["reward"]["inputs"].items() >= {
-        name: digest for name, digest in files.items() if name.endswith("pairs.jsonl")
-    }.items()
+    assert (
+        lineage["reward"]["inputs"].items()
+        >= {name: digest for name, digest in files.items() if name.endswith("pairs.jsonl")}.items()
+    )
 
 
 def _numbers(measured: Any, prefix: str = "") -> dict[str, float]:
