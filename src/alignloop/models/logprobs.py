@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignloop.models.forward import hidden_states
+from alignloop.models.forward import states_at
 from alignloop.models.vocabulary import target_logprobs
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
@@ -41,7 +41,7 @@ def token_logprobs(
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
     targets = input_ids[response_mask]
     if model.config.model_type in PLAIN_HEADS:
-        hidden = hidden_states(model, input_ids, attention_mask)[predicting]
+        hidden = states_at(model, input_ids, attention_mask, predicting)
         head = model.get_output_embeddings()
         chosen, entropy = target_logprobs(hidden, head, targets, temperature)
     else:

@@ -204,8 +204,8 @@ class Scorer:
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
         for rows in cuts:
             ids, attention, mask = _take(batch, rows)
-            found, final_values[rows] = token_values(self.critic, ids, attention)
-            values[rows, : ids.shape[1]] = torch.where(mask, found, 0.0)
+            found, final_values[rows] = token_values(self.critic, ids, attention, mask)
+            values[rows, : ids.shape[1]] = found
         return values, final_values
 
 
