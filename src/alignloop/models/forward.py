@@ -33,8 +33,12 @@ def states_at(
     """The last hidden states where `wanted` [batch, seq] is True, [wanted, hidden], in its order.
 
     Models of the Llama family read no padding, equal beginnings of neighbours once, and in their
-    last layer only what is wanted (decision 0013); others go through transformers.
+    last layer only what is wanted (decision 0013); others go through transformers. The batch may
+    stand on another device than the model, where the result is.
     """
+    input_ids, attention_mask, wanted = (
+        x.to(model.device) for x in (input_ids, attention_mask, wanted)
+    )
     if not is_supported(model) or not bool(wanted.any()):
         return hidden_states(model, input_ids, attention_mask)[wanted]
     packing = pack(input_ids, attention_mask)

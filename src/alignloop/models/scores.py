@@ -14,7 +14,7 @@ def sequence_scores(model: Any, input_ids: TokenIds, attention_mask: TokenMask) 
     The index comes from the mask, so padding on either side changes nothing.
     """
     hidden = states_at(model, input_ids, attention_mask, _last(attention_mask))
-    return model.score(hidden).squeeze(-1).float()
+    return model.score(hidden).squeeze(-1).float().to(input_ids.device)
 
 
 def token_values(
@@ -34,7 +34,7 @@ def token_values(
     before[:, -1] = False
     wanted = before | last
     hidden = states_at(critic, input_ids, attention_mask, wanted)
-    found = critic.score(hidden).squeeze(-1).float()
+    found = critic.score(hidden).squeeze(-1).float().to(wanted.device)
     readings = torch.zeros(wanted.shape, device=found.device).masked_scatter(wanted, found)
     values = torch.where(before, readings, 0.0).roll(1, dims=1)
     return values, readings[last]
