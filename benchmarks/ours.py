@@ -312,7 +312,7 @@ def _rl_parts(
         algorithm=algorithm,
         learning_rate=work.LEARNING_RATE,
         batch_size=BATCH["ppo"],
-        micro_batch_tokens=1024,
+        micro_batch_tokens=getattr(options, "micro_batch_tokens", 1024),
         missing_eos="off",
         sampling=SamplingConfig(max_new_tokens=work.NEW_TOKENS, batch_size=BATCH["ppo"]),
     )
@@ -323,7 +323,8 @@ def _rl_parts(
         prompts=[_prompt(row, number) for number, row in enumerate(rows)],
         validation_prompts=[],
     )
-    parts = build(config, ModelConfig(path=str(paths["policy"])), inputs, seed=0, observer=None)
+    model = ModelConfig(path=str(paths["policy"]), dtype=getattr(options, "dtype", "float32"))
+    parts = build(config, model, inputs, seed=0, observer=None)
     eos = -1  # fixed lengths: no token ends a response
     if options.eos_prob:
         eos = EOS

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import work
-from work import BATCH, EOS, PAD, SIZES, Size, as_text, flops_forward
+from work import BATCH, EOS, GPU_SIZES, PAD, SIZES, Size, as_text, flops_forward
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -31,14 +31,19 @@ def main() -> None:
     """Measure, and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", choices=list(WORK))
-    parser.add_argument("--size", choices=list(SIZES), default="tiny")
+    parser.add_argument("--size", choices=[*SIZES, *GPU_SIZES], default="tiny")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--eos-prob", type=float, default=0.0, help="varied lengths: P(EOS)")
     parser.add_argument("--trl-path")
+    parser.add_argument("--gpu", action="store_true", help="on the GPU, in bf16")
+    parser.add_argument("--batch", type=int, help="responses per step")
+    parser.add_argument("--new-tokens", type=int, default=work.NEW_TOKENS)
     options = parser.parse_args()
     if options.trl_path:
         sys.path.insert(0, options.trl_path)
+    BATCH[options.work] = options.batch or BATCH[options.work]
+    work.NEW_TOKENS = options.new_tokens
     began = time.perf_counter()
     import torch
     import transformers
@@ -46,7 +51,7 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     transformers.logging.set_verbosity_error()
-    trainer, counts, phases = WORK[options.work](SIZES[options.size], options)
+    trainer, counts, phases = WORK[options.work]((SIZES | GPU_SIZES)[options.size], options)
     imported = time.perf_counter() - began
     marks = _mark_steps(trainer)
     peak = [work.gemm_gflops()]
@@ -71,7 +76,7 @@ def main() -> None:
                 "padding": round(1 - counts["tokens"] / counts["padded"], 3),
                 "gemm_gflops": round(speed, 1),
                 "mfu": round(counts["flop"] / 1e9 / sum(steps) / speed, 3),
-                "peak_mb": round(work.peak_mb()),
+                "peak_mb": round(work.peak_mb(options.gpu)),
                 "phase_s": {name: round(s / len(steps), 4) for name, s in phases.items()},
             }
         )
@@ -270,8 +275,8 @@ def _common(name: str, options: Any) -> dict[str, Any]:
         "output_dir": tempfile.mkdtemp(),
         "report_to": "none",
         "save_strategy": "no",
-        "use_cpu": True,
-        "bf16": False,
+        "use_cpu": not options.gpu,
+        "bf16": options.gpu,
         "gradient_checkpointing": False,  # off is faster for TRL at these sizes
         "logging_steps": 10,
         "disable_tqdm": True,

@@ -17,18 +17,23 @@ NUM_SPECIAL = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Size:
-    """A Qwen2 with tied embeddings and as many key-value heads as heads."""
+    """A Qwen2 with tied embeddings; `kv_heads` 0 = as many key-value heads as heads."""
 
     vocab: int
     hidden: int
     layers: int
     heads: int
     inter: int
+    kv_heads: int = 0
 
 
 SIZES = {
     "tiny": Size(vocab=2048, hidden=128, layers=4, heads=4, inter=352),  # 1.07M parameters
     "small": Size(vocab=8192, hidden=320, layers=6, heads=5, inter=864),  # 10.07M
+}
+GPU_SIZES = {  # the shapes of Qwen2-0.5B and Qwen2-1.5B
+    "0.5B": Size(vocab=151936, hidden=896, layers=24, heads=14, inter=4864, kv_heads=2),
+    "1.5B": Size(vocab=151936, hidden=1536, layers=28, heads=12, inter=8960, kv_heads=2),
 }
 BATCH = {"sft": 16, "reward": 16, "dpo": 16, "ppo": 32, "grpo": 32}
 NEW_TOKENS, PPO_EPOCHS, GROUP, LEARNING_RATE, KL_COEF, DPO_BETA = 64, 4, 8, 1e-5, 0.05, 0.1
@@ -90,7 +95,7 @@ def model_config(size: Size, **changes: Any) -> Any:
         intermediate_size=size.inter,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
-        num_key_value_heads=size.heads,
+        num_key_value_heads=size.kv_heads or size.heads,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
         pad_token_id=PAD,
@@ -103,7 +108,8 @@ def model_config(size: Size, **changes: Any) -> Any:
 def flops_forward(size: Size, lengths: list[int], head_tokens: int) -> float:
     """Useful FLOPs of one forward pass: no padding, causal attention, the head where it is read."""
     h = size.hidden
-    per_token = size.layers * (2 * 4 * h * h + 2 * 3 * h * size.inter)
+    keys = h * (size.kv_heads or size.heads) // size.heads
+    per_token = size.layers * (2 * 2 * h * (h + keys) + 2 * 3 * h * size.inter)
     attention = sum(size.layers * 4 * h * n * (n + 1) / 2 for n in lengths)
     return sum(lengths) * per_token + attention + head_tokens * 2 * h * size.vocab
 
@@ -123,8 +129,12 @@ def gemm_gflops(n: int = 1024) -> float:
     return statistics.median(speeds)
 
 
-def peak_mb() -> float:
-    """The most memory that this process has held, in MB."""
+def peak_mb(gpu: bool = False) -> float:
+    """The most memory that this process has held, in MB; of the GPU's where asked."""
+    if gpu:
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -21,6 +21,9 @@ class ModelConfig(Section):
         default=None, description="template to install where the model has none"
     )
     dtype: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="where models live; 'auto' is a GPU where there is one"
+    )
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
 
 

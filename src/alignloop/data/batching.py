@@ -1,7 +1,7 @@
 """Batches: padding ragged sequences, and choosing which ones share a batch."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -73,20 +73,34 @@ def length_grouped_batches(
     return batches
 
 
-def token_budget_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+def token_budget_batches(
+    lengths: Sequence[int], max_tokens: int, groups: Sequence[Hashable] | None = None
+) -> list[list[int]]:
     """Batches, longest first, whose padded size rows * longest stays within `max_tokens`.
 
     Every index exactly once; a sequence longer than the budget is a batch of its own. Longest
-    first, so that a batch too large for the memory fails at once and not at the end.
+    first, so that a batch too large for the memory fails at once and not at the end. Indices with
+    equal `groups` stay neighbours, where what they share can be computed once: the group whose
+    longest sequence is the longest comes first.
     """
     assert max_tokens > 0, "the budget holds at least one token"
+    keys = range(len(lengths)) if groups is None else groups
+    longest: dict[Hashable, tuple[int, int]] = {}
+    for index, key in enumerate(keys):
+        longest[key] = max(longest.get(key, (0, -index)), (lengths[index], -index))
+    order = sorted(
+        range(len(lengths)),
+        key=lambda i: (-longest[keys[i]][0], -longest[keys[i]][1], -lengths[i]),
+    )
     batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        # The first of a batch is its longest.
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
+    widest = 0
+    for index in order:
+        widest = max(widest, lengths[index])
+        if batches and (len(batches[-1]) + 1) * widest <= max_tokens:
             batches[-1].append(index)
         else:
             batches.append([index])
+            widest = lengths[index]
     return batches
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from alignloop.data.batching import token_budget_batches
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
 from alignloop.records import PreferencePair, Prompt
 
@@ -32,7 +33,7 @@ class PairBatch:
     def part(self, indices: Sequence[int]) -> "PairBatch":
         """Some of the texts and the pairs among them; both texts of a pair, or neither."""
         place = {text: number for number, text in enumerate(indices)}
-        kept = [i for i, text in enumerate(self.chosen) if text in place]
+        kept = self.pairs_among(indices)
         return PairBatch(
             texts=tuple(self.texts[i] for i in indices),
             chosen=tuple(place[self.chosen[i]] for i in kept),
@@ -41,6 +42,11 @@ class PairBatch:
             margin=tuple(self.margin[i] for i in kept),
             weight=tuple(self.weight[i] for i in kept),
         )
+
+    def pairs_among(self, indices: Sequence[int]) -> list[int]:
+        """The pairs whose texts are among some texts."""
+        texts = set(indices)
+        return [i for i, text in enumerate(self.chosen) if text in texts]
 
 
 def encode_pairs(pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: int) -> PairBatch:
@@ -136,3 +142,18 @@ def whole_pair_batches(batch: PairBatch, micro_batch_tokens: int) -> list[list[i
 def padded_tokens(texts: Sequence[Encoded], cuts: Sequence[Sequence[int]]) -> int:
     """How many tokens, padding included, the micro-batches hold together."""
     return sum(len(cut) * max(len(texts[i].input_ids) for i in cut) for cut in cuts)
+
+
+def one_pass_batches(batch: PairBatch, micro_batch_tokens: int) -> list[list[int]] | None:
+    """Micro-batches of whole pairs, or None where it is better to part the pairs.
+
+    Micro-batches of whole pairs are read once, forwards and backwards. Texts of similar length pad
+    less, but part the pairs, so that scores come first and each text is read twice: three passes
+    become four. Whichever reads fewer tokens, and fits, is done; the gradient is the same.
+    """
+    lengths = [len(text.input_ids) for text in batch.texts]
+    whole = whole_pair_batches(batch, micro_batch_tokens)
+    apart = token_budget_batches(lengths, micro_batch_tokens)
+    fits = all(padded_tokens(batch.texts, [cut]) <= micro_batch_tokens for cut in whole)
+    pays = 3 * padded_tokens(batch.texts, whole) <= 4 * padded_tokens(batch.texts, apart)
+    return whole if fits and pays else None

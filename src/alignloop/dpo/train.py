@@ -10,7 +10,13 @@ import torch
 
 from alignloop.config import DpoConfig, ModelConfig
 from alignloop.data.batching import pad_batch, token_budget_batches
-from alignloop.data.pairs import PairBatch, batches_of_epochs, encode_pairs, pairs_that_fit
+from alignloop.data.pairs import (
+    PairBatch,
+    batches_of_epochs,
+    encode_pairs,
+    one_pass_batches,
+    pairs_that_fit,
+)
 from alignloop.data.splits import split_by_prompt
 from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
 from alignloop.errors import UserError
@@ -73,23 +79,27 @@ class Learner:
         return token_logprobs(self.policy, ids, attention, response).logprobs.sum(dim=1)
 
     @torch.no_grad()
-    def all_logprobs(self, texts: Sequence[Encoded]) -> PerSequence:
+    def all_logprobs(self, batch: PairBatch) -> PerSequence:
         """The same of all texts, [texts], without gradient."""
-        found = torch.zeros(len(texts))
-        for cut in self.cuts(texts):
-            found[cut] = self.logprobs(texts, cut)
+        found = torch.zeros(len(batch.texts))
+        whole = one_pass_batches(batch, self.config.micro_batch_tokens)
+        for cut in whole or self.cuts(batch.texts):
+            found[cut] = self.logprobs(batch.texts, cut)
         return found
 
     def as_reference(self, pairs: Sequence[PreferencePair]) -> ReferencePairs:
         """What the policy says before it has learnt anything: the reference of all that follows."""
         batch = self.encode(pairs)
-        found = self.all_logprobs(batch.texts)
+        found = self.all_logprobs(batch)
         chosen, rejected = found[list(batch.chosen)], found[list(batch.rejected)]
         return ReferencePairs(pairs=pairs, chosen=chosen, rejected=rejected)
 
     def accumulate(self, reference: ReferencePairs) -> dict[str, float]:
         """Gradients of the pairs' weighted mean loss; returns its metrics."""
         batch = self.encode(reference.pairs)
+        whole = one_pass_batches(batch, self.config.micro_batch_tokens)
+        if whole is not None:
+            return self._accumulate_whole_pairs(batch, reference, whole)
         loss, metrics = backward_through_scores(
             lambda indices: self.logprobs(batch.texts, indices),
             self.cuts(batch.texts),
@@ -97,10 +107,27 @@ class Learner:
         )
         return {"loss": loss, **metrics}
 
+    def _accumulate_whole_pairs(
+        self, batch: PairBatch, reference: ReferencePairs, cuts: Sequence[list[int]]
+    ) -> dict[str, float]:
+        """One pass over micro-batches that part no pair; each counts by its share of the whole."""
+        sums: dict[str, float] = {}
+        for indices in cuts:
+            part, kept = batch.part(indices), batch.pairs_among(indices)
+            logprobs = self.logprobs(part.texts, range(len(part.texts)))
+            loss, metrics = pair_loss(logprobs, part, reference.take(kept), self.config)
+            share = sum(part.weight) / sum(batch.weight)
+            (loss * share).backward()
+            shares = {"loss": share, "accuracy": _decided_share(part, batch)}
+            for name, value in {"loss": loss.item(), **metrics}.items():
+                counted = value * shares.get(name, len(kept) / len(batch.chosen))
+                sums[name] = sums.get(name, 0.0) + counted
+        return sums
+
     def measure(self, reference: ReferencePairs) -> dict[str, float]:
         """Loss and metrics of held-out pairs."""
         batch = self.encode(reference.pairs)
-        logprobs = self.all_logprobs(batch.texts)
+        logprobs = self.all_logprobs(batch)
         loss, metrics = pair_loss(logprobs, batch, reference, self.config)
         return {f"held_out_{name}": v for name, v in {"loss": float(loss), **metrics}.items()}
 
@@ -190,6 +217,12 @@ def pair_loss(
         "rejected_reward": float(rejected_reward.mean()),
         "margin": float((chosen_reward - rejected_reward).mean()),
     }
+
+
+def _decided_share(part: PairBatch, batch: PairBatch) -> float:
+    """The share of the batch's decided pairs that stand in a part; of all pairs if all are ties."""
+    decided, total = (sum(p != 0.5 for p in b.preference) for b in (part, batch))
+    return decided / total if total else len(part.chosen) / len(batch.chosen)
 
 
 def _split(

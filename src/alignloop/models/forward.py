@@ -5,11 +5,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignloop.models.packing import pack
+from alignloop.models.trunk import is_supported, trunk_states
 from alignloop.shapes import TokenIds, TokenMask
 
 
 def hidden_states(model: Any, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
-    """The trunk's last hidden states, [batch, seq, hidden].
+    """The trunk's last hidden states, [batch, seq, hidden], by transformers' own forward pass.
 
     Position ids are the cumulative sum of the mask, so padding on the left shifts nothing (line 5).
     Without padding on the left a causal model needs no mask: what stands on the right is not seen.
@@ -25,6 +27,20 @@ def hidden_states(model: Any, input_ids: TokenIds, attention_mask: TokenMask) ->
     return output.last_hidden_state
 
 
-def shift_right(values: Tensor) -> Tensor:
-    """Entry t becomes what was computed just before token t; entry 0 has no past and is 0."""
-    return torch.cat([torch.zeros_like(values[:, :1]), values[:, :-1]], dim=1)
+def states_at(
+    model: Any, input_ids: TokenIds, attention_mask: TokenMask, wanted: TokenMask
+) -> Tensor:
+    """The last hidden states where `wanted` [batch, seq] is True, [wanted, hidden], in its order.
+
+    Models of the Llama family read no padding, equal beginnings of neighbours once, and in their
+    last layer only what is wanted (decision 0013); others go through transformers. The batch may
+    stand on another device than the model, where the result is.
+    """
+    input_ids, attention_mask, wanted = (
+        x.to(model.device) for x in (input_ids, attention_mask, wanted)
+    )
+    if not is_supported(model) or not bool(wanted.any()):
+        return hidden_states(model, input_ids, attention_mask)[wanted]
+    packing = pack(input_ids, attention_mask)
+    places, order = torch.unique(packing.at(wanted, attention_mask), return_inverse=True)
+    return trunk_states(model, packing, places).index_select(0, order)

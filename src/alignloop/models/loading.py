@@ -114,7 +114,7 @@ def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> A
     critic = copy.deepcopy(reward_model)
     critic.requires_grad_(True)
     head = critic.score
-    new_head = nn.Linear(head.in_features, 1, dtype=head.weight.dtype)
+    new_head = nn.Linear(head.in_features, 1, dtype=head.weight.dtype, device=head.weight.device)
     with torch.no_grad():
         new_head.weight.copy_(head.weight / scale)
         assert new_head.bias is not None
@@ -181,7 +181,19 @@ def _load(
             where=str(folder),
             fix="save the whole model again",
         )
-    return model
+    return model.to(_device(config))
+
+
+def _device(config: ModelConfig) -> str:
+    """Models live on the GPU where there is one, all else on the CPU: what they say is small."""
+    found = torch.cuda.is_available()
+    if config.device == "cuda" and not found:
+        raise UserError(
+            "there is no GPU that torch can use",
+            where="model.device",
+            fix="set model.device to 'auto' or 'cpu', or install torch for CUDA",
+        )
+    return "cuda" if found and config.device != "cpu" else "cpu"
 
 
 def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:

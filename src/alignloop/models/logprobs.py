@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignloop.models.forward import hidden_states
+from alignloop.models.forward import states_at
 from alignloop.models.vocabulary import target_logprobs
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
@@ -36,16 +36,18 @@ def token_logprobs(
 
     Logits are computed at response positions alone; they are divided by the sampling temperature
     before the log-softmax (line 11). Entropy is that of the same distribution, without gradient.
+    The result is where the batch is, whatever device the model lives on.
     """
     assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
-    targets = input_ids[response_mask]
+    targets = input_ids[response_mask].to(model.device)
     if model.config.model_type in PLAIN_HEADS:
-        hidden = hidden_states(model, input_ids, attention_mask)[predicting]
+        hidden = states_at(model, input_ids, attention_mask, predicting)
         head = model.get_output_embeddings()
         chosen, entropy = target_logprobs(hidden, head, targets, temperature)
     else:
-        logits = _whole_logits(model, input_ids, attention_mask)[predicting]
+        ids, mask = input_ids.to(model.device), attention_mask.to(model.device)
+        logits = _whole_logits(model, ids, mask)[predicting.to(model.device)]
         logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
         chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         entropy = -(logprobs.exp() * logprobs).sum(-1).detach()
@@ -68,6 +70,6 @@ def _whole_logits(model: Any, input_ids: TokenIds, attention_mask: TokenMask) ->
 
 def _spread(values: Tensor, mask: TokenMask) -> PerToken:
     """Put a flat list of values back to their places in [batch, seq]."""
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(
-        mask, values
+    return torch.zeros(mask.shape, dtype=values.dtype, device=mask.device).masked_scatter(
+        mask, values.to(mask.device)
     )

@@ -3,9 +3,8 @@
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from alignloop.models.forward import hidden_states, shift_right
+from alignloop.models.forward import states_at
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
@@ -14,23 +13,34 @@ def sequence_scores(model: Any, input_ids: TokenIds, attention_mask: TokenMask) 
 
     The index comes from the mask, so padding on either side changes nothing.
     """
-    hidden = hidden_states(model, input_ids, attention_mask)
-    return model.score(_at_last(hidden, attention_mask)).squeeze(-1).float()
+    hidden = states_at(model, input_ids, attention_mask, _last(attention_mask))
+    return model.score(hidden).squeeze(-1).float().to(input_ids.device)
 
 
 def token_values(
-    critic: Any, input_ids: TokenIds, attention_mask: TokenMask
+    critic: Any,
+    input_ids: TokenIds,
+    attention_mask: TokenMask,
+    response_mask: TokenMask | None = None,
 ) -> tuple[PerToken, PerSequence]:
     """What the critic expects: (values [batch, seq], value after the last token [batch]).
 
-    values[b, t] is read just before token t, from the hidden state of token t - 1.
+    values[b, t] is read just before token t, from the hidden state of token t - 1; only at the
+    response's tokens where a mask is given. It is 0 elsewhere, and at a first token.
     """
-    hidden = hidden_states(critic, input_ids, attention_mask)
-    readings = critic.score(hidden).squeeze(-1).float()
-    return shift_right(readings), _at_last(readings, attention_mask)
+    last = _last(attention_mask)
+    valued = attention_mask if response_mask is None else response_mask
+    before = torch.roll(valued, -1, dims=1)
+    before[:, -1] = False
+    wanted = before | last
+    hidden = states_at(critic, input_ids, attention_mask, wanted)
+    found = critic.score(hidden).squeeze(-1).float().to(wanted.device)
+    readings = torch.zeros(wanted.shape, device=found.device).masked_scatter(wanted, found)
+    values = torch.where(before, readings, 0.0).roll(1, dims=1)
+    return values, readings[last]
 
 
-def _at_last(per_token: Tensor, attention_mask: TokenMask) -> Tensor:
-    seq = attention_mask.shape[1]
-    last = seq - 1 - attention_mask.flip(1).int().argmax(dim=1)
-    return per_token[torch.arange(len(last), device=last.device), last]
+def _last(attention_mask: TokenMask) -> TokenMask:
+    """True at the last token of each sequence."""
+    after = attention_mask.flip(1).cumsum(dim=1).flip(1)
+    return attention_mask & (after == 1)

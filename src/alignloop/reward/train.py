@@ -12,9 +12,8 @@ from alignloop.data.pairs import (
     PairBatch,
     batches_of_epochs,
     encode_pairs,
-    padded_tokens,
+    one_pass_batches,
     pairs_that_fit,
-    whole_pair_batches,
 )
 from alignloop.data.splits import split_by_prompt
 from alignloop.data.tokenise import (
@@ -127,17 +126,11 @@ def train_reward(
 def _accumulate(
     model: Any, batch: PairBatch, pad_id: int, config: RewardConfig
 ) -> dict[str, float]:
-    """Gradients of the batch's weighted mean loss, however many micro-batches it needs.
-
-    Micro-batches of whole pairs are read once, forwards and backwards. Texts of similar length pad
-    less, but part the pairs, so that scores come first and each text is read twice: three passes
-    become four. Whichever reads fewer tokens, and fits, is done; the gradient is the same.
-    """
-    budget = config.micro_batch_tokens
-    whole, apart = whole_pair_batches(batch, budget), micro_batches(batch.texts, budget)
-    fits = all(padded_tokens(batch.texts, [cut]) <= budget for cut in whole)
-    if fits and 3 * padded_tokens(batch.texts, whole) <= 4 * padded_tokens(batch.texts, apart):
+    """Gradients of the batch's weighted mean loss, however many micro-batches it needs."""
+    whole = one_pass_batches(batch, config.micro_batch_tokens)
+    if whole is not None:
         return _backward_whole_pairs(model, batch, whole, pad_id, config)
+    apart = micro_batches(batch.texts, config.micro_batch_tokens)
     return _backward_apart(model, batch, apart, pad_id, config)
 
 

@@ -68,15 +68,24 @@ class Experience:
 
     def cuts(self, rows: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
         """The rows in micro-batches of similar length."""
-        return cut_rows(self.attention_mask, rows, micro_batch_tokens)
+        return cut_rows(
+            self.input_ids, self.attention_mask, self.response_mask, rows, micro_batch_tokens
+        )
 
 
 def cut_rows(
-    attention_mask: TokenMask, rows: Sequence[int], micro_batch_tokens: int
+    input_ids: TokenIds,
+    attention_mask: TokenMask,
+    response_mask: TokenMask,
+    rows: Sequence[int],
+    micro_batch_tokens: int,
 ) -> list[list[int]]:
-    """Micro-batches of similar length within a budget of padded tokens."""
-    lengths = attention_mask.sum(dim=1)[list(rows)].tolist()
-    return [[rows[i] for i in cut] for cut in token_budget_batches(lengths, micro_batch_tokens)]
+    """Micro-batches of similar length within a budget of padded tokens, equal prompts together."""
+    lengths = attention_mask.sum(dim=1).tolist()
+    starts = response_mask.int().argmax(dim=1).tolist()
+    prompts = [tuple(input_ids[row, : starts[row]].tolist()) for row in rows]
+    cuts = token_budget_batches([lengths[row] for row in rows], micro_batch_tokens, prompts)
+    return [[rows[i] for i in cut] for cut in cuts]
 
 
 def policy_metrics(
@@ -161,7 +170,7 @@ class Scorer:
             batch["attention_mask"],
             batch["response_mask"],
         )
-        cuts = cut_rows(attention, range(len(ids)), self.micro_batch_tokens)
+        cuts = cut_rows(ids, attention, response, range(len(ids)), self.micro_batch_tokens)
         policy = self._statistics(self.policy, batch, cuts)
         reference = self._statistics(self.reference, batch, cuts)
         values, final_values = self._values(batch, cuts)
@@ -204,8 +213,8 @@ class Scorer:
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
         for rows in cuts:
             ids, attention, mask = _take(batch, rows)
-            found, final_values[rows] = token_values(self.critic, ids, attention)
-            values[rows, : ids.shape[1]] = torch.where(mask, found, 0.0)
+            found, final_values[rows] = token_values(self.critic, ids, attention, mask)
+            values[rows, : ids.shape[1]] = found
         return values, final_values
 
 

@@ -116,8 +116,8 @@ class Learner:
         plan, mask = self.algorithm.critic, part.response_mask
         if plan is None:
             return {}
-        values, _ = token_values(self.critic, part.input_ids, part.attention_mask)
-        losses = plan.loss(torch.where(mask, values, 0.0), part)
+        values, _ = token_values(self.critic, part.input_ids, part.attention_mask, mask)
+        losses = plan.loss(values, part)
         loss = reduce_tokens(losses.loss, mask, count=counts["tokens"])
         loss.backward()
         return _means(losses, mask, counts) | {"value_loss": loss.item()}

@@ -71,5 +71,6 @@ class Validation:
         if self.held_out is None:
             return scored.scores
         ids, attention = scored.input_ids, scored.attention_mask
-        cuts = cut_rows(attention, range(len(ids)), self.scorer.micro_batch_tokens)
+        budget = self.scorer.micro_batch_tokens
+        cuts = cut_rows(ids, attention, scored.response_mask, range(len(ids)), budget)
         return self.held_out.scores(ids, attention, scored.finished, cuts)

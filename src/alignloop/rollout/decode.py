@@ -141,14 +141,15 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, T
 
     logits [batch, vocabulary]; returns token ids [batch] and their logprobs [batch] in nats.
     """
-    logits = logits.float() / temperature
-    # one exponential per logit serves the draw and the logprob: on a CPU it is what drawing costs
-    logits = logits - logits.amax(-1, keepdim=True)
-    cumulative = logits.exp().cumsum(-1)
-    total = cumulative[:, -1:]
-    threshold = uniform.unsqueeze(-1) * total
+    logits = logits.float()
+    if temperature != 1:
+        logits = logits / temperature
+    # one softmax serves the draw and the logprob: on a CPU the exponentials are what drawing costs
+    probabilities = torch.softmax(logits, dim=-1)
+    cumulative = probabilities.cumsum(-1)
+    threshold = uniform.unsqueeze(-1) * cumulative[:, -1:]
     token = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)
-    return token.squeeze(-1), (logits.gather(-1, token) - total.log()).squeeze(-1)
+    return token.squeeze(-1), probabilities.gather(-1, token).squeeze(-1).log()
 
 
 def _left_pad(prompts: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:

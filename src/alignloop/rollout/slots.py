@@ -23,7 +23,7 @@ class LlamaSampler:
     eos_token_id: int
     config: SamplingConfig
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(
         self, prompts: Sequence[tuple[str, Sequence[int]]], generator: torch.Generator
     ) -> list[Rollout]:
@@ -33,8 +33,8 @@ class LlamaSampler:
         while slots.refill() or slots.decoder.count:
             slots.advance()
         return [
-            as_rollout(prompt, slots.tokens[i], slots.logprobs[i], self.eos_token_id)
-            for i, prompt in enumerate(prompts)
+            as_rollout(prompt, tokens, logprobs, self.eos_token_id)
+            for prompt, (tokens, logprobs) in zip(prompts, slots.responses(), strict=True)
         ]
 
 
@@ -46,13 +46,14 @@ class _Slots:
         self.rows = min(config.batch_size, len(prompts))
         capacity = max(map(len, prompts), default=0) + config.max_new_tokens
         self.decoder = LlamaDecoder(sampler.model, rows=self.rows, capacity=capacity)
-        self.tokens: list[list[int]] = [[] for _ in prompts]
-        self.logprobs: list[list[float]] = [[] for _ in prompts]
+        self._tokens = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
+        self._logprobs = torch.zeros(uniforms.shape, device=device)
+        self._drawn = torch.zeros(len(prompts), dtype=torch.long, device=device)
         self._prompts, self._uniforms = prompts, uniforms
         # the longest last: neighbours are padded to the same length and the shortest ends first
         self._waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         self._eos, self._temperature = sampler.eos_token_id, config.temperature
-        self._prompt_of: list[int] = []
+        self._owners = torch.zeros(self.rows, dtype=torch.long, device=device)  # prompt by row
         self._next = torch.zeros(self.rows, dtype=torch.long, device=device)
 
     def refill(self) -> bool:
@@ -63,9 +64,15 @@ class _Slots:
         begin = self.decoder.count
         chosen = [self._waiting.pop() for _ in range(min(free, len(self._waiting)))]
         logits = self.decoder.add([self._prompts[i] for i in chosen])
-        self._prompt_of += chosen
+        owners = self._owners.new_tensor(chosen)
+        self._owners[begin : begin + len(chosen)] = owners
         self._draw(begin, logits)
         return True
+
+    def responses(self) -> list[tuple[list[int], list[float]]]:
+        """What was drawn for each prompt: tokens and logprobs."""
+        tokens, logprobs = self._tokens.tolist(), self._logprobs.tolist()
+        return [(tokens[i][:n], logprobs[i][:n]) for i, n in enumerate(self._drawn.tolist())]
 
     def advance(self) -> None:
         """One more token for every row."""
@@ -74,19 +81,14 @@ class _Slots:
 
     def _draw(self, begin: int, logits: Tensor) -> None:
         """Draw for the rows from `begin` on; the rows of responses that ended are given up."""
-        owners = self._prompt_of[begin:]
-        counts = [len(self.tokens[i]) for i in owners]
+        owners = self._owners[begin : self.decoder.count]
+        counts = self._drawn[owners]
         drawn, logprobs = draw(logits, self._uniforms[owners, counts], self._temperature)
-        self._next[begin : begin + len(owners)] = drawn
-        ended = []
-        rows = zip(owners, drawn.tolist(), logprobs.tolist(), strict=True)
-        for row, (owner, token, logprob) in enumerate(rows, begin):
-            self.tokens[owner].append(token)
-            self.logprobs[owner].append(logprob)
-            if token == self._eos or len(self.tokens[owner]) == self._uniforms.shape[1]:
-                ended.append(row)
-        for row in reversed(ended):
-            self.decoder.drop(row)
-            self._next[row] = self._next[self.decoder.count]
-            self._prompt_of[row] = self._prompt_of[-1]
-            self._prompt_of.pop()
+        self._next[begin : self.decoder.count] = drawn
+        self._tokens[owners, counts], self._logprobs[owners, counts] = drawn, logprobs
+        self._drawn[owners] = counts + 1
+        over = (drawn == self._eos) | (counts == self._uniforms.shape[1] - 1)
+        for row in reversed(over.nonzero().flatten().tolist()):
+            self.decoder.drop(begin + row)
+            for rows in (self._next, self._owners):
+                rows[begin + row] = rows[self.decoder.count]

@@ -91,3 +91,12 @@ def test_token_budget_batches_by_hand() -> None:
     # 3 takes 2 (2 * 3 = 6), and a third row would make 9; 1 is left over.
     assert token_budget_batches([1, 4, 9, 2, 4, 3], max_tokens=8) == [[2], [1, 4], [5, 3], [0]]
     assert token_budget_batches([], max_tokens=8) == []
+
+
+def test_groups_stay_neighbours_by_hand() -> None:
+    """The group with the longest comes first, inside it the longest; 20 padded tokens fit."""
+    lengths, groups = [5, 9, 4, 8, 6], ["a", "b", "a", "b", "a"]
+    assert token_budget_batches(lengths, 20, groups) == [[1, 3], [4, 0, 2]]
+    lengths = [5, 7, 10, 8, 6]
+    assert token_budget_batches(lengths, 20, groups) == [[2, 4], [0, 3], [1]]
+    assert token_budget_batches(lengths, 20) == [[2, 3], [1, 4], [0]]

@@ -286,3 +286,9 @@ def test_hidden_states_do_not_depend_on_the_side_of_padding(
     right = hidden_states(policy, IDS[1:], ATTENTION[1:])
     torch.testing.assert_close(left[:, 1:], alone, rtol=0, atol=1e-5)
     torch.testing.assert_close(right[:, :6], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(lm_dirs: dict[str, Path], tokenizer: Any) -> None:
+    with pytest.raises(UserError, match="no GPU"):
+        load_policy(lm_dirs["qwen2"], tokenizer, ModelConfig(path="x", device="cuda"))

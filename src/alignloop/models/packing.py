@@ -1,0 +1,96 @@
+"""Sequences without their padding, and what several of them share only once.
+
+A padded batch [batch, seq] becomes one list of tokens. A causal model says the same of a prompt
+whatever follows it, so that neighbours in the batch that begin alike share their beginning.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from alignloop.shapes import TokenIds, TokenMask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Tokens in one list, and where each token of the batch stands in it.
+
+    tokens, positions, owners [tokens]: the id, the place in its sequence, and the (first) row that
+    holds it; rows [batch, longest]: places in the list, token by token, where a row has ended its
+    last one again; lengths [batch]; shared: whether any token belongs to several rows.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    owners: Tensor
+    rows: Tensor
+    lengths: Tensor
+    shared: bool
+
+    def at(self, mask: TokenMask, attention_mask: TokenMask) -> Tensor:
+        """Places in the list of the tokens where `mask` [batch, seq] is True, in its order."""
+        where = mask.nonzero()
+        positions = attention_mask.cumsum(dim=1)[mask] - 1
+        return self.rows[where[:, 0], positions]
+
+
+def pack(input_ids: TokenIds, attention_mask: TokenMask) -> Packing:
+    """The tokens that count, row by row; padding may stand on either side."""
+    lengths = attention_mask.sum(dim=1)
+    longest = int(lengths.max())
+    places = torch.arange(longest, device=input_ids.device)
+    real = places < lengths.unsqueeze(1)
+    ids = input_ids[:, :longest]
+    if not torch.equal(attention_mask[:, :longest], real):
+        ids = torch.zeros_like(real, dtype=input_ids.dtype)
+        ids = ids.masked_scatter(real, input_ids[attention_mask])
+    common = _common_beginnings(ids, lengths)
+    kept = real if common is None else real & (places >= common.unsqueeze(1))
+    numbers = (kept.flatten().cumsum(0) - 1).view_as(kept)
+    clamped = torch.minimum(places.expand_as(kept), lengths.unsqueeze(1) - 1)
+    rows = numbers.gather(1, clamped)
+    if common is not None:
+        rows = _with_beginnings(rows, common)
+    owners, positions = kept.nonzero(as_tuple=True)
+    return Packing(
+        tokens=ids[kept],
+        positions=positions,
+        owners=owners,
+        rows=rows,
+        lengths=lengths,
+        shared=common is not None,
+    )
+
+
+def _with_beginnings(rows: Tensor, common: Tensor) -> Tensor:
+    """Rows whose first tokens stand where the first row of their group has them."""
+    first = 0
+    for row, length in enumerate(common.tolist()):
+        if length:
+            rows[row, :length] = rows[first, :length]
+        else:
+            first = row
+    return rows
+
+
+def _common_beginnings(ids: Tensor, lengths: Tensor) -> Tensor | None:
+    """How many first tokens each row shares with the first row of its group; None = nobody does.
+
+    A group is a run of neighbours and shares the shortest of their common beginnings; a row joins
+    while that saves more tokens than it costs those that are there. Its last token is its own.
+    """
+    if len(ids) < 2:
+        return None
+    own = torch.minimum(lengths[1:], lengths[:-1]) - 1
+    alike = (ids[1:] == ids[:-1]).cumprod(dim=1).sum(dim=1)
+    found, group, saved = [0] * len(ids), [0], 0
+    for row, length in enumerate(torch.minimum(alike, own).tolist(), start=1):
+        shared = min(length, saved // (len(group) - 1)) if len(group) > 1 else length
+        if shared * len(group) > saved:
+            group, saved = [*group, row], shared * len(group)
+            for member in group[1:]:
+                found[member] = shared
+        else:
+            group, saved = [row], 0
+    return torch.tensor(found, device=ids.device) if any(found) else None

@@ -1,0 +1,172 @@
+"""The trunk of the Llama family over packed tokens, from the weights of a transformers model.
+
+Linear layers, embedding and MLP are called as they stand in the model, so that adapters and biases
+in them count; norms, rotary embedding and attention are computed here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from alignloop.models.attention import attend, everyone_asks, some_ask
+from alignloop.models.packing import Packing
+
+# Families with exactly this layer: RMSNorm, rotary grouped-query attention, gated MLP.
+FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
+# Rotary embeddings whose angles do not depend on how long the sequence has become.
+STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
+
+SeeKeys = Callable[[int, Tensor, Tensor], None]
+
+
+def is_supported(model: Any) -> bool:
+    """Whether this module computes what the model's own forward pass computes.
+
+    No where a module that it passes over is not the family's own (a subclass, a wrapper), has a
+    hook, or would do something while training: dropout, checkpointing.
+    """
+    config, trunk = model.config, model.base_model
+    rope = getattr(config, "rope_parameters", None) or {}
+    family = FAMILIES.get(config.model_type)
+    if (
+        family is None
+        or rope.get("rope_type", "default") not in STATIC_ROPE
+        or getattr(config, "sliding_window", None) is not None
+        or getattr(config, "_attn_implementation", "sdpa") not in ("sdpa", "eager")
+        or type(trunk).__name__ != f"{family}Model"
+    ):
+        return False
+    passed_over = [trunk, trunk.norm]
+    for layer in trunk.layers:
+        attention = layer.self_attn
+        norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
+        passed_over += [layer, attention, layer.input_layernorm, layer.post_attention_layernorm]
+        passed_over += [norm for norm in norms if norm is not None]
+    return all(_is_plain(module, family) for module in passed_over)
+
+
+def _is_plain(module: Any, family: str) -> bool:
+    """The family's own class, without hooks, dropout or checkpointing."""
+    kind = type(module)
+    return (
+        kind.__module__.startswith("transformers.models.")
+        and kind.__name__.startswith(family)
+        and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+        and not (module.training and getattr(module, "attention_dropout", 0.0))
+        and not (module.training and getattr(module, "gradient_checkpointing", False))
+    )
+
+
+def trunk_states(
+    model: Any, packing: Packing, wanted: Tensor | None = None, see_keys: SeeKeys | None = None
+) -> Tensor:
+    """The last hidden states, normed, of all packed tokens, or at the places `wanted` [wanted].
+
+    `wanted` is ascending, each place once: of the last layer only their part is computed.
+    `see_keys(layer, keys, values)` gets those of every token, [tokens, key-value heads, head].
+    """
+    trunk = model.base_model
+    x = trunk.embed_tokens(packing.tokens)
+    cos, sin = _rotary(trunk, x, packing.positions)
+    looks = everyone_asks(packing)
+    for number, layer in enumerate(trunk.layers):
+        last = number == len(trunk.layers) - 1
+        asking = wanted if last else None
+        if asking is not None:
+            looks = some_ask(packing, asking)
+        attention, normed = layer.self_attn, rms_norm(x, layer.input_layernorm)
+        k = _heads(attention.k_proj(normed), attention, getattr(attention, "k_norm", None))
+        v = _heads(attention.v_proj(normed), attention, None)
+        k = rotate(k, cos, sin)
+        if see_keys is not None:
+            see_keys(number, k, v)
+        if asking is not None:
+            x, normed, cos, sin = (t.index_select(0, asking) for t in (x, normed, cos, sin))
+        q = _heads(attention.q_proj(normed), attention, getattr(attention, "q_norm", None))
+        mixed = attend(rotate(q, cos, sin), k, v, looks, attention.scaling)
+        x = x + attention.o_proj(mixed.flatten(1))
+        x = x + layer.mlp(rms_norm(x, layer.post_attention_layernorm))
+    return rms_norm(x, trunk.norm)
+
+
+def _heads(projected: Tensor, attention: Any, norm: Any) -> Tensor:
+    """[tokens, heads * head] as [tokens, heads, head], normed (Qwen3)."""
+    heads = projected.view(len(projected), -1, attention.head_dim)
+    return heads if norm is None else rms_norm(heads, norm)
+
+
+def _rotary(trunk: Any, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [tokens, 1, head]; the sign of `rotate_half` stands in the sine."""
+    table = torch.arange(int(positions.max()) + 1, device=x.device).unsqueeze(0)
+    cos, sin = trunk.rotary_emb(x, table)
+    return tuple(t.index_select(0, positions).unsqueeze(1) for t in (cos[0], signed(sin[0])))  # pyright: ignore[reportReturnType]
+
+
+def signed(sin: Tensor) -> Tensor:
+    """[..., head] with the first half negated: rotate_half(x) * sin = roll(x) * signed(sin)."""
+    half = sin.shape[-1] // 2
+    return torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+
+
+def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn [tokens, heads, head] by angles [tokens, 1, head], the sine signed."""
+    if not torch.is_grad_enabled():
+        return _turned(heads, cos, sin)
+    result: Any = _Rotate.apply(heads, cos, sin)
+    return result
+
+
+def rms_norm(x: Tensor, module: Any) -> Tensor:
+    """weight * x / sqrt(mean(x^2) + eps) over the last dimension, in float32 inside."""
+    if not torch.is_grad_enabled():
+        return module.weight * (x * _inverse_rms(x, module.variance_epsilon)).to(x.dtype)
+    result: Any = _RmsNorm.apply(x, module.weight, module.variance_epsilon)
+    return result
+
+
+def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+
+
+def _inverse_rms(x: Tensor, eps: float) -> Tensor:
+    """1 / sqrt(mean(x^2) + eps) over the last dimension, kept as 1, in float32."""
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=torch.float32)
+    return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+
+
+class _Rotate(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        ctx.save_for_backward(cos, sin)
+        return _turned(x, cos, sin)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        cos, sin = ctx.saved_tensors
+        return _turned(grad, cos, -sin), None, None  # the angle backwards
+
+
+class _RmsNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        inverse = _inverse_rms(x, eps)
+        ctx.save_for_backward(x, weight, inverse)
+        return weight * (x * inverse).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """With y = x * inverse: dx = inverse * (w g - y mean(w g y)), dw = sum of g y."""
+        x, weight, inverse = ctx.saved_tensors
+        y, grad_wide = x.float() * inverse, grad.float()
+        product = grad_wide * y
+        d_weight = None
+        if ctx.needs_input_grad[1]:
+            d_weight = product.flatten(0, -2).sum(0).to(weight.dtype)
+        mean = torch.mv(product.flatten(0, -2), weight.float()).div_(-x.shape[-1])
+        d_x = torch.addcmul(grad_wide * weight, y, mean.view(inverse.shape)).mul_(inverse)
+        return d_x.to(x.dtype), d_weight, None
