@@ -65,7 +65,7 @@ def require_gpu() -> None:
 
 
 def measure(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One kind of work at one size; the first of the steps warms up and does not count."""
+    """One kind of work at one size: the median over the steps and one more, which warms up."""
     import ours
     import torch
 

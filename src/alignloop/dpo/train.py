@@ -76,7 +76,8 @@ class Learner:
         ids, attention, response = (
             batch[name] for name in ("input_ids", "attention_mask", "response_mask")
         )
-        return token_logprobs(self.policy, ids, attention, response).logprobs.sum(dim=1)
+        found = token_logprobs(self.policy, ids, attention, response, entropy=False)
+        return found.logprobs.sum(dim=1)
 
     @torch.no_grad()
     def all_logprobs(self, batch: PairBatch) -> PerSequence:

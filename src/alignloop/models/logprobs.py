@@ -29,6 +29,7 @@ def token_logprobs(
     response_mask: TokenMask,
     *,
     temperature: float = 1.0,
+    entropy: bool = True,
 ) -> TokenStatistics:
     """log p(token t | tokens before t) in float32 for every token of the response, nats.
 
@@ -36,7 +37,7 @@ def token_logprobs(
 
     Logits are computed at response positions alone; they are divided by the sampling temperature
     before the log-softmax (line 11). Entropy is that of the same distribution, without gradient.
-    The result is where the batch is, whatever device the model lives on.
+    It is 0 where nobody asks for it. The result is where the batch is, not where the model lives.
     """
     assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
@@ -44,15 +45,15 @@ def token_logprobs(
     if model.config.model_type in PLAIN_HEADS:
         hidden = states_at(model, input_ids, attention_mask, predicting)
         head = model.get_output_embeddings()
-        chosen, entropy = target_logprobs(hidden, head, targets, temperature)
+        chosen, spread = target_logprobs(hidden, head, targets, temperature, entropy=entropy)
     else:
         ids, mask = input_ids.to(model.device), attention_mask.to(model.device)
         logits = _whole_logits(model, ids, mask)[predicting.to(model.device)]
         logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
         chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        entropy = -(logprobs.exp() * logprobs).sum(-1).detach()
+        spread = -(logprobs.exp() * logprobs).sum(-1).detach()
     return TokenStatistics(
-        logprobs=_spread(chosen, response_mask), entropy=_spread(entropy, response_mask)
+        logprobs=_in_place(chosen, response_mask), entropy=_in_place(spread, response_mask)
     )
 
 
@@ -68,7 +69,7 @@ def _whole_logits(model: Any, input_ids: TokenIds, attention_mask: TokenMask) ->
     return output.logits
 
 
-def _spread(values: Tensor, mask: TokenMask) -> PerToken:
+def _in_place(values: Tensor, mask: TokenMask) -> PerToken:
     """Put a flat list of values back to their places in [batch, seq]."""
     return torch.zeros(mask.shape, dtype=values.dtype, device=mask.device).masked_scatter(
         mask, values.to(mask.device)

@@ -12,9 +12,11 @@ CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 
 
 def target_logprobs(
-    hidden: Tensor, head: Any, targets: Tensor, temperature: float
+    hidden: Tensor, head: Any, targets: Tensor, temperature: float, *, entropy: bool = True
 ) -> tuple[Tensor, Tensor]:
     """(log p(target), entropy), both [tokens] in nats and float32; entropy has no gradient.
+
+    Without `entropy`, which costs another reading of all logits, 0 stands in its place.
 
         log p = log_softmax((hidden W^T + b) / temperature)
 
@@ -22,7 +24,9 @@ def target_logprobs(
     One function for log-softmax, gather and entropy reads each logit half as often as three do.
     Where the logits need several chunks they are computed again on the way back.
     """
-    result: Any = _TargetLogprobs.apply(hidden, head.weight, head.bias, targets, temperature)
+    result: Any = _TargetLogprobs.apply(
+        hidden, head.weight, head.bias, targets, temperature, entropy
+    )
     return result
 
 
@@ -35,16 +39,24 @@ class _TargetLogprobs(torch.autograd.Function):
         bias: Tensor | None,
         targets: Tensor,
         temperature: float,
+        wants_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         size = max(1, CHUNK_LOGITS.get(hidden.device.type, 2**23) // weight.shape[0])
         logprobs, entropies, kept = [], [], None
         for begin in range(0, max(1, len(hidden)), size):  # no tokens: one empty chunk
             part = slice(begin, begin + size)
-            full = _log_softmax(hidden[part], weight, bias, temperature)
-            logprobs.append(full.gather(-1, targets[part, None]).squeeze(-1))
-            kept = full.exp()
-            # a product of matrices reads both once; elementwise, it would write a third
-            entropies.append(-torch.bmm(kept.unsqueeze(1), full.unsqueeze(2)).flatten())
+            logits = _logits(hidden[part], weight, bias, temperature)
+            logits -= logits.amax(dim=-1, keepdim=True)
+            kept = logits.exp()
+            total = kept.sum(dim=-1)
+            logprobs.append(logits.gather(-1, targets[part, None]).squeeze(-1) - total.log())
+            kept /= total.unsqueeze(-1)
+            if wants_entropy:
+                # a product of matrices reads both once; elementwise, it would write a third
+                mean = torch.bmm(kept.unsqueeze(1), logits.unsqueeze(2)).flatten()
+                entropies.append(total.log() - mean)
+            else:
+                entropies.append(torch.zeros_like(total))
         ctx.save_for_backward(hidden, weight, bias, targets, kept if len(logprobs) == 1 else None)
         ctx.size, ctx.temperature = size, temperature
         entropy = torch.cat(entropies)
@@ -65,7 +77,7 @@ class _TargetLogprobs(torch.autograd.Function):
             part = slice(begin, begin + ctx.size)
             p = kept
             if p is None:
-                p = _log_softmax(hidden[part], weight, bias, ctx.temperature).exp_()
+                p = torch.softmax(_logits(hidden[part], weight, bias, ctx.temperature), dim=-1)
             d_logits = p * -grad[part, None]
             d_logits.scatter_add_(-1, targets[part, None], grad[part, None])
             d_logits = d_logits.to(hidden.dtype)
@@ -75,11 +87,9 @@ class _TargetLogprobs(torch.autograd.Function):
                 d_weight.addmm_(d_logits.T, hidden[part])
             if d_bias is not None:
                 d_bias += d_logits.sum(0)
-        return d_hidden, d_weight, d_bias, None, None
+        return d_hidden, d_weight, d_bias, None, None, None
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, temperature: float) -> Tensor:
     logits = linear(hidden, weight, bias).float()
-    if temperature != 1:
-        logits = logits / temperature
-    return torch.log_softmax(logits, dim=-1)
+    return logits if temperature == 1 else logits / temperature

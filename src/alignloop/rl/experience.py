@@ -198,7 +198,14 @@ class Scorer:
         logprobs, entropy = (torch.zeros(batch["input_ids"].shape) for _ in range(2))
         for rows in cuts:
             ids, attention, mask = _take(batch, rows)
-            found = token_logprobs(model, ids, attention, mask, temperature=self.temperature)
+            found = token_logprobs(
+                model,
+                ids,
+                attention,
+                mask,
+                temperature=self.temperature,
+                entropy=model is self.policy,
+            )
             logprobs[rows, : ids.shape[1]] = found.logprobs
             entropy[rows, : ids.shape[1]] = found.entropy
         return TokenStatistics(logprobs=logprobs, entropy=entropy)

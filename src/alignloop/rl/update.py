@@ -99,6 +99,7 @@ class Learner:
             part.attention_mask,
             mask,
             temperature=self.config.sampling.temperature,
+            entropy=part.old_logprobs is None,
         )
         metrics: dict[str, float] = {}
         if part.old_logprobs is None:  # this is the policy that drew the responses

@@ -160,7 +160,11 @@ def _accumulate(
     ):
         padded = pad_batch([batch[i] for i in indices], pad_id)
         statistics = token_logprobs(
-            policy, padded["input_ids"], padded["attention_mask"], padded["response_mask"]
+            policy,
+            padded["input_ids"],
+            padded["attention_mask"],
+            padded["response_mask"],
+            entropy=False,
         )
         loss = reduce_tokens(-statistics.logprobs, padded["response_mask"], count=count)
         loss.backward()

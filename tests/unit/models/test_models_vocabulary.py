@@ -58,6 +58,14 @@ def test_values_and_gradients_are_those_of_the_plain_computation(
     assert not entropy.requires_grad
 
 
+def test_without_entropy_the_logprobs_are_the_same() -> None:
+    hidden, head, targets, _ = inputs()
+    with_it, entropy = target_logprobs(hidden, head, targets, 0.7)
+    without, nothing = target_logprobs(hidden, head, targets, 0.7, entropy=False)
+    assert torch.equal(with_it, without)
+    assert bool((entropy > 0).all()) and not bool(nothing.any())
+
+
 def test_a_frozen_head_gets_no_gradient() -> None:
     hidden, head, targets, upstream = inputs()
     head.requires_grad_(False)
