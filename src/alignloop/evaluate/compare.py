@@ -38,13 +38,12 @@ def compare_policies(
         )
         for name, prompts in sets.items()
     }
-    answers = {
-        who: {
-            name: answer_all(folder, model_config, config, prompts, judge, run.seed)
-            for name, prompts in chosen.items()
-        }
-        for who, folder in models.items()
-    }
+    answers: dict[str, dict[str, list[Answer]]] = {who: {} for who in models}
+    for who, folder in models.items():
+        for name, prompts in chosen.items():
+            run.say(f"evaluate: {who} answers {len(prompts)} prompts of {name}")
+            found = answer_all(folder, model_config, config, prompts, judge, run.seed)
+            answers[who][name] = found
     rows = [
         {
             "set": name,

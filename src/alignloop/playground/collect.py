@@ -12,8 +12,10 @@ from alignloop.playground.annotators import annotate
 from alignloop.playground.prompts import prompt_sets
 from alignloop.records import Comparison, Judgement, Prompt, Response
 from alignloop.rollout import Rollout, Sampler
+from alignloop.run import progress_for
 
 MAX_PROMPT_TOKENS = 256
+ANSWERED_TOGETHER = 200  # prompts; between them the bar moves
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +31,7 @@ def collect(
 ) -> Collected:
     """Sample answers to comparison prompts, pair them up, and have them judged."""
     prompts = _choose(config, seed)
-    asked = [
-        (prompt.prompt_id, encode_prompt(tokenizer, prompt, MAX_PROMPT_TOKENS))
-        for prompt in prompts
-        for _ in range(config.responses_per_prompt)
-    ]
-    rollouts = sampler.generate(asked, generator)
+    rollouts = _answers(prompts, sampler, tokenizer, generator, config.responses_per_prompt)
     comparisons: list[Comparison] = []
     finished: dict[str, bool] = {}
     for index, prompt in enumerate(prompts):
@@ -51,6 +48,23 @@ def _choose(config: PlaygroundConfig, seed: int) -> list[Prompt]:
     prompts = list(prompt_sets()["comparisons"])
     random.Random(f"comparison prompts/{seed}").shuffle(prompts)
     return prompts[: config.num_prompts]
+
+
+def _answers(
+    prompts: Sequence[Prompt], sampler: Sampler, tokenizer: Any, generator: Any, count: int
+) -> list[Rollout]:
+    """`count` answers to each prompt, side by side; a bar says how far it is."""
+    rollouts: list[Rollout] = []
+    with progress_for("comparisons", len(prompts)) as bar:
+        for first in range(0, len(prompts), ANSWERED_TOGETHER):
+            asked = [
+                (prompt.prompt_id, encode_prompt(tokenizer, prompt, MAX_PROMPT_TOKENS))
+                for prompt in prompts[first : first + ANSWERED_TOGETHER]
+                for _ in range(count)
+            ]
+            rollouts += sampler.generate(asked, generator)
+            bar.update(len(rollouts) // count)
+    return rollouts
 
 
 def _responses(

@@ -54,12 +54,10 @@ def fit_scale_temperature(
 ) -> RewardScale:
     """The same scale with the temperature that makes sigmoid(difference / T) likeliest.
 
-    Ties are left out, as in the report card: the calibrated score is the chance that one answer
-    is preferred by people who do decide.
+    A tie counts half for either side, as in the loss and in the report card's calibration.
     """
-    decided = [pair for pair in pairs if pair.preference != 0.5] or pairs
-    differences = score_differences(model, tokenizer, scale, decided, config)
-    outcomes = np.array([pair.preference for pair in decided])
+    differences = score_differences(model, tokenizer, scale, pairs, config)
+    outcomes = np.array([pair.preference for pair in pairs])
     temperature = float(fit_temperature(differences, outcomes))
     return scale.model_copy(update={"temperature": temperature})
 
@@ -76,12 +74,18 @@ def write_report_card(
     """Measure the model on held-out pairs and write report_card.json; returns its content.
 
     Accuracy is the share of decided pairs (no ties) in which chosen scores higher, with an interval
-    clustered by prompt. The calibration error randomises the side of each pair first.
+    clustered by prompt. Calibration is that of the expected outcome, in which a tie counts half, as
+    in the loss that the model was trained with; `ece_decided` leaves ties out. The side of each
+    pair is randomised first.
     """
+    everything = score_differences(model, tokenizer, scale, pairs, config)
+    outcomes = np.array([pair.preference for pair in pairs])
     decided = [pair for pair in pairs if pair.preference != 0.5]
-    differences = score_differences(model, tokenizer, scale, decided, config)
+    differences = everything[outcomes != 0.5]
     card = _accuracies(decided, differences, seed)
-    card |= _calibration(differences / scale.temperature, seed)
+    card |= _calibration(everything / scale.temperature, outcomes, seed)
+    without_ties = _calibration(differences / scale.temperature, np.ones(len(decided)), seed)
+    card["ece_decided"] = without_ties["ece"]
     card |= _length_bias(decided, differences)
     card |= {"num_pairs": len(decided), "temperature": scale.temperature}
     labels = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
@@ -128,11 +132,14 @@ def _accuracies(
     }
 
 
-def _calibration(logits: np.ndarray, seed: int) -> dict[str, Any]:
-    """Calibration of P(first is better) after a coin decided which side comes first."""
+def _calibration(logits: np.ndarray, outcomes: np.ndarray, seed: int) -> dict[str, Any]:
+    """Calibration of P(first is better) after a coin decided which side comes first.
+
+    `outcomes` [pairs]: 1 where the chosen answer won, 0.5 for a tie.
+    """
     coin = np.random.default_rng(derive_seed(seed, "sides")).random(len(logits)) < 0.5
     probabilities = expit(np.where(coin, logits, -logits))  # exp overflows for a sure model
-    outcomes = coin.astype(float)
+    outcomes = np.where(coin, outcomes, 1 - outcomes)
     return {
         "ece": float(expected_calibration_error(probabilities, outcomes)),
         "log_loss": float(log_loss(probabilities, outcomes)),

@@ -143,8 +143,8 @@ def card_of(
 def test_the_report_card_by_hand(
     make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Differences 2, -1, 0, 4: right, wrong, undecided, right; the tie is left out."""
-    differences = [2.0, -1.0, 0.0, 4.0]
+    """Differences 2, -1, 0, 4: right, wrong, undecided, right; the tie counts in calibration."""
+    differences = [2.0, -1.0, 0.0, 4.0, 1.0]
     card = card_of(judged(make_prompt), differences, tmp_path, monkeypatch)
     assert card["num_pairs"] == 4 and card["temperature"] == 2.0
     assert card["accuracy"]["value"] == 2.5 / 4 and card["accuracy"]["n"] == 4
@@ -155,8 +155,13 @@ def test_the_report_card_by_hand(
     assert card["by_slice"]["language"]["zh"]["value"] == 0.75
     # Which side of a pair comes first changes neither of these: p(chosen) = sigmoid(d / 2).
     p = [1 / (1 + math.exp(-d / 2)) for d in differences]
-    assert card["log_loss"] == pytest.approx(-sum(map(math.log, p)) / 4)
-    assert card["brier"] == pytest.approx(sum((1 - x) ** 2 for x in p) / 4)
+    *won, tied = p
+    of_tie = (math.log(tied) + math.log(1 - tied)) / 2
+    assert card["log_loss"] == pytest.approx(-(sum(map(math.log, won)) + of_tie) / 5)
+    assert card["brier"] == pytest.approx((sum((1 - x) ** 2 for x in won) + (tied - 0.5) ** 2) / 5)
+    # Five forecasts in bins of their own: the error is the mean distance of promise and outcome.
+    assert card["ece"] == pytest.approx((sum(1 - x for x in won) + tied - 0.5) / 5)
+    assert card["ece_decided"] == pytest.approx(sum(1 - x for x in won) / 4)
     # Ranks of differences 3, 1, 2, 4 and of lengths 4, 1, 2, 3: 1 - 6 * 2 / (4 * 15).
     assert card["length_correlation"] == pytest.approx(0.8)
     assert card["raw_agreement"] is None and card["ceiling"] is None
