@@ -266,8 +266,8 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         (
             read_demonstrations,
             {"messages": CHAT[:2]},
-            'the last of "messages" is no answer',
-            "assistant message",
+            "this row holds prompts, not demonstrations",
+            "read the file as prompts (openai-messages)",
         ),
         (
             read_demonstrations,

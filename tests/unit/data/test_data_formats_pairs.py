@@ -207,7 +207,7 @@ def test_the_chosen_one_of_three_beats_the_others(tmp_path: Path) -> None:
             'the last of "chosen" is no answer',
         ),
         ({"messages": [ASK, GOOD], "label": True}, "no prompt has both"),
-        ({"question": "Q", "answer": "A"}, "those of demonstrations, not of pairs"),
+        ({"question": "Q", "answer": "A"}, "those of demonstrations, not pairs"),
     ],
 )
 def test_refused(tmp_path: Path, row: dict[str, Any], problem: str) -> None:

@@ -54,7 +54,8 @@ def tables_of(source: str | Path) -> list[Table]:
         raise UserError(problem, where=str(path), fix=f"name a folder with {names}, or their .gz")
     saved = sorted({file.parent for file in files if is_saved_dataset(file.parent)})
     plain = [file for file in files if file.parent not in saved]
-    return [*chain(*map(saved_tables, saved)), *map(_file_table, plain)]
+    tables = [_file_table(file, split_of(file.relative_to(path).parent.name)) for file in plain]
+    return [*chain(*map(saved_tables, saved)), *tables]
 
 
 def training_tables(source: str | Path) -> list[Table]:
@@ -69,7 +70,7 @@ def training_tables(source: str | Path) -> list[Table]:
 
 
 def split_of(name: str) -> str:
-    """The split that a file's name says: "data/test-00000-of-00001.parquet" is "test"."""
+    """The split that a name says: "test-00000-of-00001.parquet" is "test"."""
     found = _SPLIT.search(name.lower())
     return _SAME.get(found[1], found[1]) if found else ""
 
@@ -81,8 +82,8 @@ def _is_data(folder: Path, file: Path) -> bool:
     return named and not hidden and file.name not in NOT_DATA and file.is_file()
 
 
-def _file_table(path: Path) -> Table:
-    split = split_of(path.name.split(".")[0])
+def _file_table(path: Path, split_of_folder: str = "") -> Table:
+    split = split_of(path.name) or split_of_folder
     with unpacked(path) as source:
         start = source.read()
     if start.startswith(PARQUET_MAGIC):

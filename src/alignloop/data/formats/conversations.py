@@ -1,8 +1,8 @@
 """Chat as lists of turns: OpenAI messages, ShareGPT conversations, TRL's conversational types."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from alignloop.data.formats.parts import demonstration, message, messages, pair, prompt, text
+from alignloop.data.formats.parts import ROLES, demonstration, message, messages, pair, prompt, text
 from alignloop.data.formats.registry import Refused, Row, demonstrations, pairs, prompts
 from alignloop.records import Demonstration, Message, PreferencePair, Prompt
 
@@ -90,12 +90,23 @@ def _prompt_completion(row: Row, source: str) -> list[Demonstration]:
     return _each_answer(row, source, [*asked, *turns], "completion", start=len(asked))
 
 
-@demonstrations("openai-messages", messages=list)
+def _has_answer(key: str) -> Callable[[Row], bool]:
+    """Whether the last turn is no question; one of an unknown role is left to the reader."""
+
+    def look(row: Row) -> bool:
+        last = row[key][-1] if row[key] else {}
+        said_by = last.get("role", last.get("from")) if isinstance(last, dict) else None
+        return not isinstance(said_by, str) or ROLES.get(said_by.lower()) not in ("user", "system")
+
+    return look
+
+
+@demonstrations("openai-messages", fits=_has_answer("messages"), messages=list)
 def _openai(row: Row, source: str) -> list[Demonstration]:
     return _chat(row, source, "messages")
 
 
-@demonstrations("sharegpt", conversations=list)
+@demonstrations("sharegpt", fits=_has_answer("conversations"), conversations=list)
 def _sharegpt(row: Row, source: str) -> list[Demonstration]:
     return _chat(row, source, "conversations")
 
@@ -106,8 +117,6 @@ def _chat(row: Row, source: str, key: str) -> list[Demonstration]:
     Where some answers have the weight 0 (OpenAI), one demonstration for each of the others.
     """
     turns = messages(row[key], key)
-    if not turns or turns[-1].role != "assistant":
-        raise Refused(f'the last of "{key}" is no answer', "end with an assistant message")
     kept = _places_with_weight(row[key], key)
     each = _each_answer(row, source, turns, key)
     answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]

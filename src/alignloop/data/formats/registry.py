@@ -108,14 +108,17 @@ def recognise(row: Row, formats: Sequence[Format]) -> Format:
     for format_ in formats:
         if format_.holds(row):
             return format_
-    if close := [format_ for format_ in formats if _has_keys(format_, row)]:
-        raise _wrong_type(row, close)
+    complete = [format_ for format_ in formats if format_.keys and set(format_.keys) <= set(row)]
+    if wrong := [(format_, keys) for format_ in complete if (keys := _wrong_keys(format_, row))]:
+        raise _wrong_type(row, *min(wrong, key=lambda pair: len(pair[1])))
     keys = f"the keys here ({', '.join(map(str, row))[:200] or 'none'})"
-    kinds = dict.fromkeys(format_.kind for format_ in formats)
+    kinds = {format_.kind for format_ in formats}
     other = next((f for f in FORMATS if f.kind not in kinds and f.holds(row)), None)
-    if other is not None and len(formats) > 1:
+    if other is not None:
+        both = f"{other.kind}, not {formats[0].kind}"
+        missing = f"a key is missing: {keys} are those of {both}"
         raise Refused(
-            f"a key is missing: {keys} are those of {other.kind}, not of {next(iter(kinds))}",
+            f"this row holds {both}" if complete else missing,
             f"read the file as {other.kind} ({other.name}), or name another file",
         )
     known = "; ".join(dict.fromkeys(format_.described() for format_ in formats))
@@ -125,31 +128,20 @@ def recognise(row: Row, formats: Sequence[Format]) -> Format:
     )
 
 
-def _has_keys(format_: Format, row: Row) -> bool:
-    return bool(format_.keys) and set(format_.keys) <= set(row)
+def _wrong_keys(format_: Format, row: Row) -> list[str]:
+    return [key for key, kind in format_.keys.items() if not isinstance(row[key], kind)]
 
 
-def _wrong_type(row: Row, close: Sequence[Format]) -> Refused:
+def _wrong_type(row: Row, best: Format, keys: Sequence[str]) -> Refused:
     """All keys are there, one holds the wrong thing: complain by the format that fits best."""
-    wrong = [
-        (format_, [key for key, kind in format_.keys.items() if not isinstance(row[key], kind)])
-        for format_ in close
-    ]
-    best, keys = min(wrong, key=lambda pair: (not pair[1], len(pair[1])))
-    if not keys:
-        return Refused(
-            f"the texts are not those of {best.name}",
-            f"see docs/data.md for what {best.described()} holds, or remove the row",
-        )
-    key, kind = keys[0], best.keys[keys[0]]
-    words = " or ".join(_WORDS.get(one, one.__name__) for one in _as_tuple(kind))
-    return Refused(f'"{key}" is {shown(row[key])}', f'make "{key}" {words}, or remove the row')
+    kind = best.keys[keys[0]]
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    words = " or ".join(_WORDS.get(one, one.__name__) for one in kinds)
+    return Refused(
+        f'"{keys[0]}" is {shown(row[keys[0]])}', f'make "{keys[0]}" {words}, or remove the row'
+    )
 
 
 def shown(value: object) -> str:
     """A value of a row in at most 40 characters."""
     return json.dumps(value, ensure_ascii=False, default=str)[:40]
-
-
-def _as_tuple(kind: Type) -> tuple[type, ...]:
-    return kind if isinstance(kind, tuple) else (kind,)
