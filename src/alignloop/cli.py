@@ -96,6 +96,13 @@ def make_parser() -> argparse.ArgumentParser:
         stage.add_argument("recipe", metavar="RECIPE", help="a recipe.toml or its folder")
         stage.add_argument("--seed", metavar="N", help="the seed of everything random")
         stage.add_argument("--folder", metavar="DIR", help="the run folder (default: runs/<name>)")
+        stage.add_argument(
+            *("--skip-refused", "--skip_refused"),
+            nargs="?",
+            const="true",
+            metavar="true",
+            help="go on without rows that cannot be read; the run folder's refused.jsonl has them",
+        )
         stage.set_defaults(do=_run_stage)
     settings = commands.add_parser("settings", help="list all settings with their defaults")
     settings.add_argument("--markdown", action="store_true", help="as docs/configuration.md")
@@ -197,6 +204,8 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
     overrides = parse_overrides(rest)
     if options.seed is not None:
         overrides["seed"] = options.seed
+    if options.skip_refused is not None:
+        overrides["skip_refused"] = options.skip_refused
     pipeline = Pipeline(load_recipe(options.recipe, overrides), options.folder)
     stages: dict[str, Callable[[], Path]] = {
         "run": pipeline.run,

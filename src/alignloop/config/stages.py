@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from alignloop.config.algorithms import Algorithm, PpoConfig
 from alignloop.config.section import Section
@@ -22,6 +22,31 @@ class ModelConfig(Section):
     )
     dtype: Literal["float32", "bfloat16"] = "float32"
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
+
+
+class DataConfig(Section):
+    """What holds for every file that is learnt from."""
+
+    exclude: tuple[str, ...] = Field(
+        default=(),
+        description="files of held-out prompts: no stage learns from them or near duplicates",
+    )
+    near_duplicate: float = Field(
+        default=0.8, gt=0, le=1, description="share of common trigrams that makes a near duplicate"
+    )
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        description="splits of files go by it and the prompt alone; the playground's by seed",
+    )
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        """One file may be named without brackets; "none" is none."""
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
 
 
 class OptimizerSection(Section):

@@ -36,18 +36,21 @@ def train_sft(
     run: StageRun,
     *,
     held_out: Sequence[Demonstration] = (),
+    split_seed: int | None = None,
 ) -> Path:
     """Fine-tune the base model on demonstrations; returns the new model's directory.
 
         loss = -sum over response tokens of log p(token) / number of response tokens in the batch
 
-    `held_out` demonstrations give the perplexity; none = a share of the demonstrations.
+    `held_out` demonstrations give the perplexity; none = a share of the demonstrations, chosen by
+    `split_seed` (none = the run's seed).
     """
     tokenizer = load_tokenizer(model_config.path, model_config)
     if model_config.chat_template:
         install_template(tokenizer, model_config.chat_template)
     check_tokenizer(tokenizer, model_config.path)
-    train_set, test_set = _split(demonstrations, held_out, config, run.seed)
+    splits_by = run.seed if split_seed is None else split_seed
+    train_set, test_set = _split(demonstrations, held_out, config, splits_by)
     limit = LengthLimit.of(
         "sft.max_tokens", config.max_tokens, context_of(model_config.path), config.too_long
     )

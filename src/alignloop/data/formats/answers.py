@@ -140,10 +140,12 @@ def _parallel(row: Row, keys: tuple[str, ...], count: int) -> dict[str, float]:
 def answers_in_text(told: str) -> Answers | None:
     """Lines such as 问题：... 回答A：... 6 分 回答B：... 9 分; None for other texts."""
     marks = list(_MARKER.finditer(told))
-    ends = [mark.start() for mark in marks[1:]] + [len(told)]
+    if not marks:
+        return None
+    ends = [*(mark.start() for mark in marks[1:]), len(told)]
     texts: dict[str, str] = {}
     scores: dict[str, float] = {}
-    question = told[: marks[0].start()].strip() if marks else ""
+    question = told[: marks[0].start()].strip()
     for mark, end in zip(marks, ends, strict=True):
         said = told[mark.end() : end].strip()
         if mark[1]:
