@@ -11,6 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
+from alignloop.data.truncation import pair_cutter
 from alignloop.records import PreferencePair, Prompt
 
 
@@ -76,7 +77,7 @@ def pairs_that_fit(
         for response in (pair.chosen, pair.rejected):
             encode_example(tokenizer, pair.prompt, response, limit.tokens)
 
-    return encode_fitting(pairs, encode, limit)[0]
+    return encode_fitting(pairs, encode, limit, pair_cutter(tokenizer, limit))[0]
 
 
 def prompt_batches(

@@ -16,9 +16,10 @@ from alignloop.data.tokenise import (
     Encoded,
     LengthLimit,
     check_tokenizer,
-    encode_example,
+    encode_demonstration,
     encode_fitting,
 )
+from alignloop.data.truncation import demonstration_cutter
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
@@ -136,8 +137,9 @@ def _encode(
 ) -> list[Encoded]:
     _, codes = encode_fitting(
         demonstrations,
-        lambda d: encode_example(tokenizer, d.prompt, d.response, limit.tokens),
+        lambda d: encode_demonstration(tokenizer, d, limit.tokens),
         limit,
+        demonstration_cutter(tokenizer, limit),
     )
     return codes
 

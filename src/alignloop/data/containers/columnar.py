@@ -4,7 +4,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 from alignloop.data.containers.limits import MAX_GROUP_BYTES, MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
@@ -19,8 +19,8 @@ def parquet_rows(path: Path) -> Iterator[Row | BadRow]:
     """Rows of a Parquet file, numbered from 1; raises UserError where it is damaged."""
     import pyarrow.parquet as parquet
 
-    def batches(stream: BinaryIO) -> Iterator[Any]:
-        file = parquet.ParquetFile(stream, pre_buffer=False, buffer_size=2**16)
+    def batches(mapped: Any) -> Iterator[Any]:
+        file = parquet.ParquetFile(mapped, pre_buffer=False, buffer_size=2**16)
         for group in range(file.num_row_groups):
             _refuse_large(path, file.metadata.row_group(group).total_byte_size)
         yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
@@ -32,14 +32,14 @@ def arrow_rows(path: Path) -> Iterator[Row | BadRow]:
     """Rows of an Arrow file or stream (`datasets` writes streams), numbered from 1."""
     import pyarrow as arrow
 
-    def batches(stream: BinaryIO) -> Iterator[Any]:
-        as_file = stream.read(len(ARROW_MAGIC)) == ARROW_MAGIC
-        stream.seek(0)
+    def batches(mapped: Any) -> Iterator[Any]:
+        as_file = mapped.read(len(ARROW_MAGIC)) == ARROW_MAGIC
+        mapped.seek(0)
         if as_file:
-            file = arrow.ipc.open_file(stream)
+            file = arrow.ipc.open_file(mapped)
             yield from (file.get_batch(number) for number in range(file.num_record_batches))
         else:
-            yield from arrow.ipc.open_stream(stream)
+            yield from arrow.ipc.open_stream(mapped)
 
     return _rows(path, "Arrow", batches)
 
@@ -49,8 +49,9 @@ def _rows(path: Path, kind: str, batches: Any) -> Iterator[Row | BadRow]:
 
     number = 0
     try:
-        with _seekable(path) as stream:
-            for batch in batches(stream):
+        # Mapped, a length that lies asks for no memory: it is more than the file has.
+        with _plain(path) as plain, arrow.memory_map(str(plain)) as mapped:
+            for batch in batches(mapped):
                 _refuse_large(path, batch.nbytes)
                 batch.validate(full=True)  # offsets of a damaged file would read foreign memory
                 for start in range(0, batch.num_rows, BATCH_ROWS):
@@ -88,15 +89,14 @@ def _refuse_large(path: Path, size: int) -> None:
 
 
 @contextmanager
-def _seekable(path: Path) -> Iterator[BinaryIO]:
-    """The file, or where it is gzipped a temporary copy on the disk: tables are read by seeking."""
+def _plain(path: Path) -> Iterator[Path]:
+    """The file; where it is gzipped, an unpacked copy on the disk for as long as it is read."""
     if not is_packed(path):
-        with path.open("rb") as stream:
-            yield cast("BinaryIO", stream)
+        yield path
         return
-    with tempfile.TemporaryFile() as copy:
-        with unpacked(path) as source:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "unpacked"
+        with unpacked(path) as source, copy.open("wb") as stream:
             while content := source.read():
-                copy.write(content)
-        copy.seek(0)
-        yield cast("BinaryIO", copy)
+                stream.write(content)
+        yield copy
