@@ -35,10 +35,11 @@ def split_seed(recipe: Recipe, source: str) -> int:
 
 
 def _records(
-    read: Callable[..., list[Item]], recipe: Recipe, file: str, folder: RunFolder
+    read: Callable[..., list[Item]], recipe: Recipe, file: str, folder: RunFolder | None
 ) -> list[Item]:
-    """What a file holds; rows that are left out stand in the run folder's refused.jsonl."""
-    return read(file, skip_refused=recipe.skip_refused, refused_to=folder.path / REFUSED)
+    """What a file holds; rows that are left out stand in refused.jsonl of the run folder, if any."""
+    to = folder.path / REFUSED if folder is not None else None
+    return read(file, skip_refused=recipe.skip_refused, refused_to=to)
 
 
 def _to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
@@ -51,7 +52,7 @@ def _to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Seq
 
 
 def demonstrations(
-    recipe: Recipe, source: str, folder: RunFolder
+    recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
     """Demonstrations to train on, and those held out where the source brings its own."""
     setting = "sft.demonstrations"
@@ -109,7 +110,7 @@ def preference_pairs(
 
 
 def rl_prompts(
-    recipe: Recipe, source: str, folder: RunFolder
+    recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """Prompts to learn from and prompts for the curves; a tenth is kept where no file is named."""
     refuse_mixture(recipe, "rl.prompts", source)
