@@ -37,7 +37,7 @@ def split_seed(recipe: Recipe, source: str) -> int:
 def _records(
     read: Callable[..., list[Item]], recipe: Recipe, file: str, folder: RunFolder | None
 ) -> list[Item]:
-    """What a file holds; rows that are left out stand in refused.jsonl of the run folder, if any."""
+    """What a file holds; rows that are left out stand in the run folder's refused.jsonl."""
     to = folder.path / REFUSED if folder is not None else None
     return read(file, skip_refused=recipe.skip_refused, refused_to=to)
 
