@@ -16,6 +16,17 @@ Every setting can be given on the command line: --section.key value, for example
 `alignloop settings` lists all of them with their defaults.
 """
 
+CHECK_HELP = """\
+Says of each file what it holds: format and encoding, rows, and refused rows with their reasons,
+duplicates, prompts that stand in several files, lengths in tokens, languages, how often the chosen
+answer is the longer one, labels. Reads JSONL, JSON, CSV, TSV, Parquet and Arrow, gzipped or not,
+folders, directories of the datasets library, and hub:org/name. Exit code 1 where rows are refused.
+"""
+CONVERT_HELP = """\
+Writes a file of any known format as JSONL: our records, or TRL's conversational columns. Refused
+rows stop the conversion, or with --skip-refused go to refused.jsonl beside OUT.
+"""
+
 STAGE_COMMANDS = {
     "run": "all stages in order, then the report; goes on where it stopped",
     "sft": "stage 1: fine-tune the model on demonstrations",
@@ -34,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options, rest = parser.parse_known_args(arguments)
         if rest and options.command not in STAGE_COMMANDS:
             parser.error(f"unrecognised arguments: {' '.join(rest)}")
-        options.do(options, rest)
+        code = options.do(options, rest)
         sys.stdout.flush()
+        if code:
+            sys.exit(code)
     except UserError as error:
         sys.exit(_fail(f"error: {error}", 2))
     except BrokenPipeError:
@@ -83,11 +96,19 @@ def make_parser() -> argparse.ArgumentParser:
         stage.add_argument("recipe", metavar="RECIPE", help="a recipe.toml or its folder")
         stage.add_argument("--seed", metavar="N", help="the seed of everything random")
         stage.add_argument("--folder", metavar="DIR", help="the run folder (default: runs/<name>)")
+        stage.add_argument(
+            *("--skip-refused", "--skip_refused"),
+            nargs="?",
+            const="true",
+            metavar="true",
+            help="go on without rows that cannot be read; the run folder's refused.jsonl has them",
+        )
         stage.set_defaults(do=_run_stage)
     settings = commands.add_parser("settings", help="list all settings with their defaults")
     settings.add_argument("--markdown", action="store_true", help="as docs/configuration.md")
     settings.set_defaults(do=_print_settings)
     _add_playground(commands)
+    _add_data(commands)
     return parser
 
 
@@ -127,6 +148,54 @@ def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
     export.set_defaults(do=_export_playground)
 
 
+def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
+    data = commands.add_parser("data", help="check and convert files of other people's formats")
+    actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
+    shape = argparse.RawDescriptionHelpFormatter
+    check = actions.add_parser(
+        "check", help="what is in these files", description=CHECK_HELP, formatter_class=shape
+    )
+    add = check.add_argument
+    add("files", nargs="+", metavar="FILE", help="file, folder, or hub:org/name")
+    add("--format", metavar="F", help="the one format of all rows, such as alpaca")
+    add("--json", action="store_true", help="print the findings for programs")
+    add("--tokenizer", metavar="DIR", help="count tokens with it (default: the playground's)")
+    check.set_defaults(do=_check_data)
+    convert = actions.add_parser(
+        "convert", help="write a file as JSONL", description=CONVERT_HELP, formatter_class=shape
+    )
+    add = convert.add_argument
+    add("source", metavar="FILE", help="file, folder, or hub:org/name")
+    add("out", metavar="OUT", help="a .jsonl or .jsonl.gz file")
+    add("--to", required=True, choices=("pairs", "demonstrations", "prompts", "trl"))
+    add("--format", metavar="F", help="the one format of all rows, such as alpaca")
+    add("--skip-refused", action="store_true", help="go on, and keep them in refused.jsonl")
+    several = {"action": "append", "default": []}
+    held_out = "leave out its prompts and near duplicates of them; may be given several times"
+    add("--exclude", metavar="FILE", help=held_out, **several)
+    near = "trigrams in common that make a near duplicate (default: 0.8; 1 = equal texts only)"
+    add("--near-duplicate", metavar="SHARE", type=float, default=0.8, help=near)
+    split = "write OUT.NAME.jsonl for each split, chosen by a hash of the prompt alone"
+    add("--split", metavar="NAME=SHARE", help=split, **several)
+    convert.set_defaults(do=_convert_data)
+
+
+def _check_data(options: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from alignloop.data.commands import run_check
+
+    if options.tokenizer:
+        return run_check(options, Path(options.tokenizer), options.tokenizer)
+    from alignloop.playground import BASE_MODEL
+
+    return run_check(options, BASE_MODEL, "the playground's tokenizer; --tokenizer DIR names yours")
+
+
+def _convert_data(options: argparse.Namespace, _rest: Sequence[str]) -> int:
+    from alignloop.data.commands import run_convert
+
+    return run_convert(options)
+
+
 def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
     from alignloop.config import load_recipe
     from alignloop.pipeline import Pipeline
@@ -135,6 +204,8 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
     overrides = parse_overrides(rest)
     if options.seed is not None:
         overrides["seed"] = options.seed
+    if options.skip_refused is not None:
+        overrides["skip_refused"] = options.skip_refused
     pipeline = Pipeline(load_recipe(options.recipe, overrides), options.folder)
     stages: dict[str, Callable[[], Path]] = {
         "run": pipeline.run,

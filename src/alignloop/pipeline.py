@@ -48,10 +48,12 @@ class Pipeline:
 
             source = str(demonstrations or self.config.sft.demonstrations)
             base = str(model or sources.base_model(self.config))
-            records, held_out = sources.demonstrations(self.config, source)
+            records, held_out = sources.demonstrations(self.config, source, folder)
             run = StageRun(folder, "sft", self.config.seed)
             model_config = self.config.model.model_copy(update={"path": base})
-            train_sft(self.config.sft, model_config, records, run, held_out=held_out)
+            splits = sources.split_seed(self.config, source)
+            config = self.config.sft
+            train_sft(config, model_config, records, run, held_out=held_out, split_seed=splits)
             _record(folder, "sft", target, model=base, demonstrations=source)
             return target
 
@@ -72,8 +74,9 @@ class Pipeline:
             records, source = sources.preference_pairs(
                 self.config, "reward.pairs", asked, base, folder
             )
-            inputs = (config, self.config.model, base, split_pairs(records, config, seed))
-            zero = sources.zero_of_reward(self.config, asked)
+            parts = split_pairs(records, config, sources.split_seed(self.config, asked))
+            inputs = (config, self.config.model, base, parts)
+            zero = sources.zero_of_reward(self.config, asked, folder)
             if config.held_out_model and not folder.stage("reward_held_out").finished:
                 run = StageRun(folder, "reward_held_out", seed)
                 train_reward(*inputs, run, train_on="held_out_model", demonstrations=zero)
@@ -105,7 +108,7 @@ class Pipeline:
             _require(policy_dir, "alignloop sft", "rl.policy")
             _require(reward_dir, "alignloop reward", "rl.reward_model")
             source = str(prompts or config.prompts)
-            train, validation = sources.rl_prompts(self.config, source)
+            train, validation = sources.rl_prompts(self.config, source, folder)
             inputs = RlInputs(
                 policy_dir=policy_dir,
                 reward_dir=reward_dir,
@@ -138,7 +141,8 @@ class Pipeline:
                 self.config, "dpo.pairs", asked, base, folder
             )
             run = StageRun(folder, "dpo", self.config.seed)
-            train_dpo(config, self.config.model, base, records, run)
+            splits = sources.split_seed(self.config, asked)
+            train_dpo(config, self.config.model, base, records, run, split_seed=splits)
             _record(folder, "dpo", target, model=str(base), pairs=source)
             return target
 
@@ -170,7 +174,7 @@ class Pipeline:
                 config,
                 self.config.model,
                 {"sft": sft_dir, "policy": policy_dir},
-                sources.evaluation_sets(self.config, source),
+                sources.evaluation_sets(self.config, source, folder),
                 sources.judge(self.config, source, judge_dir),
                 StageRun(folder, "evaluate", self.config.seed),
             )

@@ -41,11 +41,16 @@ class Prompt(Record):
 
 
 class Demonstration(Record):
-    """A prompt and the response that a person wrote for it."""
+    """A prompt and the response that a person wrote for it.
+
+    With `every_turn` the answers within the prompt were written for it too, and SFT learns all of
+    them: a whole conversation is one demonstration.
+    """
 
     prompt: Prompt
     response: str = Field(min_length=1)
     source: str = ""
+    every_turn: bool = False
 
 
 class Response(Record):

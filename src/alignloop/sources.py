@@ -1,8 +1,8 @@
 """Where a stage's records come from: a person's file, or the playground. Part of the pipeline."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alignloop.config import Recipe
 from alignloop.config.stages import PLAYGROUND
@@ -11,6 +11,9 @@ from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
 from alignloop.run import RunFolder
 
 VALIDATION_SHARE = 0.1
+REFUSED = "refused.jsonl"
+
+Item = TypeVar("Item")
 
 
 def base_model(recipe: Recipe) -> Path:
@@ -22,20 +25,49 @@ def base_model(recipe: Recipe) -> Path:
     return BASE_MODEL
 
 
+def split_seed(recipe: Recipe, source: str) -> int:
+    """What the splits of a source go by beside the prompt.
+
+    A prompt of a file stands in one split in every run, whatever the run's seed. The playground's
+    published figures are means over seeds, of which each draws its own splits.
+    """
+    return recipe.seed if source == PLAYGROUND else recipe.data.split_seed
+
+
+def _records(
+    read: Callable[..., list[Item]], recipe: Recipe, file: str, folder: RunFolder | None
+) -> list[Item]:
+    """What a file holds; rows that are left out stand in the run folder's refused.jsonl."""
+    to = folder.path / REFUSED if folder is not None else None
+    return read(file, skip_refused=recipe.skip_refused, refused_to=to)
+
+
+def _to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
+    """The records without the prompts that data.exclude holds out."""
+    if not recipe.data.exclude:
+        return records
+    from alignloop.data.exclusion import leave_out
+
+    return leave_out(records, recipe.data.exclude, recipe.data.near_duplicate, setting)
+
+
 def demonstrations(
-    recipe: Recipe, source: str
+    recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
     """Demonstrations to train on, and those held out where the source brings its own."""
+    setting = "sft.demonstrations"
     if source == PLAYGROUND:
         from alignloop.playground.demonstrations import demonstrations
 
-        return demonstrations(recipe.seed), demonstrations(recipe.seed, held_out=True)
+        train = _to_learn_from(recipe, demonstrations(recipe.seed), setting)
+        return train, demonstrations(recipe.seed, held_out=True)
     from alignloop.data.formats import read_demonstrations
 
-    return read_demonstrations(source, skip_refused=recipe.skip_refused), ()
+    records = _records(read_demonstrations, recipe, source, folder)
+    return _to_learn_from(recipe, records, setting), ()
 
 
-def zero_of_reward(recipe: Recipe, pairs: str) -> Sequence[Demonstration]:
+def zero_of_reward(recipe: Recipe, pairs: str, folder: RunFolder) -> Sequence[Demonstration]:
     """The SFT demonstrations, whose mean score becomes 0; none where they are of another world.
 
     `pairs` is where the preference pairs come from: a person's own pairs do not go with the
@@ -46,7 +78,7 @@ def zero_of_reward(recipe: Recipe, pairs: str) -> Sequence[Demonstration]:
         return ()
     if source != PLAYGROUND and not Path(source).exists():
         return ()
-    return demonstrations(recipe, source)[0]
+    return demonstrations(recipe, source, folder)[0]
 
 
 def refuse_mixture(recipe: Recipe, setting: str, source: str) -> None:
@@ -73,26 +105,29 @@ def preference_pairs(
         from alignloop.playground.stage import collect_comparisons
 
         source = str(collect_comparisons(recipe, model, folder))
-    return read_pairs(source, skip_refused=recipe.skip_refused), source
+    pairs = _records(read_pairs, recipe, source, folder)
+    return list(_to_learn_from(recipe, pairs, setting)), source
 
 
-def rl_prompts(recipe: Recipe, source: str) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
+def rl_prompts(
+    recipe: Recipe, source: str, folder: RunFolder | None = None
+) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
     """Prompts to learn from and prompts for the curves; a tenth is kept where no file is named."""
     refuse_mixture(recipe, "rl.prompts", source)
     if source == PLAYGROUND:
         from alignloop.playground.prompts import VALIDATION_INTENTS, prompt_sets
 
         sets = prompt_sets()
-        return sets["rl"], (*sets["validation"], *sets[VALIDATION_INTENTS])
+        train = _to_learn_from(recipe, sets["rl"], "rl.prompts")
+        return train, (*sets["validation"], *sets[VALIDATION_INTENTS])
     from alignloop.data.formats import read_prompts
     from alignloop.data.splits import split_by_prompt
 
-    prompts = read_prompts(source, skip_refused=recipe.skip_refused)
+    prompts = _to_learn_from(recipe, _records(read_prompts, recipe, source, folder), "rl.prompts")
     if recipe.rl.validation_prompts is not None:
-        file = recipe.rl.validation_prompts
-        return prompts, read_prompts(file, skip_refused=recipe.skip_refused)
+        return prompts, _records(read_prompts, recipe, recipe.rl.validation_prompts, folder)
     shares = {"validation": VALIDATION_SHARE, "train": 1 - VALIDATION_SHARE}
-    parts = split_by_prompt(prompts, shares, recipe.seed)
+    parts = split_by_prompt(prompts, shares, split_seed(recipe, source))
     if not parts["validation"] or not parts["train"]:
         raise UserError(
             f"{len(prompts)} prompts are too few to keep a tenth for the curves",
@@ -102,7 +137,7 @@ def rl_prompts(recipe: Recipe, source: str) -> tuple[Sequence[Prompt], Sequence[
     return parts["train"], parts["validation"]
 
 
-def evaluation_sets(recipe: Recipe, source: str) -> dict[str, Sequence[Prompt]]:
+def evaluation_sets(recipe: Recipe, source: str, folder: RunFolder) -> dict[str, Sequence[Prompt]]:
     """The held-out prompt sets by name; a person's file is one set, "prompts"."""
     refuse_mixture(recipe, "evaluate.prompts", source)
     if source == PLAYGROUND:
@@ -111,7 +146,7 @@ def evaluation_sets(recipe: Recipe, source: str) -> dict[str, Sequence[Prompt]]:
         return {name: prompt_sets()[name] for name in HELD_OUT_SETS}
     from alignloop.data.formats import read_prompts
 
-    return {"prompts": read_prompts(source, skip_refused=recipe.skip_refused)}
+    return {"prompts": _records(read_prompts, recipe, source, folder)}
 
 
 def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:

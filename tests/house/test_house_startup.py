@@ -8,8 +8,13 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
-HEAVY = "{'torch', 'transformers', 'tokenizers', 'safetensors'}"
-HEAVIER_THAN_NOTHING = "{'torch', 'transformers', 'pydantic', 'numpy', 'scipy', 'matplotlib'}"
+HEAVY = (
+    "{'torch', 'transformers', 'tokenizers', 'safetensors', 'datasets', 'pyarrow', 'datasketch',"
+    " 'pandas'}"
+)
+HEAVIER_THAN_NOTHING = (
+    "{'torch', 'transformers', 'pydantic', 'numpy', 'scipy', 'matplotlib', 'datasets', 'pyarrow'}"
+)
 HELP_SECONDS = 0.5
 LABEL = ["alignloop.label"] if (SOURCE / "alignloop" / "label").is_dir() else []
 

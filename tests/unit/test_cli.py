@@ -74,6 +74,14 @@ def test_unknown_setting(capsys: pytest.CaptureFixture[str], recipe: Path) -> No
     assert line.endswith("unknown setting 'rl.learing_rate'; did you mean 'rl.learning_rate'?")
 
 
+def test_skip_refused_is_a_switch_and_a_setting(
+    capsys: pytest.CaptureFixture[str], recipe: Path
+) -> None:
+    missing = ["--sft.demonstrations", "nowhere.jsonl"]
+    assert "nowhere.jsonl" in fail(capsys, "sft", recipe, "--skip-refused", *missing)
+    assert "skip_refused = 'maybe'" in fail(capsys, "sft", recipe, "--skip_refused", "maybe")
+
+
 def test_value_out_of_range(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
     line = fail(capsys, "rl", recipe, "--rl.num-steps=0")
     assert "rl.num_steps = '0'" in line

@@ -4,6 +4,7 @@ from pydantic import Field
 
 from alignloop.config.section import Section
 from alignloop.config.stages import (
+    DataConfig,
     DpoConfig,
     EvaluateConfig,
     ModelConfig,
@@ -21,8 +22,12 @@ class Recipe(Section):
         default="run", pattern=r"^[\w.-]+$", description="the run folder is runs/<name>"
     )
     seed: int = Field(default=0, ge=0)
-    skip_refused: bool = Field(default=False, description="go on without rows that cannot be read")
+    skip_refused: bool = Field(
+        default=False,
+        description="go on without rows that cannot be read; refused.jsonl keeps them",
+    )
     num_threads: int | None = Field(default=None, ge=1, description="CPU threads; none = all cores")
+    data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
     sft: SftConfig = Field(default_factory=SftConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)

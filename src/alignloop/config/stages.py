@@ -2,13 +2,13 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from alignloop.config.algorithms import Algorithm, PpoConfig
 from alignloop.config.section import Section
 
 PLAYGROUND = "playground"
-TooLong = Literal["refuse", "skip"]  # rows with more tokens than allowed
+TooLong = Literal["refuse", "skip", "cut"]  # rows with more tokens than allowed
 
 
 class ModelConfig(Section):
@@ -25,6 +25,31 @@ class ModelConfig(Section):
         default="auto", description="where models live; 'auto' is a GPU where there is one"
     )
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
+
+
+class DataConfig(Section):
+    """What holds for every file that is learnt from."""
+
+    exclude: tuple[str, ...] = Field(
+        default=(),
+        description="files of held-out prompts: no stage learns from them or near duplicates",
+    )
+    near_duplicate: float = Field(
+        default=0.8, gt=0, le=1, description="share of common trigrams that makes a near duplicate"
+    )
+    split_seed: int = Field(
+        default=0,
+        ge=0,
+        description="splits of files go by it and the prompt alone; the playground's by seed",
+    )
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        """One file may be named without brackets; "none" is none."""
+        if value is None:
+            return ()
+        return (value,) if isinstance(value, str) else value
 
 
 class OptimizerSection(Section):
@@ -55,7 +80,7 @@ class SftConfig(OptimizerSection):
     warmup_share: float = Field(default=0.03, ge=0, lt=1, description="share of steps that warm up")
     max_tokens: int = Field(default=1024, ge=8, description="longest prompt + response")
     too_long: TooLong = Field(
-        default="refuse", description="demonstrations over max_tokens: or 'skip' them"
+        default="refuse", description="demonstrations over max_tokens: or 'skip' or 'cut' them"
     )
     held_out_share: float = Field(
         default=0.05, ge=0, lt=1, description="prompts kept for perplexity"
@@ -78,7 +103,9 @@ class RewardConfig(OptimizerSection):
     num_epochs: float = Field(default=1.0, gt=0)
     warmup_share: float = Field(default=0.03, ge=0, lt=1)
     max_tokens: int = Field(default=1024, ge=8)
-    too_long: TooLong = Field(default="refuse", description="pairs over max_tokens: or 'skip' them")
+    too_long: TooLong = Field(
+        default="refuse", description="pairs over max_tokens: or 'skip' them, or 'cut' prompts"
+    )
     centring_coef: float = Field(
         default=0.0, ge=0, description="weight of (r_chosen + r_rejected)^2"
     )
@@ -131,7 +158,9 @@ class DpoConfig(OptimizerSection):
     num_epochs: float = Field(default=1.0, gt=0)
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     max_tokens: int = Field(default=1024, ge=8)
-    too_long: TooLong = Field(default="refuse", description="pairs over max_tokens: or 'skip' them")
+    too_long: TooLong = Field(
+        default="refuse", description="pairs over max_tokens: or 'skip' them, or 'cut' prompts"
+    )
     held_out_share: float = Field(
         default=0.1, ge=0, lt=1, description="prompts kept for accuracy and margin"
     )
@@ -175,7 +204,7 @@ class RlConfig(OptimizerSection):
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompt_tokens: int = Field(default=512, ge=1)
     too_long: TooLong = Field(
-        default="refuse", description="prompts over max_prompt_tokens: or 'skip' them"
+        default="refuse", description="prompts over max_prompt_tokens: or 'skip' or 'cut' them"
     )
     missing_eos: Literal["replace", "subtract", "off"] = Field(
         default="replace", description="what happens to the score of a response that was cut off"
@@ -209,7 +238,7 @@ class EvaluateConfig(Section):
     max_prompts: int = Field(default=300, ge=1, description="prompts per held-out set")
     too_long: TooLong = Field(
         default="refuse",
-        description="prompts that leave the model no room to answer: or 'skip' them",
+        description="prompts that leave the model no room to answer: or 'skip' or 'cut' them",
     )
     num_samples_shown: int = Field(
         default=20, ge=1, description="side-by-side answers in the report"

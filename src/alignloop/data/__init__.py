@@ -1,6 +1,7 @@
 """Readers and writers of records, chat templates, tokenising, batches, splits.
 
-`files`, `formats` and `splits` need neither torch nor transformers, and so do the names below;
+`containers` open files, `formats` tell what their rows hold, `check` and `convert` are the commands
+`alignloop data`. All of these, `splits` and the names below need neither torch nor transformers;
 import `alignloop.data.tokenise` and `alignloop.data.batching` where a stage starts.
 """
 

@@ -12,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from alignloop.data.batching import token_budget_batches
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
+from alignloop.data.truncation import pair_cutter
 from alignloop.records import PreferencePair, Prompt
 
 
@@ -82,7 +83,7 @@ def pairs_that_fit(
         for response in (pair.chosen, pair.rejected):
             encode_example(tokenizer, pair.prompt, response, limit.tokens)
 
-    return encode_fitting(pairs, encode, limit)[0]
+    return encode_fitting(pairs, encode, limit, pair_cutter(tokenizer, limit))[0]
 
 
 def prompt_batches(

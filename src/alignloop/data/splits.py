@@ -24,15 +24,27 @@ def split_by_prompt(
 
     Raises UserError if the shares are not positive numbers with the sum 1.
     """
-    _check_shares(shares)
-    bounds = list(zip(shares, accumulate(shares.values()), strict=True))
-    splits: dict[str, list[AboutPrompt]] = {name: [] for name in shares}
+    rule = SplitByPrompt(shares, seed)
+    splits: dict[str, list[AboutPrompt]] = {name: [] for name in rule.names}
     for record in records:
-        place = _place(record if isinstance(record, Prompt) else record.prompt, seed)
-        # The last split takes the rest: rounding may leave the cumulated sum just under 1.
-        name = next((name for name, bound in bounds if place < bound), bounds[-1][0])
-        splits[name].append(record)
+        splits[rule.of(record if isinstance(record, Prompt) else record.prompt)].append(record)
     return splits
+
+
+class SplitByPrompt:
+    """The rule by which a prompt has its split: for streams, and the same across files and runs."""
+
+    def __init__(self, shares: Mapping[str, float], seed: int = 0) -> None:
+        _check_shares(shares)
+        self.names = list(shares)
+        self._bounds = list(zip(shares, accumulate(shares.values()), strict=True))
+        self._seed = seed
+
+    def of(self, prompt: Prompt) -> str:
+        """The name of the prompt's split."""
+        place = _place(prompt, self._seed)
+        # The last split takes the rest: rounding may leave the cumulated sum just under 1.
+        return next((name for name, bound in self._bounds if place < bound), self.names[-1])
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:

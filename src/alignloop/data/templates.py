@@ -55,12 +55,33 @@ def apply_template(
     Raises UserError if there is no template, or if the template refuses the messages (some accept
     no system message, or only alternating roles).
     """
+    ids = _render(tokenizer, messages, add_generation_prompt, tokenize=True)
+    assert isinstance(ids, list), "one conversation gives one list of ids"
+    return cast("list[int]", ids)
+
+
+def rendered(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], add_generation_prompt: bool
+) -> str:
+    """The same as text, before it becomes tokens."""
+    text = _render(tokenizer, messages, add_generation_prompt, tokenize=False)
+    assert isinstance(text, str), "one conversation gives one text"
+    return text
+
+
+def _render(
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    add_generation_prompt: bool,
+    *,
+    tokenize: bool,
+) -> object:
     require_template(tokenizer)
     try:
-        ids = tokenizer.apply_chat_template(
+        return tokenizer.apply_chat_template(
             [message.model_dump() for message in messages],
             add_generation_prompt=add_generation_prompt,
-            tokenize=True,
+            tokenize=tokenize,
             return_dict=False,
         )
     except TemplateError as error:
@@ -70,5 +91,3 @@ def apply_template(
             where="tokenizer",
             fix='change the roles of the messages, or set model.chat_template = "chatml"',
         ) from error
-    assert isinstance(ids, list), "one conversation gives one list of ids"
-    return cast("list[int]", ids)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from alignloop.config.stages import TooLong
 from alignloop.data.templates import apply_template, require_template
+from alignloop.data.turns import answer_tokens, prompt_with_answers
 from alignloop.errors import UserError
-from alignloop.records import Prompt
+from alignloop.records import Demonstration, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -62,22 +63,36 @@ def encode_prompt(
 def encode_example(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, max_tokens: int
 ) -> Encoded:
-    """Prompt tokens, then response tokens, then EOS; the mask covers response tokens and EOS.
+    """Prompt tokens, then response tokens, then the token that ends a turn; the mask covers these.
 
     Nothing is cut: a response without its end would teach the model to stop in mid-sentence.
     Text in the response that spells a special token stays text.
 
     Raises UserError, naming the prompt, if all of it is more than `max_tokens`.
     """
-    assert tokenizer.eos_token_id is not None, "check_tokenizer comes first"
     before = apply_template(tokenizer, prompt.messages, add_generation_prompt=True)
-    text = tokenizer.encode(response, add_special_tokens=False, split_special_tokens=True)
-    answer = [*text, tokenizer.eos_token_id]
+    answer = answer_tokens(tokenizer, prompt.messages, response)
     _check_length(len(before) + len(answer), max_tokens, "max_tokens", prompt)
     return Encoded(
         input_ids=(*before, *answer),
         response_mask=(False,) * len(before) + (True,) * len(answer),
     )
+
+
+def encode_demonstration(
+    tokenizer: PreTrainedTokenizerBase, demonstration: Demonstration, max_tokens: int
+) -> Encoded:
+    """The same of a demonstration; with `every_turn` the mask covers the answers before it too.
+
+    Each of these counts with its own end-of-turn token, wherever the model's template writes it.
+    """
+    prompt = demonstration.prompt
+    encoded = encode_example(tokenizer, prompt, demonstration.response, max_tokens)
+    if not demonstration.every_turn:
+        return encoded
+    ids, answers = prompt_with_answers(tokenizer, prompt.messages)
+    mask = (*answers, *encoded.response_mask[len(ids) :])
+    return Encoded(input_ids=encoded.input_ids, response_mask=mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,27 +114,39 @@ class LengthLimit:
 
 
 def encode_fitting(
-    items: Sequence[Item], encode: Callable[[Item], Code], limit: LengthLimit
+    items: Sequence[Item],
+    encode: Callable[[Item], Code],
+    limit: LengthLimit,
+    cut: Callable[[Item], tuple[Item, Code] | None] = lambda _: None,
 ) -> tuple[list[Item], list[Code]]:
     """The items that fit, and their codes; `encode` raises TooLongError for one that does not.
 
     Too long ones are refused all at once, with the longest named, or left out and counted in the
-    log where `limit.too_long` is "skip". Raises UserError too where none is left.
+    log where `limit.too_long` is "skip". Where it is "cut", `cut` makes shorter ones of them, and
+    those that it cannot shorten (None) are left out. Raises UserError too where none is left.
     """
     kept: list[Item] = []
     codes: list[Code] = []
     refused: list[TooLongError] = []
+    shortened = 0
     for item in items:
         try:
-            codes.append(encode(item))
-            kept.append(item)
+            code = encode(item)
         except TooLongError as error:
-            refused.append(error)
+            fitting = cut(item) if limit.too_long == "cut" else None
+            if fitting is None:
+                refused.append(error)
+                continue
+            item, code = fitting
+            shortened += 1
+        kept.append(item)
+        codes.append(code)
     if refused and (limit.too_long == "refuse" or not kept):
         raise _too_long(refused, len(items), limit)
-    if refused:
-        counts = (len(refused), len(items), limit.tokens)
-        logger.warning("%s: left out %d of %d rows: more than %d tokens", limit.switch, *counts)
+    for done, count in (("cut", shortened), ("left out", len(refused))):
+        if count:
+            counts = (done, count, len(items), limit.tokens)
+            logger.warning("%s: %s %d of %d rows: more than %d tokens", limit.switch, *counts)
     return kept, codes
 
 
@@ -127,7 +154,7 @@ def _too_long(refused: list[TooLongError], total: int, limit: LengthLimit) -> Us
     longest = max(error.length for error in refused)
     remedies = [] if limit.said_by == CONTEXT else [f"raise {limit.said_by} to {longest} or more"]
     if limit.too_long == "refuse":
-        remedies.append(f'set {limit.switch} = "skip" to leave them out')
+        remedies.append(f'set {limit.switch} = "skip" to leave them out, or "cut" to shorten them')
     return UserError(
         f"{len(refused)} of {total} rows are too long: the longest has {longest} tokens,"
         f" and {limit.said_by} allows {limit.tokens}",

@@ -139,8 +139,12 @@ def train_dpo(
     model_dir: str | Path,
     pairs: Sequence[PreferencePair],
     run: StageRun,
+    *,
+    split_seed: int | None = None,
 ) -> Path:
     """Train the model of `model_dir` on preference pairs; returns the new model's directory.
+
+    `split_seed` chooses the held-out prompts; none = the run's seed.
 
     loss = mean over pairs of -log sigmoid(beta * (log ratio of chosen - log ratio of rejected))
 
@@ -151,7 +155,8 @@ def train_dpo(
     limit = LengthLimit.of(
         "dpo.max_tokens", config.max_tokens, context_of(model_dir), config.too_long
     )
-    train_set, test_set = _split(pairs_that_fit(pairs, tokenizer, limit), config, run.seed)
+    splits_by = run.seed if split_seed is None else split_seed
+    train_set, test_set = _split(pairs_that_fit(pairs, tokenizer, limit), config, splits_by)
     policy = load_policy(model_dir, tokenizer, model_config)
     learner = Learner(policy=policy, tokenizer=tokenizer, config=config)
     run.say(f"{run.name}: the reference reads {len(train_set) + len(test_set)} pairs")

@@ -9,6 +9,7 @@ from typing import Any
 
 from alignloop.config import EvaluateConfig, ModelConfig
 from alignloop.data.tokenise import CONTEXT, LengthLimit, decode, encode_fitting, encode_prompt
+from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.evaluate.judges import Judge
 from alignloop.evaluate.tables import Answer, measure, win_rates
@@ -85,7 +86,8 @@ def prompts_that_fit(
     limit = LengthLimit(
         tokens=room, said_by=CONTEXT, too_long=config.too_long, switch="evaluate.too_long"
     )
-    return encode_fitting(prompts, lambda p: encode_prompt(tokenizer, p, room), limit)[0]
+    cut = prompt_cutter(tokenizer, limit)
+    return encode_fitting(prompts, lambda p: encode_prompt(tokenizer, p, room), limit, cut)[0]
 
 
 def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
+from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.models import (
     load_policy,
@@ -219,7 +220,10 @@ def _encode(
 ) -> list[tuple[Prompt, list[int]]]:
     limit = LengthLimit.of("rl.max_prompt_tokens", config.max_prompt_tokens, None, config.too_long)
     kept, codes = encode_fitting(
-        prompts, lambda prompt: encode_prompt(tokenizer, prompt, limit.tokens), limit
+        prompts,
+        lambda prompt: encode_prompt(tokenizer, prompt, limit.tokens),
+        limit,
+        prompt_cutter(tokenizer, limit),
     )
     return list(zip(kept, codes, strict=True))
 

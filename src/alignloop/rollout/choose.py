@@ -3,6 +3,7 @@
 from typing import Any
 
 from alignloop.config import SamplingConfig
+from alignloop.data.turns import end_of_turn
 from alignloop.rollout.decode import Sampler, TransformersSampler
 from alignloop.rollout.llama import is_supported
 from alignloop.rollout.slots import LlamaSampler
@@ -10,11 +11,12 @@ from alignloop.rollout.slots import LlamaSampler
 
 def new_sampler(model: Any, tokenizer: Any, config: SamplingConfig) -> Sampler:
     """A sampler for `model`, which is read in place: training it changes what is sampled."""
+    last = end_of_turn(tokenizer)  # what the stages before taught the model to end with
     if is_supported(model):
-        return LlamaSampler(model=model, eos_token_id=tokenizer.eos_token_id, config=config)
+        return LlamaSampler(model=model, eos_token_id=last, config=config)
     return TransformersSampler(
         model=model,
-        eos_token_id=tokenizer.eos_token_id,
+        eos_token_id=last,
         pad_token_id=tokenizer.pad_token_id,
         config=config,
     )

@@ -16,9 +16,10 @@ from alignloop.data.tokenise import (
     Encoded,
     LengthLimit,
     check_tokenizer,
-    encode_example,
+    encode_demonstration,
     encode_fitting,
 )
+from alignloop.data.truncation import demonstration_cutter
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
@@ -36,18 +37,21 @@ def train_sft(
     run: StageRun,
     *,
     held_out: Sequence[Demonstration] = (),
+    split_seed: int | None = None,
 ) -> Path:
     """Fine-tune the base model on demonstrations; returns the new model's directory.
 
         loss = -sum over response tokens of log p(token) / number of response tokens in the batch
 
-    `held_out` demonstrations give the perplexity; none = a share of the demonstrations.
+    `held_out` demonstrations give the perplexity; none = a share of the demonstrations, chosen by
+    `split_seed` (none = the run's seed).
     """
     tokenizer = load_tokenizer(model_config.path, model_config)
     if model_config.chat_template:
         install_template(tokenizer, model_config.chat_template)
     check_tokenizer(tokenizer, model_config.path)
-    train_set, test_set = _split(demonstrations, held_out, config, run.seed)
+    splits_by = run.seed if split_seed is None else split_seed
+    train_set, test_set = _split(demonstrations, held_out, config, splits_by)
     limit = LengthLimit.of(
         "sft.max_tokens", config.max_tokens, context_of(model_config.path), config.too_long
     )
@@ -133,8 +137,9 @@ def _encode(
 ) -> list[Encoded]:
     _, codes = encode_fitting(
         demonstrations,
-        lambda d: encode_example(tokenizer, d.prompt, d.response, limit.tokens),
+        lambda d: encode_demonstration(tokenizer, d, limit.tokens),
         limit,
+        demonstration_cutter(tokenizer, limit),
     )
     return codes
 

@@ -60,11 +60,36 @@ SYSTEM, HI = ("system", "Be kind."), ("user", "Hi")
         ({"instruction": "Do", "output": "y"}, [([("user", "Do")], "y")]),
         (
             {"messages": CHAT},
+            [([SYSTEM, HI, ("assistant", "Hello"), ("user", "Bye")], "Goodbye")],
+        ),
+        (
+            {"messages": [*CHAT[:4], {**CHAT[4], "weight": 0}]},
+            [([SYSTEM, HI], "Hello")],
+        ),
+        (
+            {
+                "system": "Be kind.",
+                "conversations": [
+                    {"from": "human", "value": "Hi"},
+                    {"from": "gpt", "value": "Hello"},
+                ],
+            },
+            [([SYSTEM, HI], "Hello")],
+        ),
+        (
+            {"prompt": CHAT[:2], "completion": CHAT[2:]},
             [
                 ([SYSTEM, HI], "Hello"),
                 ([SYSTEM, HI, ("assistant", "Hello"), ("user", "Bye")], "Goodbye"),
             ],
         ),
+        (
+            {"instruction": "Do", "output": "y", "history": [["Hi", "Hello"]]},
+            [([HI, ("assistant", "Hello"), ("user", "Do")], "y")],
+        ),
+        ({"question": "Q", "answer": "A"}, [([("user", "Q")], "A")]),
+        ({"问题": "Q", "回答": "A"}, [([("user", "Q")], "A")]),
+        ({"query": "Q", "response": "A"}, [([("user", "Q")], "A")]),
     ],
 )
 def test_demonstrations(tmp_path: Path, row: dict[str, Any], expected: list[Any]) -> None:
@@ -73,6 +98,12 @@ def test_demonstrations(tmp_path: Path, row: dict[str, Any], expected: list[Any]
     assert {item.prompt.prompt_id for item in found} == {
         prompt_id(item.prompt.messages) for item in found
     }
+
+
+def test_a_whole_conversation_is_one_demonstration_of_every_turn(tmp_path: Path) -> None:
+    rows = [{"messages": CHAT}, {"messages": CHAT[1:3]}]
+    found = read_demonstrations(rows_file(tmp_path, *rows))
+    assert [item.every_turn for item in found] == [True, False]
 
 
 def test_what_a_row_says_of_its_prompt_is_kept(tmp_path: Path) -> None:
@@ -157,6 +188,15 @@ def test_pairs(tmp_path: Path, row: dict[str, Any], expected: tuple[Any, ...]) -
         ({"question_id": "1", "turns": ["Q", "And then?"]}, [[("user", "Q")]]),
         ({"messages": CHAT[:2]}, [[SYSTEM, HI]]),
         ({"messages": CHAT[:3]}, [[SYSTEM, HI]]),
+        ({"prompt": CHAT[:2]}, [[SYSTEM, HI]]),
+        ({"conversations": [{"from": "human", "value": "Hi"}]}, [[HI]]),
+        ({"goal": "Q", "target": "Sure"}, [[("user", "Q")]]),
+        ({"ID": "1", "问题": "Q", "违规类型": "x"}, [[("user", "Q")]]),
+        ({"question": "Q", "x": 1}, [[("user", "Q")]]),
+        (
+            {"context": "C", "question": "Q", "ans0": "x", "ans1": "y", "ans2": "z"},
+            [[("user", "C\nQ\n(A) x\n(B) y\n(C) z")]],
+        ),
         ({"instruction": "Do", "output": "y"}, [[("user", "Do")]]),
         ({"prompt": "Q", "response": "A"}, [[("user", "Q")]]),
         (MULTI_TURN, [[HI, ("assistant", "Hello"), ("user", "Is Human: a word?")]]),
@@ -226,8 +266,8 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         (
             read_demonstrations,
             {"messages": CHAT[:2]},
-            'the last of "messages" is no answer',
-            "assistant message",
+            "this row holds prompts, not demonstrations",
+            "read the file as prompts (openai-messages)",
         ),
         (
             read_demonstrations,
@@ -305,12 +345,12 @@ def test_refused_rows(
 
 
 def test_a_missing_key_names_the_keys_and_the_known_formats(tmp_path: Path) -> None:
-    path = rows_file(tmp_path, {"question": "Q", "answer": "A"})
+    path = rows_file(tmp_path, {"ask": "Q", "tell": "A"})
     with pytest.raises(UserError) as caught:
         read_demonstrations(path)
     assert caught.value.where == f"{path}:1"
-    assert "a key is missing: the keys here (question, answer)" in caught.value.problem
-    for known in ("{prompt, completion}", "chatterbot {topic, turns}", "OpenAI messages"):
+    assert "a key is missing: the keys here (ask, tell)" in caught.value.problem
+    for known in ("{prompt, completion}", "chatterbot {topic, turns}", "openai-messages"):
         assert known in caught.value.fix
 
 

@@ -10,7 +10,7 @@ import torch
 from alignloop.config import AdaptiveKlConfig, GrpoConfig, ModelConfig, PpoConfig, RlConfig
 from alignloop.errors import UserError
 from alignloop.models import RewardScale, load_reward_model, sequence_scores, token_values
-from alignloop.records import Prompt
+from alignloop.records import Message, Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import PromptStream, build
 from alignloop.rl.experience import Rewarder
@@ -269,3 +269,32 @@ def test_the_held_out_model_judges_the_same_answers(
         metrics, _ = parts.validation.evaluate(0)
         difference = metrics["validation_held_out_score"] - metrics["validation_score"]
         assert (abs(difference) < 1e-6) is equal
+
+
+def test_system_messages_and_earlier_turns_are_part_of_the_prompt(
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+    tokenizer: Any,
+) -> None:
+    """And those that are too long are cut: the oldest exchange goes, the system message stays."""
+
+    def asked(name: str, *turns: tuple[str, str]) -> Prompt:
+        messages = [Message(role=role, content=text) for role, text in turns]  # type: ignore[arg-type]
+        return Prompt(prompt_id=name, messages=tuple(messages))
+
+    exchange = [("user", "why is the tea cold"), ("assistant", "rain")]
+    short = asked("short", ("system", "very good"), *exchange, ("user", "how is the sun"))
+    long = asked("long", ("system", "very good"), *exchange * 2, ("user", "is the moon red"))
+    config = rl_config(batch_size=2, max_prompt_tokens=18, too_long="cut")
+    inputs = rl_inputs(prompts=[short, long], validation_prompts=[long])
+    parts = build(config, model_config, inputs, seed=3, observer=None)
+    told = {name: tokenizer.decode(ids) for name, ids in parts.stream.at(1)}
+    system = "<unk> very good"  # the tiny vocabulary has no word for the role
+    opening = f"{system} <user> why is the tea cold <assistant> rain <eos>"
+    assert told["short"] == f"{opening} <user> how is the sun <assistant>"
+    assert told["long"] == f"{opening} <user> is the moon red <assistant>"
+    rollouts = parts.sampler.generate(parts.stream.at(1), generator(3, "rollout", 1))
+    scored = parts.scorer.score(rollouts)
+    answers = [len(rollout.response_ids) for rollout in rollouts]
+    assert scored.response_mask.sum(1).tolist() == answers

@@ -10,13 +10,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignloop.config import ModelConfig, SftConfig
-from alignloop.data.tokenise import Encoded, encode_example
+from alignloop.data.tokenise import Encoded, LengthLimit, encode_example
 from alignloop.errors import UserError
 from alignloop.models import load_policy
-from alignloop.records import Demonstration, Prompt
+from alignloop.records import Demonstration, Message, Prompt
 from alignloop.run import read_metrics
 from alignloop.sft import train_sft
-from alignloop.sft.train import _accumulate, _all_batches, _split, perplexity
+from alignloop.sft.train import _accumulate, _all_batches, _encode, _split, perplexity
 
 ANSWERS = ("very good", "bad", "the sun is red", "很好", "no")
 
@@ -193,3 +193,35 @@ def test_a_loss_that_is_not_finite_stops(
     monkeypatch.setattr("alignloop.sft.train.descend", lambda *_, **__: 0.0)
     with pytest.raises(UserError, match="the loss is not finite at step 1"):
         train(lm_dirs["llama"], demonstrations, stage_run("sft"))
+
+
+def test_every_turn_of_a_conversation_is_learnt(tokenizer: Any) -> None:
+    turns = [("user", "tea"), ("assistant", "warm tea"), ("user", "why"), ("assistant", "rain")]
+    messages = tuple(Message(role=role, content=text) for role, text in turns[:3])  # type: ignore[arg-type]
+    prompt = Prompt(prompt_id="p", messages=messages)
+    whole = Demonstration(prompt=prompt, response="rain", every_turn=True)
+    limit = LengthLimit.of("sft.max_tokens", 64, None, "refuse")
+    every, last = (
+        _encode([one], tokenizer, limit)[0]
+        for one in (whole, whole.model_copy(update={"every_turn": False}))
+    )
+    assert every.input_ids == last.input_ids
+    assert sum(last.response_mask) == 2  # rain <eos>
+    counted = [i for i, counts in zip(every.input_ids, every.response_mask, strict=True) if counts]
+    assert tokenizer.convert_ids_to_tokens(counted) == ["warm", "tea", "<eos>", "rain", "<eos>"]
+
+
+def test_the_loss_of_a_conversation_is_that_of_all_its_answers(
+    policy: Any, tokenizer: Any, prompts: list[Prompt]
+) -> None:
+    first = Message(role="assistant", content="very good")
+    asked = [
+        p.model_copy(update={"messages": (*p.messages, first, *p.messages)}) for p in prompts[:4]
+    ]
+    demonstrations = [Demonstration(prompt=p, response="no", every_turn=True) for p in asked]
+    limit = LengthLimit.of("sft.max_tokens", 64, None, "refuse")
+    examples = _encode(demonstrations, tokenizer, limit)
+    total, count = naive_total(policy, examples)
+    assert count == 4 * (2 + 1 + 1 + 1)  # "very good" <eos> and "no" <eos>
+    loss, _ = _accumulate(policy, examples, 0, SftConfig())
+    assert loss == pytest.approx(total / count, abs=1e-5)

@@ -1,0 +1,225 @@
+"""What `alignloop data check` finds out about files, before anything learns from them."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from alignloop.data.containers import Table, tables_of
+from alignloop.data.formats.parts import Labelled
+from alignloop.data.formats.reading import Recognised, read_table
+from alignloop.data.formats.registry import KINDS, Format, formats_named
+from alignloop.data.languages import language_of
+from alignloop.data.lengths import CountTokens, Lengths
+from alignloop.data.refusals import Refusal
+from alignloop.errors import UserError
+from alignloop.records import Demonstration, PreferencePair, Prompt
+
+REFUSED_KEPT = 1000  # refused rows told one by one; the number is exact beyond it
+LABELS_KEPT = 20
+TOGETHER = 256  # records whose tokens are counted in one call
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One file or split: what it is and what is in it. `as_json` gives it to programs."""
+
+    file: str
+    split: str
+    container: str
+    encoding: str
+    formats: dict[str, int]
+    kind: str
+    rows: int
+    records: int
+    refused: list[dict[str, Any]]
+    num_refused: int
+    duplicates: int
+    prompts: int
+    shared_prompts: dict[str, int]
+    tokens: dict[str, Any]
+    languages: dict[str, int]
+    chosen_longer: float | None
+    labels: dict[str, int]
+
+    @property
+    def format(self) -> str:
+        """The format of the rows, the commonest first where there are several."""
+        return ", ".join(self.formats) or "unknown"
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields, `file`, `format`, `encoding`, `rows` and `refused` first."""
+        first = {"file": self.file, "format": self.format, "encoding": self.encoding}
+        first |= {"rows": self.rows, "refused": self.refused}
+        return {**first, **{key: value for key, value in vars(self).items() if key not in first}}
+
+
+def check(
+    sources: Sequence[str], count_tokens: CountTokens, format: str | None = None
+) -> list[Report]:
+    """Read every table of every source once, as a stream, and say what is in it.
+
+    What is kept of a record is a hash and a length. Raises UserError for what is not there at all;
+    where a table is damaged, the reason stands among its refused rows.
+    """
+    formats = formats_named(format, KINDS)
+    tables = [table for source in sources for table in tables_of(source)]
+    tallies = [_tally(table, formats, count_tokens) for table in tables]
+    where: dict[int, int] = {}
+    for place, tally in enumerate(tallies):
+        for prompt in tally.prompts:
+            where[prompt] = where.get(prompt, 0) | 1 << place
+    return [
+        tally.report(_shared(place, tally, where, tables)) for place, tally in enumerate(tallies)
+    ]
+
+
+def _shared(
+    place: int, tally: "_Tally", where: dict[int, int], tables: Sequence[Table]
+) -> dict[str, int]:
+    """How many of a table's prompts stand in each other table too."""
+    found: Counter[str] = Counter()
+    for prompt in tally.prompts:
+        others = where[prompt] & ~(1 << place)
+        while others:
+            lowest = others & -others
+            found[tables[lowest.bit_length() - 1].name] += 1
+            others ^= lowest
+    return dict(found)
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    """What is counted while a table is read."""
+
+    table: Table
+    formats: Counter[tuple[str, str]] = field(default_factory=Counter)
+    rows: int = 0
+    records: int = 0
+    refused: list[dict[str, Any]] = field(default_factory=list)
+    num_refused: int = 0
+    seen: set[int] = field(default_factory=set)
+    prompts: set[int] = field(default_factory=set)
+    lengths: Lengths = field(default_factory=Lengths)
+    languages: Counter[str] = field(default_factory=Counter)
+    longer: list[int] = field(default_factory=lambda: [0, 0])
+    labels: Counter[str] = field(default_factory=Counter)
+
+    def refuse(self, line: int, reason: str) -> None:
+        self.num_refused += 1
+        if len(self.refused) < REFUSED_KEPT:
+            self.refused.append({"line": line, "reason": reason})
+
+    def label(self, name: str) -> None:
+        if name in self.labels or len(self.labels) < LABELS_KEPT:
+            self.labels[name] += 1
+
+    def add(self, found: Recognised) -> None:
+        self.formats[found.format.name, found.format.kind] += 1
+        given = next((found.row[key] for key in ("label", "kto_tag") if key in found.row), None)
+        if isinstance(given, str | int | bool):
+            self.label(str(given))
+        self.records += len(found.records)
+        self.seen.update(_number(_content(record)) for record in found.records)
+        for record in found.records:
+            if isinstance(record, PreferencePair):
+                self.longer[0] += len(record.chosen) > len(record.rejected)
+                self.longer[1] += 1
+                if record.preference == 0.5:
+                    self.label("tie")
+
+    def report(self, shared: dict[str, int]) -> Report:
+        kinds = Counter(kind for (_, kind), rows in self.formats.items() for _ in range(rows))
+        names: Counter[str] = Counter()
+        for (name, _), rows in self.formats.items():
+            names[name] += rows
+        return Report(
+            file=self.table.name,
+            split=self.table.split,
+            container=self.table.container,
+            encoding=self.table.encoding.name,
+            formats=dict(names.most_common()),
+            kind=kinds.most_common(1)[0][0] if kinds else "unknown",
+            rows=self.rows,
+            records=self.records,
+            refused=self.refused,
+            num_refused=self.num_refused,
+            duplicates=self.records - len(self.seen),
+            prompts=len(self.prompts),
+            shared_prompts=shared,
+            tokens=self.lengths.summary(),
+            languages=dict(self.languages.most_common()),
+            chosen_longer=self.longer[0] / self.longer[1] if self.longer[1] else None,
+            labels=dict(self.labels.most_common()),
+        )
+
+
+def _tally(table: Table, formats: Sequence[Format], count_tokens: CountTokens) -> _Tally:
+    tally = _Tally(table=table)
+    waiting: list[list[str]] = []
+    try:
+        for found in read_table(table, formats):
+            tally.rows += 1
+            if isinstance(found, Refusal):
+                tally.refuse(found.line, found.problem)
+                continue
+            tally.add(found)
+            for record in found.records:
+                waiting.append(_look(record, tally))
+            if len(waiting) >= TOGETHER:
+                _measure(waiting, tally, count_tokens)
+    except UserError as error:  # the table ends here; what was read is told all the same
+        line = error.where.rpartition(":")[2]
+        tally.refuse(int(line) if line.isdigit() else tally.rows + 1, error.problem)
+    _measure(waiting, tally, count_tokens)
+    return tally
+
+
+def _look(record: Any, tally: _Tally) -> list[str]:
+    """Note prompt and language; gives the prompt's text and those of the responses."""
+    if isinstance(record, str):
+        tally.languages[language_of(record)] += 1
+        return ["", record]
+    prompt = record if isinstance(record, Prompt) else record.prompt
+    tally.prompts.add(_number(_turns(prompt)))
+    asked = "\n".join(message.content for message in prompt.messages)
+    tally.languages[language_of(prompt.text)] += 1
+    return [asked, *_responses(record)]
+
+
+def _measure(waiting: list[list[str]], tally: _Tally, count_tokens: CountTokens) -> None:
+    """Lengths of prompt and response together, of both responses where there are two."""
+    counts = iter(count_tokens([text for texts in waiting for text in texts]))
+    for texts in waiting:
+        prompt, *responses = (next(counts) for _ in texts)
+        for response in responses or [0]:
+            tally.lengths.add(prompt + response)
+    waiting.clear()
+
+
+def _responses(record: Any) -> list[str]:
+    if isinstance(record, PreferencePair):
+        return [record.chosen, record.rejected]
+    return [record.response] if isinstance(record, Demonstration | Labelled) else []
+
+
+def _turns(prompt: Prompt) -> list[list[str]]:
+    return [[message.role, message.content] for message in prompt.messages]
+
+
+def _content(record: Any) -> Any:
+    """What makes two records the same: their texts, whoever wrote them."""
+    if isinstance(record, str):
+        return record
+    if isinstance(record, Prompt):
+        return _turns(record)
+    good = [record.good] if isinstance(record, Labelled) else []
+    return [_turns(record.prompt), *_responses(record), *good]
+
+
+def _number(content: Any) -> int:
+    """Eight bytes in place of a text: among a billion, two are the same by chance once in 37."""
+    text = json.dumps(content, ensure_ascii=False)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

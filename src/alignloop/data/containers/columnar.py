@@ -1,0 +1,102 @@
+"""Rows of Parquet and Arrow files, batch by batch, through the libraries of `datasets`."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from alignloop.data.containers.limits import MAX_GROUP_BYTES, MAX_ROW_BYTES
+from alignloop.data.containers.rows import BadRow, Row
+from alignloop.data.containers.unpack import is_packed, unpacked
+from alignloop.errors import UserError
+
+BATCH_ROWS = 64
+PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
+
+
+def parquet_rows(path: Path) -> Iterator[Row | BadRow]:
+    """Rows of a Parquet file, numbered from 1; raises UserError where it is damaged."""
+    import pyarrow.parquet as parquet
+
+    def batches(mapped: Any) -> Iterator[Any]:
+        file = parquet.ParquetFile(mapped, pre_buffer=False, buffer_size=2**16)
+        for group in range(file.num_row_groups):
+            _refuse_large(path, file.metadata.row_group(group).total_byte_size)
+        yield from file.iter_batches(batch_size=BATCH_ROWS, use_threads=False)
+
+    return _rows(path, "Parquet", batches)
+
+
+def arrow_rows(path: Path) -> Iterator[Row | BadRow]:
+    """Rows of an Arrow file or stream (`datasets` writes streams), numbered from 1."""
+    import pyarrow as arrow
+
+    def batches(mapped: Any) -> Iterator[Any]:
+        as_file = mapped.read(len(ARROW_MAGIC)) == ARROW_MAGIC
+        mapped.seek(0)
+        if as_file:
+            file = arrow.ipc.open_file(mapped)
+            yield from (file.get_batch(number) for number in range(file.num_record_batches))
+        else:
+            yield from arrow.ipc.open_stream(mapped)
+
+    return _rows(path, "Arrow", batches)
+
+
+def _rows(path: Path, kind: str, batches: Any) -> Iterator[Row | BadRow]:
+    import pyarrow as arrow
+
+    number = 0
+    try:
+        # Mapped, a length that lies asks for no memory: it is more than the file has.
+        with _plain(path) as plain, arrow.memory_map(str(plain)) as mapped:
+            for batch in batches(mapped):
+                _refuse_large(path, batch.nbytes)
+                batch.validate(full=True)  # offsets of a damaged file would read foreign memory
+                for start in range(0, batch.num_rows, BATCH_ROWS):
+                    for row in batch.slice(start, BATCH_ROWS).to_pylist():
+                        number += 1
+                        yield _row(number, row)
+    except (arrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
+        raise _damaged(path, kind, number, error) from error
+    except (MemoryError, KeyError, IndexError, TypeError) as error:
+        raise _damaged(path, kind, number, error) from error
+
+
+def _damaged(path: Path, kind: str, number: int, error: Exception) -> UserError:
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return UserError(
+        f"the {kind} file is damaged: {said}", where=f"{path}:{number + 1}", fix="fetch it again"
+    )
+
+
+def _row(number: int, value: dict[str, Any]) -> Row | BadRow:
+    if sum(len(text) for text in value.values() if isinstance(text, str)) > MAX_ROW_BYTES:
+        problem = f"the row is longer than {MAX_ROW_BYTES // 2**20} MiB"
+        return BadRow(line=number, problem=problem, fix="cut its texts, or remove the row")
+    # A column that a row leaves out is null in a table; other containers do not write it.
+    return Row(line=number, value={key: item for key, item in value.items() if item is not None})
+
+
+def _refuse_large(path: Path, size: int) -> None:
+    if size > MAX_GROUP_BYTES:
+        raise UserError(
+            f"one group of rows has {size / 2**30:.1f} GiB, more than is read at once",
+            where=str(path),
+            fix="write the file with smaller row groups",
+        )
+
+
+@contextmanager
+def _plain(path: Path) -> Iterator[Path]:
+    """The file; where it is gzipped, an unpacked copy on the disk for as long as it is read."""
+    if not is_packed(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "unpacked"
+        with unpacked(path) as source, copy.open("wb") as stream:
+            while content := source.read():
+                stream.write(content)
+        yield copy

@@ -1,0 +1,112 @@
+"""Data sets of the `datasets` library: directories of save_to_disk, and the Hugging Face Hub."""
+
+import json
+import os
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from alignloop.data.containers.rows import BadRow, Encoding, Row, Table
+from alignloop.errors import UserError
+
+HUB = "hub:"
+BINARY = Encoding(name="binary")
+
+
+def is_saved_dataset(folder: Path) -> bool:
+    """Whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` made the folder."""
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def saved_tables(folder: Path) -> list[Table]:
+    """One table per split of a directory that save_to_disk made."""
+    if (folder / "state.json").is_file():
+        return [_saved(folder, "")]
+    try:
+        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        return [_saved(folder / str(split), str(split)) for split in splits]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        problem = f"dataset_dict.json is damaged: {error}"
+        raise UserError(problem, where=str(folder), fix="save the data set again") from error
+
+
+def _saved(folder: Path, split: str) -> Table:
+    rows = partial(_saved_rows, folder)
+    return Table(name=str(folder), container="datasets", rows=rows, split=split, encoding=BINARY)
+
+
+def _saved_rows(folder: Path) -> Iterator[Row | BadRow]:
+    from datasets import load_from_disk
+
+    try:
+        data = load_from_disk(str(folder))
+    except Exception as error:  # whatever the library meets in files that are not as it wrote them
+        problem = f"the data set is damaged: {_first_line(error)}"
+        raise UserError(problem, where=str(folder), fix="save it again") from error
+    yield from _numbered(data)
+
+
+def hub_tables(name: str) -> list[Table]:
+    """The splits of a data set on the Hub: "hub:org/name", "hub:org/name:split"; streamed.
+
+    Raises UserError where there is no network, or no such data set.
+    """
+    from datasets import get_dataset_split_names
+
+    repository, _, asked = name.removeprefix(HUB).partition(":")
+    if not repository:
+        raise UserError("the hub id is empty", where=name, fix="write hub:org/name")
+    try:
+        splits = get_dataset_split_names(repository)
+    except Exception as error:  # connection, permission, or a name that nobody has
+        raise _unreachable(name, error) from error
+    if asked and asked not in splits:
+        raise UserError(
+            f'there is no split "{asked}"', where=name, fix=f"choose one of: {', '.join(splits)}"
+        )
+    return [
+        Table(
+            name=f"{HUB}{repository}:{split}",
+            container="hub",
+            rows=partial(_hub_rows, repository, split),
+            split=split,
+            encoding=BINARY,
+        )
+        for split in ([asked] if asked else splits)
+    ]
+
+
+def _hub_rows(repository: str, split: str) -> Iterator[Row | BadRow]:
+    from datasets import load_dataset
+
+    try:
+        yield from _numbered(load_dataset(repository, split=split, streaming=True))
+    except UserError:
+        raise
+    except Exception as error:
+        raise _unreachable(f"{HUB}{repository}:{split}", error) from error
+
+
+def _numbered(rows: Any) -> Iterator[Row]:
+    for number, value in enumerate(rows, start=1):
+        yield Row(line=number, value={k: item for k, item in value.items() if item is not None})
+
+
+def _unreachable(name: str, error: Exception) -> UserError:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    if offline:
+        return UserError(
+            "the Hub is not asked, because HF_HUB_OFFLINE is set",
+            where=name,
+            fix="set HF_HUB_OFFLINE=0, or download the files and name them",
+        )
+    return UserError(
+        f"the data set cannot be had from the Hub: {_first_line(error)}",
+        where=name,
+        fix="look at its name and at the network, or download the files and name them",
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,51 @@
+"""Prompts alone: one question per row, under whatever name it has."""
+
+from alignloop.data.formats.parts import asked_in, asks, prompt, text, word
+from alignloop.data.formats.registry import Refused, Row, prompts
+from alignloop.records import Prompt
+
+
+@prompts("multiple-choice", context=str, question=str, ans0=str, ans1=str, ans2=str)
+def _multiple_choice(row: Row, source: str) -> list[Prompt]:
+    """BBQ and CBBQ: context and question, then the three answers; which is right is not told."""
+    letters = zip("ABC", ("ans0", "ans1", "ans2"), strict=True)
+    options = "\n".join(f"({letter}) {text(row, key)}" for letter, key in letters)
+    asked = f"{text(row, 'context')}\n{text(row, 'question')}\n{options}"
+    # Its "source" is where the stereotype was read.
+    told = {"prompt_id": word(row, "prompt_id"), "category": word(row, "category")}
+    return [prompt(told, source, asked)]
+
+
+@prompts("prompt", prompt=str)
+def _text_prompt(row: Row, source: str) -> list[Prompt]:
+    return [prompt(row, source, text(row, "prompt"))]
+
+
+@prompts("turns", turns=list)
+def _first_turn(row: Row, source: str) -> list[Prompt]:
+    """The first turn: a later one (MT-Bench) asks about an answer that is not there yet."""
+    if not row["turns"]:
+        raise Refused('"turns" is empty', "give at least one turn, or remove the row")
+    return [prompt(row, source, text({"turns": row["turns"][0]}, "turns"))]
+
+
+@prompts("advbench", goal=str)
+def _goal(row: Row, source: str) -> list[Prompt]:
+    """The goal; the target is what an attack wants to hear, and no demonstration."""
+    return [prompt(row, source, text(row, "goal"))]
+
+
+@prompts("jade-questions", 问题=str)
+def _jade_question(row: Row, source: str) -> list[Prompt]:
+    told = {**row, "category": word(row, "category") or word(row, "违规类型")}
+    return [prompt(told, source, text(row, "问题"))]
+
+
+def _asks_alone(row: Row) -> bool:
+    return asks(row) and not any(isinstance(row.get(key), list) for key in ("instances", "history"))
+
+
+@prompts("question", fits=_asks_alone)
+def _asked(row: Row, source: str) -> list[Prompt]:
+    """Any other row that asks something."""
+    return [prompt(row, source, asked_in(row))]

@@ -1,0 +1,106 @@
+"""Rows of plain texts: a question and an answer, an instruction and its output, turns."""
+
+from itertools import pairwise
+from typing import Any
+
+from alignloop.data.formats.parts import asked_in, asks, demonstration, pair, text, word
+from alignloop.data.formats.registry import Refused, Row, demonstrations, pairs, register
+from alignloop.records import Demonstration, Message, PreferencePair
+
+
+@pairs("trl-preference", prompt=str, chosen=str, rejected=str)
+def _text_pair(row: Row, source: str) -> list[PreferencePair]:
+    """TRL's standard preference with the prompt by itself."""
+    asked = text(row, "prompt")
+    return [pair(row, source, asked, text(row, "chosen"), text(row, "rejected"))]
+
+
+@pairs("question-chosen-rejected", fits=asks, chosen=str, rejected=str)
+def _asked_pair(row: Row, source: str) -> list[PreferencePair]:
+    """The question under another name: Alpaca (instruction, input), Orca (system, question)."""
+    return [pair(row, source, asked_in(row), text(row, "chosen"), text(row, "rejected"))]
+
+
+@pairs("jade", prompt=str, chosen_safe=str, rejected_unsafe=str)
+def _jade(row: Row, source: str) -> list[PreferencePair]:
+    asked = text(row, "prompt")
+    return [pair(row, source, asked, text(row, "chosen_safe"), text(row, "rejected_unsafe"))]
+
+
+@pairs("stack-exchange-paired", question=str, response_j=str, response_k=str)
+def _stack_exchange(row: Row, source: str) -> list[PreferencePair]:
+    """response_j has more votes than response_k."""
+    asked = text(row, "question")
+    return [pair(row, source, asked, text(row, "response_j"), text(row, "response_k"))]
+
+
+@demonstrations("prompt-response", prompt=str, response=str)
+def _prompt_response(row: Row, source: str) -> list[Demonstration]:
+    return [demonstration(row, source, text(row, "prompt"), text(row, "response"))]
+
+
+@demonstrations("chatterbot", topic=str, turns=list)
+def _chatterbot(row: Row, source: str) -> list[Demonstration]:
+    """Turn i asks and turn i+1 answers. No history: it would begin with an answer half the time."""
+    turns = [text({"turns": turn}, "turns") for turn in row["turns"]]
+    if len(turns) < 2:
+        raise Refused('"turns" holds no answer', 'give "turns" two texts, or remove the row')
+    return [demonstration(row, source, asked, answer) for asked, answer in pairwise(turns)]
+
+
+@demonstrations("self-instruct", instruction=str, instances=list)
+def _self_instruct(row: Row, source: str) -> list[Demonstration]:
+    if not row["instances"]:
+        raise Refused('"instances" is empty', "give at least one instance, or remove the row")
+    return [
+        _instructed(row, source, instance if isinstance(instance, dict) else {})
+        for instance in row["instances"]
+    ]
+
+
+@demonstrations("alpaca", instruction=str, output=str)
+def _alpaca(row: Row, source: str) -> list[Demonstration]:
+    """The turns of "history" (LLaMA-Factory) come before, and their answers count as well."""
+    return [_instructed(row, source, row)]
+
+
+def _instructed(row: Row, source: str, instance: Row) -> Demonstration:
+    """The input, if there is one, follows the instruction after a blank line."""
+    asked, given = text(row, "instruction"), word(instance, "input")
+    asked = f"{asked}\n\n{given}" if given.strip() else asked
+    before = _history(row)
+    turns = [*before, Message(role="user", content=asked)]
+    answer = text(instance, "output")
+    return demonstration(row, source, turns, answer, every_turn=bool(before))
+
+
+def _history(row: Row) -> list[Message]:
+    turns: list[Message] = []
+    told: Any = row.get("history")
+    for couple in told if isinstance(told, list) else []:
+        asked, answer = couple if isinstance(couple, list) and len(couple) == 2 else (None, None)
+        turns.append(Message(role="user", content=text({"history": asked}, "history")))
+        turns.append(Message(role="assistant", content=text({"history": answer}, "history")))
+    return turns
+
+
+@demonstrations("question-answer", question=str, answer=str)
+def _question_answer(row: Row, source: str) -> list[Demonstration]:
+    """GSM8K and its like."""
+    return [demonstration(row, source, text(row, "question"), text(row, "answer"))]
+
+
+@demonstrations("question-answer", 问题=str, 回答=str)
+def _chinese_question_answer(row: Row, source: str) -> list[Demonstration]:
+    return [demonstration(row, source, text(row, "问题"), text(row, "回答"))]
+
+
+@demonstrations("question-response", fits=asks, response=str)
+def _question_response(row: Row, source: str) -> list[Demonstration]:
+    return [demonstration(row, source, asked_in(row), text(row, "response"))]
+
+
+@register("texts", "trl-language-modeling", {"text": str})
+def _language_modeling(row: Row, source: str) -> list[str]:
+    """Text that nobody asked for: it is checked and counted, and no stage learns from it."""
+    return [text(row, "text")]

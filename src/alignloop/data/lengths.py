@@ -1,0 +1,94 @@
+"""Lengths in tokens: counted with a tokenizer alone, without torch and without transformers."""
+
+from __future__ import annotations
+
+import bisect
+from array import array
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignloop.errors import UserError
+
+CountTokens = Callable[[Sequence[str]], list[int]]
+BOUNDS = tuple(2**power for power in range(4, 18))  # 16, 32, ... 131072
+
+
+def load_counter(folder: Path) -> CountTokens:
+    """A function from texts to their numbers of tokens; raises UserError where there is none.
+
+    Read from tokenizer.json; only a tokenizer of another sort needs transformers.
+    """
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return _slow_counter(folder)
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises nothing more exact
+        problem = f"tokenizer.json cannot be read: {error}"
+        raise UserError(problem, where=str(folder), fix="save the tokenizer again") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    def count(texts: Sequence[str]) -> list[int]:
+        found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [len(encoding.ids) for encoding in found]
+
+    return count
+
+
+def _slow_counter(folder: Path) -> CountTokens:
+    if not folder.is_dir():
+        raise UserError("there is no tokenizer here", where=str(folder), fix="name its directory")
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [""])[0]
+        raise UserError(f"there is no tokenizer here: {first}", where=str(folder)) from error
+    return lambda texts: [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+
+
+class Lengths:
+    """Many lengths in little memory, four bytes each: quantiles and a histogram of them."""
+
+    def __init__(self) -> None:
+        self._values = array("L")
+
+    def add(self, length: int) -> None:
+        """One more."""
+        self._values.append(length)
+
+    def summary(self) -> dict[str, Any]:
+        """Count, min, median, 95 %, max, and how many lie up to 16, 32, 64, ... tokens."""
+        values = sorted(self._values)
+        if not values:
+            return {"count": 0, "histogram": []}
+        return {
+            "count": len(values),
+            "min": values[0],
+            "median": values[len(values) // 2],
+            "p95": values[min(len(values) - 1, len(values) * 95 // 100)],
+            "max": values[-1],
+            "histogram": _histogram(values),
+        }
+
+
+def _histogram(values: Sequence[int]) -> list[dict[str, int]]:
+    """Counts by upper bound, from the first one that holds something to the last."""
+    places = [bisect.bisect_left(values, bound + 1) for bound in BOUNDS]
+    counts = [high - low for low, high in zip([0, *places], places, strict=False)]
+    filled = [place for place, count in enumerate(counts) if count]
+    found = (
+        [
+            {"up_to": BOUNDS[place], "count": counts[place]}
+            for place in range(filled[0], filled[-1] + 1)
+        ]
+        if filled
+        else []
+    )
+    above = len(values) - places[-1]
+    return [*found, {"up_to": values[-1], "count": above}] if above else found

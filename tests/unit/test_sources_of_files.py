@@ -1,0 +1,109 @@
+"""Where a stage's records come from: refused rows are kept, held-out prompts left out."""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alignloop import sources
+from alignloop.config import Recipe, to_toml
+from alignloop.config.load import load_recipe
+from alignloop.config.stages import PLAYGROUND
+from alignloop.errors import UserError
+from alignloop.run import RunFolder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[RunFolder]:
+    with RunFolder.create(tmp_path / "run") as made:
+        yield made
+
+
+@pytest.fixture
+def rows_file(tmp_path: Path) -> Callable[..., str]:
+    def write(name: str, *rows: dict[str, Any]) -> str:
+        path = tmp_path / name
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def recipe(**settings: Any) -> Recipe:
+    return Recipe.model_validate({"sft": {"demonstrations": "mine"}, **settings})
+
+
+ROWS = [{"prompt": f"question {n}", "response": "a", "chosen": "a", "rejected": "b"} for n in "xyz"]
+
+
+def test_refused_rows_stop_or_are_kept_in_the_run_folder(
+    folder: RunFolder, rows_file: Callable[..., str]
+) -> None:
+    file = rows_file("d.jsonl", *ROWS, {"prompt": "q", "response": ""})
+    with pytest.raises(UserError, match='"response" is empty'):
+        sources.demonstrations(recipe(), file, folder)
+    assert not (folder.path / "refused.jsonl").exists()
+    found, _ = sources.demonstrations(recipe(skip_refused=True), file, folder)
+    assert len(found) == 3
+    (line,) = (folder.path / "refused.jsonl").read_text().splitlines()
+    assert (json.loads(line)["line"], json.loads(line)["row"]["prompt"]) == (4, "q")
+
+
+def test_excluded_prompts_are_learnt_from_by_no_stage(
+    folder: RunFolder, rows_file: Callable[..., str], caplog: pytest.LogCaptureFixture
+) -> None:
+    held = rows_file("held.jsonl", {"prompt": "Question Y?"})
+    file = rows_file("d.jsonl", *ROWS)
+    settings = recipe(
+        data={"exclude": held}, rl={"validation_prompts": file}, reward={"pairs": file}
+    )
+    with caplog.at_level(logging.WARNING):
+        demonstrations, _ = sources.demonstrations(settings, file, folder)
+    pairs, _ = sources.preference_pairs(settings, "reward.pairs", file, Path("m"), folder)
+    prompts, validation = sources.rl_prompts(settings, file, folder)
+    assert "sft.demonstrations: left out 1 of 3 records, held out" in caplog.text
+    for found in ([d.prompt for d in demonstrations], [p.prompt for p in pairs], prompts):
+        assert [prompt.text for prompt in found] == ["question x", "question z"]
+    # What is only looked at stays whole.
+    assert len(validation) == len(sources.evaluation_sets(settings, file, folder)["prompts"]) == 3
+
+
+def test_the_playground_leaves_out_excluded_prompts_too(
+    folder: RunFolder, rows_file: Callable[..., str]
+) -> None:
+    train, held_out = sources.demonstrations(Recipe(), PLAYGROUND, folder)
+    held = rows_file("held.jsonl", {"prompt": train[0].prompt.text})
+    settings = Recipe.model_validate({"data": {"exclude": [held], "near_duplicate": 1.0}})
+    fewer, same = sources.demonstrations(settings, PLAYGROUND, folder)
+    assert train[0].prompt.text not in {one.prompt.text for one in fewer}
+    assert 0 < len(train) - len(fewer) < 20 and same == held_out
+
+
+def test_everything_excluded_is_an_error(folder: RunFolder, rows_file: Callable[..., str]) -> None:
+    file = rows_file("d.jsonl", *ROWS)
+    with pytest.raises(UserError, match="every prompt is held out"):
+        sources.demonstrations(recipe(data={"exclude": file}), file, folder)
+
+
+def test_splits_of_a_file_do_not_depend_on_the_seed_of_the_run(
+    folder: RunFolder, rows_file: Callable[..., str]
+) -> None:
+    file = rows_file("p.jsonl", *[{"prompt": f"question number {n}"} for n in range(60)])
+    one, other = (sources.rl_prompts(recipe(seed=seed), file, folder) for seed in (1, 2))
+    assert one == other
+    moved = sources.rl_prompts(recipe(data={"split_seed": 1}), file, folder)
+    assert moved != one
+    assert sources.split_seed(recipe(seed=7), PLAYGROUND) == 7
+
+
+def test_exclude_is_written_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    for given in ((), ("a.jsonl",), ('with "quotes".jsonl', "b.jsonl")):
+        path.write_text(to_toml(recipe(name="r", data={"exclude": given})), encoding="utf-8")
+        assert load_recipe(path).data.exclude == given
+    assert load_recipe(path, {"data.exclude": "c.jsonl"}).data.exclude == ("c.jsonl",)
+    assert load_recipe(path, {"data.exclude": '["c", "d"]'}).data.exclude == ("c", "d")
+    assert load_recipe(path, {"data.exclude": "none"}).data.exclude == ()
