@@ -333,7 +333,7 @@ def _rl_parts(
             odds = options.eos_prob / (1 - options.eos_prob)
             bias[EOS] = math.log(odds * size.vocab)
             model.lm_head.bias = nn.Parameter(bias, requires_grad=False)
-    sampler = LlamaSampler(model=parts.learner.policy, eos_token_id=eos, config=config.sampling)
+    sampler = LlamaSampler(model=parts.learner.policy, stop_ids=(eos,), config=config.sampling)
     object.__setattr__(parts, "sampler", sampler)
     return parts, [(str(i), row["prompt"]) for i, row in enumerate(rows)]
 

@@ -26,9 +26,15 @@ _OTHER = "AnotherAnswerInThisPlace"
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
     """The token that ends an answer: the template's own, or EOS where it has none.
 
-    It may differ from EOS: Gemma writes <end_of_turn>, Phi-3 <|end|>. Sampling stops at it.
+    It may differ from EOS: Gemma writes <end_of_turn>, Phi-3 <|end|>.
     """
     return _shape(tokenizer).end
+
+
+def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """What sampling stops at: the end of a turn, and EOS, which a model may write instead."""
+    assert isinstance(tokenizer.eos_token_id, int), "check_tokenizer comes first"
+    return tuple(dict.fromkeys((end_of_turn(tokenizer), tokenizer.eos_token_id)))
 
 
 def answer_tokens(

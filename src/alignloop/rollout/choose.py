@@ -3,7 +3,7 @@
 from typing import Any
 
 from alignloop.config import SamplingConfig
-from alignloop.data.turns import end_of_turn
+from alignloop.data.turns import stop_tokens
 from alignloop.rollout.decode import Sampler, TransformersSampler
 from alignloop.rollout.llama import is_supported
 from alignloop.rollout.slots import LlamaSampler
@@ -11,12 +11,12 @@ from alignloop.rollout.slots import LlamaSampler
 
 def new_sampler(model: Any, tokenizer: Any, config: SamplingConfig) -> Sampler:
     """A sampler for `model`, which is read in place: training it changes what is sampled."""
-    last = end_of_turn(tokenizer)  # what the stages before taught the model to end with
+    stops = stop_tokens(tokenizer)
     if is_supported(model):
-        return LlamaSampler(model=model, eos_token_id=last, config=config)
+        return LlamaSampler(model=model, stop_ids=stops, config=config)
     return TransformersSampler(
         model=model,
-        eos_token_id=last,
+        stop_ids=stops,
         pad_token_id=tokenizer.pad_token_id,
         config=config,
     )

@@ -37,7 +37,10 @@ class Rollout:
 
 
 def as_rollout(
-    prompt: tuple[str, Sequence[int]], tokens: list[int], logprobs: list[float], eos_token_id: int
+    prompt: tuple[str, Sequence[int]],
+    tokens: list[int],
+    logprobs: list[float],
+    stop_ids: Sequence[int],
 ) -> Rollout:
     """A prompt, (prompt_id, token ids), with the tokens that were drawn for it."""
     prompt_id, ids = prompt
@@ -46,7 +49,7 @@ def as_rollout(
         input_ids=(*ids, *tokens),
         response_start=len(ids),
         rollout_logprobs=tuple(logprobs),
-        finish_reason="eos" if tokens[-1] == eos_token_id else "length",
+        finish_reason="eos" if tokens[-1] in stop_ids else "length",
     )
 
 
@@ -70,7 +73,7 @@ class TransformersSampler:
     """
 
     model: Any
-    eos_token_id: int
+    stop_ids: tuple[int, ...]
     pad_token_id: int
     config: SamplingConfig
 
@@ -86,7 +89,7 @@ class TransformersSampler:
             chunk = by_length[start : start + self.config.batch_size]
             drawn = self._decode([list(prompts[i][1]) for i in chunk], uniforms[chunk])
             for i, (tokens, logprobs) in zip(chunk, drawn, strict=True):
-                rollouts[i] = as_rollout(prompts[i], tokens, logprobs, self.eos_token_id)
+                rollouts[i] = as_rollout(prompts[i], tokens, logprobs, self.stop_ids)
         return [rollouts[i] for i in range(len(prompts))]
 
     def _decode(
@@ -116,7 +119,7 @@ class TransformersSampler:
             drawn, logprob = draw(output.logits[:, -1], uniforms[alive, t], self.config.temperature)
             tokens[alive, t], logprobs[alive, t] = drawn, logprob
             lengths[alive] += 1
-            going_on = drawn != self.eos_token_id
+            going_on = ~is_stop(drawn, self.stop_ids)
             if not bool(going_on.any()):
                 break
             if not bool(going_on.all()):
@@ -134,6 +137,14 @@ class TransformersSampler:
             (tokens[i, :n].tolist(), logprobs[i, :n].tolist())
             for i, n in enumerate(lengths.tolist())
         ]
+
+
+def is_stop(tokens: Tensor, stop_ids: Sequence[int]) -> Tensor:
+    """True where a token is one of `stop_ids`."""
+    found = tokens == stop_ids[0]
+    for stop in stop_ids[1:]:
+        found |= tokens == stop
+    return found
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

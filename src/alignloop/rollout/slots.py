@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alignloop.config import SamplingConfig
-from alignloop.rollout.decode import Rollout, as_rollout, draw
+from alignloop.rollout.decode import Rollout, as_rollout, draw, is_stop
 from alignloop.rollout.llama import LlamaDecoder
 
 # New prompts are read when this share of the rows is free: reading them one by one costs more.
@@ -20,7 +20,7 @@ class LlamaSampler:
     """Samples from a model of the Llama family; the same draws as `TransformersSampler`."""
 
     model: Any
-    eos_token_id: int
+    stop_ids: tuple[int, ...]
     config: SamplingConfig
 
     @torch.inference_mode()
@@ -33,7 +33,7 @@ class LlamaSampler:
         while slots.refill() or slots.decoder.count:
             slots.advance()
         return [
-            as_rollout(prompt, tokens, logprobs, self.eos_token_id)
+            as_rollout(prompt, tokens, logprobs, self.stop_ids)
             for prompt, (tokens, logprobs) in zip(prompts, slots.responses(), strict=True)
         ]
 
@@ -52,7 +52,7 @@ class _Slots:
         self._prompts, self._uniforms = prompts, uniforms
         # the longest last: neighbours are padded to the same length and the shortest ends first
         self._waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        self._eos, self._temperature = sampler.eos_token_id, config.temperature
+        self._stops, self._temperature = sampler.stop_ids, config.temperature
         self._owners = torch.zeros(self.rows, dtype=torch.long, device=device)  # prompt by row
         self._next = torch.zeros(self.rows, dtype=torch.long, device=device)
 
@@ -87,7 +87,7 @@ class _Slots:
         self._next[begin : self.decoder.count] = drawn
         self._tokens[owners, counts], self._logprobs[owners, counts] = drawn, logprobs
         self._drawn[owners] = counts + 1
-        over = (drawn == self._eos) | (counts == self._uniforms.shape[1] - 1)
+        over = is_stop(drawn, self._stops) | (counts == self._uniforms.shape[1] - 1)
         for row in reversed(over.nonzero().flatten().tolist()):
             self.decoder.drop(begin + row)
             for rows in (self._next, self._owners):

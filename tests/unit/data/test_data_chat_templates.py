@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerFast
 
 from alignloop.data.templates import CHATML, apply_template, install_template
 from alignloop.data.tokenise import encode_demonstration, encode_example, encode_prompt
-from alignloop.data.turns import end_of_turn, prompt_with_answers
+from alignloop.data.turns import end_of_turn, prompt_with_answers, stop_tokens
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, Message, Prompt
 
@@ -175,6 +175,12 @@ def test_bos_is_never_doubled(name: str) -> None:
 def test_the_token_that_ends_a_turn(name: str, token: str) -> None:
     tokenizer = tokenizer_of(name)
     assert tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)) == token
+
+
+def test_sampling_stops_at_the_end_of_a_turn_and_at_eos() -> None:
+    for name, stops in (("gemma", ["<end_of_turn>", "<eos>"]), ("llama2", ["</s>"])):
+        tokenizer = tokenizer_of(name)
+        assert tokenizer.convert_ids_to_tokens(list(stop_tokens(tokenizer))) == stops
 
 
 def test_a_model_without_a_template_gets_ours_by_name() -> None:

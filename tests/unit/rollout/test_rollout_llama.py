@@ -49,7 +49,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "mistral": MistralConfig(**SHAPE, sliding_window=None),
 }
 PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16], [5, 6, 7], [20, 21]]
-EOS = 3
+STOPS = (3, 17)  # an end of turn, and EOS
 
 
 def make_model(name: str) -> Any:
@@ -59,8 +59,8 @@ def make_model(name: str) -> Any:
 
 def both_samplers(model: Any, **sampling: Any) -> tuple[LlamaSampler, TransformersSampler]:
     config = SamplingConfig.model_validate({"max_new_tokens": 24, "batch_size": 3, **sampling})
-    fast = LlamaSampler(model=model, eos_token_id=EOS, config=config)
-    slow = TransformersSampler(model=model, eos_token_id=EOS, pad_token_id=0, config=config)
+    fast = LlamaSampler(model=model, stop_ids=STOPS, config=config)
+    slow = TransformersSampler(model=model, stop_ids=STOPS, pad_token_id=0, config=config)
     return fast, slow
 
 
@@ -76,7 +76,7 @@ def test_greedy_tokens_are_those_of_generate(name: str) -> None:
             attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
             do_sample=False,
             max_new_tokens=24,
-            eos_token_id=EOS,
+            eos_token_id=list(STOPS),
             pad_token_id=0,
         )
         assert list(rollout.input_ids) == expected[0].tolist()
