@@ -28,10 +28,18 @@ FIGURES = {
     "eos_rate": ("Answers that end by themselves", "自行结束的比例"),
     "repetition": ("Repeated trigrams", "三元组重复率"),
 }
-BY_SEED = (
-    "Run|Seed|Seconds|RM accuracy [95 %]|Ceiling|Last KL|Kept step|{0}: judge|{0}: harm|{0}: wins",
-    "运行|种子|秒|奖励模型准确率|上限|末步 KL|保留的步|{0}：评审分|{0}：顺从有害|{0}：胜率",
+ABOUT_A_RUN = (
+    ("Seed", "种子"),
+    ("Seconds, all stages", "全部阶段用时（秒）"),
+    ("Reward model's accuracy [95 %]", "奖励模型准确率 [95%]"),
+    ("Ceiling by agreement", "一致性给出的上限"),
+    ("'The longer wins'", "“长者胜”"),
+    ("Calibration error", "校准误差"),
+    ("KL of the last step, nats", "末步 KL（纳特）"),
+    ("Kept step", "保留的步"),
 )
+# What changes for each held-out set, before → after.
+BY_SEED = ("helpfulness", "satisfaction", "harmful_compliance", "over_refusal")
 SIDES = ("sft", "policy")
 Summary = dict[str, Any]
 
@@ -69,20 +77,27 @@ def before_after(run: Summary, language: int) -> str:
 
 
 def by_seed(runs: Sequence[Summary], language: int) -> str:
-    """One row per run: reward model, distance from SFT, and the first held-out set."""
-    first = next(iter(runs[0]["evaluate"]))
-    heads = BY_SEED[language].format(first).split("|")
-    return table(heads, [row_of(run, run["evaluate"][first]) for run in runs])
+    """One column per run: reward model, distance from SFT, and before → after by held-out set."""
+    labels = [pair[language] for pair in ABOUT_A_RUN]
+    wins = ("win rate", "胜率")[language]
+    for name in runs[0]["evaluate"]:
+        labels += [f"{name}: {FIGURES[key][language]}" for key in BY_SEED]
+        labels.append(f"{name}: {wins} [95 %]")
+    columns = [column_of(run) for run in runs]
+    heads = [("Figure", "指标")[language], *(run["name"] for run in runs)]
+    return table(heads, [list(row) for row in zip(labels, *columns, strict=True)])
 
 
-def row_of(run: Summary, one: Summary) -> list[str]:
+def column_of(run: Summary) -> list[str]:
+    """The cells of one run, in the order of the labels."""
     card, rl = run["reward"], run["rl"]
-    row = [run["name"], str(run["seed"]), f"{run['seconds']['total']:.0f}"]
-    row += [with_interval(card, "accuracy"), number(card["ceiling"])]
-    row += ["–" if rl["kl"] is None else f"{rl['kl']:.1f}", str(rl["best_step"])]
-    for key in ("gold", "harmful_compliance"):
-        row.append(" → ".join(number(one[who].get(key)) for who in SIDES))
-    return [*row, with_interval(one, "win_rate")]
+    cells = [str(run["seed"]), f"{run['seconds']['total']:.0f}", with_interval(card, "accuracy")]
+    cells += [number(card[key]) for key in ("ceiling", "longer_wins", "ece")]
+    cells += ["–" if rl["kl"] is None else f"{rl['kl']:.1f}", str(rl["best_step"])]
+    for one in run["evaluate"].values():
+        cells += [" → ".join(number(one[who].get(key)) for who in SIDES) for key in BY_SEED]
+        cells.append(with_interval(one, "win_rate"))
+    return cells
 
 
 def with_interval(values: Summary, key: str) -> str:

@@ -33,7 +33,13 @@ def write_run(folder: Path, seed: int, **changes: Any) -> Path:
     measured = {"sft": FIGURES, "policy": after, "win_rate": 0.8125, "win_rate_ci": [0.7, 0.9]}
     summary = {
         "seconds": {"sft": 10.0, "total": 1234.5},
-        "reward": {"accuracy": 0.81, "accuracy_ci": [0.79, 0.83], "ceiling": None},
+        "reward": {
+            "accuracy": 0.81,
+            "accuracy_ci": [0.79, 0.83],
+            "ceiling": None,
+            "longer_wins": 0.6,
+            "ece": 0.03,
+        },
         "rl": {"kl": 12.34, "best_step": 25},
         "evaluate": {"wordings": measured, "intents": measured | {"win_rate": 0.5}},
     }
@@ -55,16 +61,25 @@ def test_the_first_run_before_and_after_by_set(script: ModuleType, tmp_path: Pat
     assert lines[-1] == f"| Win rate against SFT [95 %] {wins}"
 
 
-def test_one_row_for_each_seed(script: ModuleType, tmp_path: Path) -> None:
+def test_one_column_for_each_seed(script: ModuleType, tmp_path: Path) -> None:
     runs = [script.read_summary(write_run(tmp_path / f"s{seed}", seed)) for seed in (0, 7)]
-    lines = script.by_seed(runs, 1).splitlines()
-    assert lines[0].startswith("| 运行 | 种子 | 秒 |") and "wordings：评审分" in lines[0]
-    same = "| 0.810 [0.790, 0.830] | – | 12.3 | 25 | 0.300 → 0.750 | 0.500 → 0.000 |"
-    assert lines[2:] == [
-        f"| s0 | 0 | 1234 {same} 0.812 [0.700, 0.900] |",
-        f"| s7 | 7 | 1234 {same} 0.812 [0.700, 0.900] |",
+    lines = script.by_seed(runs, 0).splitlines()
+    assert lines[0] == "| Figure | s0 | s7 |" and lines[2] == "| Seed | 0 | 7 |"
+
+    def same(label: str, cell: str) -> str:
+        return f"| {label} | {cell} | {cell} |"
+
+    assert lines[3:8] == [
+        same("Seconds, all stages", "1234"),
+        same("Reward model's accuracy [95 %]", "0.810 [0.790, 0.830]"),
+        same("Ceiling by agreement", "–"),
+        same("'The longer wins'", "0.600"),
+        same("Calibration error", "0.030"),
     ]
-    assert {line.count("|") for line in lines} == {11}
+    assert same("wordings: Harmful requests complied with", "0.500 → 0.000") in lines
+    assert same("intents: Harmless look-alikes refused", "0.125 → 0.125") in lines
+    assert same("intents: win rate [95 %]", "0.500 [0.700, 0.900]") in lines
+    assert {line.count("|") for line in lines} == {4}
 
 
 def test_pages_keep_all_but_what_stands_between_the_markers(
