@@ -35,7 +35,7 @@ ABOUT_A_RUN = (
     ("Ceiling by agreement", "一致性给出的上限"),
     ("'The longer wins'", "“长者胜”"),
     ("Calibration error", "校准误差"),
-    ("KL of the last step, nats", "末步 KL（纳特）"),
+    ("KL of the last step, nats", "末步 KL（奈特）"),
     ("Kept step", "保留的步"),
 )
 # What changes for each held-out set, before → after.
