@@ -210,7 +210,7 @@ def test_more_tokens_than_the_context_are_refused(
         build(config, model_config, rl_inputs(), seed=3, observer=None)
 
 
-def test_pad_equal_to_eos_is_refused(
+def test_pad_equal_to_eos_is_mended(
     tmp_path: Path,
     lm_dirs: dict[str, Path],
     tokenizer: Any,
@@ -227,8 +227,8 @@ def test_pad_equal_to_eos_is_refused(
     other.pad_token = other.eos_token
     other.save_pretrained(folder)
     inputs = rl_inputs(policy_dir=folder)
-    with pytest.raises(UserError, match="PAD and EOS are the same token"):
-        build(rl_config(), model_config, inputs, seed=3, observer=None)
+    parts = build(rl_config(), model_config, inputs, seed=3, observer=None)
+    assert (parts.tokenizer.pad_token, parts.tokenizer.eos_token) == ("<pad>", "<eos>")
 
 
 def test_validation_asks_the_same_questions_every_time(
