@@ -201,4 +201,6 @@ def _toml_value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, str):  # JSON escapes as TOML does, but for one character
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml_value, cast('list[Any]', value)))}]"
     return repr(value)

@@ -70,6 +70,8 @@ def _allowed(field: FieldInfo) -> str:
 def _kind(annotation: Any) -> str:
     if get_origin(annotation) is Literal:
         return " or ".join(f"`{json.dumps(value)}`" for value in get_args(annotation))
+    if get_origin(annotation) is tuple:
+        return f"a list of {_kind(get_args(annotation)[0])}s"
     names = {str: "text", int: "integer", float: "number", bool: "true or false"}
     return names.get(annotation, "a table")
 
