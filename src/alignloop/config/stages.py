@@ -27,6 +27,9 @@ class ModelConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where models live; 'auto' is a GPU where there is one"
     )
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute layers twice in training, to keep less in memory"
+    )
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
 
 

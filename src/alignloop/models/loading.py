@@ -64,7 +64,7 @@ def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     folder = _model_folder(path)
     model = _load(AutoModelForCausalLM, folder, config)
     fit_embeddings(model, tokenizer, folder)
-    return _without_dropout(model)
+    return _ready(model, config, folder)
 
 
 def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
@@ -92,7 +92,7 @@ def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> 
         )
     model = _load(AutoModelForSequenceClassification, folder, config, num_labels=1)
     fit_embeddings(model, own, folder)
-    return _without_dropout(model)
+    return _ready(model, config, folder)
 
 
 def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed: int) -> Any:
@@ -110,7 +110,7 @@ def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed
         head.weight.copy_(noise / math.sqrt(head.weight.shape[1] + 1))
         if getattr(head, "bias", None) is not None:
             head.bias.zero_()
-    return _without_dropout(model)
+    return _ready(model, config, folder)
 
 
 def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> Any:
@@ -230,6 +230,21 @@ def _scalar_head(model: Any, folder: Path) -> nn.Linear:
             fix="start from a causal language model (docs/models.md lists those that are tested)",
         )
     return head
+
+
+def _ready(model: Any, config: ModelConfig, folder: Path) -> Any:
+    """Dropout off, and layers that keep nothing for the way back but what they read, if wanted."""
+    if config.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UserError(
+                f"{type(model).__name__} has no gradient checkpointing",
+                where=str(folder),
+                fix="set model.gradient_checkpointing to false",
+            )
+        # its name until transformers 5.22 or so, and deprecated since
+        newer = getattr(model, "activation_checkpointing_enable", None)
+        (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    return _without_dropout(model)
 
 
 def _without_dropout(model: Any) -> Any:

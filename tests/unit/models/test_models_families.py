@@ -202,6 +202,44 @@ def test_scores_are_transformers_own_and_do_not_depend_on_padding(
             assert one_by_one == pytest.approx(expected, abs=1e-5)
 
 
+def test_checkpointing_changes_no_number_and_keeps_less(
+    family_dir: Path, tokenizer: Any, model_config: ModelConfig
+) -> None:
+    """Gradients of policy and reward model; the sampler's cache is none of its business."""
+    found, kept = [], []
+    for wanted in (False, True):
+        config = model_config.model_copy(update={"gradient_checkpointing": wanted})
+        policy = load_policy(family_dir, tokenizer, config)
+        reward = new_reward_model(family_dir, tokenizer, config, seed=5)
+        padded = batch("left")
+        sizes: list[int] = []
+
+        def keep(tensor: torch.Tensor, sizes: list[int] = sizes) -> torch.Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = token_logprobs(policy, **padded).logprobs.sum()
+            scores = sequence_scores(reward, padded["input_ids"], padded["attention_mask"])
+        kept.append(sum(sizes))
+        (loss + scores.sum()).backward()
+        named = [*policy.named_parameters(), *reward.named_parameters(prefix="reward")]
+        found.append({name: p.grad for name, p in named if p.grad is not None})
+        assert not any(module.training for module in (*policy.modules(), *reward.modules()))
+        prompts = [("a", SEQUENCES[0][0])]
+        settings = SamplingConfig(max_new_tokens=6)
+        sampler = new_sampler(policy, tokenizer, settings)
+        drawn = sampler.generate(prompts, torch.Generator().manual_seed(1))
+        seen = token_logprobs(policy, **pad_batch(drawn, 0)).logprobs.detach()
+        expected = torch.tensor(drawn[0].rollout_logprobs)
+        torch.testing.assert_close(seen[0, 7:], expected, rtol=0, atol=1e-5)
+    plain, again = found
+    assert plain.keys() == again.keys() and len(plain) > 20
+    for name, gradient in plain.items():
+        torch.testing.assert_close(again[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
+    assert kept[1] < 0.7 * kept[0]
+
+
 def test_dropout_is_off_even_in_training_mode(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig
 ) -> None:
