@@ -28,8 +28,13 @@ class Pipeline:
     def run(self) -> Path:
         """All stages, then the report; returns the path of report.html."""
         with self._opened():
+            if not (self.path / "rl" / "model").is_dir():
+                from alignloop import sources
+
+                sources.check_reward_functions(self.config)
             self.sft()
-            self.reward()
+            if self.config.rl.reward_model or self.config.rl.uses_reward_stage:
+                self.reward()
             self.ppo()
             self.evaluate()
             return self.report()
@@ -102,11 +107,11 @@ class Pipeline:
 
             config = self.config.rl
             policy_dir = Path(policy or config.policy or folder.path / "sft" / "model")
-            reward_dir = Path(
-                reward_model or config.reward_model or folder.path / "reward" / "model"
-            )
+            named = reward_model or config.reward_model
+            reward_dir = Path(named or folder.path / "reward" / "model")
             _require(policy_dir, "alignloop sft", "rl.policy")
-            _require(reward_dir, "alignloop reward", "rl.reward_model")
+            if named or config.uses_reward_stage:
+                _require(reward_dir, "alignloop reward", "rl.reward_model")
             source = str(prompts or config.prompts)
             train, validation = sources.rl_prompts(self.config, source, folder)
             inputs = RlInputs(
@@ -119,7 +124,12 @@ class Pipeline:
             run = StageRun(folder, "rl", self.config.seed)
             observer = sources.gold_observer if source == PLAYGROUND else None
             train_rl(config, self.config.model, inputs, run, observer=observer)
-            models = {"policy": str(policy_dir), "reward_model": str(reward_dir)}
+            rewards = {f"reward_{i}": text for i, text in enumerate(config.rewards, start=1)}
+            if config.reward_function:
+                rewards["reward_function"] = config.reward_function
+            if named or config.uses_reward_stage:
+                rewards["reward_model"] = str(reward_dir)
+            models = {"policy": str(policy_dir), **rewards}
             _record(folder, "rl", target, **models, prompts=source)
             return target
 
@@ -168,8 +178,8 @@ class Pipeline:
             _require(policy_dir, "alignloop rl", "evaluate.policy")
             source = str(prompts or config.prompts)
             judge_dir = self._held_out_reward_model(folder) or folder.path / "reward" / "model"
-            if source != PLAYGROUND:
-                _require(judge_dir, "alignloop reward", "the judge")
+            if source != PLAYGROUND and not sources.judged_by_function(self.config, judge_dir):
+                _require(judge_dir, "alignloop reward", "rl.held_out_reward_model")
             compare_policies(
                 config,
                 self.config.model,
@@ -219,6 +229,8 @@ class Pipeline:
     def _held_out_reward_model(self, folder: RunFolder) -> Path | None:
         if self.config.rl.held_out_reward_model:
             return Path(self.config.rl.held_out_reward_model)
+        if not (self.config.rl.reward_model or self.config.rl.uses_reward_stage):
+            return None  # what an earlier reward stage learnt has nothing to do with this reward
         own = folder.path / "reward_held_out" / "model"
         return own if own.is_dir() else None
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignloop.config import Recipe
-from alignloop.config.stages import PLAYGROUND
+from alignloop.config.stages import PLAYGROUND, RewardPart, names_function
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
 from alignloop.run import RunFolder
@@ -150,14 +150,38 @@ def evaluation_sets(recipe: Recipe, source: str, folder: RunFolder) -> dict[str,
 
 
 def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
-    """The playground's gold judge, or else a reward model that PPO did not climb."""
+    """The playground's gold judge, or else a reward model that PPO did not climb.
+
+    Where there is no such model, and RL climbed a person's function, that function judges.
+    """
     if source == PLAYGROUND:
         from alignloop.playground.gold import GoldJudge
 
         return GoldJudge()
-    from alignloop.evaluate.judges import RewardModelJudge
+    from alignloop.evaluate.judges import FunctionJudge, RewardModelJudge
 
+    if judged_by_function(recipe, reward_model):
+        from alignloop.scoring import load_function
+
+        assert recipe.rl.reward_function is not None
+        limit = recipe.rl.reward_time_limit
+        return FunctionJudge(function=load_function(recipe.rl.reward_function, limit))
     return RewardModelJudge.load(reward_model, recipe.model)
+
+
+def check_reward_functions(recipe: Recipe) -> None:
+    """Raise UserError for a reward function that is not there, before hours go by without it."""
+    parts = [RewardPart.parse(text).source for text in recipe.rl.rewards]
+    if names := [name for name in (recipe.rl.reward_function, *parts) if name is not None]:
+        from alignloop.scoring import load_function
+
+        for name in filter(names_function, names):
+            load_function(name)
+
+
+def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:
+    """Whether there is a reward function, and no reward model to judge in its place."""
+    return recipe.rl.reward_function is not None and not (reward_model / "config.json").is_file()
 
 
 def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:

@@ -19,6 +19,7 @@ TOOLS = {
     "data",
     "models",
     "rollout",
+    "scoring",
     "parallel",
     "run",
     "stats",
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"shapes", "config"},
     "parallel": {"shapes", "config"},
     "rollout": {"shapes", "records", "config", "data", "models", "parallel", "losses"},
+    "scoring": {"shapes", "records", "config", "data", "models"},
     "run": {"records", "config"},
     "sft": TOOLS - {"stats"},
     "dpo": TOOLS - {"stats"},
@@ -244,7 +246,7 @@ def test_only_the_pipeline_imports_the_gold_judge() -> None:
 
 
 def test_no_training_room_reaches_the_gold_judge() -> None:
-    trains = {"sft", "reward", "dpo", "rl", "data", "models", "rollout", "losses", "run"}
+    trains = {"sft", "reward", "dpo", "rl", "data", "models", "rollout", "scoring", "losses", "run"}
     starts = [name for name in modules() if room_of(name) in trains]
     assert len(starts) > 20
     leaks = [reached(start)[GOLD] for start in starts if GOLD in reached(start)]

@@ -1,5 +1,8 @@
 """The settings of each stage. The defaults are the published textbook settings for a real model."""
 
+import math
+import re
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -23,6 +26,9 @@ class ModelConfig(Section):
     dtype: Literal["float32", "bfloat16"] = "float32"
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="where models live; 'auto' is a GPU where there is one"
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="compute layers twice in training, to keep less in memory"
     )
     trust_remote_code: bool = Field(default=False, description="run code that comes with the model")
 
@@ -176,6 +182,33 @@ class SamplingConfig(Section):
     batch_size: int = Field(default=128, ge=1, description="sequences decoded together")
 
 
+STAGE_REWARD = "reward"  # in rl.rewards: the model of this run's reward stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardPart:
+    """One of several rewards: `source` is a model directory, or a "module:function"."""
+
+    weight: float
+    source: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From "0.5 * models/helpful". Raises ValueError."""
+        weight, star, source = text.partition("*")
+        if not star or not source.strip():
+            raise ValueError(f"{text!r} is not of the form 'WEIGHT * SOURCE'")
+        value = float(weight)
+        if not math.isfinite(value) or value == 0:
+            raise ValueError(f"{text!r} has no weight other than 0")
+        return cls(weight=value, source=source.strip())
+
+
+def names_function(source: str) -> bool:
+    """Whether it reads "package.module:function"; a directory's name has no colon here."""
+    return re.fullmatch(r"[\w.]+:[\w.]+", source) is not None
+
+
 class RlConfig(OptimizerSection):
     """Stage 3: reinforcement learning on prompts."""
 
@@ -185,9 +218,23 @@ class RlConfig(OptimizerSection):
     reward_model: str | None = Field(
         default=None, description="model directory; none = the reward stage's"
     )
+    reward_function: str | None = Field(
+        default=None,
+        description="'package.module:function' in place of a reward model: prompts and responses"
+        " in, numbers out",
+    )
+    rewards: tuple[str, ...] = Field(
+        default=(),
+        description="several at once, each 'WEIGHT * SOURCE': a model directory, a"
+        " 'module:function', or 'reward' for the reward stage's model",
+    )
+    reward_time_limit: float | None = Field(
+        default=None, gt=0, description="seconds that a reward function may take for a batch"
+    )
     held_out_reward_model: str | None = Field(
         default=None,
-        description="judges which checkpoint is kept; none = the reward stage's second model",
+        description="judges which checkpoint is kept; none = the reward stage's second model, or"
+        " the reward itself where that stage has no part in it",
     )
     prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
     validation_prompts: str | None = Field(
@@ -220,6 +267,26 @@ class RlConfig(OptimizerSection):
     num_printed_samples: int = Field(
         default=8, ge=1, description="validation answers kept per evaluation"
     )
+
+    @model_validator(mode="after")
+    def _know_the_reward(self) -> Self:
+        given = (self.reward_model is not None, self.reward_function is not None, self.rewards)
+        if sum(map(bool, given)) > 1:
+            raise ValueError("reward_model, reward_function and rewards exclude each other")
+        if self.reward_function is not None and not names_function(self.reward_function):
+            raise ValueError(
+                f"reward_function = {self.reward_function!r} is not of the form 'module:function'"
+            )
+        for text in self.rewards:
+            RewardPart.parse(text)
+        return self
+
+    @property
+    def uses_reward_stage(self) -> bool:
+        """Whether the model of this run's reward stage has a part in the reward."""
+        if self.rewards:
+            return any(RewardPart.parse(text).source == STAGE_REWARD for text in self.rewards)
+        return self.reward_model is None and self.reward_function is None
 
 
 class EvaluateConfig(Section):

@@ -1,23 +1,16 @@
-"""Who says how good an answer is: a Protocol, and a held-out reward model behind it."""
+"""Who says how good an answer is: a Protocol, and a reward model or a function behind it."""
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
-
-import torch
+from typing import Protocol, Self
 
 from alignloop.config import ModelConfig
-from alignloop.data.batching import pad_batch
-from alignloop.data.tokenise import encode_example
-from alignloop.models import (
-    RewardScale,
-    load_reward_model,
-    load_tokenizer,
-    read_reward_scale,
-    sequence_scores,
-)
+from alignloop.errors import UserError
 from alignloop.records import Prompt, Verdict
+from alignloop.scoring import RewardFunction, RewardModel
+
+UNFINISHED = Verdict(score=0.0, rating=1, reasons=("it was cut off or empty",))
 
 
 class Judge(Protocol):
@@ -40,30 +33,50 @@ class RewardModelJudge:
     The rating is that chance in fifths. It must not be the model that PPO climbed.
     """
 
-    model: Any
-    tokenizer: Any
-    scale: RewardScale
+    model: RewardModel
     name: str
 
     @classmethod
     def load(cls, folder: Path, config: ModelConfig) -> Self:
         """From a reward model's directory."""
-        tokenizer = load_tokenizer(folder, config)
-        return cls(
-            model=load_reward_model(folder, tokenizer, config),
-            tokenizer=tokenizer,
-            scale=read_reward_scale(folder),
-            name=f"reward model {folder}",
-        )
+        model = RewardModel.load(folder, config, micro_batch_tokens=1)  # one answer at a time
+        return cls(model=model, name=f"reward model {folder}")
 
-    @torch.no_grad()
     def judge(self, prompt: Prompt, answer: str, *, finished: bool) -> Verdict:
         """sigmoid((raw - bias) / scale / temperature); an answer that was cut off gets 0."""
         if not finished or not answer:
-            return Verdict(score=0.0, rating=1, reasons=("it was cut off or empty",))
-        encoded = encode_example(self.tokenizer, prompt, answer, max_tokens=10**9)
-        batch = pad_batch([encoded], self.tokenizer.pad_token_id)
-        raw = float(sequence_scores(self.model, batch["input_ids"], batch["attention_mask"]))
-        logit = (raw - self.scale.bias) / self.scale.scale / self.scale.temperature
-        chance = 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
-        return Verdict(score=chance, rating=min(5, 1 + int(chance * 5)))
+            return UNFINISHED
+        logit = self.model.scores([prompt], [answer])[0] / self.model.scale.temperature
+        return _verdict(1 / (1 + math.exp(-max(-60.0, min(60.0, logit)))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionJudge:
+    """A person's reward function as judge, where there is no reward model; it gives 0 to 1."""
+
+    function: RewardFunction
+
+    @property
+    def name(self) -> str:
+        """The function, and that it is no independent judge."""
+        return f"reward function {self.function.name}, which RL climbed"
+
+    def judge(self, prompt: Prompt, answer: str, *, finished: bool) -> Verdict:
+        """The function's number; an answer that was cut off gets 0.
+
+        Raises UserError where the number is not within 0 and 1.
+        """
+        if not finished or not answer:
+            return UNFINISHED
+        score = self.function.scores([prompt], [answer])[0]
+        if not 0 <= score <= 1:
+            raise UserError(
+                f"the reward function gave {score:g}, but a judge's scores are within 0 and 1",
+                where=f'{self.function.name}, prompt_id "{prompt.prompt_id}"',
+                fix="name a reward model to judge instead: rl.held_out_reward_model",
+            )
+        return _verdict(score)
+
+
+def _verdict(score: float) -> Verdict:
+    return Verdict(score=score, rating=min(5, 1 + int(score * 5)))

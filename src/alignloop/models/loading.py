@@ -21,12 +21,16 @@ from transformers import (
 
 from alignloop.config import ModelConfig
 from alignloop.errors import UserError
+from alignloop.models.padding import fit_embeddings, give_pad
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
-    """The tokenizer of a model directory. Raises UserError where there is none."""
+    """The tokenizer of a model directory, with a PAD token that is not EOS (line 1).
+
+    Raises UserError where there is none.
+    """
     folder = _model_folder(path)
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
         raise UserError(
@@ -35,7 +39,7 @@ def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
             fix="save one into it with `tokenizer.save_pretrained(folder)`",
         )
     try:
-        return _tokenizer_class(folder).from_pretrained(
+        tokenizer = _tokenizer_class(folder).from_pretrained(
             folder,
             local_files_only=True,
             trust_remote_code=bool(config and config.trust_remote_code),
@@ -44,20 +48,23 @@ def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
         raise UserError(
             f"the tokenizer cannot be read: {_first_line(error)}", where=str(folder)
         ) from None
+    give_pad(tokenizer, str(folder))
+    return tokenizer
 
 
 def context_of(path: str | Path) -> int | None:
     """The longest sequence in tokens that a model directory says it can read; None = unsaid."""
     settings = json.loads((_model_folder(path) / "config.json").read_text(encoding="utf-8"))
-    return settings.get("max_position_embeddings")
+    names = ("max_position_embeddings", "n_positions")  # the second is GPT-2's
+    return next((settings[name] for name in names if name in settings), None)
 
 
 def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     """A causal language model in `config.dtype` with dropout off, checked against its tokenizer."""
     folder = _model_folder(path)
     model = _load(AutoModelForCausalLM, folder, config)
-    _check_vocabulary(model, tokenizer, folder)
-    return _without_dropout(model)
+    fit_embeddings(model, tokenizer, folder)
+    return _ready(model, config, folder)
 
 
 def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
@@ -84,7 +91,8 @@ def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> 
             fix="train the reward model from the same base model as the policy",
         )
     model = _load(AutoModelForSequenceClassification, folder, config, num_labels=1)
-    return _without_dropout(model)
+    fit_embeddings(model, own, folder)
+    return _ready(model, config, folder)
 
 
 def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed: int) -> Any:
@@ -94,16 +102,15 @@ def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed
     """
     folder = _model_folder(path)
     model = _load(AutoModelForSequenceClassification, folder, config, num_labels=1, fresh_head=True)
-    _check_vocabulary(model, tokenizer, folder)
-    head = model.score
+    fit_embeddings(model, tokenizer, folder)
+    head = _scalar_head(model, folder)
     generator = torch.Generator().manual_seed(seed % 2**63)
     with torch.no_grad():
         noise = torch.randn(head.weight.shape, generator=generator)
         head.weight.copy_(noise / math.sqrt(head.weight.shape[1] + 1))
         if getattr(head, "bias", None) is not None:
             head.bias.zero_()
-    model.config.pad_token_id = tokenizer.pad_token_id
-    return _without_dropout(model)
+    return _ready(model, config, folder)
 
 
 def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> Any:
@@ -171,6 +178,7 @@ def _load(
             **options,
         )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        _refuse_unknown_family(kind, error, folder)
         raise UserError(
             f"the model cannot be loaded: {_first_line(error)}", where=str(folder)
         ) from None
@@ -196,23 +204,60 @@ def _device(config: ModelConfig) -> str:
     return "cuda" if found and config.device != "cpu" else "cpu"
 
 
-def _check_vocabulary(model: Any, tokenizer: Any, folder: Path) -> None:
-    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
-    if tokens > rows:
+def _refuse_unknown_family(kind: Any, error: Exception, folder: Path) -> None:
+    """Raise UserError where transformers knows the family, but not with the head that is asked."""
+    if not str(error).startswith("Unrecognized configuration class"):
+        return
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    wants_scores = kind is AutoModelForSequenceClassification
+    head = "sequence classification" if wants_scores else "causal language"
+    use = "a reward model or a critic" if wants_scores else "a policy"
+    raise UserError(
+        f"transformers has no {head} model of the family {settings.get('model_type')!r}, so that"
+        f" it cannot be {use}",
+        where=str(folder),
+        fix="choose a model of another family (docs/models.md lists those that are tested)",
+    )
+
+
+def _scalar_head(model: Any, folder: Path) -> nn.Linear:
+    """The layer that makes a score of the last hidden state: `score` in every causal family."""
+    head = getattr(model, "score", None)
+    if not isinstance(head, nn.Linear):
         raise UserError(
-            f"the tokenizer has {tokens} tokens but the model's embedding has only {rows} rows",
+            f"{type(model).__name__} keeps its head elsewhere than in a linear layer `score`",
             where=str(folder),
-            fix="call `model.resize_token_embeddings(len(tokenizer))` and save the model again",
+            fix="start from a causal language model (docs/models.md lists those that are tested)",
         )
+    return head
+
+
+def _ready(model: Any, config: ModelConfig, folder: Path) -> Any:
+    """Dropout off, and layers that keep nothing for the way back but what they read, if wanted."""
+    if config.gradient_checkpointing:
+        if not model.supports_gradient_checkpointing:
+            raise UserError(
+                f"{type(model).__name__} has no gradient checkpointing",
+                where=str(folder),
+                fix="set model.gradient_checkpointing to false",
+            )
+        # its name until transformers 5.22 or so, and deprecated since
+        newer = getattr(model, "activation_checkpointing_enable", None)
+        (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
+    return _without_dropout(model)
 
 
 def _without_dropout(model: Any) -> Any:
-    """Dropout off for good (line 19): logprobs of one text must be the same at every reading."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]  # Llama and its kin
+    """Dropout off for good (line 19): logprobs of one text must be the same at every reading.
+
+    Some families keep the rate in a layer's attribute, Falcon in its config; saving keeps the 0.
+    """
+    for holder in (model.config, *model.modules()):
+        if isinstance(holder, nn.Dropout):
+            holder.p = 0.0
+        for name, value in list(vars(holder).items()):
+            if isinstance(value, float) and "drop" in name:
+                setattr(holder, name, 0.0)
     return model.eval()
 
 

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignloop.models.forward import states_at
+from alignloop.models.forward import checkpointing, states_at
 from alignloop.models.vocabulary import target_logprobs
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
 # Families whose logits are exactly output_embeddings(hidden): others go through the whole model.
-PLAIN_HEADS = {"qwen2", "qwen3", "llama", "mistral"}
+PLAIN_HEADS = {"qwen2", "qwen3", "llama", "mistral", "phi3", "gpt2", "gpt_neox", "opt", "falcon"}
+# Families that bound their logits to +-cap after that, where their config has a cap.
+CAPPED_HEADS = {"gemma2", "gemma3_text"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +49,7 @@ def token_logprobs(
         head = model.get_output_embeddings()
         chosen, spread = target_logprobs(hidden, head, targets, temperature, entropy=entropy)
     else:
-        ids, mask = input_ids.to(model.device), attention_mask.to(model.device)
-        logits = _whole_logits(model, ids, mask)[predicting.to(model.device)]
+        logits = _logits_at(model, input_ids, attention_mask, predicting)
         logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
         chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         spread = -(logprobs.exp() * logprobs).sum(-1).detach()
@@ -57,16 +58,27 @@ def token_logprobs(
     )
 
 
-def _whole_logits(model: Any, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
-    """Logits [batch, seq, vocabulary] of a model whose head is more than one product."""
-    positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-    output = model(
-        input_ids=input_ids,
-        attention_mask=attention_mask.long(),
-        position_ids=positions,
-        use_cache=False,
-    )
-    return output.logits
+def _logits_at(
+    model: Any, input_ids: TokenIds, attention_mask: TokenMask, wanted: TokenMask
+) -> Tensor:
+    """Logits [wanted, vocabulary] of a model whose head is more than one product.
+
+        capped = cap * tanh(logits / cap)
+
+    Of a family that is not known here the whole model is asked, which computes all of them.
+    """
+    if model.config.model_type in CAPPED_HEADS:
+        hidden = states_at(model, input_ids, attention_mask, wanted)
+        logits = model.get_output_embeddings()(hidden)
+        cap = model.config.final_logit_softcapping
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+    ids, mask, wanted = (x.to(model.device) for x in (input_ids, attention_mask, wanted))
+    positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    with checkpointing(model):
+        output = model(
+            input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False
+        )
+    return output.logits[wanted]
 
 
 def _in_place(values: Tensor, mask: TokenMask) -> PerToken:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from alignloop.config.stages import OptimizerSection
 from alignloop.errors import UserError
+from alignloop.models.masters import MasterAdamW
 
 Schedule = Callable[[int], float]
 Metrics = TypeVar("Metrics")
@@ -17,9 +18,14 @@ Metrics = TypeVar("Metrics")
 def make_optimizer(
     module: nn.Module, config: OptimizerSection, *, learning_rate: float | None = None
 ) -> torch.optim.AdamW:
-    """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20)."""
-    return torch.optim.AdamW(
-        [parameter for parameter in module.parameters() if parameter.requires_grad],
+    """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20).
+
+    Weights in bfloat16 are trained through float32 copies.
+    """
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    low = any(parameter.dtype != torch.float32 for parameter in parameters)
+    return (MasterAdamW if low else torch.optim.AdamW)(
+        parameters,
         lr=config.learning_rate if learning_rate is None else learning_rate,
         eps=config.adam_eps,
         weight_decay=config.weight_decay,

@@ -13,17 +13,17 @@ from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.models import (
     load_policy,
-    load_reward_model,
     load_tokenizer,
     new_critic,
     new_reward_model,
-    read_reward_scale,
 )
 from alignloop.models.training import make_optimizer
 from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.algorithms.base import Algorithm, CriticPlan
-from alignloop.rl.experience import Rewarder, Scorer
+from alignloop.rl.experience import Scorer
+from alignloop.rl.rewards import ModelRewarder, Rewarder
+from alignloop.rl.sources import RewardSources
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
 from alignloop.rollout import Sampler, new_sampler
@@ -36,7 +36,7 @@ class RlInputs:
     """What the stage starts from: model directories and prompts."""
 
     policy_dir: str | Path
-    reward_dir: str | Path
+    reward_dir: str | Path | None  # none where the settings name other rewards
     held_out_dir: str | Path | None
     prompts: Sequence[Prompt]
     validation_prompts: Sequence[Prompt]
@@ -99,7 +99,15 @@ def build(
     policy = load_policy(inputs.policy_dir, tokenizer, model_config)
     _check_context(policy, config)
     algorithm = make_algorithm(config.algorithm)
-    rewarder = _rewarder(config, model_config, inputs.reward_dir, tokenizer)
+    train = _encode(inputs.prompts, tokenizer, config)
+    asked = _encode(_shuffled(inputs.validation_prompts, seed), tokenizer, config)
+    sources = RewardSources(
+        config=config,
+        model_config=model_config,
+        tokenizer=tokenizer,
+        prompts={prompt.prompt_id: prompt for prompt, _ in (*train, *asked)},
+    )
+    rewarder = sources.wanted(inputs.reward_dir)
     critic = None
     if algorithm.critic is not None:
         critic = _critic(algorithm.critic, model_config, inputs, tokenizer, rewarder, seed)
@@ -111,7 +119,7 @@ def build(
     scorer = Scorer(
         policy=policy if algorithm.needs_old_logprobs else None,
         reference=reference,
-        rewarder=rewarder,
+        rewarder=sources.ended(rewarder),
         critic=critic,
         pad_id=tokenizer.pad_token_id,
         temperature=config.sampling.temperature,
@@ -122,7 +130,7 @@ def build(
     return Parts(
         tokenizer=tokenizer,
         stream=PromptStream(
-            prompts=[(p.prompt_id, ids) for p, ids in _encode(inputs.prompts, tokenizer, config)],
+            prompts=[(p.prompt_id, ids) for p, ids in train],
             batch_size=config.batch_size,
             seed=seed,
             repeats=algorithm.rollouts_per_prompt,
@@ -130,8 +138,16 @@ def build(
         sampler=sampler,
         scorer=scorer,
         learner=learner,
-        validation=_validation(
-            config, model_config, inputs, tokenizer, sampler, observed, seed, observer
+        validation=Validation(
+            prompts=[prompt for prompt, _ in asked[: config.validation_size]],
+            token_ids=[ids for _, ids in asked[: config.validation_size]],
+            sampler=sampler,
+            tokenizer=tokenizer,
+            scorer=observed,
+            held_out=_held_out(sources, inputs.held_out_dir),
+            observer=observer,
+            seed=seed,
+            num_printed=config.num_printed_samples,
         ),
         state=_state(learner),
     )
@@ -166,7 +182,8 @@ def _critic(
     rewarder: Rewarder,
     seed: int,
 ) -> Any:
-    if plan.starts_from == "reward":
+    """From the reward model, where one alone gives the reward and reads as the policy does."""
+    if plan.starts_from == "reward" and isinstance(rewarder, ModelRewarder):
         scale = rewarder.scale
         return new_critic(rewarder.model, scale=scale.scale, bias=scale.bias)
     fresh = new_reward_model(
@@ -175,44 +192,15 @@ def _critic(
     return new_critic(fresh)
 
 
-def _rewarder(
-    config: RlConfig, model_config: ModelConfig, folder: str | Path, tokenizer: Any
-) -> Rewarder:
-    return Rewarder(
-        model=load_reward_model(folder, tokenizer, model_config).requires_grad_(False),
-        scale=read_reward_scale(folder),
-        missing_eos=config.missing_eos,
-        missing_eos_penalty=config.missing_eos_penalty,
-    )
+def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:
+    return None if folder is None else sources.ended(sources.model(folder))
 
 
-def _validation(
-    config: RlConfig,
-    model_config: ModelConfig,
-    inputs: RlInputs,
-    tokenizer: Any,
-    sampler: Sampler,
-    scorer: Scorer,
-    seed: int,
-    observer: Observer | None,
-) -> Validation:
-    prompts = sorted(inputs.validation_prompts, key=lambda p: p.prompt_id)
-    random.Random(f"validation/{seed}").shuffle(prompts)
-    asked = _encode(prompts, tokenizer, config)[: config.validation_size]
-    held_out = None
-    if inputs.held_out_dir is not None:
-        held_out = _rewarder(config, model_config, inputs.held_out_dir, tokenizer)
-    return Validation(
-        prompts=[prompt for prompt, _ in asked],
-        token_ids=[ids for _, ids in asked],
-        sampler=sampler,
-        tokenizer=tokenizer,
-        scorer=scorer,
-        held_out=held_out,
-        observer=observer,
-        seed=seed,
-        num_printed=config.num_printed_samples,
-    )
+def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
+    """Validation prompts in the order of which the first few are asked."""
+    found = sorted(prompts, key=lambda p: p.prompt_id)
+    random.Random(f"validation/{seed}").shuffle(found)
+    return found
 
 
 def _encode(

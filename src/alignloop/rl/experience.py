@@ -7,15 +7,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
-from alignloop.data.batching import pad_batch, token_budget_batches
-from alignloop.losses import missing_eos, reduce_tokens
-from alignloop.models import (
-    RewardScale,
-    TokenStatistics,
-    sequence_scores,
-    token_logprobs,
-    token_values,
-)
+from alignloop.losses import reduce_tokens
+from alignloop.models import TokenStatistics, token_logprobs, token_values
+from alignloop.rl.rewards import Answers, Rewarder, cut_rows
 from alignloop.rollout import Rollout
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
@@ -73,21 +67,6 @@ class Experience:
         )
 
 
-def cut_rows(
-    input_ids: TokenIds,
-    attention_mask: TokenMask,
-    response_mask: TokenMask,
-    rows: Sequence[int],
-    micro_batch_tokens: int,
-) -> list[list[int]]:
-    """Micro-batches of similar length within a budget of padded tokens, equal prompts together."""
-    lengths = attention_mask.sum(dim=1).tolist()
-    starts = response_mask.int().argmax(dim=1).tolist()
-    prompts = [tuple(input_ids[row, : starts[row]].tolist()) for row in rows]
-    cuts = token_budget_batches([lengths[row] for row in rows], micro_batch_tokens, prompts)
-    return [[rows[i] for i in cut] for cut in cuts]
-
-
 def policy_metrics(
     logprobs: PerToken,
     entropy: PerToken,
@@ -114,39 +93,6 @@ def policy_metrics(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rewarder:
-    """A reward model with its scale, and what it makes of responses that were cut off (line 2)."""
-
-    model: Any
-    scale: RewardScale
-    missing_eos: str
-    missing_eos_penalty: float
-
-    @torch.no_grad()
-    def scores(
-        self,
-        input_ids: TokenIds,
-        attention_mask: TokenMask,
-        finished: Tensor,
-        cuts: list[list[int]],
-    ) -> PerSequence:
-        """Normalised scores [batch], read micro-batch by micro-batch."""
-        raw = torch.zeros(len(input_ids))
-        for rows in cuts:
-            length = int(attention_mask[rows].sum(dim=1).max())
-            raw[rows] = sequence_scores(
-                self.model, input_ids[rows, :length], attention_mask[rows, :length]
-            )
-        scores = (raw - self.scale.bias) / self.scale.scale
-        if self.missing_eos == "replace":
-            return missing_eos(scores, finished, penalty=self.missing_eos_penalty)
-        if self.missing_eos == "subtract":
-            amount = abs(self.missing_eos_penalty)
-            return missing_eos(scores, finished, penalty=amount, mode="subtract")
-        return scores
-
-
-@dataclass(frozen=True, kw_only=True)
 class Scorer:
     """Everything that looks at a rollout: policy, reference, reward model, critic.
 
@@ -164,20 +110,14 @@ class Scorer:
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> ScoredRollouts:
         """Recompute the policy's logprobs (line 22) and ask the other models."""
-        batch = pad_batch(rollouts, self.pad_id)
-        ids, attention, response = (
-            batch["input_ids"],
-            batch["attention_mask"],
-            batch["response_mask"],
-        )
-        cuts = cut_rows(ids, attention, response, range(len(ids)), self.micro_batch_tokens)
-        policy = self._statistics(self.policy, batch, cuts)
-        reference = self._statistics(self.reference, batch, cuts)
-        values, final_values = self._values(batch, cuts)
-        finished = torch.tensor([rollout.finish_reason == "eos" for rollout in rollouts])
+        answers = Answers.of(rollouts, self.pad_id, self.micro_batch_tokens)
+        policy = self._statistics(self.policy, answers)
+        reference = self._statistics(self.reference, answers)
+        values, final_values = self._values(answers)
+        response = answers.response_mask
         return ScoredRollouts(
-            input_ids=ids,
-            attention_mask=attention,
+            input_ids=answers.input_ids,
+            attention_mask=answers.attention_mask,
             response_mask=response,
             rollout_logprobs=_rollout_logprobs(rollouts, response),
             old_logprobs=policy and policy.logprobs,
@@ -185,19 +125,17 @@ class Scorer:
             ref_logprobs=reference and reference.logprobs,
             values=values,
             final_values=final_values,
-            scores=self.rewarder.scores(ids, attention, finished, cuts),
-            finished=finished,
+            scores=self.rewarder.scores(answers),
+            finished=answers.finished,
         )
 
-    def _statistics(
-        self, model: Any | None, batch: dict[str, Tensor], cuts: list[list[int]]
-    ) -> TokenStatistics | None:
+    def _statistics(self, model: Any | None, answers: Answers) -> TokenStatistics | None:
         """What a policy says of every response token, where it is asked at all."""
         if model is None:
             return None
-        logprobs, entropy = (torch.zeros(batch["input_ids"].shape) for _ in range(2))
-        for rows in cuts:
-            ids, attention, mask = _take(batch, rows)
+        logprobs, entropy = (torch.zeros(answers.input_ids.shape) for _ in range(2))
+        for rows in answers.cuts:
+            ids, attention, mask = answers.take(rows)
             found = token_logprobs(
                 model,
                 ids,
@@ -210,27 +148,17 @@ class Scorer:
             entropy[rows, : ids.shape[1]] = found.entropy
         return TokenStatistics(logprobs=logprobs, entropy=entropy)
 
-    def _values(
-        self, batch: dict[str, Tensor], cuts: list[list[int]]
-    ) -> tuple[PerToken, PerSequence] | tuple[None, None]:
+    def _values(self, answers: Answers) -> tuple[PerToken, PerSequence] | tuple[None, None]:
         """The critic's values at response tokens, and after the last one."""
         if self.critic is None:
             return None, None
-        shape = batch["input_ids"].shape
+        shape = answers.input_ids.shape
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
-        for rows in cuts:
-            ids, attention, mask = _take(batch, rows)
+        for rows in answers.cuts:
+            ids, attention, mask = answers.take(rows)
             found, final_values[rows] = token_values(self.critic, ids, attention, mask)
             values[rows, : ids.shape[1]] = found
         return values, final_values
-
-
-def _take(batch: dict[str, Tensor], rows: list[int]) -> tuple[TokenIds, TokenMask, TokenMask]:
-    """Ids, attention mask and response mask of some rows, cut to their longest sequence."""
-    length = int(batch["attention_mask"][rows].sum(dim=1).max())
-    names = ("input_ids", "attention_mask", "response_mask")
-    ids, attention, response = (batch[name][rows, :length] for name in names)
-    return ids, attention, response
 
 
 def _rollout_logprobs(rollouts: Sequence[Rollout], response_mask: TokenMask) -> PerToken:

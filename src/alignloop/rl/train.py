@@ -2,13 +2,15 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.data.tokenise import decode
+from alignloop.errors import UserError
 from alignloop.losses import AdaptiveKl, explained_variance, masked_mean, reduce_tokens
 from alignloop.models import save_model
 from alignloop.models.training import linear_schedule
@@ -47,7 +49,8 @@ def train_rl(
             parts.stream.at(step), generator(run.seed, "rollout", step)
         )
         clock.append(time.perf_counter())
-        scored = parts.scorer.score(rollouts)
+        with _kept(run, step - 1):
+            scored = parts.scorer.score(rollouts)
         kl_coef = run.memory.get("kl_coef", config.algorithm.kl_coef)
         credit = algorithm.credit(scored, kl_coef)
         clock.append(time.perf_counter())
@@ -69,6 +72,17 @@ def train_rl(
         if _watch(run, config).reason:
             run.end()
     return _finish(config, run)
+
+
+@contextmanager
+def _kept(run: StageRun, done: int) -> Iterator[None]:
+    """Save what `done` steps have learnt where the next one's reward cannot be had."""
+    try:
+        yield
+    except UserError:
+        if done:
+            run.save(done)
+        raise
 
 
 def make_experience(

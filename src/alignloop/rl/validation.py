@@ -8,10 +8,10 @@ import torch
 
 from alignloop.data.tokenise import decode
 from alignloop.records import Prompt, Sample
-from alignloop.rl.experience import Rewarder, ScoredRollouts, Scorer, cut_rows
+from alignloop.rl.experience import Scorer
+from alignloop.rl.rewards import Answers, Rewarder
 from alignloop.rollout import Sampler
 from alignloop.run import generator
-from alignloop.shapes import PerSequence
 
 # Told the samples of each evaluation, may add metrics that are shown and decide nothing.
 Observer = Callable[[Sequence[Sample]], dict[str, float]]
@@ -40,7 +40,11 @@ class Validation:
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
         rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
         scored = self.scorer.score(rollouts)
-        held_out = self._held_out_scores(scored)
+        held_out = scored.scores
+        if self.held_out is not None:
+            asker = self.scorer
+            answers = Answers.of(rollouts, asker.pad_id, asker.micro_batch_tokens)
+            held_out = self.held_out.scores(answers)
         mask = scored.response_mask
         samples = [
             Sample(
@@ -66,11 +70,3 @@ class Validation:
         if self.observer is not None:
             metrics |= {f"validation_{k}": v for k, v in self.observer(samples).items()}
         return metrics, samples[: self.num_printed]
-
-    def _held_out_scores(self, scored: ScoredRollouts) -> PerSequence:
-        if self.held_out is None:
-            return scored.scores
-        ids, attention = scored.input_ids, scored.attention_mask
-        budget = self.scorer.micro_batch_tokens
-        cuts = cut_rows(ids, attention, scored.response_mask, range(len(ids)), budget)
-        return self.held_out.scores(ids, attention, scored.finished, cuts)

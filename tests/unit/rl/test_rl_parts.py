@@ -13,7 +13,7 @@ from alignloop.models import RewardScale, load_reward_model, sequence_scores, to
 from alignloop.records import Message, Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import PromptStream, build
-from alignloop.rl.experience import Rewarder
+from alignloop.rl.rewards import Answers, EndRewarder, ModelRewarder
 from alignloop.rl.stopping import Watch
 from alignloop.rl.train import _next_kl_coef
 from alignloop.rollout import Rollout
@@ -104,9 +104,9 @@ def test_the_adaptive_coefficient_by_hand() -> None:
     assert _next_kl_coef(make_algorithm(GrpoConfig(kl_coef=0.1)), 0.1, {}, 6) == 0.1
 
 
-def rewarder(model: Any, missing_eos: str, penalty: float) -> Rewarder:
-    scale = RewardScale(bias=0.5, scale=2.0)
-    return Rewarder(model=model, scale=scale, missing_eos=missing_eos, missing_eos_penalty=penalty)
+def rewarder(model: Any, missing_eos: Any, penalty: float) -> EndRewarder:
+    inner = ModelRewarder(model=model, scale=RewardScale(bias=0.5, scale=2.0))
+    return EndRewarder(rewarder=inner, missing_eos=missing_eos, penalty=penalty)
 
 
 def test_scores_are_normalised_and_cut_off_answers_punished(
@@ -116,11 +116,13 @@ def test_scores_are_normalised_and_cut_off_answers_punished(
     model = load_reward_model(reward_dirs["llama"], tokenizer, model_config)
     ids = torch.tensor([[3, 9, 4, 5, 1], [3, 9, 4, 6, 0]])
     attention = torch.tensor([[True] * 5, [True] * 4 + [False]])
-    finished = torch.tensor([True, False])
+    rollouts = [rollout([3, 9, 4], [5, 1], "eos"), rollout([3, 9, 4], [6], "length")]
+    answers = Answers.of(rollouts, 0, micro_batch_tokens=5)
+    assert len(answers.cuts) == 2 and answers.input_ids.tolist() == ids.tolist()
     with torch.no_grad():
         first, second = ((sequence_scores(model, ids, attention) - 0.5) / 2.0).tolist()
     for mode, punished in (("replace", -1.0), ("subtract", second - 1.0), ("off", second)):
-        scores = rewarder(model, mode, -1.0).scores(ids, attention, finished, [[1], [0]])
+        scores = rewarder(model, mode, -1.0).scores(answers)
         assert scores.tolist() == pytest.approx([first, punished], abs=1e-5), mode
 
 
@@ -186,7 +188,7 @@ def test_the_critic_may_begin_from_the_policy(
     assert torch.equal(policy.model.embed_tokens.weight, critic.model.embed_tokens.weight)
     ids = torch.tensor([[3, 9, 4, 5]])
     mask = torch.ones_like(ids, dtype=torch.bool)
-    raw = sequence_scores(parts.scorer.rewarder.model, ids, mask)
+    raw = sequence_scores(parts.scorer.rewarder.rewarder.model, ids, mask)
     assert abs(float((token_values(critic, ids, mask)[1] - raw).detach())) > 1e-4
 
 
@@ -195,7 +197,7 @@ def test_policy_and_reference_share_no_weights(
 ) -> None:
     parts = build(rl_config(), model_config, rl_inputs(), seed=3, observer=None)
     scorer = parts.scorer
-    frozen = [*scorer.reference.parameters(), *scorer.rewarder.model.parameters()]
+    frozen = [*scorer.reference.parameters(), *scorer.rewarder.rewarder.model.parameters()]
     moving = [*scorer.policy.parameters(), *scorer.critic.parameters()]
     assert not any(p.requires_grad for p in frozen)
     assert all(p.requires_grad for p in moving)
@@ -210,7 +212,7 @@ def test_more_tokens_than_the_context_are_refused(
         build(config, model_config, rl_inputs(), seed=3, observer=None)
 
 
-def test_pad_equal_to_eos_is_refused(
+def test_pad_equal_to_eos_is_mended(
     tmp_path: Path,
     lm_dirs: dict[str, Path],
     tokenizer: Any,
@@ -227,8 +229,8 @@ def test_pad_equal_to_eos_is_refused(
     other.pad_token = other.eos_token
     other.save_pretrained(folder)
     inputs = rl_inputs(policy_dir=folder)
-    with pytest.raises(UserError, match="PAD and EOS are the same token"):
-        build(rl_config(), model_config, inputs, seed=3, observer=None)
+    parts = build(rl_config(), model_config, inputs, seed=3, observer=None)
+    assert (parts.tokenizer.pad_token, parts.tokenizer.eos_token) == ("<pad>", "<eos>")
 
 
 def test_validation_asks_the_same_questions_every_time(

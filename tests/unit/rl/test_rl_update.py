@@ -167,7 +167,12 @@ def test_dropout_is_off_in_every_model(make_parts: Callable[..., Parts]) -> None
     for family in ("llama", "gpt2"):
         parts = make_parts(family)
         scorer = parts.scorer
-        for model in (scorer.policy, scorer.reference, scorer.critic, scorer.rewarder.model):
+        for model in (
+            scorer.policy,
+            scorer.reference,
+            scorer.critic,
+            scorer.rewarder.rewarder.model,
+        ):
             assert not model.training
             dropouts = [m for m in model.modules() if isinstance(m, torch.nn.Dropout)]
             assert all(dropout.p == 0.0 for dropout in dropouts)

@@ -1,0 +1,139 @@
+"""Where rewards come from: one Protocol, and the loop does not know what stands behind it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, Self
+
+import torch
+
+from alignloop.data.batching import pad_batch, token_budget_batches
+from alignloop.data.tokenise import decode
+from alignloop.losses import missing_eos
+from alignloop.models import RewardScale, sequence_scores
+from alignloop.records import Prompt
+from alignloop.rollout import Rollout
+from alignloop.scoring import TextScorer
+from alignloop.shapes import PerSequence, TokenIds, TokenMask
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """A batch of rollouts as everybody who scores reads it, with its cut into micro-batches."""
+
+    rollouts: Sequence[Rollout]
+    input_ids: TokenIds
+    attention_mask: TokenMask
+    response_mask: TokenMask
+    cuts: list[list[int]]
+
+    @classmethod
+    def of(cls, rollouts: Sequence[Rollout], pad_id: int, micro_batch_tokens: int) -> Self:
+        """Padded on the right, and cut."""
+        batch = pad_batch(rollouts, pad_id)
+        rows = range(len(rollouts))
+        return cls(
+            rollouts=rollouts,
+            cuts=cut_rows(**batch, rows=rows, micro_batch_tokens=micro_batch_tokens),
+            **batch,
+        )
+
+    @property
+    def finished(self) -> torch.Tensor:
+        """Which responses ended by themselves, [batch]."""
+        return torch.tensor([rollout.finish_reason == "eos" for rollout in self.rollouts])
+
+    def take(self, rows: list[int]) -> tuple[TokenIds, TokenMask, TokenMask]:
+        """Ids, attention mask and response mask of some rows, cut to their longest sequence."""
+        length = int(self.attention_mask[rows].sum(dim=1).max())
+        masks = (self.input_ids, self.attention_mask, self.response_mask)
+        ids, attention, response = (x[rows, :length] for x in masks)
+        return ids, attention, response
+
+
+def cut_rows(
+    input_ids: TokenIds,
+    attention_mask: TokenMask,
+    response_mask: TokenMask,
+    rows: Sequence[int],
+    micro_batch_tokens: int,
+) -> list[list[int]]:
+    """Micro-batches of similar length within a budget of padded tokens, equal prompts together."""
+    lengths = attention_mask.sum(dim=1).tolist()
+    starts = response_mask.int().argmax(dim=1).tolist()
+    prompts = [tuple(input_ids[row, : starts[row]].tolist()) for row in rows]
+    cuts = token_budget_batches([lengths[row] for row in rows], micro_batch_tokens, prompts)
+    return [[rows[i] for i in cut] for cut in cuts]
+
+
+class Rewarder(Protocol):
+    """Anything that gives each answer a number."""
+
+    def scores(self, answers: Answers) -> PerSequence:
+        """Normalised scores [batch]."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRewarder:
+    """A reward model with the policy's own tokenizer: it reads the very tokens that were drawn."""
+
+    model: Any
+    scale: RewardScale
+
+    @torch.no_grad()
+    def scores(self, answers: Answers) -> PerSequence:
+        """(raw - bias) / scale [batch], read micro-batch by micro-batch."""
+        raw = torch.zeros(len(answers.rollouts))
+        for rows in answers.cuts:
+            ids, attention, _ = answers.take(rows)
+            raw[rows] = sequence_scores(self.model, ids, attention)
+        return (raw - self.scale.bias) / self.scale.scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextRewarder:
+    """Answers as texts: a person's function, or a reward model with a tokenizer of its own.
+
+    `tokenizer` is the policy's; `prompts` are looked up by their id.
+    """
+
+    scorer: TextScorer
+    tokenizer: Any
+    prompts: Mapping[str, Prompt]
+
+    def scores(self, answers: Answers) -> PerSequence:
+        """What the scorer says of prompt and decoded response, [batch]."""
+        prompts = [self.prompts[rollout.prompt_id] for rollout in answers.rollouts]
+        texts = [decode(self.tokenizer, rollout.response_ids) for rollout in answers.rollouts]
+        return torch.tensor(self.scorer.scores(prompts, texts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedRewarder:
+    """Several at once: the sum of weight * score."""
+
+    parts: Sequence[tuple[float, Rewarder]]
+
+    def scores(self, answers: Answers) -> PerSequence:
+        """The weighted sum [batch]."""
+        found = [weight * rewarder.scores(answers) for weight, rewarder in self.parts]
+        return torch.stack(found).sum(dim=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndRewarder:
+    """What another one says, and what becomes of responses that were cut off (line 2)."""
+
+    rewarder: Rewarder
+    missing_eos: Literal["replace", "subtract", "off"]
+    penalty: float
+
+    def scores(self, answers: Answers) -> PerSequence:
+        """Scores [batch] with the penalty in them."""
+        scores = self.rewarder.scores(answers)
+        if self.missing_eos == "replace":
+            return missing_eos(scores, answers.finished, penalty=self.penalty)
+        if self.missing_eos == "subtract":
+            amount = abs(self.penalty)
+            return missing_eos(scores, answers.finished, penalty=amount, mode="subtract")
+        return scores

@@ -1,0 +1,73 @@
+"""From settings to a rewarder: which models are loaded, which functions are imported."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alignloop.config import ModelConfig, RlConfig
+from alignloop.config.stages import STAGE_REWARD, RewardPart, names_function
+from alignloop.models import load_reward_model, load_tokenizer, read_reward_scale
+from alignloop.records import Prompt
+from alignloop.rl.rewards import (
+    EndRewarder,
+    ModelRewarder,
+    Rewarder,
+    TextRewarder,
+    WeightedRewarder,
+)
+from alignloop.scoring import RewardModel, load_function
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardSources:
+    """Makes rewarders; `tokenizer` is the policy's, `prompts` are those that may be asked."""
+
+    config: RlConfig
+    model_config: ModelConfig
+    tokenizer: Any
+    prompts: Mapping[str, Prompt]
+
+    def wanted(self, reward_dir: str | Path | None) -> Rewarder:
+        """What the settings ask for; `reward_dir` is the model where they name none."""
+        if self.config.reward_function is not None:
+            return self._function(self.config.reward_function)
+        if not self.config.rewards:
+            assert reward_dir is not None, "the settings ask for a reward model"
+            return self.model(reward_dir)
+        parts: list[tuple[float, Rewarder]] = []
+        for part in map(RewardPart.parse, self.config.rewards):
+            if names_function(part.source):
+                parts.append((part.weight, self._function(part.source)))
+                continue
+            folder = reward_dir if part.source == STAGE_REWARD else part.source
+            assert folder is not None, "the settings ask for the reward stage's model"
+            parts.append((part.weight, self.model(folder)))
+        return WeightedRewarder(parts=parts)
+
+    def model(self, folder: str | Path) -> Rewarder:
+        """A reward model: fed tokens where it reads the policy's, and texts elsewhere."""
+        if self._reads_our_tokens(folder):
+            model = load_reward_model(folder, self.tokenizer, self.model_config)
+            return ModelRewarder(model=model.requires_grad_(False), scale=read_reward_scale(folder))
+        budget = self.config.micro_batch_tokens
+        scorer = RewardModel.load(folder, self.model_config, micro_batch_tokens=budget)
+        return TextRewarder(scorer=scorer, tokenizer=self.tokenizer, prompts=self.prompts)
+
+    def ended(self, rewarder: Rewarder) -> Rewarder:
+        """The same, with the penalty for responses that were cut off."""
+        return EndRewarder(
+            rewarder=rewarder,
+            missing_eos=self.config.missing_eos,
+            penalty=self.config.missing_eos_penalty,
+        )
+
+    def _function(self, name: str) -> Rewarder:
+        function = load_function(name, self.config.reward_time_limit)
+        return TextRewarder(scorer=function, tokenizer=self.tokenizer, prompts=self.prompts)
+
+    def _reads_our_tokens(self, folder: str | Path) -> bool:
+        """The same vocabulary, and no other way to write a conversation."""
+        own = load_tokenizer(folder, self.model_config)
+        same_words = own.get_vocab() == self.tokenizer.get_vocab()
+        return same_words and own.chat_template in (None, self.tokenizer.chat_template)

@@ -1,0 +1,197 @@
+"""Rewards of every origin in one loop: what each gives, their sum, and a run that they stop."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from alignloop.config import ModelConfig, RlConfig
+from alignloop.data.tokenise import decode
+from alignloop.errors import UserError
+from alignloop.models import save_model
+from alignloop.records import Prompt
+from alignloop.rl import train_rl
+from alignloop.rl.build import build
+from alignloop.rl.rewards import (
+    Answers,
+    EndRewarder,
+    ModelRewarder,
+    TextRewarder,
+    WeightedRewarder,
+)
+from alignloop.rollout import Rollout
+from alignloop.run import read_metrics
+
+REWARDS = """\
+import pathlib
+
+def length(prompts, responses):
+    return [float(len(r)) for r in responses]
+
+def later(prompts, responses):
+    count = pathlib.Path("count")
+    calls = int(count.read_text()) if count.exists() else 0
+    count.write_text(str(calls + 1))
+    if pathlib.Path("mended").exists() or calls < 3:
+        return [0.5] * len(responses)
+    raise OSError("the judge is asleep")
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_rewards.py").write_text(REWARDS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "my_rewards", raising=False)
+    return tmp_path
+
+
+def rollout(prompt: Prompt, response: list[int], finish: Any = "eos") -> Rollout:
+    return Rollout(
+        prompt_id=prompt.prompt_id,
+        input_ids=(3, 9, 4, *response),
+        response_start=3,
+        rollout_logprobs=(0.0,) * len(response),
+        finish_reason=finish,
+    )
+
+
+@pytest.fixture
+def answers(prompts: list[Prompt]) -> Answers:
+    drawn = [
+        rollout(prompts[0], [5, 6, 1]),
+        rollout(prompts[1], [7, 1]),
+        rollout(prompts[2], [8, 9, 10], "length"),
+    ]
+    return Answers.of(drawn, 0, 1000)
+
+
+def test_a_function_alone_and_a_critic_from_the_policy(
+    here: Path,
+    answers: Answers,
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+) -> None:
+    config = rl_config(reward_function="my_rewards:length", missing_eos_penalty=-7.0)
+    parts = build(config, model_config, rl_inputs(reward_dir=None), seed=3, observer=None)
+    assert isinstance(parts.scorer.rewarder, EndRewarder)
+    lengths = [float(len(decode(parts.tokenizer, r.response_ids))) for r in answers.rollouts]
+    assert parts.scorer.rewarder.scores(answers).tolist() == [*lengths[:2], -7.0]
+    trunk = parts.learner.policy.get_input_embeddings().weight
+    assert torch.equal(parts.learner.critic.get_input_embeddings().weight, trunk)
+    assert parts.learner.critic.score.bias.tolist() == [0.0]
+
+
+def test_several_are_added_by_their_weights(
+    here: Path,
+    answers: Answers,
+    model_config: ModelConfig,
+    reward_dirs: dict[str, Path],
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+) -> None:
+    """0.5 * stage's model + 2 * another family's + 0.25 * a function, each normalised first."""
+    named = (f"2 * {reward_dirs['gpt2']}", "0.25 * my_rewards:length", "-0.5 * reward")
+    config = rl_config(rewards=named, missing_eos="off")
+    parts = build(config, model_config, rl_inputs("llama"), seed=3, observer=None)
+    found = parts.scorer.rewarder.scores(answers)
+    single = [
+        build(
+            rl_config(missing_eos="off"), model_config, rl_inputs(family), seed=3, observer=None
+        ).scorer.rewarder.scores(answers)
+        for family in ("gpt2", "llama")
+    ]
+    lengths = torch.tensor([len(decode(parts.tokenizer, r.response_ids)) for r in answers.rollouts])
+    expected = 2 * single[0] + 0.25 * lengths - 0.5 * single[1]
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert isinstance(parts.scorer.rewarder, EndRewarder)
+    inner = parts.scorer.rewarder.rewarder
+    assert isinstance(inner, WeightedRewarder)
+    kinds = [type(part) for _, part in inner.parts]
+    assert kinds == [ModelRewarder, TextRewarder, ModelRewarder]
+
+
+def test_another_template_makes_texts_of_the_answers(
+    answers: Answers,
+    tokenizer: Any,
+    model_config: ModelConfig,
+    reward_dirs: dict[str, Path],
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+    tmp_path: Path,
+) -> None:
+    """The same words, otherwise put together: the tokens drawn are not what this model reads."""
+    import copy
+
+    other = copy.deepcopy(tokenizer)
+    other.chat_template = "{% for m in messages %}{{ m['content'] + ' <unk> ' }}{% endfor %}"
+    model = AutoModelForSequenceClassification.from_pretrained(reward_dirs["llama"]).eval()
+    save_model(tmp_path, model, other)
+    inputs = rl_inputs(reward_dir=tmp_path, held_out_dir=tmp_path)
+    parts = build(rl_config(missing_eos="off"), model_config, inputs, seed=3, observer=None)
+    found = parts.scorer.rewarder.scores(answers).tolist()
+    assert parts.validation.held_out is not None
+    assert parts.validation.held_out.scores(answers).tolist() == found
+    for prompt, drawn, score in zip(inputs.prompts, answers.rollouts, found, strict=False):
+        text = decode(tokenizer, drawn.response_ids)
+        ids = other.encode(f"{prompt.text} <unk> {text} <unk> ")
+        expected = float(model(torch.tensor([ids])).logits[0, 0].detach())
+        assert score == pytest.approx(expected, abs=1e-5)
+    assert parts.learner.critic.score.bias.tolist() == [0.0]  # from the policy, not this model
+
+
+def test_a_function_that_fails_loses_nothing(
+    here: Path,
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+    stage_run: Callable[..., Any],
+) -> None:
+    """Validation, step 1, step 2, then it fails: step 3 begins with what step 2 has learnt."""
+    config = rl_config(reward_function="my_rewards:later", num_steps=4, eval_every=9)
+    inputs = rl_inputs(reward_dir=None)
+    run = stage_run("rl")
+    with pytest.raises(UserError, match="raised OSError: the judge is asleep") as caught:
+        train_rl(config, model_config, inputs, run)
+    assert "prompt_id" in caught.value.where and "my_rewards:later" in caught.value.where
+    assert [line["step"] for line in read_metrics(run.folder.path, "rl")] == [0, 1, 2]
+    run.folder.close()
+    (here / "mended").touch()
+    train_rl(config, model_config, inputs, stage_run("rl"))
+    stopped = read_metrics(run.folder.path, "rl")
+    (here / "count").unlink()
+    straight = stage_run("rl", run="straight")
+    train_rl(config, model_config, inputs, straight)
+    for one, other in zip(stopped, read_metrics(straight.folder.path, "rl"), strict=True):
+        for key in one.keys() - {"time"}:
+            if not key.endswith(("_seconds", "_per_second")):
+                assert one[key] == other[key], key
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"reward_function": "a.b"}, "not of the form 'module:function'"),
+        ({"reward_function": "a:b", "reward_model": "c"}, "exclude each other"),
+        ({"rewards": ["a"]}, "not of the form 'WEIGHT"),
+        ({"rewards": ["0 * a"]}, "no weight other than 0"),
+    ],
+)
+def test_settings_that_contradict_themselves(
+    changes: dict[str, Any], problem: str, rl_config: Callable[..., RlConfig]
+) -> None:
+    with pytest.raises(ValueError, match=problem):
+        rl_config(**changes)
+
+
+def test_who_needs_the_reward_stage(rl_config: Callable[..., RlConfig]) -> None:
+    assert rl_config().uses_reward_stage
+    assert rl_config(rewards=["1 * a", "1 * reward"]).uses_reward_stage
+    for changes in ({"reward_model": "a"}, {"reward_function": "a:b"}, {"rewards": ["1 * a:b"]}):
+        assert not rl_config(**changes).uses_reward_stage
