@@ -79,6 +79,10 @@ def without_eos(folder: Path) -> None:
     change_tokenizer(folder, lambda settings: settings.pop("eos_token"))
 
 
+def with_pad_equal_to_eos(folder: Path) -> None:
+    change_tokenizer(folder, lambda settings: settings.update(pad_token=settings["eos_token"]))
+
+
 def with_few_embeddings(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.resize_token_embeddings(300)
@@ -98,6 +102,7 @@ def change_tokenizer(folder: Path, change: Callable[[dict[str, Any]], Any]) -> N
         (without_tokenizer, ["no tokenizer", "save_pretrained"]),
         (without_template, ["no chat template", 'model.chat_template = "chatml"']),
         (without_eos, ["no EOS token"]),
+        (with_pad_equal_to_eos, ["PAD and EOS are the same token"]),
         (with_few_embeddings, [r"3\d\d tokens but .* only 300 rows", "resize_token_embeddings"]),
     ],
 )
@@ -150,18 +155,22 @@ def test_too_long_for_the_setting_or_the_context(
     assert_refused(call(words), *patterns)
 
 
-def test_a_reward_model_with_another_tokenizer(
+def test_a_reward_model_with_another_tokenizer_that_nothing_says_how_to_read(
     tiny: Any, straight: Path, tmp_path: Path, call: Any, make_model: Any
 ) -> None:
     other = make_model([tiny.folder / "pairs.jsonl"], tmp_path / "other", vocab_size=300)
     reward = tmp_path / "reward"
     shutil.copytree(straight / "reward" / "model", reward)
-    AutoTokenizer.from_pretrained(other).save_pretrained(reward)
+    (reward / "chat_template.jinja").unlink()
+    (reward / "reward_scale.json").unlink()
+    tokenizer = AutoTokenizer.from_pretrained(other)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(reward)
     policy = str(tiny.model)
     words = tiny.command(
         "rl", tmp_path / "run", "--rl.policy", policy, "--rl.reward_model", str(reward)
     )
-    assert_refused(call(words), "tokenizer differs from the policy's", "same base model")
+    assert_refused(call(words), "another tokenizer than the policy", "no chat template of its own")
 
 
 def test_a_policy_in_place_of_a_reward_model(tiny: Any, tmp_path: Path, call: Any) -> None:

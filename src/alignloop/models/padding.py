@@ -15,12 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 def give_pad(tokenizer: Any, where: str) -> None:
-    """Give the tokenizer a PAD token where it has none, or where PAD is also EOS.
+    """Give the tokenizer a PAD token where it has none.
 
     A special token with a name for padding is taken where there is one; otherwise "<|pad|>" is
-    added. The log says so; `fit_embeddings` gives it a row, and saving keeps both.
+    added. The log says so; `fit_embeddings` gives it a row, and saving keeps both. A PAD that is
+    EOS is left to `check_tokenizer`, which refuses it: its owner has to know that an end which
+    looks like padding is never learnt.
     """
-    if tokenizer.pad_token_id not in (None, tokenizer.eos_token_id):
+    if tokenizer.pad_token_id is not None:
         return
     there = tokenizer.get_added_vocab()
     free = [name for name in NAMES if name in there and name != tokenizer.eos_token]

@@ -281,9 +281,7 @@ def test_the_sampler_draws_from_what_the_trainer_sees(
     assert list(ours.input_ids) == greedy[0].tolist()
 
 
-@pytest.mark.parametrize("pads_with_eos", [False, True])
 def test_a_pad_token_is_added_with_a_row_that_hardly_anybody_draws(
-    pads_with_eos: bool,
     family_dir: Path,
     tokenizer: Any,
     model_config: ModelConfig,
@@ -299,8 +297,6 @@ def test_a_pad_token_is_added_with_a_row_that_hardly_anybody_draws(
         chat_template=tokenizer.chat_template,
     )
     folder = tmp_path / "bare"
-    if pads_with_eos:
-        bare.pad_token = "<eos>"
     plain = AutoModelForCausalLM.from_pretrained(family_dir).eval()
     plain.save_pretrained(folder)
     bare.save_pretrained(folder)

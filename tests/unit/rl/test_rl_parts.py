@@ -212,7 +212,7 @@ def test_more_tokens_than_the_context_are_refused(
         build(config, model_config, rl_inputs(), seed=3, observer=None)
 
 
-def test_pad_equal_to_eos_is_mended(
+def test_pad_equal_to_eos_is_refused(
     tmp_path: Path,
     lm_dirs: dict[str, Path],
     tokenizer: Any,
@@ -229,8 +229,8 @@ def test_pad_equal_to_eos_is_mended(
     other.pad_token = other.eos_token
     other.save_pretrained(folder)
     inputs = rl_inputs(policy_dir=folder)
-    parts = build(rl_config(), model_config, inputs, seed=3, observer=None)
-    assert (parts.tokenizer.pad_token, parts.tokenizer.eos_token) == ("<pad>", "<eos>")
+    with pytest.raises(UserError, match="PAD and EOS are the same token"):
+        build(rl_config(), model_config, inputs, seed=3, observer=None)
 
 
 def test_validation_asks_the_same_questions_every_time(
