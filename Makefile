@@ -17,7 +17,7 @@ demo: install
 	$(BIN)/alignloop run recipes/playground
 
 quick: install
-	$(BIN)/python -m pytest -m "not slow" tests/unit tests/house
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 tests/unit tests/house
 
 check: install
 	$(BIN)/ruff format --check .

@@ -210,6 +210,7 @@ def test_any_value_under_the_keys_of_a_format(tmp_path: Path, data: Any) -> None
     read_everything(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*WHOLE, *PACKED])
 def test_damage_takes_no_memory(tmp_path: Path, name: str) -> None:
     """Every byte by itself set to its opposite, at some places: lengths that lie, above all."""
