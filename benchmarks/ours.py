@@ -154,9 +154,9 @@ def grpo(size: Size, options: Any, folder: Path) -> Result:
     class Share:
         """The share of tokens of the vocabulary's first half, as for TRL."""
 
-        def scores(self, input_ids: Any, attention_mask: Any, *_: Any) -> Any:
-            low = (input_ids < size.vocab // 2) & attention_mask
-            return low.sum(1) / attention_mask.sum(1)
+        def scores(self, answers: Any) -> Any:
+            low = (answers.input_ids < size.vocab // 2) & answers.attention_mask
+            return low.sum(1) / answers.attention_mask.sum(1)
 
     object.__setattr__(parts.scorer, "rewarder", Share())
     count = BATCH["grpo"] // work.GROUP
