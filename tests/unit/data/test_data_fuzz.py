@@ -18,6 +18,8 @@ from alignloop.data.formats.reading import read_table
 from alignloop.data.formats.registry import FORMATS, KINDS, formats_named
 from alignloop.errors import UserError
 
+pytestmark = pytest.mark.slow  # hundreds of damaged files
+
 MOST_MEMORY = 32 * 2**20  # for files of a few kilobytes; a batch of a table, and Python's own
 
 SAID = [{"role": "user", "content": "Q 中"}, {"role": "assistant", "content": "A"}]
@@ -210,7 +212,6 @@ def test_any_value_under_the_keys_of_a_format(tmp_path: Path, data: Any) -> None
     read_everything(path)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [*WHOLE, *PACKED])
 def test_damage_takes_no_memory(tmp_path: Path, name: str) -> None:
     """Every byte by itself set to its opposite, at some places: lengths that lie, above all."""
