@@ -115,8 +115,9 @@ def plot(points: list[dict[str, Any]], path: Path) -> None:
             names = [str(p[axis]) for p in line]
             for row, key in enumerate(("tokens_per_second", "peak_mb")):
                 grid[row][column].plot(names, [p[key] for p in line], "o-", label=f"{threads} thr.")
-                grid[row][column].set_ylabel(key.replace("_", " "))
-                grid[row][column].set_ylim(bottom=0)
+        for row, label in enumerate(("tokens per second", "peak MB")):
+            grid[row][column].set_ylabel(label)
+            grid[row][column].set_ylim(bottom=0)  # with all lines there, or it cuts the later ones
         grid[1][column].set_xlabel(axis)
     grid[0][0].legend()
     figure.savefig(path, dpi=130)

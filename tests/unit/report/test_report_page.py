@@ -135,6 +135,7 @@ def test_an_unfinished_run_says_what_is_missing(
     assert set(re.findall(r"not run yet: alignloop (\w+)", page.text)) == commands
 
 
+@pytest.mark.slow
 def test_a_run_without_critic_and_reference_is_complete(run_path: Path) -> None:
     """GRPO by its name, no KL anywhere, and no section that claims to be missing."""
     config = to_toml(Recipe.model_validate({"rl": {"algorithm": {"name": "grpo"}}}))
@@ -155,6 +156,7 @@ def test_a_run_without_critic_and_reference_is_complete(run_path: Path) -> None:
     assert "Value loss" not in page.text and "Reward score" in page.text
 
 
+@pytest.mark.slow
 def test_dpo_has_its_curves_where_it_ran(run_path: Path, finished_html: str) -> None:
     row = {"stage": "dpo", "time": 0.0, "loss": 0.69, "accuracy": 0.5, "held_out_loss": 0.7}
     with (run_path / "metrics.jsonl").open("a", encoding="utf-8") as file:
@@ -171,6 +173,7 @@ def test_a_run_that_has_only_settings_has_a_page(tmp_path: Path) -> None:
     assert "The models have not been compared yet." in page.text
 
 
+@pytest.mark.slow
 def test_answers_without_a_judge_are_shown(run_path: Path) -> None:
     path = run_path / "evaluate" / "answers.jsonl"
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -184,6 +187,7 @@ def test_answers_without_a_judge_are_shown(run_path: Path) -> None:
     assert "重力让物体相互吸引。" in page.text
 
 
+@pytest.mark.slow
 def test_the_settings_wanted_decide_how_many_answers_are_shown(run_path: Path) -> None:
     config = (run_path / "config.toml").read_text(encoding="utf-8")
     (run_path / "config.toml").write_text(
@@ -192,6 +196,7 @@ def test_the_settings_wanted_decide_how_many_answers_are_shown(run_path: Path) -
     assert [tag for tag, _ in page_of(run_path).elements].count("article") == 3
 
 
+@pytest.mark.slow
 def test_the_same_files_give_the_same_page_and_nothing_else(run_path: Path) -> None:
     before = set(run_path.iterdir())
     first = write_report(run_path).read_bytes()

@@ -82,6 +82,7 @@ def test_greedy_tokens_are_those_of_generate(name: str) -> None:
         assert list(rollout.input_ids) == expected[0].tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
     """The same uniform numbers give the same responses, however rows are refilled."""
