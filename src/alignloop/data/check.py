@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alignloop.data.containers import Table, tables_of
+from alignloop.data.formats.answers import looks_like_an_answer
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.reading import Recognised, read_table
 from alignloop.data.formats.registry import KINDS, Format, formats_named
@@ -24,7 +25,10 @@ TOGETHER = 256  # records whose tokens are counted in one call
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One file or split: what it is and what is in it. `as_json` gives it to programs."""
+    """One file or split: what it is and what is in it. `as_json` gives it to programs.
+
+    `unread` names columns that look like answers in rows of which only the question is read.
+    """
 
     file: str
     split: str
@@ -43,6 +47,7 @@ class Report:
     languages: dict[str, int]
     chosen_longer: float | None
     labels: dict[str, int]
+    unread: list[str]
 
     @property
     def format(self) -> str:
@@ -106,6 +111,7 @@ class _Tally:
     languages: Counter[str] = field(default_factory=Counter)
     longer: list[int] = field(default_factory=lambda: [0, 0])
     labels: Counter[str] = field(default_factory=Counter)
+    unread: set[str] = field(default_factory=set)
 
     def refuse(self, line: int, reason: str) -> None:
         self.num_refused += 1
@@ -122,6 +128,8 @@ class _Tally:
         if isinstance(given, str | int | bool):
             self.label(str(given))
         self.records += len(found.records)
+        if found.format.kind == "prompts":
+            self.unread.update(key for key in found.row if looks_like_an_answer(str(key)))
         self.seen.update(_number(_content(record)) for record in found.records)
         for record in found.records:
             if isinstance(record, PreferencePair):
@@ -153,6 +161,7 @@ class _Tally:
             languages=dict(self.languages.most_common()),
             chosen_longer=self.longer[0] / self.longer[1] if self.longer[1] else None,
             labels=dict(self.labels.most_common()),
+            unread=sorted(self.unread),
         )
 
 

@@ -76,6 +76,9 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if tokens["count"]:
         values = (tokens[key] for key in ("min", "median", "p95", "max"))
         facts.append(("tokens", "min {}, median {}, 95 % {}, max {}".format(*values)))
+    if report.unread:
+        columns = ", ".join(report.unread)
+        facts.append(("not read", f"{columns}: of these rows only the question is understood"))
     for name, count in report.shared_prompts.items():
         facts.append(("prompts shared", f"{count} with {name}"))
     return [(name, value) for name, value in facts if value]

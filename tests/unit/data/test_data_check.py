@@ -51,6 +51,13 @@ def test_pairs(tmp_path: Path) -> None:
     assert report.tokens["histogram"] == [{"up_to": 16, "count": 6}]
 
 
+def test_answers_that_no_format_knows_are_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", {"question": "q", "reference_answer": "a", "difficulty": 2})
+    report = report_of(path)
+    assert (report.format, report.unread) == ("question", ["reference_answer"])
+    assert report_of(write(tmp_path / "b.jsonl", PAIR)).unread == []
+
+
 def test_labels_and_ties(tmp_path: Path) -> None:
     kto = [{"prompt": f"q {n}", "completion": "a", "label": n < 2} for n in range(5)]
     assert report_of(write(tmp_path / "k.jsonl", *kto)).labels == {"False": 3, "True": 2}

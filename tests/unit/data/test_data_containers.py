@@ -331,6 +331,23 @@ def test_a_number_of_too_many_digits(tmp_path: Path) -> None:
     assert isinstance(bad, BadRow) and "digits" in bad.problem
 
 
+@pytest.mark.parametrize("indent", [None, 1])
+def test_a_list_under_a_single_key_gives_its_rows(tmp_path: Path, indent: int | None) -> None:
+    path = tmp_path / "rows.json"
+    rows = [{"prompt": "a"}, {"prompt": "b"}]
+    path.write_text(json.dumps({"data": rows}, indent=indent))
+    (table,) = tables_of(path)
+    assert [row.value for row in table.rows() if isinstance(row, Row)] == rows
+
+
+def test_a_row_with_more_than_a_list_is_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    value = {"data": [{"prompt": "a"}], "prompt": "b"}
+    path.write_text(json.dumps(value))
+    (table,) = tables_of(path)
+    assert [row.value for row in table.rows() if isinstance(row, Row)] == [value]
+
+
 def test_a_large_array_is_read_piece_by_piece(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     with path.open("w") as stream:

@@ -51,6 +51,34 @@ SHARE = [{"from": "human", "value": "Q"}]
         {"input": "Q", "output_1": "A", "output_2": "B", "label": "1"},
         {"prompt": "Q", "response_a": "B", "response_b": "A", "winner": "B"},
         {"prompt": "Q", "回答A": "B", "回答B": "A", "选择": "b"},
+        {"问题": "Q", "好回答": "A", "差回答": "B"},
+        {"query": "Q", "chosen_response": "A", "rejected_response": "B"},
+        {"instruction": "Q", "input": "", "output": ["A", "B"]},
+        {"history": "Q", "human_ref_A": "B", "human_ref_B": "A", "labels": 0, "score_A": 1},
+        {
+            "prompt": "Q",
+            "response_0": "A",
+            "response_1": "B",
+            "is_response_0_safe": True,
+            "better_response_id": 0,
+            "safer_response_id": 1,
+        },
+        {
+            "question": {"full_text": "Q"},
+            "answer_0": "B",
+            "answer_1": "A",
+            "score_0": -1,
+            "score_1": 1,
+        },
+        {"conversation_a": [ASK, GOOD], "conversation_b": [ASK, BAD], "winner": "model_a"},
+        {
+            "prompt": '["Q"]',
+            "response_a": '["B"]',
+            "response_b": '["A"]',
+            "winner_model_a": 0,
+            "winner_model_b": 1,
+            "winner_tie": 0,
+        },
     ],
 )
 def test_one_pair(tmp_path: Path, row: dict[str, Any]) -> None:
@@ -101,6 +129,9 @@ def test_a_system_prompt_comes_before_the_question(tmp_path: Path) -> None:
         {"text": "问题：Q\n回答A：x 6 分\n回答B：y（9 分）"},
         {"text": "Q\n回答A（6分）：x\n回答B（9分）：y"},
         {"内容": "问题：Q\n回答A 6 分：x\n回答B 9 分：y"},
+        {"问题": "Q", "回答A": "x", "A评分": "6", "回答B": "y", "B评分": "9"},
+        {"问题": "Q", "A回答": "x", "A分数": 6, "B回答": "y", "B分数": 9},
+        {"prompt": "Q", "response_1": "x", "response_2": "y", "preference_strength": 3},
     ],
 )
 def test_ratings_become_a_pair_with_strength(tmp_path: Path, row: dict[str, Any]) -> None:
@@ -295,3 +326,76 @@ def test_a_format_may_be_forced(tmp_path: Path) -> None:
         read_demonstrations(path, format="alpacca")
     with pytest.raises(UserError, match='"alpaca" holds demonstrations, not pairs'):
         read_pairs(path, format="alpaca")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"conversation_a": [ASK, GOOD], "conversation_b": [ASK, BAD], "winner": "tie (bothbad)"},
+        {"prompt": "Q", "response_1": "A", "response_2": "B", "preference_strength": 0},
+        {
+            "prompt": "Q",
+            "response_a": "A",
+            "response_b": "B",
+            "winner_model_a": 0,
+            "winner_model_b": 0,
+            "winner_tie": 1,
+        },
+        {
+            "question": {"full_text": "Q"},
+            "answer_0": "A",
+            "answer_1": "B",
+            "score_0": 0,
+            "score_1": 0,
+        },
+    ],
+)
+def test_published_ties(tmp_path: Path, row: dict[str, Any]) -> None:
+    (pair,) = read_pairs(rows_file(tmp_path, row))
+    assert (told(pair), pair.preference, pair.margin) == (("u:Q", "A", "B"), 0.5, 0.0)
+
+
+def test_summaries_of_a_post(tmp_path: Path) -> None:
+    row = {"info": {"post": "P"}, "summaries": [{"text": "B"}, {"text": "A"}], "choice": 1}
+    (pair,) = read_pairs(rows_file(tmp_path, row))
+    assert told(pair) == ("u:Summarize the following text.\n\nP", "A", "B")
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"history": "Q", "human_ref_A": "A", "human_ref_B": "B", "labels": 2}, '"labels" is 2'),
+        (
+            {"prompt": "Q", "response_1": "A", "response_2": "B", "preference_strength": 4},
+            '"preference_strength" is 4',
+        ),
+        (
+            {"conversation_a": [ASK, GOOD, ASK], "conversation_b": [ASK, BAD], "winner": "tie"},
+            "goes on after the first answer",
+        ),
+        ({"question": {"full_text": "Q"}, "answer_0": "A", "answer_1": "B"}, "a score is missing"),
+        (
+            {
+                "prompt": '["Q", "R"]',
+                "response_a": '["A", "A"]',
+                "response_b": '["B", "B"]',
+                "winner_model_a": 1,
+            },
+            "more than one exchange",
+        ),
+        (
+            {
+                "prompt": "Q",
+                "response_a": "A",
+                "response_b": "B",
+                "winner_model_a": 1,
+                "winner_model_b": 1,
+            },
+            "three winner columns",
+        ),
+        ({"info": {"post": "P"}, "summaries": [{"text": "A"}], "choice": 0}, "holds 1"),
+    ],
+)
+def test_published_rows_that_are_refused(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        read_pairs(rows_file(tmp_path, row))

@@ -70,6 +70,32 @@ ROWS: list[dict[str, Any]] = [
     {"instruction": "Do", "output": "y", "kto_tag": True},
     {"conversations": SHARED, "label": 1},
     {"question": "Q"},
+    {"问题": "Q", "好回答": "A", "差回答": "B"},
+    {"instruction": "Q", "output": ["A", "B"]},
+    {"history": "Q", "human_ref_A": "A", "human_ref_B": "B", "labels": 1},
+    {
+        "prompt": "Q",
+        "response_0": "A",
+        "response_1": "B",
+        "is_response_0_safe": True,
+        "better_response_id": 1,
+    },
+    {"prompt": "Q", "response_1": "A", "response_2": "B", "preference_strength": -1},
+    {
+        "question": {"full_text": "Q"},
+        "answer_0": "A",
+        "answer_1": "B",
+        "score_0": 0.5,
+        "score_1": -0.5,
+    },
+    {"info": {"post": "P"}, "summaries": [{"text": "A"}, {"text": "B"}], "choice": 0},
+    {
+        "conversation_a": SAID,
+        "conversation_b": [*SAID[:1], {"role": "assistant", "content": "B"}],
+        "winner": "model_b",
+    },
+    {"prompt": '["Q"]', "response_a": '["A"]', "response_b": '["B"]', "winner_model_a": 1},
+    {"input": "Q", "target": "A"},
 ]
 FLAT = [{"prompt": f"question {n} 中", "response": f"answer {n}"} for n in range(40)]
 

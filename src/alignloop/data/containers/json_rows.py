@@ -12,6 +12,7 @@ from alignloop.errors import UserError
 SHAPE = "give one JSON object per line (JSONL), or one JSON array of objects"
 EXCERPT_CHARACTERS = 80
 NO_OBJECT = "this is no JSON object"
+WRAPPERS = {"data", "rows", "examples", "records", "train"}
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -37,7 +38,7 @@ def line_rows(lines: Iterable[tuple[int, str]]) -> Iterator[Row | BadRow]:
             value, end = _decoded(line, _after_space(line, 0))
             if line[end:].strip():
                 raise _Broken("broken JSON (Extra data)", end)
-            yield _row(value, number)
+            yield from _rows(value, number)
         except _Broken as broken:
             content = line.rstrip("\r\n")
             problem = broken.told(line)
@@ -63,7 +64,7 @@ def _elements(window: "_Window") -> Iterator[Row | BadRow]:
     _expect(window, "[", "an array")
     if window.peek() != "]":
         while True:
-            yield _element(window)
+            yield from _element(window)
             if window.peek() != ",":
                 break
             comma = window.line
@@ -77,15 +78,15 @@ def _elements(window: "_Window") -> Iterator[Row | BadRow]:
 
 def _objects(window: "_Window") -> Iterator[Row | BadRow]:
     while window.peek():
-        yield _element(window)
+        yield from _element(window)
 
 
-def _element(window: "_Window") -> Row | BadRow:
+def _element(window: "_Window") -> Iterator[Row | BadRow]:
     line, value, content = window.line, *window.decode()
     try:
-        return _row(value, line)
+        yield from _rows(value, line)
     except _Broken as broken:
-        return BadRow(line=line, problem=broken.told(content), fix=SHAPE, content=content)
+        yield BadRow(line=line, problem=broken.told(content), fix=SHAPE, content=content)
 
 
 def _expect(window: "_Window", character: str, name: str) -> None:
@@ -149,10 +150,14 @@ class _Window:
         return len(self.text) > len(pieces[0])
 
 
-def _row(value: object, line: int) -> Row:
+def _rows(value: object, line: int) -> list[Row]:
+    """The row that an object is; or those in it, where it only wraps a list: {"data": [...]}."""
     if not isinstance(value, dict):
         raise _Broken(NO_OBJECT)
-    return Row(line=line, value=value)
+    inside = next(iter(value.values())) if len(value) == 1 and WRAPPERS & value.keys() else None
+    if isinstance(inside, list) and inside and all(isinstance(one, dict) for one in inside):
+        return [Row(line=line, value=one) for one in inside]
+    return [Row(line=line, value=value)]
 
 
 _DECODER = json.JSONDecoder()

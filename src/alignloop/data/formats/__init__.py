@@ -16,6 +16,7 @@ from alignloop.data.formats import labels as labels
 from alignloop.data.formats import conversations as conversations
 from alignloop.data.formats import texts as texts
 from alignloop.data.formats import transcripts as transcripts
+from alignloop.data.formats import published as published
 from alignloop.data.formats import judged as judged
 from alignloop.data.formats import trees as trees
 from alignloop.data.formats import questions as questions

@@ -7,13 +7,18 @@ from typing import Any
 from alignloop.data.formats.parts import number, text
 from alignloop.data.formats.registry import Refused, Row
 
-_ANSWER = "回答|答案|回复|答|answer|response|output|completion|reply|prediction"
+_ANSWER = "候选回答|候选|回答|答案|回复|答|answer|response|output|completion|reply|prediction"
 _SCORE = "评分|分数|得分|打分|分|score|rating|points"
 _RANK = "排名|名次|rank"
 _ID = r"[a-l]|\d{1,2}|[甲乙丙丁戊]"
-_COLUMN = re.compile(f"(?:{_ANSWER})({_ID})")
-_SCORE_COLUMN = re.compile(f"(?:(?:{_SCORE})({_ID})|(?:{_ANSWER})({_ID})的?(?:{_SCORE}))")
-_RANK_COLUMN = re.compile(f"(?:(?:{_RANK})({_ID})|(?:{_ANSWER})({_ID})的?(?:{_RANK}))")
+_COLUMN = re.compile(f"(?:{_ANSWER})({_ID})|({_ID})的?(?:{_ANSWER})")
+_SCORE_COLUMN = re.compile(
+    f"(?:{_SCORE})({_ID})|(?:{_ANSWER})?({_ID})的?(?:{_ANSWER})?(?:{_SCORE})"
+)
+_RANK_COLUMN = re.compile(f"(?:{_RANK})({_ID})|(?:{_ANSWER})?({_ID})的?(?:{_ANSWER})?(?:{_RANK})")
+_LIKE_AN_ANSWER = re.compile(
+    f"{_ANSWER}|chosen|rejected|target|summary|label|winner|{_SCORE}|{_RANK}"
+)
 _POINTS = r"(\d+(?:\.\d+)?)\s*(?:分|points?|/\s*\d+)"
 _AT_END = re.compile(
     rf"\s*[(（\[【]?\s*(?:评分|得分|score|rating)?\s*[:：]?\s*{_POINTS}\s*[)）\]】]?\s*$", re.I
@@ -44,6 +49,11 @@ def answers_in(row: Row) -> Answers | None:
     return _in_columns(row) or _in_list(row)
 
 
+def looks_like_an_answer(key: str) -> bool:
+    """Whether a column's name says that it holds an answer, or what somebody thinks of one."""
+    return bool(_LIKE_AN_ANSWER.search(_plain(key)))
+
+
 def _plain(key: str) -> str:
     return re.sub(r"[\s_\-.:：]", "", key).lower()
 
@@ -56,7 +66,7 @@ def _in_columns(row: Row) -> Answers | None:
         name = _plain(str(key))
         if found := _COLUMN.fullmatch(name):
             if isinstance(value, str):
-                texts[found[1]] = key
+                texts[found[1] or found[2]] = key
         elif found := _SCORE_COLUMN.fullmatch(name):
             _put(scores, found[1] or found[2], _points(value))
         elif found := _RANK_COLUMN.fullmatch(name):

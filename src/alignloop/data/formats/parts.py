@@ -244,11 +244,11 @@ def asks(row: Row) -> bool:
 
 
 def asked_in(row: Row) -> str | list[Message]:
-    """What is asked, under one of the usual names; an Alpaca input follows its instruction."""
+    """What is asked, under one of the usual names; Alpaca's input, Dolly's context follows it."""
     key = next(key for key in ASKING if isinstance(row.get(key), str | list))
     value: Any = row[key]
     if isinstance(value, list):
         return messages(value, key)
     asked = text(row, key)
-    given = word(row, "input") if key == "instruction" else ""
+    given = (word(row, "input") or word(row, "context")) if key == "instruction" else ""
     return f"{asked}\n\n{given}" if given.strip() else asked

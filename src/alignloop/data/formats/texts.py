@@ -95,6 +95,12 @@ def _chinese_question_answer(row: Row, source: str) -> list[Demonstration]:
     return [demonstration(row, source, text(row, "问题"), text(row, "回答"))]
 
 
+@demonstrations("input-target", input=str, target=str)
+def _input_target(row: Row, source: str) -> list[Demonstration]:
+    """Firefly and its like."""
+    return [demonstration(row, source, text(row, "input"), text(row, "target"))]
+
+
 @demonstrations("question-response", fits=asks, response=str)
 def _question_response(row: Row, source: str) -> list[Demonstration]:
     return [demonstration(row, source, asked_in(row), text(row, "response"))]
