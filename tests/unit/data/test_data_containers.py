@@ -348,6 +348,14 @@ def test_a_row_with_more_than_a_list_is_a_row(tmp_path: Path) -> None:
     assert [row.value for row in table.rows() if isinstance(row, Row)] == [value]
 
 
+def test_a_text_that_ends_within_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes('{"问题": "天空为什么是蓝色的"}'.encode("gb18030") + b"\xce")
+    (table,) = tables_of(path)
+    with pytest.raises(UserError, match="not GB18030 .byte 0xce"):
+        list(table.rows())
+
+
 def test_a_large_array_is_read_piece_by_piece(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     with path.open("w") as stream:

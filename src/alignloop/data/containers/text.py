@@ -49,7 +49,10 @@ class Decoder:
         if not self._decided and looks_like_gb18030(content):
             self._decoder = codecs.getincrementaldecoder("gb18030")()
             self.encoding.name, self._decided = "GB18030", True
-            return self.decode_rest(content, final)
+            try:
+                return self._decoder.decode(content, final)
+            except UnicodeDecodeError as half:  # the text ends within a character
+                error = half
         line = self._line + content.count(b"\n", 0, error.start)
         known = "GB18030" if self.encoding.name == "GB18030" else "UTF-8"
         raise UserError(
@@ -57,10 +60,6 @@ class Decoder:
             where=f"{self._path}:{line}",
             fix="save the file as UTF-8",
         ) from error
-
-    def decode_rest(self, content: bytes, final: bool) -> str:
-        """Decode with the decoder that was just chosen."""
-        return self._decoder.decode(content, final)
 
 
 def looks_like_gb18030(content: bytes) -> bool:

@@ -98,7 +98,11 @@ def _safe_rlhf(row: Row, source: str) -> list[PreferencePair]:
 
 
 @pairs(
-    "helpsteer-preference", fits=asks, response_1=str, response_2=str, preference_strength=object
+    "helpsteer-preference",
+    fits=asks,
+    response_1=str,
+    response_2=str,
+    preference_strength=(int, float, str),
 )
 def _helpsteer(row: Row, source: str) -> list[PreferencePair]:
     """HelpSteer2 (Wang et al. 2024): -3, the first is much better, to 3, the second is."""
