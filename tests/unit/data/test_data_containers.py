@@ -352,7 +352,7 @@ def test_a_text_that_ends_within_a_character(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes('{"问题": "天空为什么是蓝色的"}'.encode("gb18030") + b"\xce")
     (table,) = tables_of(path)
-    with pytest.raises(UserError, match="not GB18030 .byte 0xce"):
+    with pytest.raises(UserError, match="byte 0xce"):
         list(table.rows())
 
 
