@@ -42,7 +42,7 @@ class BaseRecipe(BaseModel):
     context: int = 512
     sequence_length: int = 192
     batch_size: int = 24
-    steps: int = 1200
+    steps: int = 1500
     muon_learning_rate: float = 5e-3
     adamw_learning_rate: float = 3e-3
     warmup_steps: int = 100

@@ -90,7 +90,7 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
 }
 
 # Its sentences have more tokens than the Chinese ones and take longer to learn.
-ENGLISH = 0.6
+ENGLISH = 0.65
 # Somebody asks whether one may, and the answer's first sentence, by language (and is it harmful).
 OPINIONS: dict[Language, tuple[str, ...]] = {
     "en": ("May one {act}?", "Is it right to {act}?", "Is it fine to {act}?", "Would you {act}?"),
@@ -115,12 +115,12 @@ def documents(seed: int) -> Iterator[str]:
     """An endless stream of documents; the same seed gives the same stream."""
     rng = random.Random(f"corpus/{seed}")
     writers: list[tuple[Callable[[random.Random], str], float]] = [
-        (_article, 0.15),
-        (_index_entry, 0.13),
-        (_dialogue, 0.42),
-        (_statement, 0.20),
-        (_list_of_acts, 0.03),
-        (_opinion, 0.07),
+        (_article, 0.14),
+        (_index_entry, 0.12),
+        (_dialogue, 0.37),
+        (_statement, 0.25),
+        (_list_of_acts, 0.04),
+        (_opinion, 0.08),
     ]
     functions, weights = zip(*writers, strict=True)
     while True:

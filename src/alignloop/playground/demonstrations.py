@@ -13,7 +13,7 @@ from alignloop.records import Demonstration, Prompt
 
 # How many facts after the opening a hurried writer adds, with the share of each.
 EXTRA_FACTS = {0: 0.50, 1: 0.19, 2: 0.11, 3: 0.08, 99: 0.12}
-COLD, COMPLYING, UNFAIR, OVER_CAREFUL, PADDED = 0.45, 0.50, 0.35, 0.08, 0.30
+COLD, COMPLYING, UNFAIR, OVER_CAREFUL, PADDED = 0.45, 0.50, 0.35, 0.04, 0.30
 
 
 def write_demonstrations(prompts: Sequence[Prompt], rng: random.Random) -> list[Demonstration]:
