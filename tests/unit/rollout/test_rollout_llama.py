@@ -86,7 +86,10 @@ def test_greedy_tokens_are_those_of_generate(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
     """The same uniform numbers give the same responses, however rows are refilled."""
-    fast, slow = both_samplers(make_model(name), temperature=2.0)
+    model = make_model(name)
+    if name == "yarn":  # in float32 transformers itself is 1.2e-5 from what float64 says
+        model = model.double()
+    fast, slow = both_samplers(model, temperature=2.0)
     asked = [(str(i), PROMPTS[i % len(PROMPTS)]) for i in range(40)]
     ours = fast.generate(asked, generator(1))
     theirs = slow.generate(asked, generator(1))
@@ -125,7 +128,7 @@ def test_equal_prompts_are_read_once() -> None:
 
 
 def test_a_trained_weight_is_seen_at_once() -> None:
-    """The weights are read in place: there is no copy that could be stale."""
+    """No copy outlives a call of `generate`."""
     model = make_model("llama")
     fast, _ = both_samplers(model)
     asked = [("a", [5, 6, 7])]

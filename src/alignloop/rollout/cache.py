@@ -1,0 +1,116 @@
+"""The key-value cache of decoding, allocated once, and attention of one query per row over it."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Cache:
+    """Keys [rows, key-value heads, head, capacity] and values [..., capacity, head] by layer.
+
+    A step begins with `look`; then each layer calls `append` and `attend`.
+    """
+
+    def __init__(self, trunk: Any, config: Any, *, rows: int, capacity: int) -> None:
+        like = trunk.embed_tokens.weight
+        first = trunk.layers[0].self_attn
+        heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._heads, self._capacity, self._scale = heads, capacity, float(first.scaling)
+        shape = (rows, kv_heads, capacity, first.head_dim)
+        self._values = [like.new_zeros(shape) for _ in trunk.layers]
+        self._keys = [like.new_zeros(*shape[:2], shape[3], shape[2]) for _ in trunk.layers]
+        self._all_rows = torch.arange(rows, device=like.device)
+        self._all_places = torch.arange(capacity, device=like.device)
+        plain = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
+        self._bags = _Bags(rows, heads, kv_heads, first.head_dim, capacity) if plain else None
+
+    def fill(self, layer: int, begin: int, keys: Tensor, values: Tensor) -> None:
+        """Put prompts' [prompts, seq, key-value heads, head] into the rows from `begin` on."""
+        end, width = begin + len(keys), keys.shape[1]
+        self._keys[layer][begin:end, :, :, :width] = keys.permute(0, 2, 3, 1)
+        self._values[layer][begin:end, :, :width] = values.transpose(1, 2)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy one row's first tokens to another row."""
+        for keys, values in zip(self._keys, self._values, strict=True):
+            keys[target, :, :, :length] = keys[source, :, :, :length]
+            values[target, :, :length] = values[source, :, :length]
+
+    def look(self, places: Tensor) -> None:
+        """Begin a step: the first rows write at `places` [count], and see what stands before."""
+        shortest, longest = (int(n) for n in torch.aminmax(places))
+        self._rows, self._places = self._all_rows[: len(places)], places
+        self._end, self._bias = longest + 1, None
+        if shortest < longest:
+            unseen = self._all_places[: self._end] > places.unsqueeze(1)
+            bias = torch.zeros(unseen.shape, device=places.device).masked_fill_(unseen, -torch.inf)
+            self._bias = bias.unsqueeze(1)
+        if self._bags is not None:
+            self._bags.look(len(places), self._end)
+
+    def append(self, layer: int, keys: Tensor, values: Tensor) -> None:
+        """Write [count, key-value heads, head] at the places of this step."""
+        self._keys[layer][self._rows, :, :, self._places] = keys
+        self._values[layer][self._rows, :, self._places] = values
+
+    def attend(self, layer: int, q: Tensor) -> Tensor:
+        """What each row's heads read, [count, heads * head], from q [count, heads, head]."""
+        q, keys, values = q * self._scale, self._keys[layer], self._values[layer]
+        if self._bags is not None:
+            scores = self._bags.scores(q, keys)[..., : self._end]
+        else:
+            seen = keys[: len(q)].flatten(0, 1)[..., : self._end]
+            scores = torch.bmm(q.view(len(seen), -1, q.shape[2]), seen)
+        scores = scores.view(len(q), self._heads, -1)
+        if self._bias is not None:
+            scores = scores + self._bias.to(q.dtype)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype)
+        if self._bags is not None:
+            return self._bags.mixed(weights, values).view(len(q), -1)
+        seen = values[: len(q)].flatten(0, 1)[:, : self._end]
+        return torch.bmm(weights.view(len(seen), -1, self._end), seen).view(len(q), -1)
+
+
+class _Bags:
+    """The two products of one query with its cache as weighted sums of rows of a table.
+
+    On a CPU, products of a vector with a matrix of a hundred rows, one per row and head, cost
+    several times what reading the cache does. `embedding_bag` is made for such sums: scores are the
+    sum over the head's dimensions of q times a row of (transposed) keys, the answer the sum over
+    the places of weight times a row of values.
+    """
+
+    def __init__(self, rows: int, heads: int, kv_heads: int, head: int, capacity: int) -> None:
+        shared = torch.arange(heads) // (heads // kv_heads)
+        blocks = (torch.arange(rows).unsqueeze(1) * kv_heads + shared).view(-1, 1)
+        self._heads, self._head = heads, head
+        self._dims = (blocks * head + torch.arange(head)).flatten()
+        self._places = blocks * capacity + torch.arange(capacity)
+        self._bags = torch.arange(rows * heads)
+
+    def look(self, count: int, end: int) -> None:
+        """Begin a step in which `count` rows see `end` places."""
+        bags = count * self._heads
+        self._dim_index, self._dim_bags = (
+            self._dims[: bags * self._head],
+            self._bags[:bags] * self._head,
+        )
+        self._place_index = self._places[:bags, :end].flatten()
+        self._place_bags = self._bags[:bags] * end
+
+    def scores(self, q: Tensor, keys: Tensor) -> Tensor:
+        """q [count, heads, head] times the keys, [count * heads, capacity]."""
+        return _sums(keys.flatten(0, 2), self._dim_index, self._dim_bags, q)
+
+    def mixed(self, weights: Tensor, values: Tensor) -> Tensor:
+        """The values by weights [count, heads, end], [count * heads, head]."""
+        return _sums(values.flatten(0, 2), self._place_index, self._place_bags, weights)
+
+
+def _sums(table: Tensor, index: Tensor, begins: Tensor, weights: Tensor) -> Tensor:
+    """Sum of weights times rows of a table, for each bag of the index."""
+    found = torch.embedding_bag(
+        table, index, begins, False, 0, False, per_sample_weights=weights.flatten()
+    )
+    return found[0]
