@@ -8,7 +8,7 @@ from alignloop.config import Recipe
 from alignloop.config.stages import PLAYGROUND, RewardPart, names_function
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
-from alignloop.run import RunFolder
+from alignloop.run import RunFolder, holds_model
 
 VALIDATION_SHARE = 0.1
 REFUSED = "refused.jsonl"
@@ -181,7 +181,7 @@ def check_reward_functions(recipe: Recipe) -> None:
 
 def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:
     """Whether there is a reward function, and no reward model to judge in its place."""
-    return recipe.rl.reward_function is not None and not (reward_model / "config.json").is_file()
+    return recipe.rl.reward_function is not None and not holds_model(reward_model)
 
 
 def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from alignloop.config import DpoConfig, ModelConfig
+from alignloop.config import ALL_WEIGHTS, DpoConfig, LoraConfig, ModelConfig
 from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.data.pairs import (
     PairBatch,
@@ -21,7 +21,9 @@ from alignloop.data.splits import split_by_prompt
 from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
 from alignloop.errors import UserError
 from alignloop.losses import dpo_loss
-from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
+from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
+from alignloop.models.roles import dropping, learnt
+from alignloop.models.starting import start_policy
 from alignloop.models.training import (
     backward_through_scores,
     cosine_schedule,
@@ -30,6 +32,7 @@ from alignloop.models.training import (
     refuse_nan,
 )
 from alignloop.records import PreferencePair
+from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
@@ -140,6 +143,7 @@ def train_dpo(
     pairs: Sequence[PreferencePair],
     run: StageRun,
     *,
+    lora: LoraConfig = ALL_WEIGHTS,
     split_seed: int | None = None,
 ) -> Path:
     """Train the model of `model_dir` on preference pairs; returns the new model's directory.
@@ -157,7 +161,8 @@ def train_dpo(
     )
     splits_by = run.seed if split_seed is None else split_seed
     train_set, test_set = _split(pairs_that_fit(pairs, tokenizer, limit), config, splits_by)
-    policy = load_policy(model_dir, tokenizer, model_config)
+    adapter_seed = derive_seed(run.seed, "adapter", "dpo")
+    policy = start_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
     learner = Learner(policy=policy, tokenizer=tokenizer, config=config)
     run.say(f"{run.name}: the reference reads {len(train_set) + len(test_set)} pairs")
     reference = learner.as_reference(train_set)  # before a checkpoint moves the policy
@@ -171,10 +176,11 @@ def train_dpo(
         max_steps=config.max_steps,
     )
     schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"policy": policy}, optimizers={"policy": optimizer})
+    state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
-        metrics = learner.accumulate(reference.take(batches[step - 1]))
+        with dropping(policy, derive_seed(run.seed, "dropout", "dpo", step)):
+            metrics = learner.accumulate(reference.take(batches[step - 1]))
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
         refuse_nan(metrics["loss"], step, "dpo", "dpo")

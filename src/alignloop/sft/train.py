@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from alignloop.config import ModelConfig, SftConfig
+from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, SftConfig
 from alignloop.data.batching import length_grouped_batches, pad_batch, token_budget_batches
 from alignloop.data.splits import split_by_prompt
 from alignloop.data.templates import install_template
@@ -22,9 +22,12 @@ from alignloop.data.tokenise import (
 from alignloop.data.truncation import demonstration_cutter
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
-from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
+from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
+from alignloop.models.roles import dropping, learnt
+from alignloop.models.starting import start_policy
 from alignloop.models.training import cosine_schedule, descend, make_optimizer, refuse_nan
 from alignloop.records import Demonstration
+from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
@@ -36,6 +39,7 @@ def train_sft(
     demonstrations: Sequence[Demonstration],
     run: StageRun,
     *,
+    lora: LoraConfig = ALL_WEIGHTS,
     held_out: Sequence[Demonstration] = (),
     split_seed: int | None = None,
 ) -> Path:
@@ -57,15 +61,17 @@ def train_sft(
     )
     examples = _encode(train_set, tokenizer, limit)
     tests = _encode(test_set, tokenizer, limit) if test_set else []
-    policy = load_policy(model_config.path, tokenizer, model_config)
+    adapter_seed = derive_seed(run.seed, "adapter", "sft")
+    policy = start_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
     optimizer = make_optimizer(policy, config)
     batches = _all_batches(examples, config, run.seed)
     schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"policy": policy}, optimizers={"policy": optimizer})
+    state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
         batch = [examples[index] for index in batches[step - 1]]
-        loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
+        with dropping(policy, derive_seed(run.seed, "dropout", "sft", step)):
+            loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
         refuse_nan(loss, step, "sft", "sft")
