@@ -154,7 +154,6 @@ def merged(model: Any, folder: Path) -> Any:
     tuner = LoraModel(model, shape, "merged")
     fill(adapter_parameters(model, "merged"), tensors, folder)
     plain: Any = tuner.merge_and_unload()
-    del plain.peft_config  # what PEFT leaves behind
     plain.requires_grad_(True)
     if scores(folder) and hasattr(plain, "score"):
         fill_head(plain.score, tensors, folder)

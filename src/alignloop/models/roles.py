@@ -55,6 +55,8 @@ class Trunk:
         self.shapes[name], self._trains[name] = shape, trains
         self._layers = [layer for layer in self.shell.modules() if isinstance(layer, LoraLayer)]
         self.shell.eval()
+        for parameter in self.parameters(name).values():
+            parameter.data = parameter.data.float()  # PEFT makes it as its layer is
         for other, wanted in self._trains.items():  # PEFT has just chosen one of them to train
             for parameter in self.parameters(other).values():
                 parameter.requires_grad_(wanted)
