@@ -5,11 +5,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignloop.config import Recipe, load_recipe, to_toml
 from alignloop.config.stages import PLAYGROUND
 from alignloop.errors import UserError
 from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
+
+if TYPE_CHECKING:
+    from alignloop.plan import Plan
 
 
 class Pipeline:
@@ -237,6 +241,14 @@ class Pipeline:
             return None  # what an earlier reward stage learnt has nothing to do with this reward
         own = folder.path / "reward_held_out" / "model"
         return own if own.is_dir() else None
+
+
+def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
+    """What a recipe needs; with `measure` an estimate of the time on this machine."""
+    from alignloop import sources
+    from alignloop.plan import plan_recipe
+
+    return plan_recipe(recipe, sources.base_model(recipe), with_speed=measure)
 
 
 def _trained_policy(folder: RunFolder) -> Path:

@@ -166,7 +166,7 @@ def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
         assert recipe.rl.reward_function is not None
         limit = recipe.rl.reward_time_limit
         return FunctionJudge(function=load_function(recipe.rl.reward_function, limit))
-    return RewardModelJudge.load(reward_model, recipe.model)
+    return RewardModelJudge(folder=reward_model, config=recipe.model)
 
 
 def check_reward_functions(recipe: Recipe) -> None:
