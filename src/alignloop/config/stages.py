@@ -72,6 +72,10 @@ class OptimizerSection(Section):
     save_every: int = Field(
         default=50, ge=0, description="steps between checkpoints; 0 = only at the end"
     )
+    offload_optimizer: bool = Field(
+        default=False,
+        description="keep float32 copies, gradients and AdamW's state in the host's memory",
+    )
 
 
 class SftConfig(OptimizerSection):

@@ -13,7 +13,8 @@ from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.evaluate.judges import Judge
 from alignloop.evaluate.tables import Answer, measure, win_rates
-from alignloop.models import context_of, load_policy, load_tokenizer
+from alignloop.models import context_of, load_tokenizer
+from alignloop.models.starting import read_policy
 from alignloop.records import Prompt
 from alignloop.rollout import Rollout, new_sampler
 from alignloop.run import append_jsonl, atomic_write, derive_seed, generator
@@ -115,7 +116,7 @@ def answer_all(
 ) -> list[Rollout]:
     """One answer to each prompt; the model is gone again when the judge comes."""
     tokenizer = load_tokenizer(folder, model_config)
-    policy = load_policy(folder, tokenizer, model_config)
+    policy = read_policy(folder, tokenizer, model_config)
     sampler = new_sampler(policy, tokenizer, config.sampling)
     asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
     return sampler.generate(asked, generator(seed, "evaluate"))

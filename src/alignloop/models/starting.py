@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from alignloop.config import LoraConfig, ModelConfig
+from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig
 from alignloop.errors import UserError
 from alignloop.models.adapters import (
     base_of,
@@ -52,6 +52,15 @@ def start_policy(
     trunk = Trunk(load_base(folder, tokenizer, config, lora), base_of(folder))
     generator = torch.Generator().manual_seed(seed % 2**63)
     return as_policy(trunk, _begin(trunk, "policy", folder, lora, generator))
+
+
+def read_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
+    """A policy to sample from. An adapter stays apart: merged, the sampler would copy matrices."""
+    folder = Path(path)
+    if not is_adapter(folder):
+        return load_policy(path, tokenizer, config)
+    trunk = Trunk(load_base(folder, tokenizer, config, ALL_WEIGHTS), base_of(folder))
+    return as_policy(trunk, _read(trunk, "policy", folder))
 
 
 def start_reward_model(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,19 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20).
 
-    Of a role it is what that learns. Weights in bfloat16 are trained through float32 copies.
+    Of a role it is what that learns. Weights in bfloat16 are trained through float32 copies, and so
+    are all where the optimiser lives in the host's memory.
     """
     parameters = [p for p in learnt(module).parameters() if p.requires_grad]
     low = any(parameter.dtype != torch.float32 for parameter in parameters)
-    return (MasterAdamW if low else torch.optim.AdamW)(
-        parameters,
-        lr=config.learning_rate if learning_rate is None else learning_rate,
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-    )
+    options: dict[str, Any] = {
+        "lr": config.learning_rate if learning_rate is None else learning_rate,
+        "eps": config.adam_eps,
+        "weight_decay": config.weight_decay,
+    }
+    if low or config.offload_optimizer:
+        return MasterAdamW(parameters, on_host=config.offload_optimizer, **options)
+    return torch.optim.AdamW(parameters, **options)
 
 
 def cosine_schedule(total: int, warmup_share: float) -> Schedule:

@@ -78,24 +78,38 @@ class RoleMemory:
     masters: int
     gradients: int
     optimizer: int
+    on_host: bool = False
+
+    @property
+    def host(self) -> int:
+        """Bytes in the host's memory, where the optimiser lives there."""
+        return self.masters + self.gradients + self.optimizer if self.on_host else 0
+
+    @property
+    def held(self) -> int:
+        """Bytes on the device whatever is done: all but gradients."""
+        return self.weights + (0 if self.on_host else self.masters + self.optimizer)
 
     @property
     def total(self) -> int:
-        """All bytes."""
-        return self.weights + self.masters + self.gradients + self.optimizer
+        """Bytes on the device at the height of an update."""
+        return self.held + (0 if self.on_host else self.gradients)
 
 
-def full_role(role: str, parameters: int, numbers: Numbers, *, trained: bool) -> RoleMemory:
-    """A model of its own."""
+def full_role(
+    role: str, parameters: int, numbers: Numbers, *, trained: bool, on_host: bool = False
+) -> RoleMemory:
+    """A model of its own; `on_host`: what it is trained with lives in the host's memory."""
     learns = parameters if trained else 0
     return RoleMemory(
         role=role,
         trainable=learns,
         frozen=parameters - learns,
         weights=parameters * numbers.weight_bytes,
-        masters=4 * learns if numbers.weight_bytes < 4 else 0,
+        masters=4 * learns if numbers.weight_bytes < 4 or on_host else 0,
         gradients=4 * learns,
         optimizer=8 * learns,
+        on_host=on_host,
     )
 
 

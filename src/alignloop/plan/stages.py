@@ -30,6 +30,7 @@ class _Texts:
     length: int
     micro: int
     steps: int | None
+    on_host: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,13 @@ class StagePlan:
     @property
     def rollout(self) -> int:
         """Bytes while answers are drawn: no gradients, but what the sampler keeps."""
-        held = sum(role.total - role.gradients for role in self.roles)
+        held = sum(role.held for role in self.roles)
         return held + self.cache + self.copies if self.drawn else 0
+
+    @property
+    def host(self) -> int:
+        """Bytes in the host's memory, where optimisers live there."""
+        return sum(role.host for role in self.roles)
 
     @property
     def peak(self) -> int:
@@ -98,11 +104,19 @@ def numbers_of(recipe: Recipe) -> Numbers:
     )
 
 
-def _roles(wanted: Wanted, shape: Shape, numbers: Numbers) -> tuple[RoleMemory, ...]:
+def _roles(
+    wanted: Wanted, shape: Shape, numbers: Numbers, *, on_host: bool
+) -> tuple[RoleMemory, ...]:
     """Models of their own, or one trunk with an adapter for each role."""
     if numbers.rank is None:
         return tuple(
-            full_role(role, shape.trunk if scores else shape.parameters, numbers, trained=trained)
+            full_role(
+                role,
+                shape.trunk if scores else shape.parameters,
+                numbers,
+                trained=trained,
+                on_host=on_host and trained,
+            )
             for role, trained, scores in wanted
         )
     trunk = trunk_role(shape, numbers, scores=all(scores for *_, scores in wanted))
@@ -126,7 +140,7 @@ def _learns(stage: str, wanted: Wanted, shape: Shape, numbers: Numbers, text: _T
     scores = all(role_scores for *_, role_scores in wanted)
     return StagePlan(
         stage=stage,
-        roles=_roles(wanted, shape, numbers),
+        roles=_roles(wanted, shape, numbers, on_host=text.on_host),
         activations=activation_bytes(shape, numbers, batch, text.length),
         logits=0 if scores else logits_bytes(shape, numbers, batch),
         cache=0,
@@ -145,6 +159,7 @@ def _texts(config: SftConfig | RewardConfig | DpoConfig, per_row: int) -> _Texts
         length=config.max_tokens,
         micro=config.micro_batch_tokens,
         steps=config.max_steps,
+        on_host=config.offload_optimizer,
     )
 
 
@@ -153,7 +168,11 @@ def _rl(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
     answers = config.batch_size * getattr(config.algorithm, "group_size", 1)
     length = config.max_prompt_tokens + sampling.max_new_tokens
     texts = _Texts(
-        count=answers, length=length, micro=config.micro_batch_tokens, steps=config.num_steps
+        count=answers,
+        length=length,
+        micro=config.micro_batch_tokens,
+        steps=config.num_steps,
+        on_host=config.offload_optimizer,
     )
     learning = sum(trained for _, trained, _ in wanted)
     asked = sum(role != HELD_OUT for role, *_ in wanted)
@@ -188,17 +207,21 @@ def rl_roles(recipe: Recipe) -> Wanted:
 
 
 def _evaluate(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
-    """One policy after the other and then the judge: each is alone, with adapters merged."""
+    """One policy after the other and then the judge: each is alone. Adapters are left apart."""
     config, sampling = recipe.evaluate, recipe.evaluate.sampling
     alone = replace(numbers, checkpointing=False, rank=None, four_bit=False)
+    policy = full_role("policy", shape.parameters, alone, trained=False)
+    adapted = (
+        () if numbers.rank is None else (adapter_role("adapter", shape, numbers, trained=False),)
+    )
     rows, length = min(config.max_prompts, sampling.batch_size), 2 * sampling.max_new_tokens
     return StagePlan(
         stage="evaluate",
-        roles=(full_role("policy", shape.parameters, alone, trained=False),),
+        roles=(policy, *adapted),
         activations=0,
         logits=0,
         cache=cache_bytes(shape, alone, rows, length),
-        copies=side_by_side_bytes(shape, alone),
+        copies=side_by_side_bytes(shape, numbers),
         tokens=2 * config.max_prompts * length,
         passes=2.0,
         drawn=2 * config.max_prompts * sampling.max_new_tokens,

@@ -19,6 +19,7 @@ def as_json(plan: Plan) -> str:
             "update_bytes": stage.update,
             "rollout_bytes": stage.rollout,
             "peak_bytes": stage.peak,
+            "host_bytes": stage.host,
             "seconds_per_step": plan.seconds.get(stage.stage),
         }
         for stage in plan.stages
@@ -46,15 +47,12 @@ def as_text(plan: Plan) -> str:
 
 
 def _stage(stage: StagePlan, plan: Plan) -> str:
-    lines = [
-        f"{stage.stage}: peak {_gib(stage.peak)} GiB"
-        f" (update {_gib(stage.update)}"
-        + (f", rollouts {_gib(stage.rollout)})" if stage.drawn else ")")
-    ]
-    lines.append(f"  {'role':24}" + "".join(f"{name:>11}" for name in COLUMNS))
-    lines += [
-        f"  {role.role:24}" + "".join(f"{text:>11}" for text in _row(role)) for role in stage.roles
-    ]
+    drawing = f", rollouts {_gib(stage.rollout)}" if stage.drawn else ""
+    peak = f"{stage.stage}: peak {_gib(stage.peak)} GiB (update {_gib(stage.update)}{drawing})"
+    if stage.host:
+        peak += f", and {_gib(stage.host)} GiB of the host's memory"
+    lines = [peak, f"  {'role':24}" + "".join(f"{name:>11}" for name in COLUMNS)]
+    lines += [f"  {r.role:24}" + "".join(f"{text:>11}" for text in _row(r)) for r in stage.roles]
     extra = {
         "activations": stage.activations,
         "logits": stage.logits,
@@ -62,13 +60,18 @@ def _stage(stage: StagePlan, plan: Plan) -> str:
         "the sampler's copies": stage.copies,
     }
     lines.append("  " + ", ".join(f"{name} {_gib(size)}" for name, size in extra.items() if size))
+    return "\n".join([*lines, _work(stage, plan)])
+
+
+def _work(stage: StagePlan, plan: Plan) -> str:
     work = f"  at most {stage.tokens:,} tokens per step"
-    if stage.stage in plan.seconds:
-        low, high = plan.seconds[stage.stage]
-        work += f"; {_duration(low)} to {_duration(high)} per step"
-        if stage.steps and stage.steps > 1:
-            work += f", {_duration(low * stage.steps)} to {_duration(high * stage.steps)} for all"
-    return "\n".join([*lines, work])
+    if stage.stage not in plan.seconds:
+        return work
+    low, high = plan.seconds[stage.stage]
+    work += f"; {_duration(low)} to {_duration(high)} per step"
+    if stage.steps and stage.steps > 1:
+        work += f", {_duration(low * stage.steps)} to {_duration(high * stage.steps)} for all"
+    return work
 
 
 def _row(role: RoleMemory) -> list[str]:
