@@ -17,9 +17,8 @@ from alignloop.data.pairs import (
     one_pass_batches,
     pairs_that_fit,
 )
-from alignloop.data.splits import split_by_prompt
+from alignloop.data.splits import hold_out
 from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
-from alignloop.errors import UserError
 from alignloop.losses import dpo_loss
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
 from alignloop.models.roles import dropping, learnt
@@ -160,7 +159,8 @@ def train_dpo(
         "dpo.max_tokens", config.max_tokens, context_of(model_dir), config.too_long
     )
     splits_by = run.seed if split_seed is None else split_seed
-    train_set, test_set = _split(pairs_that_fit(pairs, tokenizer, limit), config, splits_by)
+    fitting = pairs_that_fit(pairs, tokenizer, limit)
+    train_set, test_set = hold_out(fitting, config.held_out_share, splits_by, section="dpo")
     adapter_seed = derive_seed(run.seed, "adapter", "dpo")
     policy = start_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
     learner = Learner(policy=policy, tokenizer=tokenizer, config=config)
@@ -235,20 +235,3 @@ def _decided_share(part: PairBatch, batch: PairBatch) -> float:
     """The share of the batch's decided pairs that stand in a part; of all pairs if all are ties."""
     decided, total = (sum(p != 0.5 for p in b.preference) for b in (part, batch))
     return decided / total if total else len(part.chosen) / len(batch.chosen)
-
-
-def _split(
-    pairs: Sequence[PreferencePair], config: DpoConfig, seed: int
-) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """Pairs to learn from, and those of held-out prompts."""
-    if not config.held_out_share:
-        return list(pairs), []
-    shares = {"test": config.held_out_share, "train": 1 - config.held_out_share}
-    parts = split_by_prompt(pairs, shares, seed)
-    if not parts["train"]:
-        raise UserError(
-            f"{len(pairs)} pairs leave none to train on after the held-out share",
-            where="dpo.held_out_share",
-            fix="give more pairs or set dpo.held_out_share to 0",
-        )
-    return parts["train"], parts["test"]

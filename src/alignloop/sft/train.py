@@ -10,7 +10,7 @@ import torch
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, SftConfig
 from alignloop.data.batching import length_grouped_batches, pad_batch, token_budget_batches
-from alignloop.data.splits import split_by_prompt
+from alignloop.data.splits import hold_out
 from alignloop.data.templates import install_template
 from alignloop.data.tokenise import (
     Encoded,
@@ -20,7 +20,6 @@ from alignloop.data.tokenise import (
     encode_fitting,
 )
 from alignloop.data.truncation import demonstration_cutter
-from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
 from alignloop.models.roles import dropping, learnt
@@ -55,7 +54,9 @@ def train_sft(
         install_template(tokenizer, model_config.chat_template)
     check_tokenizer(tokenizer, model_config.path)
     splits_by = run.seed if split_seed is None else split_seed
-    train_set, test_set = _split(demonstrations, held_out, config, splits_by)
+    share = 0.0 if held_out else config.held_out_share
+    train_set, test_set = hold_out(demonstrations, share, splits_by, section="sft")
+    test_set = [*held_out, *test_set]
     limit = LengthLimit.of(
         "sft.max_tokens", config.max_tokens, context_of(model_config.path), config.too_long
     )
@@ -117,25 +118,6 @@ def perplexity(policy: Any, examples: Sequence[Encoded], pad_id: int, config: Sf
             total -= float(statistics.logprobs.sum())
             count += int(batch["response_mask"].sum())
     return math.exp(min(total / count, 700.0))
-
-
-def _split(
-    demonstrations: Sequence[Demonstration],
-    held_out: Sequence[Demonstration],
-    config: SftConfig,
-    seed: int,
-) -> tuple[list[Demonstration], list[Demonstration]]:
-    if held_out or not config.held_out_share:
-        return list(demonstrations), list(held_out)
-    shares = {"test": config.held_out_share, "train": 1 - config.held_out_share}
-    parts = split_by_prompt(list(demonstrations), shares, seed)
-    if not parts["train"]:
-        raise UserError(
-            f"{len(demonstrations)} demonstrations leave none to train on after the held-out share",
-            where="sft.held_out_share",
-            fix="give more demonstrations or set sft.held_out_share to 0",
-        )
-    return parts["train"], parts["test"]
 
 
 def _encode(
