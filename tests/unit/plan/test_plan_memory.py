@@ -165,7 +165,8 @@ def test_activations_are_what_pytorch_keeps() -> None:
 
 
 STEP = """\
-import json, resource, sys
+import json, re, sys
+from pathlib import Path
 import torch
 from alignloop.config import LoraConfig, ModelConfig
 from alignloop.config.stages import OptimizerSection
@@ -176,7 +177,8 @@ from alignloop.models.training import descend, make_optimizer
 folder, rank, texts, length = sys.argv[1], json.loads(sys.argv[2]), 8, 128
 torch.set_num_threads(1)
 if rank: import peft.tuners.lora
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def peak():  # ru_maxrss would begin with that of the process which started this one
+    return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 tokenizer, before = load_tokenizer(folder), peak()
 lora = LoraConfig(rank=rank)
 policy = start_policy(folder, tokenizer, ModelConfig(device="cpu"), lora, 1)
