@@ -19,6 +19,10 @@ def prompt(text: str, system: str = "") -> Prompt:
     return Prompt(prompt_id="any", messages=tuple(messages))
 
 
+def prompt_text(pair: PreferencePair) -> str:
+    return pair.prompt.messages[-1].content
+
+
 def pair(text: str, chosen: str) -> PreferencePair:
     return PreferencePair(prompt=prompt(text), chosen=chosen, rejected="no")
 
@@ -77,6 +81,9 @@ def test_held_out_prompts_are_a_share_or_none() -> None:
     learnt, held_out = hold_out(records, 0.25, 3, section="sft")
     parts = split_by_prompt(records, {"test": 0.25, "train": 0.75}, 3)
     assert (learnt, held_out) == (parts["train"], parts["test"]) and len(held_out) > 30
+    twice, again = hold_out([*records, *records], 0.25, 3, section="sft")
+    assert len(twice) + len(again) == 400
+    assert not {prompt_text(p) for p in twice} & {prompt_text(p) for p in again}
     assert hold_out(records, 0.0, 3, section="sft") == (records, [])
     with pytest.raises(UserError, match="1 records leave none to train on") as refused:
         hold_out(records[:1], 0.999, 3, section="dpo")
