@@ -27,6 +27,17 @@ Writes a file of any known format as JSONL: our records, or TRL's conversational
 rows stop the conversion, or with --skip-refused go to refused.jsonl beside OUT.
 """
 
+MERGE_HELP = """\
+Writes a plain model directory from an adapter's: what a stage wrote with lora.rank set, or PEFT.
+The model that the adapter belongs to is the one that it names, or --base DIR. A reward model keeps
+its head and its reward_scale.json. Nothing is overwritten.
+"""
+PLAN_HELP = """\
+Says before a run what it needs: parameters, memory of each stage by role, tokens per step, and an
+estimate of the time from a measurement of a few seconds on this machine. Reads the config.json of
+model.path, which may be that file itself; no weights are loaded.
+"""
+
 STAGE_COMMANDS = {
     "run": "all stages in order, then the report; goes on where it stopped",
     "sft": "stage 1: fine-tune the model on demonstrations",
@@ -43,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         parser = make_parser()
         options, rest = parser.parse_known_args(arguments)
-        if rest and options.command not in STAGE_COMMANDS:
+        if rest and options.command not in (*STAGE_COMMANDS, "plan"):
             parser.error(f"unrecognised arguments: {' '.join(rest)}")
         code = options.do(options, rest)
         sys.stdout.flush()
@@ -109,6 +120,7 @@ def make_parser() -> argparse.ArgumentParser:
     settings.set_defaults(do=_print_settings)
     _add_playground(commands)
     _add_data(commands)
+    _add_merge_and_plan(commands)
     return parser
 
 
@@ -178,6 +190,60 @@ def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
     split = "write OUT.NAME.jsonl for each split, chosen by a hash of the prompt alone"
     add("--split", metavar="NAME=SHARE", help=split, **several)
     convert.set_defaults(do=_convert_data)
+
+
+def _add_merge_and_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
+    shape = argparse.RawDescriptionHelpFormatter
+    text = "write a plain model from an adapter's directory"
+    merge = commands.add_parser("merge", help=text, description=MERGE_HELP, formatter_class=shape)
+    merge.add_argument("adapter", metavar="ADAPTER_DIR", help="such as runs/x/rl/model")
+    merge.add_argument("out", metavar="OUT", help="the new model directory")
+    merge.add_argument("--base", metavar="DIR", help="the model that the adapter belongs to")
+    merge.set_defaults(do=_merge)
+    text = "parameters, memory and time of a recipe, before it runs"
+    plan = commands.add_parser(
+        "plan", help=text, description=PLAN_HELP, epilog=SETTINGS_HELP, formatter_class=shape
+    )
+    plan.add_argument("recipe", metavar="RECIPE", help="a recipe.toml or its folder")
+    plan.add_argument("--json", action="store_true", help="print the numbers for programs")
+    plan.add_argument(
+        "--measure",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="measure this machine for the estimate of time (default: yes)",
+    )
+    plan.set_defaults(do=_plan)
+
+
+def _merge(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    out, base = Path(options.out), Path(options.base) if options.base else None
+    if out.exists():
+        raise UserError(
+            "there is something here already, and nothing is overwritten",
+            where=str(out),
+            fix="name another directory, or remove this one",
+        )
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import transformers
+
+    from alignloop.models.merging import merge_adapter
+    from alignloop.run import atomic_folder
+
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    with atomic_folder(out) as folder:
+        merge_adapter(Path(options.adapter), folder, base)
+    print(out.resolve())
+
+
+def _plan(options: argparse.Namespace, rest: Sequence[str]) -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from alignloop.config import load_recipe
+    from alignloop.pipeline import plan_of
+    from alignloop.plan.view import as_json, as_text
+
+    plan = plan_of(load_recipe(options.recipe, parse_overrides(rest)), measure=options.measure)
+    print(as_json(plan) if options.json else as_text(plan))
 
 
 def _check_data(options: argparse.Namespace, _rest: Sequence[str]) -> int:

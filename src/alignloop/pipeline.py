@@ -5,11 +5,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from alignloop.config import Recipe, load_recipe, to_toml
 from alignloop.config.stages import PLAYGROUND
 from alignloop.errors import UserError
-from alignloop.run import RunFolder, StageFolder, atomic_write
+from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
+
+if TYPE_CHECKING:
+    from alignloop.plan import Plan
 
 
 class Pipeline:
@@ -58,7 +62,8 @@ class Pipeline:
             model_config = self.config.model.model_copy(update={"path": base})
             splits = sources.split_seed(self.config, source)
             config = self.config.sft
-            train_sft(config, model_config, records, run, held_out=held_out, split_seed=splits)
+            options = {"lora": self.config.lora, "held_out": held_out, "split_seed": splits}
+            train_sft(config, model_config, records, run, **options)
             _record(folder, "sft", target, model=base, demonstrations=source)
             return target
 
@@ -82,10 +87,11 @@ class Pipeline:
             parts = split_pairs(records, config, sources.split_seed(self.config, asked))
             inputs = (config, self.config.model, base, parts)
             zero = sources.zero_of_reward(self.config, asked, folder)
+            options = {"lora": self.config.lora, "demonstrations": zero}
             if config.held_out_model and not folder.stage("reward_held_out").finished:
                 run = StageRun(folder, "reward_held_out", seed)
-                train_reward(*inputs, run, train_on="held_out_model", demonstrations=zero)
-            train_reward(*inputs, StageRun(folder, "reward", seed), demonstrations=zero)
+                train_reward(*inputs, run, train_on="held_out_model", **options)
+            train_reward(*inputs, StageRun(folder, "reward", seed), **options)
             _record(folder, "reward", target, model=str(base), pairs=source)
             return target
 
@@ -120,6 +126,7 @@ class Pipeline:
                 held_out_dir=self._held_out_reward_model(folder),
                 prompts=train,
                 validation_prompts=validation,
+                lora=self.config.lora,
             )
             run = StageRun(folder, "rl", self.config.seed)
             observer = sources.gold_observer if source == PLAYGROUND else None
@@ -152,7 +159,8 @@ class Pipeline:
             )
             run = StageRun(folder, "dpo", self.config.seed)
             splits = sources.split_seed(self.config, asked)
-            train_dpo(config, self.config.model, base, records, run, split_seed=splits)
+            options = {"lora": self.config.lora, "split_seed": splits}
+            train_dpo(config, self.config.model, base, records, run, **options)
             _record(folder, "dpo", target, model=str(base), pairs=source)
             return target
 
@@ -235,6 +243,14 @@ class Pipeline:
         return own if own.is_dir() else None
 
 
+def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
+    """What a recipe needs; with `measure` an estimate of the time on this machine."""
+    from alignloop import sources
+    from alignloop.plan import plan_recipe
+
+    return plan_recipe(recipe, sources.base_model(recipe), with_speed=measure)
+
+
 def _trained_policy(folder: RunFolder) -> Path:
     """What stage 3 made, or DPO in its place."""
     ours, dpo = (folder.path / stage / "model" for stage in ("rl", "dpo"))
@@ -255,7 +271,7 @@ def _prepare_torch(config: Recipe) -> None:
 
 
 def _require(folder: Path, command: str, setting: str) -> None:
-    if not (folder / "config.json").is_file():
+    if not holds_model(folder):
         raise UserError(
             "there is no model here",
             where=str(folder),

@@ -8,7 +8,7 @@ from alignloop.config import Recipe
 from alignloop.config.stages import PLAYGROUND, RewardPart, names_function
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
-from alignloop.run import RunFolder
+from alignloop.run import RunFolder, holds_model
 
 VALIDATION_SHARE = 0.1
 REFUSED = "refused.jsonl"
@@ -35,11 +35,15 @@ def split_seed(recipe: Recipe, source: str) -> int:
 
 
 def _records(
-    read: Callable[..., list[Item]], recipe: Recipe, file: str, folder: RunFolder | None
+    read: Callable[..., list[Item]],
+    recipe: Recipe,
+    file: str,
+    format: str | None,
+    folder: RunFolder | None,
 ) -> list[Item]:
     """What a file holds; rows that are left out stand in the run folder's refused.jsonl."""
     to = folder.path / REFUSED if folder is not None else None
-    return read(file, skip_refused=recipe.skip_refused, refused_to=to)
+    return read(file, format=format, skip_refused=recipe.skip_refused, refused_to=to)
 
 
 def _to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
@@ -63,7 +67,7 @@ def demonstrations(
         return train, demonstrations(recipe.seed, held_out=True)
     from alignloop.data.formats import read_demonstrations
 
-    records = _records(read_demonstrations, recipe, source, folder)
+    records = _records(read_demonstrations, recipe, source, recipe.sft.format, folder)
     return _to_learn_from(recipe, records, setting), ()
 
 
@@ -101,11 +105,13 @@ def preference_pairs(
     from alignloop.data.formats import read_pairs
 
     refuse_mixture(recipe, setting, source)
+    form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
     if source == PLAYGROUND:
         from alignloop.playground.stage import collect_comparisons
 
         source = str(collect_comparisons(recipe, model, folder))
-    pairs = _records(read_pairs, recipe, source, folder)
+        form = None  # the playground writes its own
+    pairs = _records(read_pairs, recipe, source, form, folder)
     return list(_to_learn_from(recipe, pairs, setting)), source
 
 
@@ -123,9 +129,12 @@ def rl_prompts(
     from alignloop.data.formats import read_prompts
     from alignloop.data.splits import split_by_prompt
 
-    prompts = _to_learn_from(recipe, _records(read_prompts, recipe, source, folder), "rl.prompts")
+    form = recipe.rl.format
+    found = _records(read_prompts, recipe, source, form, folder)
+    prompts = _to_learn_from(recipe, found, "rl.prompts")
     if recipe.rl.validation_prompts is not None:
-        return prompts, _records(read_prompts, recipe, recipe.rl.validation_prompts, folder)
+        validation = recipe.rl.validation_prompts
+        return prompts, _records(read_prompts, recipe, validation, form, folder)
     shares = {"validation": VALIDATION_SHARE, "train": 1 - VALIDATION_SHARE}
     parts = split_by_prompt(prompts, shares, split_seed(recipe, source))
     if not parts["validation"] or not parts["train"]:
@@ -146,7 +155,7 @@ def evaluation_sets(recipe: Recipe, source: str, folder: RunFolder) -> dict[str,
         return {name: prompt_sets()[name] for name in HELD_OUT_SETS}
     from alignloop.data.formats import read_prompts
 
-    return {"prompts": _records(read_prompts, recipe, source, folder)}
+    return {"prompts": _records(read_prompts, recipe, source, recipe.evaluate.format, folder)}
 
 
 def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
@@ -166,7 +175,7 @@ def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
         assert recipe.rl.reward_function is not None
         limit = recipe.rl.reward_time_limit
         return FunctionJudge(function=load_function(recipe.rl.reward_function, limit))
-    return RewardModelJudge.load(reward_model, recipe.model)
+    return RewardModelJudge(folder=reward_model, config=recipe.model)
 
 
 def check_reward_functions(recipe: Recipe) -> None:
@@ -181,7 +190,7 @@ def check_reward_functions(recipe: Recipe) -> None:
 
 def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:
     """Whether there is a reward function, and no reward model to judge in its place."""
-    return recipe.rl.reward_function is not None and not (reward_model / "config.json").is_file()
+    return recipe.rl.reward_function is not None and not holds_model(reward_model)
 
 
 def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:

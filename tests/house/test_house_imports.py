@@ -47,11 +47,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "label": {"records", "config", "data", "run", "stats"},
     "report": {"records", "config", "run", "stats"},
     "playground": {"records", "config", "data", "rollout", "models", "run", "stats"},
+    "plan": {"config", "models"},
     # sources and summary are parts of the pipeline in files of their own
     "sources": TOOLS | STAGES | {"playground"},
     "summary": {"run"},
-    "pipeline": TOOLS | STAGES | {"label", "report", "playground", "sources", "summary"},
-    "cli": TOOLS | STAGES | {"label", "report", "playground", "pipeline", ""},
+    "pipeline": TOOLS | STAGES | {"label", "report", "playground", "plan", "sources", "summary"},
+    "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", ""},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }

@@ -107,3 +107,40 @@ def test_exclude_is_written_and_read_back(tmp_path: Path) -> None:
     assert load_recipe(path, {"data.exclude": "c.jsonl"}).data.exclude == ("c.jsonl",)
     assert load_recipe(path, {"data.exclude": '["c", "d"]'}).data.exclude == ("c", "d")
     assert load_recipe(path, {"data.exclude": "none"}).data.exclude == ()
+
+
+BOTH = {"prompt": "a", "response": "b", "instruction": "c", "input": "", "output": "d"}
+BOTH_PAIRS = {"prompt": "a", "chosen": "b", "rejected": "c", "chosen_safe": "d"}
+
+
+def test_a_format_may_be_forced(folder: RunFolder, rows_file: Callable[..., str]) -> None:
+    """Rows that fit two formats are read as the one that is named, by every stage."""
+    rows = [{**BOTH, "prompt": f"a {n}", "instruction": f"c {n}", "goal": f"g {n}"} for n in "xyz"]
+    pairs = [{**BOTH_PAIRS, "prompt": f"a {n}", "rejected_unsafe": "e"} for n in "xyz"]
+    file, pairs_file = rows_file("rows.jsonl", *rows), rows_file("pairs.jsonl", *pairs)
+    forced = recipe(
+        sft={"demonstrations": "mine", "format": "alpaca"},
+        reward={"format": "jade"},
+        dpo={"format": "trl-preference"},
+        rl={"format": "advbench", "validation_prompts": file},
+        evaluate={"format": "prompt"},
+    )
+    found, _ = sources.demonstrations(forced, file, folder)
+    assert [d.response for d in found] == ["d"] * 3
+    chosen = {
+        name: sources.preference_pairs(forced, name, pairs_file, folder.path, folder)[0][0].chosen
+        for name in ("reward.pairs", "dpo.pairs")
+    }
+    assert chosen == {"reward.pairs": "d", "dpo.pairs": "b"}
+    train, validation = sources.rl_prompts(forced, file, folder)
+    assert [p.messages[0].content for p in (*train, *validation)] == ["g x", "g y", "g z"] * 2
+    asked = sources.evaluation_sets(forced, file, folder)["prompts"]
+    assert [p.messages[0].content for p in asked] == ["a x", "a y", "a z"]
+
+
+def test_an_unknown_format_is_refused_with_those_that_are_known(
+    folder: RunFolder, rows_file: Callable[..., str]
+) -> None:
+    forced = recipe(sft={"demonstrations": "mine", "format": "alpakka"})
+    with pytest.raises(UserError, match='no format named "alpakka"'):
+        sources.demonstrations(forced, rows_file("rows.jsonl", BOTH), folder)

@@ -2,6 +2,7 @@
 
 from alignloop.config.algorithms import AdaptiveKlConfig, Algorithm, GrpoConfig, PpoConfig
 from alignloop.config.load import load_recipe, to_toml
+from alignloop.config.lora import ALL_WEIGHTS, LoraConfig
 from alignloop.config.recipe import Recipe
 from alignloop.config.stages import (
     DpoConfig,
@@ -15,11 +16,13 @@ from alignloop.config.stages import (
 )
 
 __all__ = [
+    "ALL_WEIGHTS",
     "AdaptiveKlConfig",
     "Algorithm",
     "DpoConfig",
     "EvaluateConfig",
     "GrpoConfig",
+    "LoraConfig",
     "ModelConfig",
     "PlaygroundConfig",
     "PpoConfig",

@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from alignloop.config.lora import LoraConfig
 from alignloop.config.section import Section
 from alignloop.config.stages import (
     DataConfig,
@@ -29,6 +30,7 @@ class Recipe(Section):
     num_threads: int | None = Field(default=None, ge=1, description="CPU threads; none = all cores")
     data: DataConfig = Field(default_factory=DataConfig)
     model: ModelConfig = Field(default_factory=ModelConfig)
+    lora: LoraConfig = Field(default_factory=LoraConfig)
     sft: SftConfig = Field(default_factory=SftConfig)
     reward: RewardConfig = Field(default_factory=RewardConfig)
     dpo: DpoConfig = Field(default_factory=DpoConfig)

@@ -3,7 +3,7 @@
 import math
 import re
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -58,6 +58,13 @@ class DataConfig(Section):
         return (value,) if isinstance(value, str) else value
 
 
+def _format() -> Any:
+    return Field(
+        default=None,
+        description="the one format of all rows, such as 'alpaca'; none = recognised by content",
+    )
+
+
 class OptimizerSection(Section):
     """What every training stage sets."""
 
@@ -72,6 +79,10 @@ class OptimizerSection(Section):
     save_every: int = Field(
         default=50, ge=0, description="steps between checkpoints; 0 = only at the end"
     )
+    offload_optimizer: bool = Field(
+        default=False,
+        description="keep float32 copies, gradients and AdamW's state in the host's memory",
+    )
 
 
 class SftConfig(OptimizerSection):
@@ -80,6 +91,7 @@ class SftConfig(OptimizerSection):
     demonstrations: str = Field(
         default=PLAYGROUND, description="file of demonstrations, or 'playground'"
     )
+    format: str | None = _format()
     learning_rate: float = Field(default=2e-5, gt=0)
     batch_size: int = Field(default=32, ge=1)
     num_epochs: float = Field(default=3.0, gt=0)
@@ -102,6 +114,7 @@ class RewardConfig(OptimizerSection):
         default=None, description="model directory; none = the SFT stage's model"
     )
     pairs: str = Field(default=PLAYGROUND, description="file of preference pairs, or 'playground'")
+    format: str | None = _format()
     learning_rate: float = Field(default=1e-5, gt=0)
     batch_size: int = Field(
         default=64, ge=1, description="pairs per step; those of one prompt stay together"
@@ -153,6 +166,7 @@ class DpoConfig(OptimizerSection):
         description="model directory: start and reference; none = the SFT stage's model",
     )
     pairs: str = Field(default=PLAYGROUND, description="file of preference pairs, or 'playground'")
+    format: str | None = _format()
     beta: float = Field(default=0.1, gt=0, description="price of leaving the reference")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=0.5, description="share of judgements taken to be wrong"
@@ -237,6 +251,7 @@ class RlConfig(OptimizerSection):
         " the reward itself where that stage has no part in it",
     )
     prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
+    format: str | None = _format()
     validation_prompts: str | None = Field(
         default=None, description="file of prompts for the curves; none = a share of the prompts"
     )
@@ -301,6 +316,7 @@ class EvaluateConfig(Section):
         " that is there",
     )
     prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
+    format: str | None = _format()
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompts: int = Field(default=300, ge=1, description="prompts per held-out set")
     too_long: TooLong = Field(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import TypeVar
 
@@ -29,6 +29,25 @@ def split_by_prompt(
     for record in records:
         splits[rule.of(record if isinstance(record, Prompt) else record.prompt)].append(record)
     return splits
+
+
+def hold_out(
+    records: Sequence[AboutPrompt], share: float, seed: int, *, section: str
+) -> tuple[list[AboutPrompt], list[AboutPrompt]]:
+    """Records to learn from, and those of a share of the prompts; none of these where it is 0.
+
+    Raises UserError, naming `section`.held_out_share, where none are left to learn from.
+    """
+    if not share:
+        return list(records), []
+    parts = split_by_prompt(records, {"test": share, "train": 1 - share}, seed)
+    if not parts["train"]:
+        raise UserError(
+            f"{len(records)} records leave none to train on after the held-out share",
+            where=f"{section}.held_out_share",
+            fix=f"give more of them, or set {section}.held_out_share to 0",
+        )
+    return parts["train"], parts["test"]
 
 
 class SplitByPrompt:

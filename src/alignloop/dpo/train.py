@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from alignloop.config import DpoConfig, ModelConfig
+from alignloop.config import ALL_WEIGHTS, DpoConfig, LoraConfig, ModelConfig
 from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.data.pairs import (
     PairBatch,
@@ -17,11 +17,12 @@ from alignloop.data.pairs import (
     one_pass_batches,
     pairs_that_fit,
 )
-from alignloop.data.splits import split_by_prompt
+from alignloop.data.splits import hold_out
 from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
-from alignloop.errors import UserError
 from alignloop.losses import dpo_loss
-from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
+from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
+from alignloop.models.roles import dropping, learnt
+from alignloop.models.starting import start_policy
 from alignloop.models.training import (
     backward_through_scores,
     cosine_schedule,
@@ -30,6 +31,7 @@ from alignloop.models.training import (
     refuse_nan,
 )
 from alignloop.records import PreferencePair
+from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
@@ -140,6 +142,7 @@ def train_dpo(
     pairs: Sequence[PreferencePair],
     run: StageRun,
     *,
+    lora: LoraConfig = ALL_WEIGHTS,
     split_seed: int | None = None,
 ) -> Path:
     """Train the model of `model_dir` on preference pairs; returns the new model's directory.
@@ -156,8 +159,10 @@ def train_dpo(
         "dpo.max_tokens", config.max_tokens, context_of(model_dir), config.too_long
     )
     splits_by = run.seed if split_seed is None else split_seed
-    train_set, test_set = _split(pairs_that_fit(pairs, tokenizer, limit), config, splits_by)
-    policy = load_policy(model_dir, tokenizer, model_config)
+    fitting = pairs_that_fit(pairs, tokenizer, limit)
+    train_set, test_set = hold_out(fitting, config.held_out_share, splits_by, section="dpo")
+    adapter_seed = derive_seed(run.seed, "adapter", "dpo")
+    policy = start_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
     learner = Learner(policy=policy, tokenizer=tokenizer, config=config)
     run.say(f"{run.name}: the reference reads {len(train_set) + len(test_set)} pairs")
     reference = learner.as_reference(train_set)  # before a checkpoint moves the policy
@@ -171,10 +176,11 @@ def train_dpo(
         max_steps=config.max_steps,
     )
     schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"policy": policy}, optimizers={"policy": optimizer})
+    state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
-        metrics = learner.accumulate(reference.take(batches[step - 1]))
+        with dropping(policy, derive_seed(run.seed, "dropout", "dpo", step)):
+            metrics = learner.accumulate(reference.take(batches[step - 1]))
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
         refuse_nan(metrics["loss"], step, "dpo", "dpo")
@@ -229,20 +235,3 @@ def _decided_share(part: PairBatch, batch: PairBatch) -> float:
     """The share of the batch's decided pairs that stand in a part; of all pairs if all are ties."""
     decided, total = (sum(p != 0.5 for p in b.preference) for b in (part, batch))
     return decided / total if total else len(part.chosen) / len(batch.chosen)
-
-
-def _split(
-    pairs: Sequence[PreferencePair], config: DpoConfig, seed: int
-) -> tuple[list[PreferencePair], list[PreferencePair]]:
-    """Pairs to learn from, and those of held-out prompts."""
-    if not config.held_out_share:
-        return list(pairs), []
-    shares = {"test": config.held_out_share, "train": 1 - config.held_out_share}
-    parts = split_by_prompt(pairs, shares, seed)
-    if not parts["train"]:
-        raise UserError(
-            f"{len(pairs)} pairs leave none to train on after the held-out share",
-            where="dpo.held_out_share",
-            fix="give more pairs or set dpo.held_out_share to 0",
-        )
-    return parts["train"], parts["test"]

@@ -13,9 +13,10 @@ from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.evaluate.judges import Judge
 from alignloop.evaluate.tables import Answer, measure, win_rates
-from alignloop.models import context_of, load_policy, load_tokenizer
+from alignloop.models import context_of, load_tokenizer
+from alignloop.models.starting import read_policy
 from alignloop.records import Prompt
-from alignloop.rollout import new_sampler
+from alignloop.rollout import Rollout, new_sampler
 from alignloop.run import append_jsonl, atomic_write, derive_seed, generator
 from alignloop.run.stage_run import StageRun
 
@@ -39,12 +40,16 @@ def compare_policies(
         )
         for name, prompts in sets.items()
     }
-    answers: dict[str, dict[str, list[Answer]]] = {who: {} for who in models}
+    texts: dict[str, dict[str, list[Rollout]]] = {who: {} for who in models}
     for who, folder in models.items():
         for name, prompts in chosen.items():
             run.say(f"evaluate: {who} answers {len(prompts)} prompts of {name}")
-            found = answer_all(folder, model_config, config, prompts, judge, run.seed)
-            answers[who][name] = found
+            texts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
+    words = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
+    answers = {
+        who: {n: judge_all(chosen[n], drawn, words[who], judge) for n, drawn in by_set.items()}
+        for who, by_set in texts.items()
+    }
     rows = [
         {
             "set": name,
@@ -107,16 +112,21 @@ def answer_all(
     model_config: ModelConfig,
     config: EvaluateConfig,
     prompts: Sequence[Prompt],
-    judge: Judge,
     seed: int,
-) -> list[Answer]:
-    """One judged answer to each prompt."""
+) -> list[Rollout]:
+    """One answer to each prompt; the model is gone again when the judge comes."""
     tokenizer = load_tokenizer(folder, model_config)
-    policy = load_policy(folder, tokenizer, model_config)
+    policy = read_policy(folder, tokenizer, model_config)
     sampler = new_sampler(policy, tokenizer, config.sampling)
     asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
+    return sampler.generate(asked, generator(seed, "evaluate"))
+
+
+def judge_all(
+    prompts: Sequence[Prompt], rollouts: Sequence[Rollout], tokenizer: Any, judge: Judge
+) -> list[Answer]:
+    """The same answers with what the judge says of each."""
     answers: list[Answer] = []
-    rollouts = sampler.generate(asked, generator(seed, "evaluate"))
     for prompt, rollout in zip(prompts, rollouts, strict=True):
         text = decode(tokenizer, rollout.response_ids)
         verdict = judge.judge(prompt, text, finished=rollout.finish_reason == "eos")

@@ -2,8 +2,9 @@
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 from alignloop.config import ModelConfig
 from alignloop.errors import UserError
@@ -33,14 +34,18 @@ class RewardModelJudge:
     The rating is that chance in fifths. It must not be the model that PPO climbed.
     """
 
-    model: RewardModel
-    name: str
+    folder: Path
+    config: ModelConfig
 
-    @classmethod
-    def load(cls, folder: Path, config: ModelConfig) -> Self:
-        """From a reward model's directory."""
-        model = RewardModel.load(folder, config, micro_batch_tokens=1)  # one answer at a time
-        return cls(model=model, name=f"reward model {folder}")
+    @property
+    def name(self) -> str:
+        """Which model it is."""
+        return f"reward model {self.folder}"
+
+    @cached_property
+    def model(self) -> RewardModel:
+        """Loaded when it is asked first, so that it need not fit beside the policies."""
+        return RewardModel.load(self.folder, self.config, micro_batch_tokens=1)  # one at a time
 
     def judge(self, prompt: Prompt, answer: str, *, finished: bool) -> Verdict:
         """sigmoid((raw - bias) / scale / temperature); an answer that was cut off gets 0."""

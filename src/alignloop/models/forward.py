@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from alignloop.models.packing import pack
+from alignloop.models.roles import enter
 from alignloop.models.trunk import is_supported, trunk_states
 from alignloop.shapes import TokenIds, TokenMask
 
@@ -71,6 +72,7 @@ def states_at(
     input_ids, attention_mask, wanted = (
         x.to(model.device) for x in (input_ids, attention_mask, wanted)
     )
+    enter(model)
     ours = is_supported(model) and not checkpoints(model)
     if not ours or not bool(wanted.any()):
         return hidden_states(model, input_ids, attention_mask)[wanted]

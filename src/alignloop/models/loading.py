@@ -19,9 +19,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from alignloop.config import ModelConfig
+from alignloop.config import LoraConfig, ModelConfig
 from alignloop.errors import UserError
+from alignloop.models.adapters import base_of, is_adapter, merged, scores
 from alignloop.models.padding import fit_embeddings, give_pad
+from alignloop.models.quantised import four_bit_options
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -32,7 +34,9 @@ def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
     Raises UserError where there is none.
     """
     folder = _model_folder(path)
-    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json")):
+    if is_adapter(folder) and not _has_tokenizer(folder):  # PEFT itself saves none
+        folder = base_of(folder)
+    if not _has_tokenizer(folder):
         raise UserError(
             "this model directory has no tokenizer",
             where=str(folder),
@@ -54,17 +58,20 @@ def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
 
 def context_of(path: str | Path) -> int | None:
     """The longest sequence in tokens that a model directory says it can read; None = unsaid."""
-    settings = json.loads((_model_folder(path) / "config.json").read_text(encoding="utf-8"))
+    settings = _settings(_model_folder(path))
     names = ("max_position_embeddings", "n_positions")  # the second is GPT-2's
     return next((settings[name] for name in names if name in settings), None)
 
 
 def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
-    """A causal language model in `config.dtype` with dropout off, checked against its tokenizer."""
+    """A causal language model in `config.dtype` with dropout off, checked against its tokenizer.
+
+    Of an adapter's directory it is the plain model with the adapter in its weights.
+    """
     folder = _model_folder(path)
-    model = _load(AutoModelForCausalLM, folder, config)
+    model = _load(AutoModelForCausalLM, base_of(folder), config)
     fit_embeddings(model, tokenizer, folder)
-    return _ready(model, config, folder)
+    return _ready(_with_adapter(model, folder), config, folder)
 
 
 def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
@@ -73,11 +80,7 @@ def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> 
     `tokenizer` is the policy's: token ids are handed over as they are, so both must be the same.
     """
     folder = _model_folder(path)
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    labels = settings.get("id2label", {"0": ""})
-    names = settings.get("architectures") or []
-    classifies = not names or any("SequenceClassification" in name for name in names)
-    if not classifies or len(labels) != 1:
+    if not _classifies(folder):
         raise UserError(
             "this is no reward model: it needs a scalar head (num_labels = 1)",
             where=str(folder),
@@ -90,27 +93,59 @@ def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> 
             where=str(folder),
             fix="train the reward model from the same base model as the policy",
         )
-    model = _load(AutoModelForSequenceClassification, folder, config, num_labels=1)
+    model = _load(
+        AutoModelForSequenceClassification,
+        base_of(folder),
+        config,
+        num_labels=1,
+        fresh_head=is_adapter(folder),
+    )
     fit_embeddings(model, own, folder)
-    return _ready(model, config, folder)
+    return _ready(_with_adapter(model, folder), config, folder)
 
 
 def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed: int) -> Any:
-    """A reward model on the trunk of a causal language model, with a fresh scalar head.
-
-    The head is drawn from N(0, 1/(d+1)), std = 1/sqrt(d+1) for hidden size d (N+ details, line 6).
-    """
+    """A reward model on the trunk of a causal language model, with a fresh scalar head."""
     folder = _model_folder(path)
-    model = _load(AutoModelForSequenceClassification, folder, config, num_labels=1, fresh_head=True)
-    fit_embeddings(model, tokenizer, folder)
-    head = _scalar_head(model, folder)
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    with torch.no_grad():
-        noise = torch.randn(head.weight.shape, generator=generator)
-        head.weight.copy_(noise / math.sqrt(head.weight.shape[1] + 1))
-        if getattr(head, "bias", None) is not None:
-            head.bias.zero_()
+    model = _new_scorer(folder, tokenizer, config)
+    draw_head(scalar_head(model, folder), torch.Generator().manual_seed(seed % 2**63))
+    return _ready(_with_adapter(model, folder), config, folder)
+
+
+def load_base(
+    path: str | Path,
+    tokenizer: Any,
+    config: ModelConfig,
+    lora: LoraConfig,
+    *,
+    scores: bool = False,
+) -> Any:
+    """The model that adapters stand on: a directory's own, or that of the directory's adapter."""
+    folder = _model_folder(path)
+    options = four_bit_options(_device(config)) if lora.load_in_4bit else {}
+    if scores:
+        model = _new_scorer(folder, tokenizer, config, **options)
+    else:
+        model = _load(AutoModelForCausalLM, base_of(folder), config, **options)
+        fit_embeddings(model, tokenizer, folder)
     return _ready(model, config, folder)
+
+
+def _new_scorer(folder: Path, tokenizer: Any, config: ModelConfig, **options: Any) -> Any:
+    """A sequence classification model whose head holds nothing of use yet."""
+    kind = AutoModelForSequenceClassification
+    model = _load(kind, base_of(folder), config, num_labels=1, fresh_head=True, **options)
+    fit_embeddings(model, tokenizer, folder)
+    return model
+
+
+@torch.no_grad()
+def draw_head(head: nn.Linear, generator: torch.Generator) -> None:
+    """A fresh scalar head ~ N(0, 1/(d+1)), std = 1/sqrt(d+1) for hidden size d (line 6)."""
+    noise = torch.randn(head.weight.shape, generator=generator)
+    head.weight.copy_(noise / math.sqrt(head.weight.shape[1] + 1))
+    if getattr(head, "bias", None) is not None:
+        head.bias.zero_()
 
 
 def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> Any:
@@ -121,13 +156,41 @@ def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> A
     critic = copy.deepcopy(reward_model)
     critic.requires_grad_(True)
     head = critic.score
-    new_head = nn.Linear(head.in_features, 1, dtype=head.weight.dtype, device=head.weight.device)
-    with torch.no_grad():
-        new_head.weight.copy_(head.weight / scale)
-        assert new_head.bias is not None
-        new_head.bias.fill_(-bias / scale)
-    critic.score = new_head
+    critic.score = nn.Linear(
+        head.in_features, 1, dtype=head.weight.dtype, device=head.weight.device
+    )
+    fill_value_head(critic.score, head, scale=scale, bias=bias)
     return critic
+
+
+@torch.no_grad()
+def fill_value_head(target: nn.Linear, head: nn.Linear, *, scale: float, bias: float) -> None:
+    """Let a head with a bias say what a reward model's says, normalised: (raw - bias) / scale."""
+    target.weight.copy_(head.weight / scale)
+    assert target.bias is not None
+    target.bias.fill_(-bias / scale)
+
+
+def _classifies(folder: Path) -> bool:
+    """Whether a directory says that it holds a reward model with one label."""
+    if is_adapter(folder):
+        return scores(folder)
+    settings = _settings(folder)
+    names = settings.get("architectures") or []
+    classifies = not names or any("SequenceClassification" in name for name in names)
+    return classifies and len(settings.get("id2label", {"0": ""})) == 1
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    return merged(model, folder) if is_adapter(folder) else model
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    return json.loads((base_of(folder) / "config.json").read_text(encoding="utf-8"))
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
 
 
 def _tokenizer_class(folder: Path) -> Any:
@@ -148,7 +211,7 @@ def _tokenizer_class(folder: Path) -> Any:
 
 def _model_folder(path: str | Path) -> Path:
     folder = Path(path)
-    if not (folder / "config.json").is_file():
+    if not (folder / "config.json").is_file() and not is_adapter(folder):
         raise UserError(
             "there is no model here (config.json is missing)",
             where=str(folder),
@@ -189,7 +252,7 @@ def _load(
             where=str(folder),
             fix="save the whole model again",
         )
-    return model.to(_device(config))
+    return model if "device_map" in options else model.to(_device(config))
 
 
 def _device(config: ModelConfig) -> str:
@@ -208,7 +271,7 @@ def _refuse_unknown_family(kind: Any, error: Exception, folder: Path) -> None:
     """Raise UserError where transformers knows the family, but not with the head that is asked."""
     if not str(error).startswith("Unrecognized configuration class"):
         return
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    settings = _settings(folder)
     wants_scores = kind is AutoModelForSequenceClassification
     head = "sequence classification" if wants_scores else "causal language"
     use = "a reward model or a critic" if wants_scores else "a policy"
@@ -220,7 +283,7 @@ def _refuse_unknown_family(kind: Any, error: Exception, folder: Path) -> None:
     )
 
 
-def _scalar_head(model: Any, folder: Path) -> nn.Linear:
+def scalar_head(model: Any, folder: Path) -> nn.Linear:
     """The layer that makes a score of the last hidden state: `score` in every causal family."""
     head = getattr(model, "score", None)
     if not isinstance(head, nn.Linear):

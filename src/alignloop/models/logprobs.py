@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from alignloop.models.forward import checkpointing, states_at
+from alignloop.models.roles import enter
 from alignloop.models.vocabulary import target_logprobs
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
@@ -74,6 +75,7 @@ def _logits_at(
         return logits if cap is None else torch.tanh(logits / cap) * cap
     ids, mask, wanted = (x.to(model.device) for x in (input_ids, attention_mask, wanted))
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+    enter(model)
     with checkpointing(model):
         output = model(
             input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False

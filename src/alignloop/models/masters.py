@@ -8,16 +8,22 @@ from torch import Tensor, nn
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW on float32 masters of bfloat16 weights, which are rounded from them after each step.
+    """AdamW on float32 masters of weights, which are rounded from them after each step.
 
     A step of 1e-6 is lost in bfloat16, whose neighbours are 0.4 % apart. Gradients of
     micro-batches are added in float32 too: each leaves its parameter as soon as it is there. The
-    masters are part of the state, so that a checkpoint keeps them.
+    masters are part of the state, so that a checkpoint keeps them. With `on_host` they, their
+    gradients and AdamW's moments are kept and stepped by the CPU, whose memory is larger.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], **options: Any) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], *, on_host: bool = False, **options: Any
+    ) -> None:
         self._low = list(parameters)
-        self._masters = [nn.Parameter(p.detach().float().clone()) for p in self._low]
+        self._masters = [
+            nn.Parameter(p.detach().to("cpu" if on_host else p.device, torch.float32, copy=True))
+            for p in self._low
+        ]
         super().__init__(self._masters, **options)
         for low, master in zip(self._low, self._masters, strict=True):
             low.register_post_accumulate_grad_hook(_mover(master))
@@ -48,7 +54,7 @@ def _mover(master: nn.Parameter) -> Any:
 
     def move(low: Tensor) -> None:
         assert low.grad is not None
-        gradient = low.grad.float()
+        gradient = low.grad.to(master.device, torch.float32)
         master.grad = gradient if master.grad is None else master.grad.add_(gradient)
         low.grad = None
 

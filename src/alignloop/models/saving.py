@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from alignloop.errors import UserError
+from alignloop.models.roles import role_of, save_role
 
 SCALE_FILE = "reward_scale.json"
 
@@ -27,8 +28,14 @@ class RewardScale(BaseModel):
 def save_model(
     folder: Path, model: Any, tokenizer: Any, *, scale: RewardScale | None = None
 ) -> None:
-    """Write weights (safetensors), config, tokenizer and chat template into an existing folder."""
-    model.save_pretrained(folder, safe_serialization=True)
+    """Write weights (safetensors), config, tokenizer and chat template into an existing folder.
+
+    Of a role the weights and the config are its adapter's, as PEFT keeps them.
+    """
+    if (role := role_of(model)) is not None:
+        save_role(folder, model, role)
+    else:
+        model.save_pretrained(folder, safe_serialization=True)
     tokenizer.save_pretrained(folder)
     if scale is not None:
         (folder / SCALE_FILE).write_text(scale.model_dump_json() + "\n", encoding="utf-8")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from alignloop.config.stages import OptimizerSection
 from alignloop.errors import UserError
 from alignloop.models.masters import MasterAdamW
+from alignloop.models.roles import learnt
 
 Schedule = Callable[[int], float]
 Metrics = TypeVar("Metrics")
@@ -20,16 +21,19 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20).
 
-    Weights in bfloat16 are trained through float32 copies.
+    Of a role it is what that learns. Weights in bfloat16 are trained through float32 copies, and so
+    are all where the optimiser lives in the host's memory.
     """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    parameters = [p for p in learnt(module).parameters() if p.requires_grad]
     low = any(parameter.dtype != torch.float32 for parameter in parameters)
-    return (MasterAdamW if low else torch.optim.AdamW)(
-        parameters,
-        lr=config.learning_rate if learning_rate is None else learning_rate,
-        eps=config.adam_eps,
-        weight_decay=config.weight_decay,
-    )
+    options: dict[str, Any] = {
+        "lr": config.learning_rate if learning_rate is None else learning_rate,
+        "eps": config.adam_eps,
+        "weight_decay": config.weight_decay,
+    }
+    if low or config.offload_optimizer:
+        return MasterAdamW(parameters, on_host=config.offload_optimizer, **options)
+    return torch.optim.AdamW(parameters, **options)
 
 
 def cosine_schedule(total: int, warmup_share: float) -> Schedule:
@@ -86,18 +90,33 @@ def backward_through_scores(
     is run again with its share.
     """
     texts = list(range(sum(map(len, cuts))))
+    drawn: list[list[Tensor]] = []
     if len(cuts) == 1:
         scores = score(texts)
     else:
         with torch.no_grad():
             scores = torch.zeros(len(texts))
             for cut in cuts:
+                drawn.append(_random_state())
                 scores[cut] = score(cut)
         scores.requires_grad_()
     loss, metrics = loss_of(scores)
     loss.backward()
     if len(cuts) > 1:
         assert scores.grad is not None
-        for cut in cuts:
+        for cut, state in zip(cuts, drawn, strict=True):
+            _go_back_to(state)  # the dropout of an adapter leaves out the same again
             score(cut).backward(scores.grad[cut])
     return loss.item(), metrics
+
+
+def _random_state() -> list[Tensor]:
+    """Where torch's global generators stand: the CPU's, then the GPU's where there is one."""
+    on_gpu = [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *on_gpu]
+
+
+def _go_back_to(state: list[Tensor]) -> None:
+    torch.set_rng_state(state[0])
+    for on_gpu in state[1:]:
+        torch.cuda.set_rng_state(on_gpu)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from alignloop.config import ModelConfig, RewardConfig
+from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, RewardConfig
 from alignloop.data.pairs import (
     PairBatch,
     batches_of_epochs,
@@ -25,7 +25,9 @@ from alignloop.data.tokenise import (
 )
 from alignloop.errors import UserError
 from alignloop.losses import centring_loss, ranking_loss
-from alignloop.models import RewardScale, context_of, load_tokenizer, new_reward_model, save_model
+from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
+from alignloop.models.roles import dropping, learnt
+from alignloop.models.starting import start_reward_model
 from alignloop.models.training import (
     backward_through_scores,
     cosine_schedule,
@@ -72,6 +74,7 @@ def train_reward(
     parts: dict[str, list[PreferencePair]],
     run: StageRun,
     *,
+    lora: LoraConfig = ALL_WEIGHTS,
     train_on: str = "train",
     demonstrations: Sequence[Demonstration] = (),
 ) -> Path:
@@ -88,9 +91,8 @@ def train_reward(
         pairs_that_fit(parts[name], tokenizer, limit) for name in (train_on, "calibration", "test")
     )
     anchors = _anchors(tokenizer, demonstrations, calibration, limit)
-    model = new_reward_model(
-        model_dir, tokenizer, model_config, derive_seed(run.seed, "head", run.name)
-    )
+    head_seed = derive_seed(run.seed, "head", run.name)
+    model = start_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
     optimizer = make_optimizer(model, config)
     batches = batches_of_epochs(
         pairs,
@@ -100,11 +102,14 @@ def train_reward(
         max_steps=config.max_steps,
     )
     schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"reward_model": model}, optimizers={"reward_model": optimizer})
+    state = TrainingState(
+        modules={"reward_model": learnt(model)}, optimizers={"reward_model": optimizer}
+    )
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
         batch = encode_pairs([pairs[i] for i in batches[step - 1]], tokenizer, config.max_tokens)
-        metrics = _accumulate(model, batch, tokenizer.pad_token_id, config)
+        with dropping(model, derive_seed(run.seed, "dropout", run.name, step)):
+            metrics = _accumulate(model, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
         refuse_nan(metrics["loss"], step, run.name, "reward")

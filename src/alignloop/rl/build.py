@@ -7,16 +7,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from alignloop.config import ModelConfig, RlConfig
+from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, RlConfig
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
-from alignloop.models import (
-    load_policy,
-    load_tokenizer,
-    new_critic,
-    new_reward_model,
-)
+from alignloop.models import load_tokenizer
+from alignloop.models.roles import learnt
+from alignloop.models.starting import fresh_critic, reference_of, start_critic, start_policy
 from alignloop.models.training import make_optimizer
 from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
@@ -40,6 +37,7 @@ class RlInputs:
     held_out_dir: str | Path | None
     prompts: Sequence[Prompt]
     validation_prompts: Sequence[Prompt]
+    lora: LoraConfig = ALL_WEIGHTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +94,9 @@ def build(
     """Load and check the models, tokenise the prompts, and put the parts together."""
     tokenizer = load_tokenizer(inputs.policy_dir, model_config)
     check_tokenizer(tokenizer, str(inputs.policy_dir))
-    policy = load_policy(inputs.policy_dir, tokenizer, model_config)
+    lora = inputs.lora.model_copy(update={"dropout": 0.0})  # line 19
+    adapter_seed = derive_seed(seed, "adapter", "rl")
+    policy = start_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
     _check_context(policy, config)
     algorithm = make_algorithm(config.algorithm)
     train = _encode(inputs.prompts, tokenizer, config)
@@ -104,17 +104,19 @@ def build(
     sources = RewardSources(
         config=config,
         model_config=model_config,
+        policy=policy,
         tokenizer=tokenizer,
         prompts={prompt.prompt_id: prompt for prompt, _ in (*train, *asked)},
     )
     rewarder = sources.wanted(inputs.reward_dir)
     critic = None
     if algorithm.critic is not None:
-        critic = _critic(algorithm.critic, model_config, inputs, tokenizer, rewarder, seed)
+        beside = (policy, inputs.policy_dir, tokenizer, model_config, lora)
+        critic = _critic(algorithm.critic, beside, rewarder, derive_seed(seed, "critic"))
     learner = _learner(config, algorithm, policy, critic)
     reference = None
     if algorithm.needs_reference or config.kl_budget is not None:
-        reference = load_policy(inputs.policy_dir, tokenizer, model_config).requires_grad_(False)
+        reference = reference_of(policy, inputs.policy_dir, tokenizer, model_config)
     sampler = new_sampler(policy, tokenizer, config.sampling)
     scorer = Scorer(
         policy=policy if algorithm.needs_old_logprobs else None,
@@ -168,28 +170,28 @@ def _learner(config: RlConfig, algorithm: Algorithm, policy: Any, critic: Any | 
 
 
 def _state(learner: Learner) -> TrainingState:
-    modules, optimizers = {"policy": learner.policy}, {"policy": learner.policy_optimizer}
+    modules, optimizers = {"policy": learnt(learner.policy)}, {"policy": learner.policy_optimizer}
     if learner.critic is not None and learner.critic_optimizer is not None:
-        modules["critic"], optimizers["critic"] = learner.critic, learner.critic_optimizer
+        modules["critic"] = learnt(learner.critic)
+        optimizers["critic"] = learner.critic_optimizer
     return TrainingState(modules=modules, optimizers=optimizers)
 
 
 def _critic(
     plan: CriticPlan,
-    model_config: ModelConfig,
-    inputs: RlInputs,
-    tokenizer: Any,
+    beside: tuple[Any, str | Path, Any, ModelConfig, LoraConfig],
     rewarder: Rewarder,
     seed: int,
 ) -> Any:
-    """From the reward model, where one alone gives the reward and reads as the policy does."""
+    """From the reward model, where one alone gives the reward and reads as the policy does.
+
+    `beside` is the policy with its directory, tokenizer and settings.
+    """
     if plan.starts_from == "reward" and isinstance(rewarder, ModelRewarder):
         scale = rewarder.scale
-        return new_critic(rewarder.model, scale=scale.scale, bias=scale.bias)
-    fresh = new_reward_model(
-        inputs.policy_dir, tokenizer, model_config, derive_seed(seed, "critic")
-    )
-    return new_critic(fresh)
+        lora = beside[-1]
+        return start_critic(rewarder.model, lora, seed, scale=scale.scale, bias=scale.bias)
+    return fresh_critic(*beside, seed)
 
 
 def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:

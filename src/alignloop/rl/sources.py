@@ -7,7 +7,8 @@ from typing import Any
 
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.config.stages import STAGE_REWARD, RewardPart, names_function
-from alignloop.models import load_reward_model, load_tokenizer, read_reward_scale
+from alignloop.models import load_tokenizer, read_reward_scale
+from alignloop.models.starting import reward_model_beside
 from alignloop.records import Prompt
 from alignloop.rl.rewards import (
     EndRewarder,
@@ -21,10 +22,14 @@ from alignloop.scoring import RewardModel, load_function
 
 @dataclass(frozen=True, kw_only=True)
 class RewardSources:
-    """Makes rewarders; `tokenizer` is the policy's, `prompts` are those that may be asked."""
+    """Makes rewarders; `tokenizer` is the policy's, `prompts` are those that may be asked.
+
+    A reward model that is an adapter of the policy's own base shares its trunk.
+    """
 
     config: RlConfig
     model_config: ModelConfig
+    policy: Any
     tokenizer: Any
     prompts: Mapping[str, Prompt]
 
@@ -48,8 +53,8 @@ class RewardSources:
     def model(self, folder: str | Path) -> Rewarder:
         """A reward model: fed tokens where it reads the policy's, and texts elsewhere."""
         if self._reads_our_tokens(folder):
-            model = load_reward_model(folder, self.tokenizer, self.model_config)
-            return ModelRewarder(model=model.requires_grad_(False), scale=read_reward_scale(folder))
+            model = reward_model_beside(self.policy, folder, self.tokenizer, self.model_config)
+            return ModelRewarder(model=model, scale=read_reward_scale(folder))
         budget = self.config.micro_batch_tokens
         scorer = RewardModel.load(folder, self.model_config, micro_batch_tokens=budget)
         return TextRewarder(scorer=scorer, tokenizer=self.tokenizer, prompts=self.prompts)

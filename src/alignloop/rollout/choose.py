@@ -1,16 +1,41 @@
 """Which sampler a model gets: the fast one where it computes the same, otherwise transformers."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import torch
 
 from alignloop.config import SamplingConfig
 from alignloop.data.turns import stop_tokens
-from alignloop.rollout.decode import Sampler, TransformersSampler
+from alignloop.models.roles import enter, role_of
+from alignloop.rollout.decode import Rollout, Sampler, TransformersSampler
 from alignloop.rollout.llama import is_supported
 from alignloop.rollout.slots import LlamaSampler
 
 
+@dataclass(frozen=True, kw_only=True)
+class InRole:
+    """A sampler that first lets the trunk be the policy's, where several roles share it."""
+
+    model: Any
+    sampler: Sampler
+
+    def generate(
+        self, prompts: Sequence[tuple[str, Sequence[int]]], generator: torch.Generator
+    ) -> list[Rollout]:
+        """Sample one response to each (prompt_id, token ids)."""
+        enter(self.model)
+        return self.sampler.generate(prompts, generator)
+
+
 def new_sampler(model: Any, tokenizer: Any, config: SamplingConfig) -> Sampler:
     """A sampler for `model`, which is read in place: training it changes what is sampled."""
+    sampler = _sampler(model, tokenizer, config)
+    return sampler if role_of(model) is None else InRole(model=model, sampler=sampler)
+
+
+def _sampler(model: Any, tokenizer: Any, config: SamplingConfig) -> Sampler:
     stops = stop_tokens(tokenizer)
     if is_supported(model):
         return LlamaSampler(model=model, stop_ids=stops, config=config)

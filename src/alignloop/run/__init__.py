@@ -4,7 +4,7 @@ Checkpoints live in `alignloop.run.checkpoints`, the only part that imports torc
 """
 
 from alignloop.run.files import append_jsonl, atomic_folder, atomic_write, read_jsonl
-from alignloop.run.folder import RunFolder, StageFolder, fingerprint
+from alignloop.run.folder import RunFolder, StageFolder, fingerprint, holds_model
 from alignloop.run.metrics import MetricLog, SampleLog, read_metrics, read_samples
 from alignloop.run.progress import Progress, progress_for
 from alignloop.run.seeds import derive_seed, generator, set_determinism
@@ -21,6 +21,7 @@ __all__ = [
     "derive_seed",
     "fingerprint",
     "generator",
+    "holds_model",
     "progress_for",
     "read_jsonl",
     "read_metrics",

@@ -161,6 +161,11 @@ class RunFolder:
         return str(path.relative_to(self.path) if path.is_relative_to(self.path) else path)
 
 
+def holds_model(folder: Path) -> bool:
+    """Whether a directory holds a model, or an adapter that belongs to one."""
+    return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
+
+
 def fingerprint(path: Path | str) -> str:
     """The sha256 of a file, or of a folder's sorted (relative name, sha256) lines.
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from alignloop.config import ModelConfig, SftConfig
+from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, SftConfig
 from alignloop.data.batching import length_grouped_batches, pad_batch, token_budget_batches
-from alignloop.data.splits import split_by_prompt
+from alignloop.data.splits import hold_out
 from alignloop.data.templates import install_template
 from alignloop.data.tokenise import (
     Encoded,
@@ -20,11 +20,13 @@ from alignloop.data.tokenise import (
     encode_fitting,
 )
 from alignloop.data.truncation import demonstration_cutter
-from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
-from alignloop.models import context_of, load_policy, load_tokenizer, save_model, token_logprobs
+from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
+from alignloop.models.roles import dropping, learnt
+from alignloop.models.starting import start_policy
 from alignloop.models.training import cosine_schedule, descend, make_optimizer, refuse_nan
 from alignloop.records import Demonstration
+from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
@@ -36,6 +38,7 @@ def train_sft(
     demonstrations: Sequence[Demonstration],
     run: StageRun,
     *,
+    lora: LoraConfig = ALL_WEIGHTS,
     held_out: Sequence[Demonstration] = (),
     split_seed: int | None = None,
 ) -> Path:
@@ -51,21 +54,25 @@ def train_sft(
         install_template(tokenizer, model_config.chat_template)
     check_tokenizer(tokenizer, model_config.path)
     splits_by = run.seed if split_seed is None else split_seed
-    train_set, test_set = _split(demonstrations, held_out, config, splits_by)
+    share = 0.0 if held_out else config.held_out_share
+    train_set, test_set = hold_out(demonstrations, share, splits_by, section="sft")
+    test_set = [*held_out, *test_set]
     limit = LengthLimit.of(
         "sft.max_tokens", config.max_tokens, context_of(model_config.path), config.too_long
     )
     examples = _encode(train_set, tokenizer, limit)
     tests = _encode(test_set, tokenizer, limit) if test_set else []
-    policy = load_policy(model_config.path, tokenizer, model_config)
+    adapter_seed = derive_seed(run.seed, "adapter", "sft")
+    policy = start_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
     optimizer = make_optimizer(policy, config)
     batches = _all_batches(examples, config, run.seed)
     schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"policy": policy}, optimizers={"policy": optimizer})
+    state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
         batch = [examples[index] for index in batches[step - 1]]
-        loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
+        with dropping(policy, derive_seed(run.seed, "dropout", "sft", step)):
+            loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
         refuse_nan(loss, step, "sft", "sft")
@@ -111,25 +118,6 @@ def perplexity(policy: Any, examples: Sequence[Encoded], pad_id: int, config: Sf
             total -= float(statistics.logprobs.sum())
             count += int(batch["response_mask"].sum())
     return math.exp(min(total / count, 700.0))
-
-
-def _split(
-    demonstrations: Sequence[Demonstration],
-    held_out: Sequence[Demonstration],
-    config: SftConfig,
-    seed: int,
-) -> tuple[list[Demonstration], list[Demonstration]]:
-    if held_out or not config.held_out_share:
-        return list(demonstrations), list(held_out)
-    shares = {"test": config.held_out_share, "train": 1 - config.held_out_share}
-    parts = split_by_prompt(list(demonstrations), shares, seed)
-    if not parts["train"]:
-        raise UserError(
-            f"{len(demonstrations)} demonstrations leave none to train on after the held-out share",
-            where="sft.held_out_share",
-            fix="give more demonstrations or set sft.held_out_share to 0",
-        )
-    return parts["train"], parts["test"]
 
 
 def _encode(

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignloop.data import split_by_prompt
+from alignloop.data.splits import hold_out
 from alignloop.errors import UserError
 from alignloop.records import Message, PreferencePair, Prompt
 
@@ -16,6 +17,10 @@ def prompt(text: str, system: str = "") -> Prompt:
     if system:
         messages.insert(0, Message(role="system", content=system))
     return Prompt(prompt_id="any", messages=tuple(messages))
+
+
+def prompt_text(pair: PreferencePair) -> str:
+    return pair.prompt.messages[-1].content
 
 
 def pair(text: str, chosen: str) -> PreferencePair:
@@ -69,3 +74,17 @@ def test_a_system_message_makes_no_new_question() -> None:
 def test_shares_that_are_none(shares: dict[str, float]) -> None:
     with pytest.raises(UserError, match="positive with the sum 1"):
         split_by_prompt([prompt("x")], shares, seed=0)
+
+
+def test_held_out_prompts_are_a_share_or_none() -> None:
+    records = [pair(f"question {n}", "yes") for n in range(200)]
+    learnt, held_out = hold_out(records, 0.25, 3, section="sft")
+    parts = split_by_prompt(records, {"test": 0.25, "train": 0.75}, 3)
+    assert (learnt, held_out) == (parts["train"], parts["test"]) and len(held_out) > 30
+    twice, again = hold_out([*records, *records], 0.25, 3, section="sft")
+    assert len(twice) + len(again) == 400
+    assert not {prompt_text(p) for p in twice} & {prompt_text(p) for p in again}
+    assert hold_out(records, 0.0, 3, section="sft") == (records, [])
+    with pytest.raises(UserError, match="1 records leave none to train on") as refused:
+        hold_out(records[:1], 0.999, 3, section="dpo")
+    assert refused.value.where == "dpo.held_out_share"

@@ -13,7 +13,7 @@ from alignloop.config import DpoConfig, ModelConfig
 from alignloop.data.pairs import PairBatch
 from alignloop.data.tokenise import encode_example
 from alignloop.dpo import train_dpo
-from alignloop.dpo.train import Learner, ReferencePairs, _split, pair_loss
+from alignloop.dpo.train import Learner, ReferencePairs, pair_loss
 from alignloop.errors import UserError
 from alignloop.models import load_policy
 from alignloop.records import PreferencePair, Prompt
@@ -136,19 +136,6 @@ def test_rows_keep_their_reference(pairs: list[PreferencePair]) -> None:
     some = whole.take([5, 2])
     assert some.pairs == [pairs[5], pairs[2]]
     assert (some.chosen.tolist(), some.rejected.tolist()) == ([5.0, 2.0], [-5.0, -2.0])
-
-
-def test_held_out_prompts_are_not_trained_on(pairs: list[PreferencePair]) -> None:
-    train, test = _split(pairs, DpoConfig(held_out_share=0.4), 1)
-    assert train and test and len(train) + len(test) == 36
-    assert not {p.prompt.prompt_id for p in train} & {p.prompt.prompt_id for p in test}
-    assert _split(pairs, DpoConfig(held_out_share=0.0), 1) == (pairs, [])
-
-
-def test_nothing_left_to_train_on_is_told(pairs: list[PreferencePair]) -> None:
-    with pytest.raises(UserError, match="3 pairs leave none to train on") as caught:
-        _split(pairs[:3], DpoConfig(held_out_share=0.999), 1)
-    assert caught.value.where == "dpo.held_out_share"
 
 
 @pytest.fixture

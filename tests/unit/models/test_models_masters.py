@@ -67,6 +67,23 @@ def test_a_checkpoint_keeps_the_masters() -> None:
     assert torch.equal(fresh.weight, straight.weight)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_an_optimiser_on_the_host_takes_the_same_steps(dtype: torch.dtype) -> None:
+    """Its gradients leave the parameter as they come, and add up beside the masters."""
+    here, there = layer(dtype), layer(dtype)
+    one = make_optimizer(here, SftConfig(learning_rate=RATE))
+    two = make_optimizer(there, SftConfig(learning_rate=RATE, offload_optimizer=True))
+    assert isinstance(two, MasterAdamW)
+    (there.weight.float() * torch.tensor([[0.5, -0.25]])).sum().backward()
+    master = two.param_groups[0]["params"][0]
+    assert there.weight.grad is None and master.grad.tolist() == [[0.5, -0.25]]
+    assert (master.device.type, master.dtype) == ("cpu", torch.float32)
+    two.zero_grad()
+    steps(here, one, 400)
+    steps(there, two, 400)
+    assert torch.equal(here.weight, there.weight) and here.weight.tolist() != [[1.0, -2.0]]
+
+
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_ppo_in_bfloat16(
     family: str,

@@ -16,7 +16,7 @@ from alignloop.models import load_policy
 from alignloop.records import Demonstration, Message, Prompt
 from alignloop.run import read_metrics
 from alignloop.sft import train_sft
-from alignloop.sft.train import _accumulate, _all_batches, _encode, _split, perplexity
+from alignloop.sft.train import _accumulate, _all_batches, _encode, perplexity
 
 ANSWERS = ("very good", "bad", "the sun is red", "很好", "no")
 
@@ -103,26 +103,29 @@ def test_the_number_of_steps_by_hand(examples: list[Encoded]) -> None:
     assert len(_all_batches(examples, SftConfig(batch_size=4, max_steps=1), 0)) == 1
 
 
-def test_held_out_prompts_are_not_trained_on(demonstrations: list[Demonstration]) -> None:
-    twice = [*demonstrations, *demonstrations]
-    train, test = _split(twice, (), SftConfig(held_out_share=0.4), 1)
-    assert train and test and len(train) + len(test) == 20
-    assert not {d.prompt.prompt_id for d in train} & {d.prompt.prompt_id for d in test}
-
-
+@pytest.mark.parametrize(("own", "share", "learnt"), [(2, 0.4, 10), (0, 0.4, 8), (0, 0.0, 10)])
 def test_held_out_demonstrations_of_one_s_own_leave_the_others_whole(
+    own: int,
+    share: float,
+    learnt: int,
+    lm_dirs: dict[str, Path],
     demonstrations: list[Demonstration],
+    stage_run: Callable[..., Any],
 ) -> None:
-    own = demonstrations[:2]
-    assert _split(demonstrations[2:], own, SftConfig(), 1) == (demonstrations[2:], own)
-    none = SftConfig(held_out_share=0.0)
-    assert _split(demonstrations, (), none, 1) == (demonstrations, [])
-
-
-def test_nothing_left_to_train_on_is_told(demonstrations: list[Demonstration]) -> None:
-    with pytest.raises(UserError, match="1 demonstrations leave none to train on") as caught:
-        _split(demonstrations[:1], (), SftConfig(held_out_share=0.999), 1)
-    assert caught.value.where == "sft.held_out_share"
+    """Without any, a share of the prompts is not trained on: 2 of 10 by this seed's hashes."""
+    run = stage_run("sft", run=f"{own}-{share}")
+    config = SftConfig(held_out_share=share, max_steps=1, learning_rate=1e-3)
+    train_sft(
+        config,
+        ModelConfig(path=str(lm_dirs["llama"])),
+        demonstrations,
+        run,
+        held_out=demonstrations[:own],
+        split_seed=1,
+    )
+    facts = run.stage.facts()
+    assert facts["num_demonstrations"] == learnt
+    assert (facts["held_out_perplexity"] is None) is (own == 0 and share == 0)
 
 
 def train(

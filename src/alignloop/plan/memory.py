@@ -1,0 +1,190 @@
+"""The formula of `alignloop plan`: from a model's shape and a stage's settings to bytes.
+
+Everything here is arithmetic on numbers that are known before a run; docs/performance.md says how
+close it comes. With P parameters of b bytes, of which T are trained:
+
+    weights      P b                 in 4 bits: 0.516 bytes for each of the trunk's linear weights
+    masters      4 T                 float32 copies, where the weights are bfloat16
+    gradients    4 T                 in float32, also where the weights are not
+    optimiser    8 T                 AdamW's two moments
+
+    activations  tokens (layers h b + layer)      with checkpointing: what goes into each layer,
+                 tokens layers layer              and one layer's inside; otherwise all of them
+    layer        b (4 h + 2 q + 2 kv + 4 m) + 4 heads longest (CPU, up to 512 tokens)
+    KV cache     rows (prompt + answer) layers 2 kv b
+    logits       3.5 copies of a chunk in float32 (vocabulary.CHUNK_LOGITS)
+
+h is the hidden size, m the width of the MLP, q and kv those of queries and of keys. A trunk with
+adapters of rank r in layers with i inputs and o outputs trains r (i + o) parameters in each, in
+float32; where the weights are bfloat16 each keeps its inputs in float32 too, 4 i bytes per token.
+"""
+
+from dataclasses import dataclass
+
+LONGEST_WHOLE = 512  # models.attention: up to here a CPU keeps all attention weights
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # models.vocabulary
+LOGITS_COPIES = 3.5
+FOUR_BIT = 0.516  # bytes: 4 bits, and scales in 8 bits for each 64 of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What a config.json says of a model; widths are those of one layer's projections.
+
+    `parameters` counts tied ones once; `head` are those of an output layer of its own, which a
+    scorer has not; `linear` those of the trunk's linear layers; `adapter_inputs` and
+    `adapter_width` the sums of inputs, and of inputs and outputs, of all that get an adapter.
+    """
+
+    family: str
+    parameters: int
+    head: int
+    linear: int
+    layers: int
+    hidden: int
+    mlp: int
+    heads: int
+    queries: int
+    keys: int
+    vocabulary: int
+    adapter_inputs: int
+    adapter_width: int
+
+    @property
+    def trunk(self) -> int:
+        """Parameters without an output layer: those of a reward model or critic."""
+        return self.parameters - self.head
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """How numbers are kept: bytes per weight, on which kind of device, and what is recomputed."""
+
+    weight_bytes: int
+    device: str
+    checkpointing: bool
+    rank: int | None
+    four_bit: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoleMemory:
+    """One role's parameters, and the bytes that it needs for as long as the stage runs."""
+
+    role: str
+    trainable: int
+    frozen: int
+    weights: int
+    masters: int
+    gradients: int
+    optimizer: int
+    on_host: bool = False
+
+    @property
+    def host(self) -> int:
+        """Bytes in the host's memory, where the optimiser lives there."""
+        return self.masters + self.gradients + self.optimizer if self.on_host else 0
+
+    @property
+    def held(self) -> int:
+        """Bytes on the device whatever is done: all but gradients."""
+        return self.weights + (0 if self.on_host else self.masters + self.optimizer)
+
+    @property
+    def total(self) -> int:
+        """Bytes on the device at the height of an update."""
+        return self.held + (0 if self.on_host else self.gradients)
+
+
+def full_role(
+    role: str, parameters: int, numbers: Numbers, *, trained: bool, on_host: bool = False
+) -> RoleMemory:
+    """A model of its own; `on_host`: what it is trained with lives in the host's memory."""
+    learns = parameters if trained else 0
+    return RoleMemory(
+        role=role,
+        trainable=learns,
+        frozen=parameters - learns,
+        weights=parameters * numbers.weight_bytes,
+        masters=4 * learns if numbers.weight_bytes < 4 or on_host else 0,
+        gradients=4 * learns,
+        optimizer=8 * learns,
+        on_host=on_host,
+    )
+
+
+def trunk_role(shape: Shape, numbers: Numbers, *, scores: bool) -> RoleMemory:
+    """The weights that all adapters stand on; `scores`: without an output layer."""
+    parameters = shape.trunk if scores else shape.parameters
+    weights = parameters * numbers.weight_bytes
+    if numbers.four_bit:
+        weights = round(
+            (parameters - shape.linear) * numbers.weight_bytes + FOUR_BIT * shape.linear
+        )
+    return RoleMemory(
+        role="trunk",
+        trainable=0,
+        frozen=parameters,
+        weights=weights,
+        masters=0,
+        gradients=0,
+        optimizer=0,
+    )
+
+
+def adapter_role(role: str, shape: Shape, numbers: Numbers, *, trained: bool) -> RoleMemory:
+    """An adapter on the trunk: r (i + o) parameters in float32 for each adapted layer."""
+    assert numbers.rank is not None
+    parameters = numbers.rank * shape.adapter_width
+    learns = parameters if trained else 0
+    return RoleMemory(
+        role=role,
+        trainable=learns,
+        frozen=parameters - learns,
+        weights=4 * parameters,
+        masters=0,
+        gradients=4 * learns,
+        optimizer=8 * learns,
+    )
+
+
+def layer_bytes(shape: Shape, numbers: Numbers, longest: int) -> int:
+    """What one layer keeps per token for the way back.
+
+    Into it, after attention, and both normed: 4 h. Queries and what they read: 2 q; keys and
+    values: 2 kv. The MLP's gate, its activation, up and their product: 4 m.
+    """
+    b = numbers.weight_bytes
+    found = b * (4 * shape.hidden + 2 * shape.queries + 2 * shape.keys + 4 * shape.mlp)
+    if numbers.device == "cpu" and longest <= LONGEST_WHOLE:
+        found += b * shape.heads * longest
+    if numbers.rank is not None and b < 4:
+        found += 4 * shape.adapter_inputs // shape.layers
+    return found
+
+
+def activation_bytes(shape: Shape, numbers: Numbers, tokens: int, longest: int) -> int:
+    """What a micro-batch of so many tokens keeps between its forward and its backward pass."""
+    layer = layer_bytes(shape, numbers, longest)
+    if numbers.checkpointing:
+        return tokens * (shape.layers * shape.hidden * numbers.weight_bytes + layer)
+    return tokens * shape.layers * layer
+
+
+def logits_bytes(shape: Shape, numbers: Numbers, tokens: int) -> int:
+    """The logits that exist at a time, with their exponentials and their gradient."""
+    chunk = max(shape.vocabulary, CHUNK_LOGITS[numbers.device])
+    return round(LOGITS_COPIES * 4 * min(tokens * shape.vocabulary, chunk))
+
+
+def cache_bytes(shape: Shape, numbers: Numbers, rows: int, length: int) -> int:
+    """Keys and values of all layers for `rows` sequences of `length` tokens."""
+    return rows * length * shape.layers * 2 * shape.keys * numbers.weight_bytes
+
+
+def side_by_side_bytes(shape: Shape, numbers: Numbers) -> int:
+    """The fast decoder's copies of matrices that read the same; it makes none with adapters."""
+    if numbers.rank is not None:
+        return 0
+    width = shape.queries + 2 * shape.keys + 2 * shape.mlp
+    return shape.layers * shape.hidden * width * numbers.weight_bytes

@@ -1,0 +1,91 @@
+"""How fast this machine is, measured in a few seconds: products, a small model, and copying."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from alignloop.models import token_logprobs
+from alignloop.plan.memory import Shape
+from alignloop.plan.stages import StagePlan
+
+SECONDS = 1.0  # for each of the three measurements
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Operations per second of large products and of a small model's training; bytes copied."""
+
+    device: str
+    products: float
+    training: float
+    bandwidth: float
+
+
+def measure(dtype: str) -> Speed:
+    """This machine's speed in a type of numbers: on the GPU where there is one."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    kind = getattr(torch, dtype)
+    size = 8192 if device == "cuda" else 1024
+    a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
+    products = 2 * size**3 / _seconds(lambda: torch.mm(a, b), device)
+    large = torch.zeros(2**26, dtype=torch.uint8, device=device)
+    bandwidth = 2 * large.numel() / _seconds(lambda: large.clone(), device)
+    return Speed(
+        device=device, products=products, training=_training(device, kind), bandwidth=bandwidth
+    )
+
+
+def _training(device: str, kind: torch.dtype) -> float:
+    """Operations per second of forward and backward passes of a model of four small layers."""
+    config = LlamaConfig(
+        vocab_size=1024,
+        hidden_size=256,
+        intermediate_size=1024,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+    )
+    with torch.random.fork_rng():
+        model = AutoModelForCausalLM.from_config(config, dtype=kind).to(device).eval()
+        ids = torch.randint(0, 1024, (8, 64))
+    mask, response = torch.ones_like(ids, dtype=torch.bool), torch.ones_like(ids, dtype=torch.bool)
+    response[:, 0] = False
+
+    def run() -> None:
+        token_logprobs(model, ids, mask, response).logprobs.sum().backward()
+
+    parameters = sum(p.numel() for p in model.parameters()) - model.config.vocab_size * 256
+    return 6 * parameters * ids.numel() / _seconds(run, device)
+
+
+def _seconds(work: Callable[[], object], device: str) -> float:
+    """Seconds for one call: the mean of as many as fit, after one that warms up."""
+    work()
+    count, began = 0, time.perf_counter()
+    while True:
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        count += 1
+        spent = time.perf_counter() - began
+        if spent > SECONDS:
+            return spent / count
+
+
+def seconds_per_step(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float, float]:
+    """Between which a step of the stage takes: at the speed of large products, of a small model.
+
+    A forward pass takes 2 operations per weight and token. A token that is drawn reads all weights
+    once for all rows that are drawn together, which is what it costs where rows are few.
+    """
+    weights = shape.linear + shape.vocabulary * shape.hidden
+    reading = plan.rounds * plan.roles[0].weights / speed.bandwidth
+
+    def at(rate: float) -> float:
+        drawing = max(2 * weights * plan.drawn / rate, reading)
+        return 2 * weights * plan.tokens * plan.passes / rate + drawing
+
+    return at(max(speed.products, speed.training)), at(min(speed.products, speed.training))
