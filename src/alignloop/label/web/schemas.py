@@ -1,0 +1,216 @@
+"""What the API takes and gives beside the types of `store.tasks`."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from alignloop.label.store.tasks import LabelSchema, PublicId, Sent, Verdict
+
+Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
+Name = Field(min_length=1, max_length=100)
+Scope = Literal["judge", "lead"]
+
+
+class Problem(Sent):
+    """Every error: what is wrong, and what to do."""
+
+    detail: str
+    fix: str = ""
+
+
+class ContradictionOut(Problem):
+    """409 of a judgement whose ratings say otherwise than its choice; both ids are answers'."""
+
+    contradiction: str | None = None
+    chosen: str | None = None
+    better: str | None = None
+
+
+class Me(Sent):
+    """Who asks; `csrf` goes into the header X-CSRF-Token of everything that changes something."""
+
+    name: str
+    role: Literal["lead", "annotator"]
+    locale: str
+    scopes: list[Scope]
+    csrf: str
+
+
+class ProjectOut(Sent):
+    """A project, as everybody may see it."""
+
+    slug: str
+    title: str
+    kind: str
+
+
+class ProgressOut(Sent):
+    """The annotator's own work in a project: judgements of today and of all days."""
+
+    today: int
+    done: int
+    median_seconds: float | None
+
+
+class Judged(Sent):
+    """The id of a judgement that is kept."""
+
+    judgement_id: int
+
+
+class ProjectIn(Sent):
+    """A new project."""
+
+    slug: str = Slug
+    title: str = Name
+    locale: Literal["", "en", "zh"] = ""
+    label_schema: LabelSchema = Field(default=LabelSchema(), alias="schema")
+    guideline_en: str = Field(default="", max_length=100_000)
+    guideline_zh: str = Field(default="", max_length=100_000)
+
+
+class GuidelineIn(Sent):
+    """A new version of the guideline."""
+
+    text_en: str = Field(max_length=100_000)
+    text_zh: str = Field(max_length=100_000)
+
+
+class BatchIn(Sent):
+    """A new batch. `repeats` is the share of items that are asked again of the same person."""
+
+    name: str = Name
+    overlap: int = Field(default=1, ge=1, le=100)
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    repeats: float = Field(default=0.0, ge=0.0, le=0.5)
+
+
+class BatchOut(Sent):
+    """A batch with how much of it is done."""
+
+    id: int
+    name: str
+    overlap: int
+    priority: int
+    repeats: float
+    num_items: int
+    closed: bool
+
+
+class ImportedOut(Sent):
+    """What became of an upload's rows."""
+
+    added: int
+    duplicates: int
+    num_refused: int
+    refused: list[str]
+
+
+class ItemOut(Sent):
+    """An item as the lead sees it; responses with their models."""
+
+    id: int
+    batch: str
+    comparison_key: str
+    kind: str
+    why: str
+    why_detail: dict[str, Any]
+    prompt: list[dict[str, str]]
+    responses: list[dict[str, Any]]
+    gold_verdict: str | None
+    gold_choice: str | None
+    repeat_of: int | None
+    wanted: int
+    taken: int
+
+
+class JudgementOut(Sent):
+    """A judgement as the lead sees it; answers are named by their public ids."""
+
+    id: int
+    item_id: int
+    annotator: str
+    verdict: Verdict
+    choice: str | None
+    strength: int | None
+    ratings: dict[str, int]
+    ranking: list[list[str]]
+    harmful: list[str]
+    skip_reason: str
+    comment: str
+    visible_ms: int
+    order: list[str]
+    guideline_version: int
+    standing: bool
+    created_at: datetime
+
+
+class AdjudicationIn(Sent):
+    """The lead's verdict on an item."""
+
+    item_id: int
+    verdict: Literal["choice", "tie", "both_bad"]
+    choice: PublicId | None = None
+    comment: str = Field(default="", max_length=5000)
+
+
+class UserIn(Sent):
+    """Somebody to invite."""
+
+    name: str = Name
+    role: Literal["lead", "annotator"] = "annotator"
+
+
+class UserOut(Sent):
+    """A user, without anything secret."""
+
+    id: int
+    name: str
+    role: str
+    active: bool
+    created_at: datetime
+
+
+class Invited(Sent):
+    """A one-time link; it is shown here and nowhere else."""
+
+    link: str
+
+
+class TokenIn(Sent):
+    """A new API token for a user."""
+
+    user: str = Name
+    name: str = Name
+    scopes: list[Scope] = Field(min_length=1, max_length=2)
+    days: int = Field(default=90, ge=1, le=366)
+
+
+class TokenOut(Sent):
+    """A token, without its secret."""
+
+    id: int
+    user: str
+    name: str
+    scopes: list[str]
+    expires_at: datetime
+    last_used: datetime | None
+
+
+class TokenMade(TokenOut):
+    """A new token with its secret, which is shown here and nowhere else."""
+
+    token: str
+
+
+class AuditOut(Sent):
+    """One line of the audit log."""
+
+    id: int
+    at: datetime
+    user: str | None
+    action: str
+    target: str
+    detail: dict[str, Any]
+    address: str
