@@ -6,12 +6,12 @@ write lock before anything is read, so that no transaction reads what another is
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
@@ -29,7 +29,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._writer = engine.execution_options(**{WRITES: True})
+        self.writer = engine.execution_options(**{WRITES: True})
         # SQLite's own waiting polls, ever more slowly; within one process a lock is fair and fast.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
 
@@ -39,17 +39,17 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
-    def reading(self) -> Iterator[Session]:
+    def reading(self) -> Generator[Session]:
         """A session that sees one moment; what it changes is thrown away."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
-    def transaction(self) -> Iterator[Session]:
+    def transaction(self) -> Generator[Session]:
         """A session that writes: all of it is kept, or with an exception nothing."""
         with (
             self._turn,
-            Session(self._writer, expire_on_commit=False) as session,
+            Session(self.writer, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
@@ -81,8 +81,8 @@ def open_database(where: str | Path, *, migrate: bool = True) -> Database:
     return database
 
 
-def lock_for_claims(session: Session, project_id: int) -> None:
-    """Let one claim at a time look at a project's queue; on SQLite the transaction does that."""
+def lock_queue(session: Session, project_id: int) -> None:
+    """One at a time may change a project's queue; on SQLite the transaction sees to that."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(7301, :id)"), {"id": project_id})
 
@@ -135,8 +135,3 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get(WRITES, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def table_names(database: Database) -> set[str]:
-    """The tables that are there."""
-    return set(inspect(database.engine).get_table_names())
