@@ -116,15 +116,20 @@ def _judgements(session: Session, project_id: int, names: Names) -> list[Judged]
 
 
 def _judged(row: tables.Judgement, annotator: str, order: list[Any], names: Names) -> Judged:
+    ratings = {names[int(key)]: float(value) for key, value in row.ratings.items()}
+    choice = names[row.choice] if row.choice is not None else None
+    verdict = cast("Verdict", row.verdict)
+    if verdict == "choice" and choice is None and not row.ranking:
+        verdict, choice = _of_ratings(ratings)
     return Judged(
         judgement_id=row.id,
         item_id=row.item_id,
         annotator=annotator,
-        verdict=cast("Verdict", row.verdict),
+        verdict=verdict,
         created_at=row.created_at,
-        choice=names[row.choice] if row.choice is not None else None,
+        choice=choice,
         strength=row.strength,
-        ratings={names[int(key)]: float(value) for key, value in row.ratings.items()},
+        ratings=ratings,
         ranking=tuple(_named(equal, names) for equal in row.ranking),
         harmful=_named(row.harmful, names),
         shown=_named(order, names),
@@ -136,6 +141,12 @@ def _judged(row: tables.Judgement, annotator: str, order: list[Any], names: Name
         supersedes=row.supersedes,
         withdrawn=row.withdrawn,
     )
+
+
+def _of_ratings(ratings: Mapping[str, float]) -> tuple[Verdict, str | None]:
+    """Where people were asked for ratings alone, the best rated answer is their choice."""
+    best = [name for name, value in ratings.items() if value == max(ratings.values())]
+    return ("choice", best[0]) if len(best) == 1 else ("tie", None)
 
 
 def _named(ids: list[Any], names: Names) -> tuple[str, ...]:
