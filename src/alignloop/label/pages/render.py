@@ -18,7 +18,8 @@ from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 from markupsafe import Markup, escape
 
-LONGEST_MARKDOWN = 20_000  # characters; some texts take time with the square of their length
+LONGEST_MARKDOWN = 20_000  # characters
+_MOST_BRACKETS = 2_000  # each one opens the search for a link, through all the rest of the text
 _DEEPEST = 60  # levels of lists and quotations; the parser drops what lies below 100
 _TEXT_TAGS = {"p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote"}
 _BOX_TAGS = {"ul", "ol", "li", "pre", "code", "span", "div"}
@@ -50,7 +51,7 @@ def render(text: str) -> Markup:
     '<p><strong>Hi</strong> &lt;script&gt;</p>'
     """
     visible = show_invisible(text)
-    if len(visible) > LONGEST_MARKDOWN:
+    if len(visible) > LONGEST_MARKDOWN or visible.count("[") > _MOST_BRACKETS:
         return _as_written(visible)
     env: dict[str, Any] = {}
     tokens = _MARKDOWN.parse(visible, env)
