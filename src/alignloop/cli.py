@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from alignloop import __version__
+from alignloop.cli_label import add_label
 from alignloop.errors import UserError
 
 SETTINGS_HELP = """\
@@ -109,6 +110,7 @@ def make_parser() -> argparse.ArgumentParser:
     settings.set_defaults(do=_print_settings)
     _add_playground(commands)
     _add_data(commands)
+    add_label(commands)
     return parser
 
 

@@ -128,9 +128,14 @@ def set_locale(session: Session, user_id: int, locale: str) -> None:
     session.get_one(User, user_id).locale = locale
 
 
+def normalised(name: str) -> str:
+    """A name in NFKC, so that full-width letters and composed accents make no second person."""
+    return unicodedata.normalize("NFKC", name).strip()
+
+
 def checked_name(name: str) -> str:
-    """A user's name, normalised (NFKC) so that two that look alike are one. Raises Invalid."""
-    name = unicodedata.normalize("NFKC", name).strip()
+    """A user's name, normalised. Raises Invalid for one that is empty, long or not printable."""
+    name = normalised(name)
     if not 0 < len(name) <= 100 or not name.isprintable():
         raise Invalid("this is no user name", where=name[:100], fix="give 1 to 100 characters")
     return name

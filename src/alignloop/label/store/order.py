@@ -4,6 +4,8 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 
+KEYED_BELOW = 2**62
+
 
 def shown_order(secret: str, user_id: int, answers: Sequence[int], dealt: int) -> list[int]:
     """The order of K answers for the annotator's item number `dealt` (from 0) of that many.

@@ -41,9 +41,16 @@ def list_projects(session: Session) -> list[Project]:
 
 
 def create_project(
-    session: Session, slug: str, title: str, schema: LabelSchema, *, locale: str = ""
+    session: Session,
+    slug: str,
+    title: str,
+    schema: LabelSchema,
+    *,
+    locale: str = "",
+    text_en: str = "",
+    text_zh: str = "",
 ) -> Project:
-    """A new project with a secret of its own and the default guideline as version 1.
+    """A new project with a secret of its own, and with our guideline where it brings none.
 
     Raises Invalid for a slug that is none and Conflict for one that is taken.
     """
@@ -56,7 +63,7 @@ def create_project(
     project.secret, project.schema = secrets.token_hex(32), schema.model_dump(mode="json")
     session.add(project)
     session.flush()
-    add_guideline(session, project.id, GUIDELINE_EN, GUIDELINE_ZH)
+    add_guideline(session, project.id, text_en or GUIDELINE_EN, text_zh or GUIDELINE_ZH)
     return project
 
 

@@ -35,16 +35,12 @@ def task_of(
     session: Session, project: Project, assignment: Assignment, locale: str, at: datetime
 ) -> Task:
     """The screen of an assignment: the same answers in the same order whenever it is asked for."""
-    item, prompt, shown = (
-        session.execute(
-            select(Item, Prompt, Presentation)
-            .join(Prompt, Prompt.id == Item.prompt_id)
-            .join(Presentation, Presentation.assignment_id == assignment.id)
-            .where(Item.id == assignment.item_id)
-        )
-        .one()
-        ._tuple()
-    )
+    item, prompt, shown = session.execute(
+        select(Item, Prompt, Presentation)
+        .join(Prompt, Prompt.id == Item.prompt_id)
+        .join(Presentation, Presentation.assignment_id == assignment.id)
+        .where(Item.id == assignment.item_id)
+    ).one()
     answers = answers_of(session, shown.order)
     return Task(
         assignment_id=assignment.id,
@@ -52,7 +48,7 @@ def task_of(
         kind="ranking" if item.kind == "ranking" else "comparison",
         prompt=tuple(Turn(role=m["role"], text=m["content"]) for m in prompt.messages),
         answers=answers,
-        schema_=LabelSchema.model_validate(project.schema),
+        schema=LabelSchema.model_validate(project.schema),
         guideline=_guideline(session, project.id, shown.guideline_version, locale),
         progress=_progress(session, item.batch_id, assignment.user_id, at),
         detector=tuple(
@@ -88,15 +84,11 @@ def _guideline(session: Session, project_id: int, version: int, locale: str) -> 
 
 
 def _progress(session: Session, batch_id: int, user_id: int, at: datetime) -> TaskProgress:
-    name, total, done = (
-        session.execute(
-            select(Batch.name, Batch.num_items, Place.done)
-            .join(Place, (Place.batch_id == Batch.id) & (Place.user_id == user_id))
-            .where(Batch.id == batch_id)
-        )
-        .one()
-        ._tuple()
-    )
+    name, total, done = session.execute(
+        select(Batch.name, Batch.num_items, Place.done)
+        .join(Place, (Place.batch_id == Batch.id) & (Place.user_id == user_id))
+        .where(Batch.id == batch_id)
+    ).one()
     today = judged_today(session, user_id, at)
     return TaskProgress(today=today, batch=name, batch_done=done, batch_total=total)
 

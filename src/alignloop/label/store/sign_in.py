@@ -7,8 +7,14 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store import audit
-from alignloop.label.store.accounts import HASHER, LONGEST_PASSWORD, Principal, scopes_of
+from alignloop.label.store import accounts, audit
+from alignloop.label.store.accounts import (
+    HASHER,
+    LONGEST_PASSWORD,
+    Principal,
+    normalised,
+    scopes_of,
+)
 from alignloop.label.store.database import Database
 from alignloop.label.store.keys import hashed, new_secret
 from alignloop.label.store.refusals import SignInRefused, TooManyAttempts
@@ -40,7 +46,7 @@ def log_in(
     Both say the same, and take as long, for names that exist and for names that do not.
     """
     at = at or now()
-    name, address = name[:100], address[:64]
+    name, address = normalised(name)[:100], address[:64]
     with database.transaction() as session:
         # Counted before the password is looked at: guesses sent all at once count too.
         full = _note_attempt(session, name, address, at)
@@ -59,6 +65,14 @@ def log_in(
             session.execute(delete(LoginAttempt).where(*mine))
             return begin(session, user.id, at=at)
     raise SignInRefused("the name or the password is wrong", fix="try again, or ask the lead")
+
+
+def accept(database: Database, token: str, name: str, password: str, address: str) -> NewSession:
+    """Use a one-time link, and begin a session. Raises as `accounts.accept`."""
+    with database.transaction() as session:
+        user = accounts.accept(session, token, name, password)
+        audit.record(session, "link used", user_id=user.id, target=user.name, address=address)
+        return begin(session, user.id)
 
 
 def begin(session: Session, user_id: int, *, at: datetime | None = None) -> NewSession:

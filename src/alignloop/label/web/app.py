@@ -8,9 +8,9 @@ from fastapi import FastAPI, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
 from starlette.exceptions import HTTPException
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from alignloop.errors import UserError
@@ -51,16 +51,21 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _broken)
-    unguarded = [route for route in app.routes if not guard_of(route)]
+    unguarded = [route.path for route in routes_of(app) if not guard_of(route)]
     assert not unguarded, f"routes without a guard: {unguarded}"
     return app
 
 
-def guard_of(route: BaseRoute) -> str:
+def routes_of(app: FastAPI) -> list[RouteContext]:
+    """Every route of the application, those of included routers too."""
+    return list(iter_route_contexts(app.routes))
+
+
+def guard_of(route: RouteContext) -> str:
     """The guard of a route: "anyone", "annotator" or "lead"; "" where it has none."""
-    if isinstance(route, Mount) and route.name == "static":
+    if isinstance(route.original_route, Mount) and route.name == "static":
         return "anyone"
-    if not isinstance(route, APIRoute):
+    if not isinstance(route.original_route, APIRoute):
         return ""
     found = [call.__name__ for call in _calls(route.dependant) if call in GUARDS]
     return found[0] if found else ""

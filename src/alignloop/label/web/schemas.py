@@ -37,6 +37,25 @@ class Me(Sent):
     csrf: str
 
 
+class LoginIn(Sent):
+    """A name and a password."""
+
+    name: str = Field(min_length=1, max_length=100)
+    password: str = Field(min_length=1, max_length=1000)
+
+
+class AcceptIn(LoginIn):
+    """A one-time link's token, and the account that it makes."""
+
+    token: str = Field(min_length=1, max_length=100)
+
+
+class MePatch(Sent):
+    """What people may change of their own account: the language of the pages."""
+
+    locale: Literal["", "en", "zh"]
+
+
 class ProjectOut(Sent):
     """A project, as everybody may see it."""
 
@@ -86,8 +105,14 @@ class BatchIn(Sent):
     repeats: float = Field(default=0.0, ge=0.0, le=0.5)
 
 
+class BatchPatch(Sent):
+    """What may change of a batch: whether its items are handed out."""
+
+    closed: bool
+
+
 class BatchOut(Sent):
-    """A batch with how much of it is done."""
+    """A batch; `num_items` counts gold questions and repeats too."""
 
     id: int
     name: str
@@ -105,6 +130,25 @@ class ImportedOut(Sent):
     duplicates: int
     num_refused: int
     refused: list[str]
+
+
+class ExportIn(Sent):
+    """What to export: one of the kinds and formats that `alignloop label export --help` lists."""
+
+    kind: Literal[
+        "pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons"
+    ] = "pairs"
+    format: Literal["jsonl", "trl", "hh", "csv"] = "jsonl"
+    batch: str = Field(default="", max_length=100)
+
+
+class ExportOut(Sent):
+    """An export that is made; `GET /api/v1/exports/{id}` gives its rows."""
+
+    id: int
+    kind: str
+    hash: str
+    counts: dict[str, int]
 
 
 class ItemOut(Sent):
@@ -170,6 +214,12 @@ class UserOut(Sent):
     role: str
     active: bool
     created_at: datetime
+
+
+class UserPatch(Sent):
+    """What may change of a user: whether he may sign in."""
+
+    active: bool
 
 
 class Invited(Sent):

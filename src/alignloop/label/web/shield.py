@@ -1,5 +1,6 @@
 """Around every request: which host names are ours, how long a body may be, security headers."""
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,8 +30,11 @@ HEADERS = {
 STATIC, UPLOAD = "/static/", "/import"
 
 
-class TooLong(Exception):
-    """The body is longer than its declared or allowed length."""
+class TooLong(HTTPException):
+    """More came than may; an HTTPException, which the framework's parsers let pass."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(413, f"more than {limit} bytes were sent; send it in smaller pieces")
 
 
 class Shield:
@@ -45,12 +49,9 @@ class Shield:
             await self._app(scope, receive, send)
             return
         headers, path = Headers(scope=scope), str(scope["path"])
-        started = False
 
         async def send_shielded(message: Message) -> None:
-            nonlocal started
             if message["type"] == "http.response.start":
-                started = True
                 shield_headers(MutableHeaders(scope=message), path)
             await send(message)
 
@@ -59,14 +60,9 @@ class Shield:
             refusal = problem(400, "this server does not go by that name")
             await refusal(scope, receive, send_shielded)
         elif _declared(headers) > limit:
-            await _too_long(limit)(scope, receive, send_shielded)
+            await problem(413, TooLong(limit).detail)(scope, receive, send_shielded)
         else:
-            try:
-                await self._app(scope, _counted(receive, limit), send_shielded)
-            except TooLong:
-                if started:
-                    raise
-                await _too_long(limit)(scope, receive, send_shielded)
+            await self._app(scope, _counted(receive, limit), send_shielded)
 
     def _is_our_host(self, host: str) -> bool:
         # A page elsewhere may have its name point at 127.0.0.1 (DNS rebinding).
@@ -87,10 +83,6 @@ def problem(status: int, detail: str, fix: str = "") -> JSONResponse:
     return JSONResponse({"detail": detail, "fix": fix}, status_code=status)
 
 
-def _too_long(limit: int) -> JSONResponse:
-    return problem(413, f"more than {limit} bytes were sent", "send it in smaller pieces")
-
-
 def _declared(headers: Headers) -> int:
     length = headers.get("content-length", "0")
     return int(length) if length.isdigit() else 0
@@ -104,7 +96,7 @@ def _counted(receive: Receive, limit: int) -> Receive:
         message = await receive()
         taken += len(message.get("body", b""))
         if taken > limit:
-            raise TooLong
+            raise TooLong(limit)
         return message
 
     return receive_counted
