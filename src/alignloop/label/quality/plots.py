@@ -9,7 +9,7 @@ import re
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -137,7 +137,7 @@ def draw_plot(
 
 
 @contextmanager
-def _without_complaint() -> Iterator[None]:
+def _without_complaint() -> Generator[None]:
     """No warning for a glyph that this machine's fonts lack: an SVG is read with other fonts."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
@@ -162,6 +162,7 @@ def _style(colours: Colours) -> dict[str, Any]:
         "font.family": ["DejaVu Sans", *_chinese_fonts()],
         "font.size": 8,
         "text.color": colours.ink,
+        "axes.facecolor": "none",
         "axes.edgecolor": colours.ink,
         "axes.labelcolor": colours.ink,
         "axes.linewidth": 0.6,
@@ -371,6 +372,7 @@ def _speed(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
     for line in parts["medians"]:
         line.set_color(pen.colours.second)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(_mpl.ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(_mpl.ticker.FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(_mpl.ticker.NullFormatter())
     _named_rows(axes, names)
