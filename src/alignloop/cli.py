@@ -204,6 +204,8 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no network unless asked
     overrides = parse_overrides(rest)
+    if options.command in ("reward", "dpo") and "pairs" in overrides:
+        overrides[f"{options.command}.pairs"] = overrides.pop("pairs")
     if options.seed is not None:
         overrides["seed"] = options.seed
     if options.skip_refused is not None:

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import Any
 
 Parser = argparse.ArgumentParser
@@ -23,7 +24,9 @@ def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
     _add_serve(actions)
     _add_import(actions)
     _add_things(actions)
-    # sample, choose, export, demo: their functions follow below, one each.
+    _add_export(actions)
+    _add_sample(actions)
+    _add_demo(actions)
 
 
 def _add_serve(actions: "argparse._SubParsersAction[Any]") -> None:
@@ -97,28 +100,87 @@ def _add_tokens(token: "argparse._SubParsersAction[Any]") -> None:
     revoke.add_argument("id", type=int, metavar="ID", help="as `token list` prints it")
 
 
+def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
+    words = "write what people said, to learn from it"
+    export = actions.add_parser("export", help=words, description=words)
+    add = export.add_argument
+    where = "folder or database URL; DIR#NAME where it holds several projects"
+    add("source", metavar="PROJECT_OR_URL", help=where)
+    add("out", metavar="OUT", help="a new folder, or an earlier export to replace")
+    kinds = ("pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons")
+    add("--kind", choices=kinds, default="pairs")
+    add("--format", choices=("jsonl", "csv", "trl", "hh"), default="jsonl")
+    split = "a file for each split, chosen by a hash of the prompt alone"
+    add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)
+    add("--batch", default="", metavar="NAME", help="the items of this batch alone")
+    export.set_defaults(do=_runs("run_export", "label.exports.commands"))
+
+
+def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
+    words = "let models answer prompts, and file the comparisons worth a label"
+    sample = _action(actions, "sample", words, "run_sample", "asking.commands")
+    add = sample.add_argument
+    again = "may be given several times"
+    add("--policy", action="append", required=True, metavar="DIR", help=f"or NAME=DIR; {again}")
+    add("--prompts", required=True, metavar="FILE", help="any file that holds prompts")
+    add("--answers", type=int, default=2, metavar="2..9", help="answers to each prompt")
+    add("--temperature", type=float, action="append", metavar="T", help=again)
+    add("--choose", choices=("random", "uncertain", "ensemble", "coverage"), default="random")
+    doubt = f"whose doubt chooses; {again}"
+    add("--reward-model", action="append", default=[], metavar="DIR", help=doubt)
+    add("--count", type=int, metavar="N", help="comparisons to file (default: all that fit)")
+    add("--per-prompt", type=int, default=1, metavar="N", help="comparisons of a prompt at most")
+    add("--batch", default="sampled", metavar="NAME", help="made if it is not there")
+    add("--overlap", type=int, default=1, metavar="N", help="judgements of each item")
+    add("--kind", choices=("comparison", "ranking"), default="comparison", help="of a new project")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--max-new-tokens", type=int, default=256, metavar="N")
+    add("--max-prompt-tokens", type=int, default=512, metavar="N")
+    add("--chat-template", choices=("chatml",), help="where a model brings none")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _add_slug(sample)
+
+
+def _add_demo(actions: "argparse._SubParsersAction[Any]") -> None:
+    words = "a ready project with the playground's comparisons, to try it in ten seconds"
+    demo = actions.add_parser("demo", help=words, description=words)
+    folder = "where the project goes (default: a temporary one)"
+    demo.add_argument("--folder", metavar="DIR", help=folder)
+    demo.add_argument("--port", type=int, default=0, metavar="N", help="default: any that is free")
+    demo.set_defaults(do=_run_demo)
+
+
+def _run_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    from alignloop.label.demo import run_demo
+    from alignloop.playground import DEMO
+
+    run_demo(DEMO, options.folder, options.port)
+
+
 def _things(actions: "argparse._SubParsersAction[Any]", name: str, words: str) -> Any:
     parser = actions.add_parser(name, help=words, description=words)
     return parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
 
 def _action(
-    actions: "argparse._SubParsersAction[Any]", name: str, words: str, function: str
+    actions: "argparse._SubParsersAction[Any]",
+    name: str,
+    words: str,
+    function: str,
+    module: str = "label.commands",
 ) -> Parser:
-    """An action with the options that all have; it runs `function` of alignloop.label.commands."""
+    """An action with the options that all have; it runs `function` of alignloop.`module`."""
     parser = actions.add_parser(name, help=words, description=words)
     place = parser.add_mutually_exclusive_group()
     place.add_argument("--project", default="label", metavar="DIR", help="folder (default: label)")
     place.add_argument("--database", metavar="URL", help="postgresql://user@host/name")
-    parser.set_defaults(do=_runs(function))
+    parser.set_defaults(do=_runs(function, module))
     return parser
 
 
-def _runs(function: str) -> Callable[[argparse.Namespace, Sequence[str]], int | None]:
+def _runs(function: str, module: str) -> Callable[[argparse.Namespace, Sequence[str]], int | None]:
     def run(options: argparse.Namespace, _rest: Sequence[str]) -> int | None:
-        from alignloop.label import commands
-
-        return getattr(commands, function)(options)
+        return getattr(import_module(f"alignloop.{module}"), function)(options)
 
     return run
 

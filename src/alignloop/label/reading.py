@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from alignloop.data.containers import BadRow, Row, Table, training_tables
 from alignloop.data.containers.json_rows import line_rows
 from alignloop.data.containers.limits import MAX_ROW_BYTES
-from alignloop.data.files import explain
+from alignloop.data.files import PROVENANCE, explain, without_provenance
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled, digest_of
 from alignloop.data.formats.reading import read_table
@@ -85,7 +85,10 @@ def _own_item(table: Table, row: Row) -> NewItem | Refusal:
         if "comparison" in row.value:
             item = NewItem.model_validate(row.value)
         else:
-            item = NewItem(comparison=Comparison.model_validate(row.value))
+            comparison = Comparison.model_validate(without_provenance(row.value))
+            # our own export of comparisons says there who answered
+            models = row.value.get(PROVENANCE, {}).get("models", {})
+            item = NewItem.model_validate({"comparison": comparison, "models": models})
     except ValidationError as error:
         problem, fix = explain(error), f"write the keys of Comparison: {_KEYS}"
         return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=row.value)
