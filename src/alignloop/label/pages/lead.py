@@ -1,12 +1,13 @@
 """The lead's screens: how far, how good, what is disputed, and who works on it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alignloop.label.exports import FORMATS, KINDS
 from alignloop.label.pages import views
 from alignloop.label.pages.diff import compare
 from alignloop.label.pages.i18n import Texts
@@ -14,6 +15,7 @@ from alignloop.label.pages.templating import PageRoute, locale_of, page
 from alignloop.label.quality.disagreements import Disagreement, disagreements
 from alignloop.label.quality.forecast import forecast
 from alignloop.label.quality.load import load_labels
+from alignloop.label.quality.plots import PLOTS, PlotName, draw_plot
 from alignloop.label.quality.report import quality_report
 from alignloop.label.store import accounts, audit, projects, tokens
 from alignloop.label.store.accounts import Principal
@@ -25,11 +27,10 @@ router = APIRouter(
     route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
 )
 PAGE_OF_LOG = 100
-PLOTS: tuple[str, ...] = ()
 
 
 def _screen(
-    request: Request, principal: Principal, tab: str, name: str = "", **values: Any
+    request: Request, principal: Principal, tab: str, name: str = "", /, **values: Any
 ) -> Response:
     """One of the lead's screens; its template is called after its tab unless it has a name."""
     return page(request, f"lead_{name or tab}", principal, tab=tab, **values)
@@ -97,9 +98,26 @@ def quality(request: Request, slug: str, principal: Lead, database: Store) -> Re
         "quality",
         project=project,
         report=quality_report(labels, now()),
-        plots=PLOTS,
+        plots=[name for name in PLOTS if name != "progress"],
         label_name=views.label_name,
     )
+
+
+@router.get("/lead/{slug}/plot/{name}")
+def plot(
+    request: Request,
+    slug: str,
+    name: PlotName,
+    principal: Lead,
+    database: Store,
+    shade: Literal["light", "dark"] = "light",
+) -> Response:
+    """One picture of a project's quality, in the reader's language."""
+    with database.reading() as session:
+        labels = load_labels(session, projects.get_project(session, slug).id)
+    language = locale_of(request, principal)
+    drawn = draw_plot(name, labels, language=language, dark=shade == "dark")
+    return Response(drawn, media_type="image/svg+xml")
 
 
 @router.get("/lead/{slug}/disagreements")
@@ -169,7 +187,9 @@ def exports(request: Request, slug: str, principal: Lead, database: Store) -> Re
         project = projects.get_project(session, slug)
         mine = select(ExportSnapshot).where(ExportSnapshot.project_id == project.id)
         found = list(session.scalars(mine.order_by(ExportSnapshot.id.desc())))
-    return _screen(request, principal, "exports", project=project, snapshots=found, kinds=[])
+        there = projects.list_batches(session, project.id)
+    offers: dict[str, Any] = {"kinds": KINDS, "formats": FORMATS, "batches": there}
+    return _screen(request, principal, "exports", project=project, snapshots=found, **offers)
 
 
 @router.get("/lead/{slug}/guideline")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -86,7 +87,7 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except SignInRefused:
-                return RedirectResponse(f"/login?after={request.url.path}", status_code=303)
+                return RedirectResponse(f"/login?after={quote(request.url.path)}", status_code=303)
             except (NotFound, Forbidden) as error:
                 return await run_in_threadpool(_refusal, request, type(error))
 

@@ -21,7 +21,7 @@ export async function call(method, path, body, options = {}) {
   const isForm = body instanceof FormData || body instanceof Blob;
   const headers = { "X-CSRF-Token": csrf, Accept: "application/json" };
   if (body !== undefined && !isForm) headers["Content-Type"] = "application/json";
-  if (body instanceof Blob) headers["Content-Type"] = "application/octet-stream";
+  if (body instanceof Blob) headers["Content-Type"] = "application/x-ndjson";
   const response = await fetch(path, {
     method,
     headers,

@@ -146,9 +146,15 @@ async function submit(confirmed = false) {
   await dispatch({ ...draft, verdict: task.kind === "comparison" ? draft.verdict : "choice", confirmed });
 }
 
+/** The ranking that the ratings make: where more than two answers are shown, one is asked for. */
+function byRating() {
+  const levels = [...new Set(Object.values(draft.ratings))].sort((a, b) => b - a);
+  return levels.map((level) => task.answers.map(({ id }) => id).filter((id) => draft.ratings[id] === level));
+}
+
 async function dispatch(content) {
   const isChoice = content.verdict === "choice";
-  const ranking = content.verdict === "skip" ? [] : content.ranking;
+  const ranking = content.verdict === "skip" ? [] : task.kind === "rating" ? byRating() : content.ranking;
   const decided = { ...content, ranking, choice: isChoice ? content.choice : null, strength: isChoice ? content.strength : null };
   const { id } = task;
   await attempt(async () => {

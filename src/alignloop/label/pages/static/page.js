@@ -11,8 +11,9 @@ function prefer(name, value) {
 }
 
 for (const button of document.querySelectorAll("[data-locale]")) {
-  button.addEventListener("click", () => {
+  button.addEventListener("click", async () => {
     prefer("locale", button.dataset.locale);
+    if (document.body.dataset.user) await call("PATCH", "/api/v1/me", { locale: button.dataset.locale }).catch(() => {});
     location.reload();
   });
 }
@@ -75,6 +76,13 @@ function summary(form, given) {
   return form.dataset.words.replace(/\{(\w+)\}/g, (_, name) => given[name]) + (refused && `\n${refused}`);
 }
 
+/** A form may have words of its own for a status; else the server's are shown, after ours. */
+function problemWords(form, error) {
+  if (!(error instanceof Refusal)) return say("no_server");
+  const own = form.dataset[error.status] ?? (error.status === 401 ? say("session") : null);
+  return own ?? [say("refused"), error.message].filter(Boolean).join(" ");
+}
+
 for (const form of document.querySelectorAll("form[data-send]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -84,8 +92,7 @@ for (const form of document.querySelectorAll("form[data-send]")) {
     try {
       await send(form, event.submitter);
     } catch (error) {
-      const words = error instanceof Refusal ? error.message || say("refused") : say("no_server");
-      answer(form, "bad", error.status === 401 && !location.pathname.startsWith("/login") ? say("session") : words);
+      answer(form, "bad", problemWords(form, error));
     } finally {
       for (const button of buttons) button.disabled = false;
     }
