@@ -157,13 +157,12 @@ def shown_answers(session: Session, item_id: int) -> list[ShownAnswer]:
 
 
 def judged_words(t: Texts, names: Mapping[str, str], judged: Judged) -> str:
-    """A judgement in words; `names` gives the letter of each answer: "A is better · slightly"."""
+    """A judgement in words; `names` gives the letter of each answer: "A is slightly better"."""
     if judged.ranking:
         return " > ".join(" = ".join(names[one] for one in tier) for tier in judged.ranking)
-    words = verdict_words(t, names, judged.verdict, judged.choice)
-    if judged.verdict != "choice":
-        return words
-    return f"{words} · {t(f'js.strength_{judged.strength}')}"
+    if judged.verdict == "choice" and judged.choice is not None and judged.strength is not None:
+        return t(f"js.strength_{judged.strength}", name=names[judged.choice])
+    return verdict_words(t, names, judged.verdict, judged.choice)
 
 
 def verdict_words(t: Texts, names: Mapping[str, str], verdict: str, choice: str | None) -> str:
@@ -200,7 +199,4 @@ def what_was_said(
 
 def label_name(t: Texts, label: str) -> str:
     """A label of the agreement's tables: a place in an item's content order, or a verdict."""
-    if not label.isdigit():
-        return t(f"label.{label}")
-    place = int(label)
-    return t("label.nth", n=place + 1) if place > 1 else t(("label.first", "label.second")[place])
+    return t("label.answer", n=int(label) + 1) if label.isdigit() else t(f"label.{label}")

@@ -130,8 +130,7 @@ function summary() {
   if (task.kind === "rating") return say("ready");
   if (task.kind === "ranking") return draft.ranking.map((tier) => tier.map(nameOf).join(" = ")).join(" > ");
   if (draft.verdict !== "choice") return say(draft.verdict);
-  const better = say("better", { name: nameOf(draft.choice) });
-  return draft.strength === null ? better : `${better} · ${say(`strength_${draft.strength}`)}`;
+  return say(draft.strength === null ? "better" : `strength_${draft.strength}`, { name: nameOf(draft.choice) });
 }
 
 const nameOf = (id) => task.answers.find((one) => one.id === id).name;
