@@ -76,7 +76,7 @@ _WORDS: Mapping[str, Mapping[str, str]] = {
         "share": "与其他人的一致度，95% 区间",
         "side": "选择先显示的回答的比例，95% 区间",
         "seconds": "每题用时（秒）：中间一半与中位数",
-        "tie": "平局",
+        "tie": "平手",
         "both_bad": "都不好",
         "answer": "回答",
         "nothing": "还没有可显示的内容",
