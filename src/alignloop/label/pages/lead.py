@@ -20,7 +20,7 @@ from alignloop.label.quality.report import quality_report
 from alignloop.label.store import accounts, audit, projects, tokens
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.refusals import NotFound
-from alignloop.label.store.tables import ExportSnapshot, Guideline, User, now
+from alignloop.label.store.tables import ExportSnapshot, Guideline, now
 from alignloop.label.web.security import Lead, Store
 
 router = APIRouter(
@@ -60,7 +60,7 @@ def audit_log(
 ) -> Response:
     """Who did what."""
     with database.reading() as session:
-        names = dict(session.execute(select(User.id, User.name)).tuples().all())
+        names = {one.id: one.name for one in accounts.list_users(session)}
         found = audit.latest(session, limit=PAGE_OF_LOG, before=before)
     rows = [vars(one) | {"who": names.get(one.user_id or 0, "")} for one in found]
     older = found[-1].id if len(found) == PAGE_OF_LOG else None

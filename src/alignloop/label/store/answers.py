@@ -1,9 +1,10 @@
-"""What a judgement says, checked against what was shown: pure functions, no database."""
+"""What a judgement says, checked against what was shown: pure functions, no session."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alignloop.label.store.refusals import Contradiction, Invalid
+from alignloop.label.store.tables import Judgement
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
 
 TIE_WITHIN = 2  # ratings further apart than this are no tie
@@ -29,6 +30,18 @@ class Said:
             ranking=[[names[one] for one in group] for group in self.ranking],
             harmful=[names[one] for one in self.harmful],
         )
+
+
+def said_in(row: Judgement) -> Said:
+    """What a stored judgement says, answers named by the ids of responses as text."""
+    return Said(
+        verdict=row.verdict,
+        choice=None if row.choice is None else str(row.choice),
+        strength=row.strength,
+        ratings=dict(row.ratings),
+        ranking=[[str(one) for one in group] for group in row.ranking],
+        harmful=[str(one) for one in row.harmful],
+    )
 
 
 def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchema) -> Said:

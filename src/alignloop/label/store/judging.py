@@ -3,10 +3,10 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, exists, select
+from sqlalchemy import Select, bindparam, exists, select
 from sqlalchemy.orm import Session, aliased
 
-from alignloop.label.store.answers import Said, check
+from alignloop.label.store.answers import Said, check, said_in
 from alignloop.label.store.keys import new_secret
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.queue import LEASE, locked_assignment, take_place
@@ -26,6 +26,20 @@ from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 GIVEN_AWAY = "your time for this item was up, and somebody else has it now"
 
 
+# Queries are built once, as in `queue`.
+_WITH_KEY = select(Judgement).where(
+    Judgement.user_id == bindparam("user"), Judgement.idempotency_key == bindparam("key")
+)
+_SHOWN = select(Presentation).where(Presentation.assignment_id == bindparam("assignment"))
+# What the next judgement of an assignment supersedes.
+_NEWEST = (
+    select(Judgement.id)
+    .where(Judgement.assignment_id == bindparam("assignment"))
+    .order_by(Judgement.id.desc())
+    .limit(1)
+)
+
+
 def submit(
     session: Session,
     assignment_id: int,
@@ -42,12 +56,12 @@ def submit(
     already, lease expired and the place taken, a key used for another answer).
     """
     assignment, item = locked_assignment(session, assignment_id, user_id)
-    earlier = _with_key(session, user_id, sent.key)
+    earlier = session.scalar(_WITH_KEY, {"user": user_id, "key": sent.key})
     if earlier is not None:
         return _same(session, earlier, assignment, sent)
     if assignment.state == "done":
         raise Conflict("this item is judged already", fix="take the judgement back first")
-    shown = _presentation(session, assignment.id)
+    shown = session.scalars(_SHOWN, {"assignment": assignment.id}).one()
     said = _checked(session, item, shown, sent)
     if assignment.state == "released" and not take_place(item):
         raise Conflict(GIVEN_AWAY, fix="go on with the next one")
@@ -56,7 +70,7 @@ def submit(
     assignment.state = "done"
     session.get_one(Place, (user_id, item.batch_id)).done += 1
     row = _row(assignment, said, key=sent.key, source=source, at=at or now())
-    row.supersedes = _newest(session, assignment.id)
+    row.supersedes = session.scalar(_NEWEST, {"assignment": assignment.id})
     row.skip_reason, row.comment = sent.skip_reason, sent.comment
     row.visible_ms, row.guideline_version = sent.visible_ms, shown.guideline_version
     session.add(row)
@@ -80,7 +94,7 @@ def undo(
     """
     at = at or now()
     project = get_project(session, slug)
-    latest = session.scalar(_latest(project.id, user_id))
+    latest = _latest(session, project.id, user_id)
     if latest is None:
         return None
     assignment, item = locked_assignment(session, latest, user_id)
@@ -101,21 +115,9 @@ def standing() -> Select[Judgement]:
     return select(Judgement).where(~Judgement.withdrawn, ~superseded)
 
 
-def said_in(row: Judgement) -> Said:
-    """What a stored judgement says, answers named by the ids of responses as text."""
-    return Said(
-        verdict=row.verdict,
-        choice=None if row.choice is None else str(row.choice),
-        strength=row.strength,
-        ratings=dict(row.ratings),
-        ranking=[[str(one) for one in group] for group in row.ranking],
-        harmful=[str(one) for one in row.harmful],
-    )
-
-
 def _withdraw(session: Session, assignment: Assignment, item: Item, at: datetime) -> None:
     """Append a judgement that takes the newest one back, and lease the item again."""
-    head = session.get_one(Judgement, _newest(session, assignment.id))
+    head = session.get_one(Judgement, session.scalar(_NEWEST, {"assignment": assignment.id}))
     if head.verdict == "skip" and not take_place(item):
         raise Conflict("somebody else has this item now", fix="go on with the next one")
     assignment.state = "leased"
@@ -127,22 +129,17 @@ def _withdraw(session: Session, assignment: Assignment, item: Item, at: datetime
     session.add(row)
 
 
-def _latest(project_id: int, user_id: int) -> Select[int]:
+def _latest(session: Session, project_id: int, user_id: int) -> int | None:
     """The assignment of somebody's latest judgement that holds."""
     mine = Judgement.user_id == user_id, Item.project_id == project_id
     found = standing().join(Item, Item.id == Judgement.item_id).where(*mine)
     found = found.order_by(Judgement.id.desc()).limit(1)
-    return found.with_only_columns(Judgement.assignment_id)
-
-
-def _with_key(session: Session, user_id: int, key: str) -> Judgement | None:
-    mine = Judgement.user_id == user_id, Judgement.idempotency_key == key
-    return session.scalars(select(Judgement).where(*mine)).one_or_none()
+    return session.scalar(found.with_only_columns(Judgement.assignment_id))
 
 
 def _same(session: Session, earlier: Judgement, assignment: Assignment, sent: JudgementIn) -> int:
     """The id of what was kept under this key, if it is the same answer. Raises Conflict."""
-    order = _presentation(session, assignment.id).order
+    order = session.scalars(_SHOWN, {"assignment": assignment.id}).one().order
     choice = None if earlier.choice is None else answers_of(session, [earlier.choice])[0].id
     same_item = earlier.assignment_id == assignment.id and earlier.choice in (None, *order)
     # The choice may have been filled in from a ranking, and a verdict turned into a tie.
@@ -153,11 +150,6 @@ def _same(session: Session, earlier: Judgement, assignment: Assignment, sent: Ju
     return earlier.id
 
 
-def _presentation(session: Session, assignment_id: int) -> Presentation:
-    shown = select(Presentation).where(Presentation.assignment_id == assignment_id)
-    return session.scalars(shown).one()
-
-
 def _checked(session: Session, item: Item, shown: Presentation, sent: JudgementIn) -> Said:
     """The judgement with ids of responses in place of the public ones."""
     schema = session.get_one(Project, item.project_id).schema
@@ -165,12 +157,6 @@ def _checked(session: Session, item: Item, shown: Presentation, sent: JudgementI
     said = check(sent, answers, item.kind, LabelSchema.model_validate(schema))
     ids = [str(one) for one in shown.order]
     return said.named(dict(zip(answers, ids, strict=True)))
-
-
-def _newest(session: Session, assignment_id: int) -> int | None:
-    """The judgement that the next one of this assignment supersedes."""
-    of_it = select(Judgement.id).where(Judgement.assignment_id == assignment_id)
-    return session.scalar(of_it.order_by(Judgement.id.desc()).limit(1))
 
 
 def _row(assignment: Assignment, said: Said, *, key: str, source: str, at: datetime) -> Judgement:

@@ -3,7 +3,7 @@
 import re
 import secrets
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
 
 from alignloop.label.store.refusals import Conflict, Invalid, NotFound
@@ -27,9 +27,12 @@ GUIDELINE_ZH = """\
 """
 
 
+_BY_SLUG = select(Project).where(Project.slug == bindparam("slug"))
+
+
 def get_project(session: Session, slug: str) -> Project:
     """The project of this name in URLs. Raises NotFound."""
-    project = session.scalar(select(Project).where(Project.slug == slug))
+    project = session.scalar(_BY_SLUG, {"slug": slug})
     if project is None:
         raise NotFound("there is no such project", where=slug)
     return project
@@ -73,10 +76,17 @@ def guideline(session: Session, project_id: int) -> Guideline:
     return session.scalars(newest.order_by(Guideline.version.desc()).limit(1)).one()
 
 
+_VERSION = select(func.max(Guideline.version)).where(Guideline.project_id == bindparam("project"))
+
+
+def guideline_version(session: Session, project_id: int) -> int:
+    """The number of the version that holds; 0 before there is one."""
+    return session.scalar(_VERSION, {"project": project_id}) or 0
+
+
 def add_guideline(session: Session, project_id: int, text_en: str, text_zh: str) -> Guideline:
     """A new version, which holds from now on."""
-    highest = select(func.max(Guideline.version)).where(Guideline.project_id == project_id)
-    row = Guideline(project_id=project_id, version=(session.scalar(highest) or 0) + 1)
+    row = Guideline(project_id=project_id, version=guideline_version(session, project_id) + 1)
     row.text_en, row.text_zh, row.created_at = text_en, text_zh, now()
     session.add(row)
     session.flush()

@@ -4,14 +4,16 @@ Whoever changes the queue of a project holds its lock (`lock_queue`), so that "i
 left?" and "take it" are one step, and an item never gets more judgements than were asked for.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, exists, func, or_, select
+from sqlalchemy import BindParameter, bindparam, exists, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from alignloop.label.store.database import lock_queue
 from alignloop.label.store.order import shown_order
-from alignloop.label.store.projects import get_project, guideline
+from alignloop.label.store.projects import get_project, guideline_version
 from alignloop.label.store.refusals import Conflict, NotFound
 from alignloop.label.store.showing import task_of
 from alignloop.label.store.tables import (
@@ -52,10 +54,10 @@ def claim(
     assignment = _leased_to(session, project.id, user_id)
     if assignment is None:
         _free_expired(session, project.id, at)
-        item = _next_item(session, project.id, user_id)
-        if item is None:
+        found = _next_item(session, project.id, user_id)
+        if found is None:
             return None
-        assignment = _assign(session, project, item, user_id, at)
+        assignment = _assign(session, project, found, user_id, at + lease, at)
     assignment.lease_until = at + lease
     session.flush()
     return task_of(session, project, assignment, locale, at)
@@ -80,13 +82,12 @@ def locked_assignment(
 
     Raises NotFound, also for an assignment of somebody else.
     """
-    mine = (Assignment.id == assignment_id) & (Assignment.user_id == user_id)
-    both = select(Assignment, Item).join(Item, Item.id == Assignment.item_id).where(mine)
-    project_id = session.scalar(both.with_only_columns(Item.project_id))
+    which = {"assignment": assignment_id, "user": user_id}
+    project_id = session.scalar(_PROJECT_OF, which)
     if project_id is None:
         raise NotFound("there is no such assignment of yours", where=str(assignment_id))
     lock_queue(session, project_id)
-    found = session.execute(both.execution_options(populate_existing=True)).one()
+    found = session.execute(_ASSIGNMENT, which).one()
     return found[0], found[1]
 
 
@@ -104,124 +105,152 @@ def take_place(item: Item) -> bool:
     return True
 
 
+# Queries are built once: building one takes longer than SQLite takes to answer it.
+_user: BindParameter[int] = bindparam("user")
+_project: BindParameter[int] = bindparam("project")
+_mine = aliased(Assignment)
+_original = aliased(Assignment)
+
+_ASSIGNMENT = (
+    select(Assignment, Item)
+    .join(Item, Item.id == Assignment.item_id)
+    .where(Assignment.id == bindparam("assignment"), Assignment.user_id == _user)
+    .execution_options(populate_existing=True)
+)
+_PROJECT_OF = _ASSIGNMENT.with_only_columns(Item.project_id)
+_LEASED_TO = (
+    select(Assignment)
+    .join(Item, Item.id == Assignment.item_id)
+    .where(Assignment.state == "leased", Assignment.user_id == _user)
+    .where(Item.project_id == _project)
+    .order_by(Assignment.lease_until.desc(), Assignment.id.desc())
+    .limit(1)
+)
+_EXPIRED = (
+    select(Assignment, Item)
+    .join(Item, Item.id == Assignment.item_id)
+    .where(Assignment.state == "leased", Assignment.lease_until <= bindparam("at"))
+    .where(Item.project_id == _project)
+)
+_BATCHES = (
+    select(Batch.id, Place)
+    .outerjoin(Place, (Place.batch_id == Batch.id) & (Place.user_id == _user))
+    .where(Batch.project_id == _project, Batch.closed_at.is_(None))
+    .order_by(Batch.priority.desc(), Batch.id)
+)
+# The first open item that somebody has not had, with his assignment where he gave it back; of
+# repeats only those of what he has judged long enough ago.
+_FIRST = (
+    select(Item, _mine)
+    .outerjoin(_mine, (_mine.item_id == Item.id) & (_mine.user_id == _user))
+    .where(Item.batch_id == bindparam("batch"), Item.taken < Item.wanted)
+    .where(Item.position > bindparam("after"))
+    .where(or_(_mine.id.is_(None), _mine.state == "released"))
+    .where(
+        or_(
+            Item.repeat_of.is_(None),
+            exists().where(
+                _original.item_id == Item.repeat_of,
+                _original.user_id == _user,
+                _original.state == "done",
+                _original.turn <= bindparam("until"),
+            ),
+        )
+    )
+    .order_by(Item.position)
+    .limit(1)
+)
+_DEALT = select(Dealt).where(Dealt.user_id == _user, Dealt.project_id == _project)
+_STORED = (
+    select(ItemResponse.response_id)
+    .where(ItemResponse.item_id == bindparam("item"))
+    .order_by(ItemResponse.position)
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Next:
+    """An item to give out: where its annotator stands, and his assignment if he had it before."""
+
+    item: Item
+    place: Place | None
+    before: Assignment | None
+    dealt: list[Dealt]
+
+    @property
+    def turn(self) -> int:
+        return sum(one.count for one in self.dealt)
+
+
 def _leased_to(session: Session, project_id: int, user_id: int) -> Assignment | None:
     """What somebody has on his screen; a lease that ran out is still his while nobody needs it."""
-    mine = (
-        select(Assignment)
-        .join(Item, Item.id == Assignment.item_id)
-        .where(Assignment.state == "leased", Assignment.user_id == user_id)
-        .where(Item.project_id == project_id)
-        .order_by(Assignment.lease_until.desc(), Assignment.id.desc())
-    )
-    return session.scalars(mine.limit(1)).one_or_none()
+    return session.scalar(_LEASED_TO, {"user": user_id, "project": project_id})
 
 
 def _free_expired(session: Session, project_id: int, at: datetime) -> None:
-    expired = (
-        select(Assignment, Item)
-        .join(Item, Item.id == Assignment.item_id)
-        .where(Assignment.state == "leased", Assignment.lease_until <= at)
-        .where(Item.project_id == project_id)
-    )
-    for assignment, item in session.execute(expired):
+    for assignment, item in session.execute(_EXPIRED, {"at": at, "project": project_id}):
         free_place(assignment, item)
     session.flush()
 
 
-def _next_item(session: Session, project_id: int, user_id: int) -> Item | None:
+def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
     """The next item of the first batch that has one, round and round from where he stands."""
-    batches = (
-        select(Batch.id, func.coalesce(Place.position, BEFORE_ALL))
-        .outerjoin(Place, (Place.batch_id == Batch.id) & (Place.user_id == user_id))
-        .where(Batch.project_id == project_id, Batch.closed_at.is_(None))
-        .order_by(Batch.priority.desc(), Batch.id)
-    )
-    turn = _turn(session, project_id, user_id)
-    for batch_id, position in session.execute(batches):
-        ahead = Item.position > position
-        item = _first(session, batch_id, user_id, ahead, repeats_until=turn - REPEAT_AFTER)
-        if item is None:
-            # Behind him lies what others gave back, what was filed late, and early repeats.
-            item = _first(session, batch_id, user_id, Item.position >= 0, repeats_until=turn)
-        if item is not None:
-            return item
+    who = {"user": user_id, "project": project_id}
+    dealt = list(session.scalars(_DEALT, who))
+    turn = sum(one.count for one in dealt)
+    batches: list[tuple[int, Place | None]] = [
+        (row[0], row[1]) for row in session.execute(_BATCHES, who)
+    ]
+    for batch_id, place in batches:
+        here = BEFORE_ALL if place is None else place.position
+        # Behind him lies what others gave back, what was filed late, and early repeats.
+        for after, until in ((here, turn - REPEAT_AFTER), (BEFORE_ALL, turn)):
+            where = {"user": user_id, "batch": batch_id, "after": after, "until": until}
+            found = session.execute(_FIRST, where).one_or_none()
+            if found is not None:
+                return _Next(item=found[0], place=place, before=found[1], dealt=dealt)
     return None
 
 
-def _first(
-    session: Session,
-    batch_id: int,
-    user_id: int,
-    where: ColumnElement[bool],
-    *,
-    repeats_until: int,
-) -> Item | None:
-    """The first open item that somebody has not had; repeats only of what he has judged."""
-    original = aliased(Assignment)
-    had = exists().where(
-        Assignment.item_id == Item.id,
-        Assignment.user_id == user_id,
-        Assignment.state != "released",
-    )
-    judged = exists().where(
-        original.item_id == Item.repeat_of,
-        original.user_id == user_id,
-        original.state == "done",
-        original.turn <= repeats_until,
-    )
-    open_items = (
-        select(Item)
-        .where(Item.batch_id == batch_id, Item.taken < Item.wanted, where, ~had)
-        .where(or_(Item.repeat_of.is_(None), judged))
-        .order_by(Item.position)
-    )
-    return session.scalars(open_items.limit(1)).one_or_none()
-
-
-def _turn(session: Session, project_id: int, user_id: int) -> int:
-    """How many items somebody was given in a project."""
-    mine = Dealt.user_id == user_id, Dealt.project_id == project_id
-    return session.scalar(select(func.coalesce(func.sum(Dealt.count), 0)).where(*mine)) or 0
-
-
 def _assign(
-    session: Session, project: Project, item: Item, user_id: int, at: datetime
+    session: Session, project: Project, found: _Next, user_id: int, until: datetime, at: datetime
 ) -> Assignment:
     """Lease an item's place to somebody, anew or again, and move him to its position."""
+    item, place, before = found.item, found.place, found.before
     taken = take_place(item)
     assert taken, "the queue is locked, and the item was open"
-    place = session.get(Place, (user_id, item.batch_id))
     if place is None:
         place = Place(user_id=user_id, batch_id=item.batch_id, done=0)
         session.add(place)
     place.position = item.position
-    mine = Assignment.item_id == item.id, Assignment.user_id == user_id
-    assignment = session.scalars(select(Assignment).where(*mine)).one_or_none()
-    if assignment is not None:
-        assignment.state = "leased"
-        return assignment
-    assignment = Assignment(item_id=item.id, user_id=user_id, state="leased", created_at=at)
-    assignment.turn, assignment.lease_until = _turn(session, project.id, user_id), at
+    if before is not None:
+        before.state = "leased"
+        return before
+    assignment = Assignment(item_id=item.id, user_id=user_id, state="leased", turn=found.turn)
+    assignment.lease_until, assignment.created_at = until, at
     session.add(assignment)
     session.flush()
-    session.add(_present(session, project, assignment, at))
+    session.add(_present(session, project, assignment, found.dealt, at))
     return assignment
 
 
 def _present(
-    session: Session, project: Project, assignment: Assignment, at: datetime
+    session: Session,
+    project: Project,
+    assignment: Assignment,
+    dealt: Sequence[Dealt],
+    at: datetime,
 ) -> Presentation:
     """Draw the order of the answers, once for all times that the item is shown to this person."""
-    stored = select(ItemResponse.response_id).where(ItemResponse.item_id == assignment.item_id)
-    answers = list(session.scalars(stored.order_by(ItemResponse.position)))
-    key = assignment.user_id, project.id, len(answers)
-    dealt = session.get(Dealt, key)
-    if dealt is None:
-        dealt = Dealt(user_id=key[0], project_id=key[1], size=key[2], count=0)
-        session.add(dealt)
-    order = shown_order(project.secret, assignment.user_id, answers, dealt.count)
+    answers = list(session.scalars(_STORED, {"item": assignment.item_id}))
+    size, user_id = len(answers), assignment.user_id
+    mine = next((one for one in dealt if one.size == size), None)
+    if mine is None:
+        mine = Dealt(user_id=user_id, project_id=project.id, size=size, count=0)
+        session.add(mine)
+    order = shown_order(project.secret, user_id, answers, mine.count)
     shown = Presentation(assignment_id=assignment.id, order=order, shown_at=at)
-    shown.seed = f"{len(answers)}/{dealt.count}"
-    shown.guideline_version = guideline(session, project.id).version
-    dealt.count += 1
+    shown.seed = f"{size}/{mine.count}"
+    shown.guideline_version = guideline_version(session, project.id)
+    mine.count += 1
     return shown

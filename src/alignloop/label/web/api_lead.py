@@ -314,7 +314,8 @@ def list_audit(
 ) -> list[AuditOut]:
     """The audit log, newest first; `before` the last id gives the next page."""
     with database.reading() as session:
-        names: dict[int | None, str] = dict(session.execute(select(User.id, User.name)).tuples())
+        people = session.execute(select(User.id, User.name))
+        names: dict[int | None, str] = {row[0]: row[1] for row in people}
         rows = audit.latest(session, limit=limit, before=before)
     return [
         AuditOut(
