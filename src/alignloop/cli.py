@@ -148,6 +148,11 @@ def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
     export.add_argument("--out", required=True, metavar="DIR")
     export.add_argument("--seed", type=int, default=0, metavar="N")
     export.set_defaults(do=_export_playground)
+    demo = actions.add_parser("demo", help="make the comparisons of `alignloop label demo`")
+    demo.add_argument("--policy", required=True, action="append", metavar="NAME=DIR")
+    demo.add_argument("--out", required=True, metavar="DIR")
+    demo.add_argument("--seed", type=int, default=0, metavar="N")
+    demo.set_defaults(do=_build_demo)
 
 
 def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -242,6 +247,15 @@ def _export_playground(options: argparse.Namespace, _rest: Sequence[str]) -> Non
     from alignloop.playground.export import export
 
     for path in export(Path(options.out), options.seed):
+        print(path)
+
+
+def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    from alignloop.playground.demo import build_demo
+
+    named = [word.partition("=") for word in options.policy]
+    policies = {name: Path(path) for name, _, path in named}
+    for path in build_demo(policies, Path(options.out), options.seed):
         print(path)
 
 

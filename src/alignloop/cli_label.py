@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -153,8 +154,11 @@ def _add_demo(actions: "argparse._SubParsersAction[Any]") -> None:
 def _run_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     from alignloop.label.demo import run_demo
     from alignloop.playground import DEMO
+    from alignloop.playground.annotators import PEOPLE
+    from alignloop.playground.at_work import work
 
-    run_demo(DEMO, options.folder, options.port)
+    people = {p.annotator_id: partial(work, person=p, seed=0) for p in PEOPLE}
+    run_demo(DEMO, people, options.folder, options.port)
 
 
 def _things(actions: "argparse._SubParsersAction[Any]", name: str, words: str) -> Any:

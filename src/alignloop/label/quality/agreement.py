@@ -18,6 +18,7 @@ from alignloop.stats import (
 
 SEED = 0  # of the bootstrap: the same labels show the same interval on every reload
 NUM_RESAMPLES = 1000
+SLICE_RESAMPLES = 300  # of each of many slices, so that a page is there in a moment
 TIE, BOTH_BAD = "tie", "both_bad"
 
 
@@ -77,23 +78,23 @@ def agreement(name: str, votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLE
     )
 
 
-def by_annotator(votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLES) -> list[Agreement]:
+def by_annotator(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
     """Each person against the others: the units are what he and one other judged."""
     people = sorted({vote.annotator for vote in votes})
     return [agreement(one, _dyads(one, votes), resamples=resamples) for one in people]
 
 
-def by_category(votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLES) -> list[Agreement]:
+def by_category(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
     """The votes on the prompts of each category."""
     return _sliced(votes, lambda vote: vote.item.prompt.category, resamples)
 
 
-def by_models(votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLES) -> list[Agreement]:
+def by_models(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
     """The votes on two answers, by the pair of models that gave them: "a ~ b"."""
     return _sliced(votes, _models, resamples)
 
 
-def by_pair(votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLES) -> list[Agreement]:
+def by_pair(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
     """What each two people judged alike, named "a ~ b"; those without common items left out."""
     found: list[Agreement] = []
     for first, second in combinations(sorted({vote.annotator for vote in votes}), 2):
