@@ -7,7 +7,7 @@ which model has answered.
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -49,18 +49,20 @@ class Candidate:
 def candidates(answers: Iterable[Answered], *, ranking: bool) -> list[Candidate]:
     """Every two different answers of each prompt, or with `ranking` all of them at once.
 
-    Empty answers are left out; of equal ones the first counts.
+    White space around an answer is no part of it. Empty ones are left out; of equal ones the first
+    counts.
     """
     by_prompt: dict[str, dict[str, Answered]] = {}
     for answer in answers:
         text = answer.text.strip()
         if text:
-            by_prompt.setdefault(answer.prompt.prompt_id, {}).setdefault(text, answer)
+            said = by_prompt.setdefault(answer.prompt.prompt_id, {})
+            said.setdefault(text, replace(answer, text=text))
     found: list[Candidate] = []
     for distinct in by_prompt.values():
         # in an order that only the texts decide: no model is always the first
-        said = sorted(distinct.values(), key=lambda answer: answer.response_id)
-        groups = [tuple(said)] if ranking else list(combinations(said, 2))
+        order = sorted(distinct.values(), key=lambda answer: answer.response_id)
+        groups = [tuple(order)] if ranking else list(combinations(order, 2))
         found += [_candidate(group) for group in groups if len(group) > 1]
     return found
 
