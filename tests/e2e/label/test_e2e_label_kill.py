@@ -94,7 +94,8 @@ def _wait_for_more(people: list[Annotator], told: threading.Event) -> None:
 
 def _check(database: Database, people: list[Annotator]) -> None:
     with database.reading() as session:
-        kept = dict(session.execute(select(Judgement.idempotency_key, Judgement.id)).tuples())
+        rows = session.execute(select(Judgement.idempotency_key, Judgement.id))
+        kept = {row[0]: row[1] for row in rows}
         stands = session.scalar(select(func.count()).select_from(standing().subquery()))
         whole = session.execute(text("PRAGMA integrity_check")).scalar_one()
     acknowledged = {key: one for person in people for key, one in person.acknowledged.items()}
