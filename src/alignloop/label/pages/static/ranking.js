@@ -118,6 +118,7 @@ export class Board {
       chip.style.transform = chip.style.pointerEvents = "";
       over?.classList.remove("over");
       if (!dragged) return;
+      chip.blur(); // so that Enter submits
       addEventListener("click", swallow, { capture: true, once: true }); // the drag's end is no press
       setTimeout(() => removeEventListener("click", swallow, { capture: true }));
       if (over && event.type === "pointerup") this.drop(chip.dataset.chip, over.dataset.drop);
