@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import RouteContext
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
@@ -203,6 +204,12 @@ def session_of(database: Database, name: str) -> sign_in.NewSession:
     """A session of somebody, without the password."""
     with database.transaction() as session:
         return sign_in.begin(session, accounts.get_user(session, name).id)
+
+
+def path_of(route: RouteContext) -> str:
+    """A route's path with something in its places."""
+    names = {"slug": SLUG, "name": "ann", "token": "x"}
+    return re.sub(r"\{(\w+)(?::\w+)?\}", lambda one: names.get(one[1], "1"), route.path or "")
 
 
 # --- processes ---------------------------------------------------------------------------------

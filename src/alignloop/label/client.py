@@ -18,8 +18,8 @@ from alignloop.label.store.tasks import JudgementIn, Task
 from alignloop.records import Comparison
 from alignloop.run import atomic_write
 
-RETRIES = 4
-FIRST_WAIT = 0.25  # seconds; doubled after each failure
+PATIENCE = 10.0  # seconds in which a server that does not answer is asked again
+FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 TOGETHER = 500  # items in one upload
 TOLD = 10
 KINDS: dict[int, type[UserError]] = {
@@ -41,9 +41,15 @@ class Client:
     """
 
     def __init__(
-        self, url: str, token: str, *, http: httpx2.Client | None = None, timeout: float = 60.0
+        self,
+        url: str,
+        token: str,
+        *,
+        http: httpx2.Client | None = None,
+        timeout: float = 60.0,
+        patience: float = PATIENCE,
     ) -> None:
-        self._url = url.rstrip("/")
+        self._url, self._patience = url.rstrip("/"), patience
         self._http = http or httpx2.Client(timeout=timeout)
         self._headers = {"Authorization": f"Bearer {token}"}
 
@@ -97,17 +103,17 @@ class Client:
         Not sent again by itself: two of them would take back two judgements.
         """
         path, params = f"/projects/{project}/undo", {"locale": locale}
-        return _task(self._send("POST", path, retries=0, params=params))
+        return _task(self._send("POST", path, again=False, params=params))
 
     def create_project(self, slug: str, title: str, **fields: Any) -> dict[str, Any]:
         """Make a project (lead); `schema={"kind": "ranking"}` and guidelines may be given."""
         body = {"slug": slug, "title": title, **fields}
-        return self._send("POST", "/projects", retries=0, json=body).json()
+        return self._send("POST", "/projects", again=False, json=body).json()
 
     def create_batch(self, project: str, name: str, **fields: Any) -> dict[str, Any]:
         """Make a batch (lead): `overlap`, `priority` and `repeats` may be given."""
         body = {"name": name, **fields}
-        return self._send("POST", f"/projects/{project}/batches", retries=0, json=body).json()
+        return self._send("POST", f"/projects/{project}/batches", again=False, json=body).json()
 
     def import_file(
         self,
@@ -155,7 +161,7 @@ class Client:
     ) -> dict[str, Any]:
         """Make an export (lead) and write its rows to `out`; gives its id, hash and counts."""
         body = {"kind": kind, "format": format}
-        made = self._send("POST", f"/projects/{project}/exports", retries=0, json=body).json()
+        made = self._send("POST", f"/projects/{project}/exports", again=False, json=body).json()
         atomic_write(out, self._send("GET", f"/exports/{made['id']}").content)
         return made
 
@@ -178,24 +184,29 @@ class Client:
             after = page[-1]["id"]
 
     def _send(
-        self, method: str, path: str, *, retries: int = RETRIES, **options: Any
+        self, method: str, path: str, *, again: bool = True, **options: Any
     ) -> httpx2.Response:
-        """One request; raises what the server refuses, and UserError where it cannot be reached."""
-        url = f"{self._url}/api/v1{path}"
-        for attempt in range(retries + 1):
+        """One request; raises what the server refuses, and UserError where it cannot be reached.
+
+        With `again` it is repeated while the network or the server fails, and patience lasts.
+        """
+        url, wait = f"{self._url}/api/v1{path}", FIRST_WAIT
+        give_up = time.monotonic() + (self._patience if again else 0.0)
+        while True:
+            is_last = time.monotonic() + wait > give_up
             try:
                 response = self._http.request(method, url, headers=self._headers, **options)
             except httpx2.TransportError as error:
-                if attempt == retries:
+                if is_last:
                     fix = "start it with `alignloop label serve`, or check the URL"
                     problem = f"the server does not answer ({error or type(error).__name__})"
                     raise UserError(problem, where=self._url, fix=fix) from error
             else:
-                if response.status_code < 500 or attempt == retries:
+                if response.status_code < 500 or is_last:
                     _raise_for(response)
                     return response
-            time.sleep(FIRST_WAIT * 2**attempt)
-        raise AssertionError("the last attempt returns or raises")
+            time.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT)
 
 
 def _task(response: httpx2.Response) -> Task | None:
@@ -212,7 +223,7 @@ def _raise_for(response: httpx2.Response) -> None:
         detail, fix = str(body["detail"]), str(body.get("fix", ""))
     except (ValueError, KeyError, TypeError, AttributeError):
         detail, fix = f"HTTP status {response.status_code}", "is this the right URL?"
-    if "contradiction" in body and body["contradiction"]:
+    if body.get("contradiction"):
         raise refusals.Contradiction(detail, chosen=body["chosen"], better=body["better"])
     kind = KINDS.get(response.status_code, UserError)
     raise kind(detail, where=f"{response.request.method} {response.request.url.path}", fix=fix)

@@ -122,7 +122,7 @@ def test_the_client_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
     with serving("--project", str(folder)) as server:
         port = httpx2.URL(server.url).port
         assert port is not None
-        with Client(server.url, token) as client:
+        with Client(server.url, token, patience=60) as client:
             task = client.claim(SLUG)
             assert task is not None
             server.kill()
@@ -131,6 +131,6 @@ def test_the_client_outlives_a_restart_of_the_server(tmp_path: Path) -> None:
             waiting = threading.Thread(target=lambda: kept.append(client.submit(task, sent)))
             waiting.start()
             with serving("--project", str(folder), port=port):
-                waiting.join(timeout=30)
+                waiting.join(timeout=60)
                 assert kept
                 assert client.submit(task, sent) == kept[0]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from label_support import World, make_world
+from label_support import World, items, make_account, make_lead, make_world
 
 from alignloop.label.store.database import FILE, Database, open_database
 from alignloop.label.web.app import create_app
@@ -46,3 +46,12 @@ def world(database: Database) -> Callable[..., World]:
 def app(database: Database, tmp_path: Path) -> FastAPI:
     """The application on the database."""
     return create_app(database, ServerSettings(folder=tmp_path / "project"))
+
+
+@pytest.fixture
+def people(database: Database) -> World:
+    """A project with items, annotators ann0 and ann1; ann, and the lead lea, with passwords."""
+    here = make_world(database, items(4), users=2)
+    make_lead(database)
+    make_account(database, "ann", "annotator")
+    return here
