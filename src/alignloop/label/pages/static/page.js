@@ -25,11 +25,12 @@ document.querySelector("[data-theme-next]")?.addEventListener("click", () => {
   prefer("theme", root.dataset.theme);
 });
 
-/** The fields of a form as JSON: "a.b" nests, data-as says what is no text, a list gathers checks. */
+/** The fields of a form as JSON: "a.b" nests, data-as says what is no text, a list gathers checks.
+ *  A button's value is JSON too, which joins them. */
 function gather(form) {
   const found = {};
   for (const field of form.elements) {
-    if (!field.name || field.disabled || (field.type === "radio" && !field.checked)) continue;
+    if (!field.name || field.tagName === "BUTTON" || field.disabled || (field.type === "radio" && !field.checked)) continue;
     const path = field.name.split(".");
     const last = path.pop();
     const place = path.reduce((inner, part) => (inner[part] ??= {}), found);
@@ -55,7 +56,7 @@ async function send(form, submitter) {
   const twin = form.querySelector("[data-same]");
   if (twin && twin.value !== form.elements[twin.dataset.same].value) return answer(form, "bad", say("not_same"));
   const file = form.querySelector('input[type="file"]')?.files[0];
-  const body = file ?? { ...gather(form), ...(submitter?.name ? { [submitter.name]: JSON.parse(submitter.value) } : {}) };
+  const body = file ?? { ...gather(form), ...JSON.parse(submitter?.value || "{}") };
   const given = await call(method, file ? withFields(path, form) : path, method === "DELETE" ? undefined : body);
   if (form.dataset.show) {
     form.reset();
