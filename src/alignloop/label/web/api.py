@@ -22,6 +22,7 @@ from alignloop.label.web.schemas import (
 from alignloop.label.web.security import (
     Annotator,
     Anyone,
+    Id,
     Settings,
     Store,
     address_of,
@@ -143,7 +144,7 @@ def undo(
     status_code=201,
     responses={**FOUND, 409: {"model": ContradictionOut}},
 )
-def submit(assignment_id: int, body: JudgementIn, principal: Annotator, database: Store) -> Judged:
+def submit(assignment_id: Id, body: JudgementIn, principal: Annotator, database: Store) -> Judged:
     """Judge an item. Sent again with the same key it counts once and gives the same id.
 
     409 with a `contradiction` where the ratings say otherwise than the choice: send `confirmed`.
@@ -159,7 +160,7 @@ def submit(assignment_id: int, body: JudgementIn, principal: Annotator, database
     status_code=204,
     responses={**FOUND, **problems(409)},
 )
-def release(assignment_id: int, principal: Annotator, database: Store) -> None:
+def release(assignment_id: Id, principal: Annotator, database: Store) -> None:
     """Give an item back."""
     with database.transaction() as session:
         queue.release(session, assignment_id, principal.user_id)

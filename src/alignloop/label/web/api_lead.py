@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alignloop.errors import UserError
 from alignloop.label import exports
 from alignloop.label.exports.shapes import suffix
 from alignloop.label.quality.load import load_labels
@@ -25,6 +26,7 @@ from alignloop.label.store.refusals import Conflict, NotFound
 from alignloop.label.store.tables import ApiToken, Batch, ExportSnapshot, User, now
 from alignloop.label.web.api import FOUND, SIGNED_IN, problems
 from alignloop.label.web.schemas import (
+    BIGGEST_ID,
     AdjudicationIn,
     AuditOut,
     BatchIn,
@@ -46,10 +48,10 @@ from alignloop.label.web.schemas import (
     UserOut,
     UserPatch,
 )
-from alignloop.label.web.security import Lead, Settings, Store, address_of, origin_of
+from alignloop.label.web.security import Id, Lead, Settings, Store, address_of, origin_of
 
 SPOOLED = 8 * 2**20  # an upload longer than this waits on disk
-After = Annotated[int, Query(ge=0, le=2**31 - 1)]
+After = Annotated[int, Query(ge=0, le=BIGGEST_ID)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 TAKEN = {**FOUND, **problems(409)}
 
@@ -122,7 +124,7 @@ def create_batch(
 
 @router.patch("/projects/{slug}/batches/{batch_id}", responses=FOUND)
 def change_batch(
-    request: Request, slug: str, batch_id: int, body: BatchPatch, principal: Lead, database: Store
+    request: Request, slug: str, batch_id: Id, body: BatchPatch, principal: Lead, database: Store
 ) -> BatchOut:
     """Close a batch, or open it again."""
     with database.transaction() as session:
@@ -235,14 +237,17 @@ def create_export(
     # No part of the name comes from the request but the project, which is there.
     out = settings.folder.resolve() / "exports" / f"{slug}-{body.kind}-{secrets.token_hex(4)}"
     query = exports.Query(kind=body.kind, format=body.format, batch=body.batch)
-    done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
+    try:
+        done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
+    except UserError as error:  # nothing there to export, or a format that cannot say it
+        raise Conflict(error.problem, fix=error.fix) from error
     with database.transaction() as session:
         note(session, request, principal, "exported", slug, kind=body.kind, hash=done.hash)
     return ExportOut(id=done.snapshot_id, kind=body.kind, hash=done.hash, counts=done.counts)
 
 
 @router.get("/exports/{export_id}", response_class=FileResponse, responses=FOUND)
-def download_export(export_id: int, _principal: Lead, database: Store) -> FileResponse:
+def download_export(export_id: Id, _principal: Lead, database: Store) -> FileResponse:
     """The rows of an export."""
     with database.reading() as session:
         row = session.get(ExportSnapshot, export_id)
@@ -301,7 +306,7 @@ def create_token(request: Request, body: TokenIn, principal: Lead, database: Sto
 
 
 @router.delete("/tokens/{token_id}", status_code=204, responses=FOUND)
-def revoke_token(request: Request, token_id: int, principal: Lead, database: Store) -> None:
+def revoke_token(request: Request, token_id: Id, principal: Lead, database: Store) -> None:
     """End a token."""
     with database.transaction() as session:
         ended = tokens.revoke_token(session, token_id)

@@ -10,6 +10,7 @@ from alignloop.label.store.tasks import LabelSchema, PublicId, Sent, Verdict
 Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
 Name = Field(min_length=1, max_length=100)
 Scope = Literal["judge", "lead"]
+BIGGEST_ID = 2**31 - 1  # what PostgreSQL's integer holds
 
 
 class Problem(Sent):
@@ -193,7 +194,7 @@ class JudgementOut(Sent):
 class AdjudicationIn(Sent):
     """The lead's verdict on an item."""
 
-    item_id: int
+    item_id: int = Field(ge=1, le=BIGGEST_ID)
     verdict: Literal["choice", "tie", "both_bad"]
     choice: PublicId | None = None
     comment: str = Field(default="", max_length=5000)

@@ -6,12 +6,15 @@ A route without one of the guards `anyone`, `annotator`, `lead` does not get pas
 import hmac
 from typing import Annotated
 
-from fastapi import Depends, Request, Response
+from fastapi import Depends, Request, Response, Security
+from fastapi import Path as PathParameter
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from alignloop.label.store import sign_in, tokens
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.database import Database
 from alignloop.label.store.refusals import Forbidden, SignInRefused
+from alignloop.label.web.schemas import BIGGEST_ID
 from alignloop.label.web.settings import ServerSettings
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
@@ -71,12 +74,19 @@ def anyone(request: Request) -> None:
     check_origin(request)
 
 
-def annotator(request: Request) -> Principal:
+# For the API's description alone: `find_principal` reads the header itself.
+Described = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(auto_error=False, description="An API token; or a session's cookie.")),
+]
+
+
+def annotator(request: Request, _: Described = None) -> Principal:
     """Guard: somebody signed in who may judge. Raises SignInRefused or Forbidden."""
     return _allowed(request, "judge")
 
 
-def lead(request: Request) -> Principal:
+def lead(request: Request, _: Described = None) -> Principal:
     """Guard: a lead. Raises SignInRefused or Forbidden."""
     found = _allowed(request, "lead")
     if found.role != "lead":
@@ -100,6 +110,7 @@ def _allowed(request: Request, scope: str) -> Principal:
 
 
 GUARDS = (anyone, annotator, lead)
+Id = Annotated[int, PathParameter(ge=1, le=BIGGEST_ID)]
 Anyone = Depends(anyone)
 Annotator = Annotated[Principal, Depends(annotator)]
 Lead = Annotated[Principal, Depends(lead)]
