@@ -18,6 +18,7 @@ from playwright.sync_api import (
     ConsoleMessage,
     Page,
     Route,
+    expect,
     sync_playwright,
 )
 
@@ -32,6 +33,8 @@ from alignloop.records import Comparison, Message, Prompt
 from alignloop.records import Response as ResponseRecord
 
 MODELS = ("secret-model-one", "secret-model-two")
+PATIENCE_MS = 30_000  # on a machine that does much else
+expect.set_options(timeout=PATIENCE_MS)
 DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 
 
@@ -229,7 +232,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
             cookie = {"name": "alignloop", "value": site.cookie(user), "url": site.url}
             context.add_cookies([cookie | {"httpOnly": True}])
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         watched.append(watch(page, site))
         page.goto(f"{site.url}{path}")
         return page

@@ -1,10 +1,14 @@
 """A person with a keyboard: whole batches, undo, ranking, ratings, contradictions."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import select
+
+from alignloop.label.store.tables import Assignment
 
 pytestmark = pytest.mark.slow
 
@@ -113,6 +117,40 @@ def test_undo_brings_the_answer_back_and_the_new_one_counts(
     (said,) = site.judgements()
     assert (plain(site.text_of(said.choice)), said.strength) == (left, 3)
     assert said.supersedes is not None
+
+
+def test_a_skip_can_be_taken_back(make_site: Any, open_page: Any, make_item: Any) -> None:
+    site = make_site(items(1, make_item))
+    page = open_page(site, "/p/talk")
+    expect(page.locator(".task")).to_be_visible()
+    send(page, "s", "1")
+    page.keyboard.press("u")
+    expect(page.locator(".state")).to_have_text("Which is better?")
+    send(page, "t", "Enter")
+    assert [one.verdict for one in site.judgements()] == ["tie"]
+
+
+def test_impatient_keys_judge_one_item_once(make_site: Any, open_page: Any, make_item: Any) -> None:
+    site = make_site(items(2, make_item))
+    page = open_page(site, "/p/talk")
+    expect(page.locator(".task")).to_be_visible()
+    page.route("**/task/*", lambda route: (time.sleep(0.3), route.continue_()))
+    for key in ("a", "9", "Enter", "Enter", "b", "Enter", "t", "Enter", "u", "s"):
+        page.keyboard.press(key)
+    expect(page.locator('[data-pace="batch"]')).to_have_text("1 of 2")
+    expect(page.locator(".state")).to_have_text("Which is better?")
+    expect(page.locator("#notice")).to_be_hidden()
+    assert [(one.verdict, one.strength) for one in site.judgements()] == [("choice", 3)]
+
+
+def test_signing_out_gives_the_item_back(make_site: Any, open_page: Any, make_item: Any) -> None:
+    site = make_site(items(1, make_item))
+    page = open_page(site, "/p/talk")
+    expect(page.locator(".task")).to_be_visible()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("h1")).to_have_text("Sign in")
+    with site.database.reading() as session:
+        assert session.scalars(select(Assignment.state)).all() == ["released"]
 
 
 def test_the_difference_view_marks_what_differs(

@@ -18,7 +18,7 @@ const outbox = new Outbox(user, showWaiting);
 
 let task = null; // {id, kind, strength, answers: [{id, name, card}], root, board}
 let draft = null; // what is decided so far: the body of the judgement, but for key and time
-let busy = false; // a judgement is on its way, and may not change any more
+let busy = false; // something is on its way: until it is through, nothing may change
 let visibleMs = 0;
 let seenSince = null; // when the page became visible, or null while it is not
 
@@ -61,6 +61,8 @@ async function show(given) {
   const kept = memory.get(draftPlace(task.id));
   startClock(kept?.visibleMs ?? 0);
   draft = { ...blank(), ...given.previous, ...kept?.draft };
+  if (draft.verdict === "skip") draft.verdict = null; // a skip was taken back: now it is decided
+  if (task.kind !== "comparison") draft.choice = null;
   if (draft.comment) root.querySelector(".comment").hidden = false;
   root.querySelector("#comment").value = draft.comment;
   document.querySelector("#guideline [data-place]").replaceChildren(...root.querySelector("[data-guideline]").children);
@@ -152,6 +154,7 @@ function byRating() {
 }
 
 async function dispatch(content) {
+  if (busy) return;
   const isChoice = content.verdict === "choice";
   const ranking = content.verdict === "skip" ? [] : task.kind === "rating" ? byRating() : content.ranking;
   const decided = { ...content, ranking, choice: isChoice ? content.choice : null, strength: isChoice ? content.strength : null };
@@ -169,8 +172,6 @@ async function dispatch(content) {
 
 /** Send until it is "kept", "lost" since somebody else has the item, or "contradicted". */
 async function deliver(assignment, body) {
-  busy = true;
-  holder.setAttribute("aria-busy", "true");
   try {
     await outbox.deliver(assignment, body);
     memory.set(draftPlace(assignment), null);
@@ -180,9 +181,6 @@ async function deliver(assignment, body) {
     if (error.body.contradiction) return contradict(error.body);
     tell(say("lost"));
     return "lost";
-  } finally {
-    busy = false;
-    holder.removeAttribute("aria-busy");
   }
 }
 
@@ -196,19 +194,28 @@ function contradict({ chosen, better }) {
   return "contradicted";
 }
 
-/** Do it; where the network fails, say so and go on trying, unless doing it twice is not the same. */
+/** Do it, with everything else held up; where the network fails, say so and go on trying. */
 async function attempt(what, again = true) {
+  setBusy(true);
   try {
     await what();
     showWaiting(null);
   } catch (error) {
-    if (error instanceof Refusal && error.status === 401) return tell(say("session"), link(`/login?after=/p/${slug}`, say("sign_in")));
-    if (error instanceof Refusal && !error.passes) return tell(error.message || say("refused"), press("again", say("try_again")));
-    showWaiting(error instanceof Refusal ? "busy" : "offline");
-    if (!again) return;
+    const refused = error instanceof Refusal;
+    if (refused && error.status === 401) return tell(say("session"), link(`/login?after=/p/${slug}`, say("sign_in")));
+    if (refused && !error.passes) return tell(error.message || say("refused"), press("again", say("try_again")));
+    if (!again) return tell(say("no_server")); // doing it twice would not be the same
+    showWaiting(refused ? "busy" : "offline");
     await outbox.pause(3000);
     await next();
+  } finally {
+    setBusy(false);
   }
+}
+
+function setBusy(state) {
+  busy = state;
+  holder.setAttribute("aria-busy", state);
 }
 
 /* Words to the annotator */
@@ -333,5 +340,20 @@ holder.addEventListener("change", (event) => {
 holder.addEventListener("input", (event) => {
   if (event.target.id === "comment") change({ comment: event.target.value });
 });
+/** Who signs out gives his item back to the others, unless he has begun with it. */
+document.querySelector('form[data-send$="/logout"]').addEventListener(
+  "submit",
+  async (event) => {
+    if (!task || JSON.stringify(draft) !== JSON.stringify(blank())) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+    const { id } = task;
+    task = null;
+    await call("POST", `/api/v1/assignments/${id}/release`).catch(() => {});
+    event.target.requestSubmit();
+  },
+  { capture: true },
+);
+
 bindKeys(() => ({ task, draft, dialog: openDialog() }), (name, value) => actions[name](value));
 next();
