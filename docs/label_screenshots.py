@@ -1,6 +1,6 @@
 """Make every picture of docs/labelling.md: each screen in two languages, light and dark.
 
-    python docs/label_screenshots.py [SCREEN ...]
+    python docs/label_screenshots.py [PART OF A NAME, such as quality or zh-dark ...]
 
 A small project is filled, served on the loopback, and looked at with Debian's Chromium.
 """
@@ -243,7 +243,7 @@ def take(browser: Browser, url: str, database: Database, screen: Screen, look: s
 
 
 def main(wanted: list[str]) -> None:
-    """Take the pictures that are named, or all."""
+    """Take the pictures whose names hold one of the parts that are wanted, or all."""
     with tempfile.TemporaryDirectory() as name:
         database = open_database(name)
         site = fill(database, Path(name))
@@ -253,9 +253,10 @@ def main(wanted: list[str]) -> None:
             )
             for locale, shade in product(("en", "zh"), ("light", "dark")):
                 for screen in screens(site, locale):
-                    if not wanted or screen.name in wanted:
-                        size = take(browser, url, database, screen, f"{locale}-{shade}")
-                        print(f"{screen.name}-{locale}-{shade}: {size / 1024:.0f} kB", flush=True)
+                    look = f"{locale}-{shade}"
+                    if not wanted or any(part in f"{screen.name}-{look}" for part in wanted):
+                        size = take(browser, url, database, screen, look)
+                        print(f"{screen.name}-{look}: {size / 1024:.0f} kB", flush=True)
             browser.close()
         database.close()
 
