@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
@@ -286,8 +287,8 @@ def missing(what: str, how: str) -> None:
 
 
 @contextmanager
-def postgres_cluster(folder: Path) -> Generator[str]:
-    """A PostgreSQL server of our own in a folder; gives the URL of its database.
+def postgres_cluster() -> Generator[str]:
+    """A PostgreSQL server of our own in a folder of its own; gives the URL of its database.
 
     It listens on a free port of 127.0.0.1, runs as who we are, or as the user postgres where we
     are root (which PostgreSQL refuses), and is gone afterwards.
@@ -295,23 +296,23 @@ def postgres_cluster(folder: Path) -> Generator[str]:
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not programs:
         missing("PostgreSQL", "apt-get install postgresql")
-    bin_, data, port = programs[-1].parent, folder / "data", _free_port()
-    prefix: list[str] = []
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres")
-        for parent in folder.parents[:-1]:
-            if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001:
-                parent.chmod(parent.stat().st_mode | 0o111)
-        prefix = ["runuser", "-u", "postgres", "--"]
-    quick = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder}"
-    quick += " -c fsync=off -c max_connections=120"
-    _run([*prefix, f"{bin_}/initdb", "-D", str(data), "-A", "trust", "-E", "UTF8", "-U", "label"])
-    control = [*prefix, f"{bin_}/pg_ctl", "-D", str(data), "-w", "-t", "60"]
-    _run([*control, "-l", str(folder / "log"), "-o", quick, "start"])
-    try:
-        yield f"postgresql://label@127.0.0.1:{port}/postgres"
-    finally:
-        _run([*control, "-m", "immediate", "stop"])
+    # Not in pytest's folders: another run of pytest closes them to other users.
+    with tempfile.TemporaryDirectory(prefix="alignloop-postgres-") as name:
+        folder, bin_, port = Path(name), programs[-1].parent, _free_port()
+        prefix: list[str] = []
+        if os.geteuid() == 0:
+            shutil.chown(folder, "postgres")
+            prefix = ["runuser", "-u", "postgres", "--"]
+        made = [f"{bin_}/initdb", "-D", f"{folder}/data", "-A", "trust", "-E", "UTF8", "-N"]
+        _run([*prefix, *made, "-U", "label"])
+        control = [*prefix, f"{bin_}/pg_ctl", "-D", f"{folder}/data", "-w", "-t", "60"]
+        options = f"-c listen_addresses=127.0.0.1 -p {port} -c unix_socket_directories={folder}"
+        options += " -c fsync=off -c max_connections=120"
+        _run([*control, "-l", f"{folder}/log", "-o", options, "start"])
+        try:
+            yield f"postgresql://label@127.0.0.1:{port}/postgres"
+        finally:
+            _run([*control, "-m", "immediate", "stop"])
 
 
 def _run(command: list[str]) -> None:

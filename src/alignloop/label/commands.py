@@ -217,6 +217,9 @@ def the_project(session: Session, slug: str | None) -> Project:
 
 
 def _database(options: Options) -> Database:
+    if options.database and "://" not in options.database:
+        fix = "write postgresql://user@host/name, or name a folder with --project"
+        raise UserError("this is no URL", where=f"--database {options.database}", fix=fix)
     return open_database(options.database or Path(options.project))
 
 

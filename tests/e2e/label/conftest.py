@@ -11,9 +11,9 @@ from alignloop.label.store.database import Database, open_database
 
 
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+def postgres() -> Generator[str]:
     """The URL of a PostgreSQL server of our own; skipped without the program, but not under CI."""
-    with postgres_cluster(tmp_path_factory.mktemp("postgres")) as url:
+    with postgres_cluster() as url:
         yield url
 
 

@@ -4,6 +4,7 @@ SQLite runs in WAL mode: readers never wait. Writers queue at `BEGIN IMMEDIATE`,
 write lock before anything is read, so that no transaction reads what another is about to change.
 """
 
+import getpass
 import os
 import threading
 from collections.abc import Generator
@@ -94,7 +95,9 @@ def _url(where: str | Path) -> URL:
         except ArgumentError as error:
             raise UserError("this is no database URL", where=where, fix=_EXAMPLES) from error
         if url.get_backend_name() in ("postgresql", "postgres"):
-            return url.set(drivername="postgresql+pg8000")
+            # As PostgreSQL's own programs do: without a user it is who we are.
+            user = url.username or getpass.getuser()
+            return url.set(drivername="postgresql+pg8000", username=user)
         if url.get_backend_name() != "sqlite" or not url.database:
             raise UserError("this is no database that we know", where=where, fix=_EXAMPLES)
         return url

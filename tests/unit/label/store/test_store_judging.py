@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_support import World, items, said_of
 from sqlalchemy import func, select
@@ -143,6 +143,7 @@ def outcome(judgement: JudgementIn, shown: list[str], schema: LabelSchema) -> Sa
         return error.problem
 
 
+@settings(deadline=None)
 @given(JUDGEMENTS, st.sampled_from([PLAIN, RATED]))
 def test_swapping_a_and_b_swaps_the_result(judgement: JudgementIn, schema: LabelSchema) -> None:
     one = outcome(judgement, ["a", "b"], schema)
@@ -161,6 +162,7 @@ def test_swapping_a_and_b_swaps_the_result(judgement: JudgementIn, schema: Label
         assert other == (one.translate(str.maketrans(SWAP)) if "<" in one else one)
 
 
+@settings(deadline=None)
 @given(JUDGEMENTS)
 def test_renaming_there_and_back_is_the_identity(judgement: JudgementIn) -> None:
     said = outcome(judgement, ["a", "b"], PLAIN)

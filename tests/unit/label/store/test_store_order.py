@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from label_support import World, items
 from sqlalchemy import select
@@ -17,6 +17,7 @@ SECRET = "ab" * 32
 SIZES = st.integers(2, 9)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**6), SIZES, st.integers(0, 200))
 def test_places_differ_by_one_at_most_at_any_moment(user: int, size: int, dealt: int) -> None:
     answers = list(range(100, 100 + size))
@@ -29,6 +30,7 @@ def test_places_differ_by_one_at_most_at_any_moment(user: int, size: int, dealt:
         assert max(shown) - min(shown) <= 1
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**6), SIZES, st.integers(0, 10**6))
 def test_every_answer_is_shown_once_and_always_at_the_same_place(
     user: int, size: int, dealt: int
