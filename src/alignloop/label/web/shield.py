@@ -74,8 +74,8 @@ def shield_headers(headers: MutableHeaders, path: str) -> None:
     """Set what every response carries; nothing but static files may be kept by a cache."""
     for name, value in HEADERS.items():
         headers[name] = value
-    if not path.startswith(STATIC):
-        headers["cache-control"] = "no-store"
+    # Scripts are asked for anew, so that an update is not mixed with what a browser kept.
+    headers["cache-control"] = "no-cache" if path.startswith(STATIC) else "no-store"
 
 
 def problem(status: int, detail: str, fix: str = "") -> JSONResponse:
