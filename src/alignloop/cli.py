@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from alignloop import __version__
+from alignloop.cli_label import add_label
 from alignloop.errors import UserError
 
 SETTINGS_HELP = """\
@@ -121,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_playground(commands)
     _add_data(commands)
     _add_merge_and_plan(commands)
+    add_label(commands)
     return parser
 
 
@@ -158,6 +160,11 @@ def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
     export.add_argument("--out", required=True, metavar="DIR")
     export.add_argument("--seed", type=int, default=0, metavar="N")
     export.set_defaults(do=_export_playground)
+    demo = actions.add_parser("demo", help="make the comparisons of `alignloop label demo`")
+    demo.add_argument("--policy", required=True, action="append", metavar="NAME=DIR")
+    demo.add_argument("--out", required=True, metavar="DIR")
+    demo.add_argument("--seed", type=int, default=0, metavar="N")
+    demo.set_defaults(do=_build_demo)
 
 
 def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
@@ -268,6 +275,8 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no network unless asked
     overrides = parse_overrides(rest)
+    if options.command in ("reward", "dpo") and "pairs" in overrides:
+        overrides[f"{options.command}.pairs"] = overrides.pop("pairs")
     if options.seed is not None:
         overrides["seed"] = options.seed
     if options.skip_refused is not None:
@@ -304,6 +313,15 @@ def _export_playground(options: argparse.Namespace, _rest: Sequence[str]) -> Non
     from alignloop.playground.export import export
 
     for path in export(Path(options.out), options.seed):
+        print(path)
+
+
+def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    from alignloop.playground.demo import build_demo
+
+    named = [word.partition("=") for word in options.policy]
+    policies = {name: Path(path) for name, _, path in named}
+    for path in build_demo(policies, Path(options.out), options.seed):
         print(path)
 
 

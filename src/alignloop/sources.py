@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignloop.config import Recipe
-from alignloop.config.stages import PLAYGROUND, RewardPart, names_function
+from alignloop.config.stages import LABEL, PLAYGROUND, RewardPart, names_function
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
 from alignloop.run import RunFolder, holds_model
@@ -100,12 +100,19 @@ def preference_pairs(
 ) -> tuple[list[PreferencePair], str]:
     """Pairs and the file they stand in; in the playground they are collected once and kept.
 
-    `setting` is where the source was named: "reward.pairs" or "dpo.pairs".
+    So are those of a labelling project, "label:" and its folder or database: what people say later
+    is no part of a run that has begun. `setting` is where the source was named: "reward.pairs" or
+    "dpo.pairs".
     """
     from alignloop.data.formats import read_pairs
 
     refuse_mixture(recipe, setting, source)
     form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
+    if source.startswith(LABEL):
+        from alignloop.label.exports.snapshot import keep_pairs
+
+        stage = "labels" if setting == "reward.pairs" else "labels_dpo"
+        source, form = str(keep_pairs(source.removeprefix(LABEL), folder, stage)), None
     if source == PLAYGROUND:
         from alignloop.playground.stage import collect_comparisons
 

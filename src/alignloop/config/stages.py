@@ -11,6 +11,7 @@ from alignloop.config.algorithms import Algorithm, PpoConfig
 from alignloop.config.section import Section
 
 PLAYGROUND = "playground"
+LABEL = "label:"  # a labelling project as a source: "label:DIR", or a database's URL after it
 TooLong = Literal["refuse", "skip", "cut"]  # rows with more tokens than allowed
 
 
@@ -113,7 +114,10 @@ class RewardConfig(OptimizerSection):
     model: str | None = Field(
         default=None, description="model directory; none = the SFT stage's model"
     )
-    pairs: str = Field(default=PLAYGROUND, description="file of preference pairs, or 'playground'")
+    pairs: str = Field(
+        default=PLAYGROUND,
+        description="file of preference pairs, 'playground', or 'label:' and a project's folder",
+    )
     format: str | None = _format()
     learning_rate: float = Field(default=1e-5, gt=0)
     batch_size: int = Field(
@@ -165,7 +169,10 @@ class DpoConfig(OptimizerSection):
         default=None,
         description="model directory: start and reference; none = the SFT stage's model",
     )
-    pairs: str = Field(default=PLAYGROUND, description="file of preference pairs, or 'playground'")
+    pairs: str = Field(
+        default=PLAYGROUND,
+        description="file of preference pairs, 'playground', or 'label:' and a project's folder",
+    )
     format: str | None = _format()
     beta: float = Field(default=0.1, gt=0, description="price of leaving the reference")
     label_smoothing: float = Field(

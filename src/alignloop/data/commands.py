@@ -42,14 +42,18 @@ def run_convert(options: argparse.Namespace) -> int:
         skip_refused=options.skip_refused,
         exclude=options.exclude,
         near_duplicate=options.near_duplicate,
-        shares=_shares(options.split),
+        shares=shares_of(options.split),
     )
     names = {"exact": "held out", "near": "near duplicates of held-out prompts"}
     print(", ".join(f"{names.get(name, name)}: {count}" for name, count in counts.items()))
     return 0
 
 
-def _shares(words: Sequence[str]) -> dict[str, float] | None:
+def shares_of(words: Sequence[str]) -> dict[str, float] | None:
+    """ "train=0.9", "test=0.1" as {"train": 0.9, "test": 0.1}; None for no words at all.
+
+    Raises UserError for a word that says no name and number.
+    """
     shares: dict[str, float] = {}
     for word in words:
         name, _, share = word.partition("=")

@@ -2,7 +2,7 @@
 
 import gzip
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -14,6 +14,8 @@ from alignloop.errors import UserError
 from alignloop.records import Record
 
 RecordType = TypeVar("RecordType", bound=Record)
+
+PROVENANCE = "provenance"
 
 
 def read_objects(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -39,7 +41,7 @@ def read_records(path: str | Path, record_type: type[RecordType]) -> list[Record
     records: list[RecordType] = []
     for line, row in read_objects(path):
         try:
-            records.append(record_type.model_validate(row))
+            records.append(record_type.model_validate(without_provenance(row)))
         except ValidationError as error:
             name, keys = record_type.__name__, ", ".join(record_type.model_fields)
             raise UserError(
@@ -48,6 +50,11 @@ def read_records(path: str | Path, record_type: type[RecordType]) -> list[Record
                 fix=f"write the keys of {name}: {keys}",
             ) from error
     return records
+
+
+def without_provenance(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The row without where it comes from, which exports write beside a record's own keys."""
+    return {key: value for key, value in row.items() if key != PROVENANCE}
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:

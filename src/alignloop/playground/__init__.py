@@ -7,5 +7,7 @@ nothing that trains may reach it.
 from pathlib import Path
 
 BASE_MODEL = Path(__file__).parent / "base_model"
+# Comparisons for `alignloop label demo`, as `alignloop playground demo` has made them.
+DEMO = Path(__file__).parent / "demo"
 
-__all__ = ["BASE_MODEL"]
+__all__ = ["BASE_MODEL", "DEMO"]

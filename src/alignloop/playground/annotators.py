@@ -121,23 +121,49 @@ def judge(
     """One person's judgement of two answers, shown in a random order."""
     shown = list(comparison.responses)
     rng.shuffle(shown)
+    ended = [finished.get(response.response_id, True) for response in shown]
+    seen = compare(person, comparison.prompt, [r.text for r in shown], ended, rng)
+    return Judgement(
+        comparison_id=comparison.comparison_id,
+        annotator_id=person.annotator_id,
+        choice="tie" if seen.better is None else shown[seen.better].response_id,
+        strength=seen.strength,
+        order_shown=tuple(r.response_id for r in shown),
+        seconds=seen.seconds,
+        created_at=now,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a person makes of two answers: the place of the better one (None: a tie)."""
+
+    better: int | None
+    strength: int
+    seconds: float
+
+
+def compare(
+    person: Annotator,
+    prompt: Prompt,
+    shown: Sequence[str],
+    finished: Sequence[bool],
+    rng: random.Random,
+) -> Seen:
+    """One person's view of two answers in the order in which they are shown."""
     values = [
-        person_value(person, comparison.prompt, r.text, finished.get(r.response_id, True))
-        for r in shown
+        person_value(person, prompt, text, ended)
+        for text, ended in zip(shown, finished, strict=True)
     ]
     difference = values[0] - values[1] + person.first_bias
     chance = 1 / (1 + math.exp(-max(-60.0, min(60.0, difference / person.noise))))
     first_wins = rng.random() < (0.5 if rng.random() < person.slips else chance)
     tie = abs(values[0] - values[1]) < person.tie_below
     strength = min(3, int(abs(values[0] - values[1]) / 0.35))
-    return Judgement(
-        comparison_id=comparison.comparison_id,
-        annotator_id=person.annotator_id,
-        choice="tie" if tie else shown[0 if first_wins else 1].response_id,
+    return Seen(
+        better=None if tie else int(not first_wins),
         strength=0 if tie else strength,
-        order_shown=tuple(r.response_id for r in shown),
-        seconds=round(4 + sum(len(r.text) for r in shown) / 25 + 3 * rng.random(), 1),
-        created_at=now,
+        seconds=round(4 + sum(len(text) for text in shown) / 25 + 3 * rng.random(), 1),
     )
 
 

@@ -1,7 +1,7 @@
 """How far people agree, how good each annotator is, and who wins against whom."""
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,32 +116,52 @@ def krippendorff_interval(
     level: Level = "nominal",
     *,
     seed: int,
+    clusters: Mapping[Hashable, Hashable] | None = None,
     num_resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Estimate:
     """Krippendorff's alpha with its percentile interval from resampling units.
 
-    `n` of the result counts the units with two values or more; resamples in which alpha is not
-    defined are left out. Input and errors: see `krippendorff_alpha`.
+    `clusters` says of each unit what it belongs to (its prompt); what belongs together is drawn
+    together. `n` of the result counts the clusters (else the units) with a unit of two values or
+    more; resamples in which alpha is not defined are left out. Input and errors: see
+    `krippendorff_alpha`.
     """
-    values, coincidences = _coincidences(triples, level)
-    units, num_values = len(coincidences), coincidences.shape[1]
-    flat = coincidences.reshape(units, -1)
+    listed = list(triples)
+    values, coincidences = _coincidences(listed, level)
+    if clusters is not None:
+        named = [clusters[unit] for unit in _by_unit(listed)]
+        coincidences = _summed(coincidences, named)
+    count, num_values = len(coincidences), coincidences.shape[1]
+    flat = coincidences.reshape(count, -1)
     resampled = [
         _alpha(row.reshape(num_values, num_values), values, level)
-        for draw in cluster_draws(units, num_resamples, seed)
+        for draw in cluster_draws(count, num_resamples, seed)
         for row in draw @ flat
     ]
     value = _alpha(coincidences.sum(axis=0), values, level)
-    return percentile_estimate(value, np.array(resampled), units, confidence)
+    return percentile_estimate(value, np.array(resampled), count, confidence)
+
+
+def _summed(coincidences: Floats, clusters: Sequence[Hashable]) -> Floats:
+    """The coincidences of each cluster's units together: [clusters, v, v]."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    sums = np.zeros((len(numbers), *coincidences.shape[1:]))
+    np.add.at(sums, [numbers[name] for name in clusters], coincidences)
+    return sums
+
+
+def _by_unit(triples: Iterable[Triple]) -> dict[Hashable, list[int | float | str]]:
+    """The labels of each unit that has two or more."""
+    found: dict[Hashable, list[int | float | str]] = {}
+    for _, unit, value in triples:
+        found.setdefault(unit, []).append(value)
+    return {unit: labels for unit, labels in found.items() if len(labels) > 1}
 
 
 def _coincidences(triples: Iterable[Triple], level: Level) -> tuple[Floats, Floats]:
     """The values [v] as numbers in their order, and each pairable unit's coincidences [u, v, v]."""
-    by_unit: dict[Hashable, list[int | float | str]] = {}
-    for _, unit, value in triples:
-        by_unit.setdefault(unit, []).append(value)
-    units = [labels for labels in by_unit.values() if len(labels) > 1]
+    units = list(_by_unit(triples).values())
     if not units:
         raise UserError(_NO_PAIRS, fix=_OVERLAP)
     names = np.unique(np.array([label for labels in units for label in labels]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,7 +39,7 @@ def cluster_bootstrap(
     values: ArrayLike,
     clusters: ArrayLike,
     *,
-    statistic: Callable[[NDArray], float] = np.mean,
+    statistic: Callable[[NDArray[Any]], float] = np.mean,
     num_resamples: int = 2000,
     seed: int,
     level: float = 0.95,

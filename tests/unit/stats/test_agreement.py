@@ -265,3 +265,16 @@ def test_bradley_terry_meets_its_equations_in_any_order(games: list[int], order:
 
 def test_newton_damping_takes_small_steps_whole() -> None:
     np.testing.assert_allclose(newton_damping([0.0, math.e - 1]), [1, 1 / (math.e - 1)])
+
+
+def test_krippendorff_interval_draws_what_belongs_together() -> None:
+    # four units of one prompt are one draw: nothing is known of its spread
+    agreed = [(coder, unit, unit % 2) for coder in "ab" for unit in range(4)]
+    split = [("a", 4, 0), ("b", 4, 1)]
+    one = krippendorff_interval([*agreed, *split], clusters=dict.fromkeys(range(5), "p"), seed=0)
+    assert one.n == 1
+    assert one.low == one.value == one.high
+    # as many prompts as units: the same draws as without
+    apart = krippendorff_interval([*agreed, *split], clusters={n: n for n in range(5)}, seed=0)
+    assert apart == krippendorff_interval([*agreed, *split], seed=0)
+    assert apart.low < apart.high

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 # What a data set's folder holds about itself.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-NOT_DATA |= {"config.json", "refused.jsonl"}
+NOT_DATA |= {"config.json", "refused.jsonl", "manifest.json"}
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test|eval)(?![a-z])")
 _SAME = {"valid": "validation", "val": "validation", "dev": "validation", "eval": "test"}
 

@@ -1,5 +1,6 @@
 """Our own records, as `write_records` and `alignloop data convert` write them."""
 
+from alignloop.data.files import without_provenance
 from alignloop.data.formats.parts import check_distinct, checked, text
 from alignloop.data.formats.registry import Row, demonstrations, pairs, prompts
 from alignloop.records import Demonstration, PreferencePair, Prompt
@@ -13,7 +14,7 @@ def _check_messages(prompt: Row) -> None:
 @pairs("alignloop", prompt=dict, chosen=str, rejected=str)
 def _own_pair(row: Row, source: str) -> list[PreferencePair]:
     check_distinct(text(row, "chosen"), text(row, "rejected"))
-    record = checked(PreferencePair, row)
+    record = checked(PreferencePair, without_provenance(row))
     _check_messages(row["prompt"])
     return [record]
 

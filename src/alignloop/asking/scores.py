@@ -1,0 +1,50 @@
+"""What reward models say of candidates: one calibrated number for each answer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from alignloop.asking.candidates import Answered, Candidate
+from alignloop.config import ModelConfig
+from alignloop.run import progress_for
+from alignloop.scoring.reward_models import RewardModel
+
+TOGETHER = 256  # answers between two steps of the bar
+MICRO_BATCH_TOKENS = 4096
+
+
+def with_scores(
+    candidates: Sequence[Candidate], reward_models: Sequence[str], config: ModelConfig
+) -> list[Candidate]:
+    """The candidates with each reward model's score / temperature of every answer.
+
+    sigmoid of a difference of them is the model's calibrated probability that one is better. Each
+    answer is read once however many candidates it stands in.
+    """
+    answers = {a.response_id: a for one in candidates for a in one.answers}
+    by_model = {name: _scores(list(answers.values()), name, config) for name in reward_models}
+    return [
+        replace(
+            one,
+            scores={
+                name: tuple(scores[answer.response_id] for answer in one.answers)
+                for name, scores in by_model.items()
+            },
+        )
+        for one in candidates
+    ]
+
+
+def _scores(answers: Sequence[Answered], name: str, config: ModelConfig) -> dict[str, float]:
+    model = RewardModel.load(name, config, micro_batch_tokens=MICRO_BATCH_TOKENS)
+    found: dict[str, float] = {}
+    with progress_for("scores", len(answers)) as bar:
+        for start in range(0, len(answers), TOGETHER):
+            part = answers[start : start + TOGETHER]
+            scores = model.scores([a.prompt for a in part], [a.text for a in part])
+            temperature = model.scale.temperature
+            found |= {
+                answer.response_id: score / temperature
+                for answer, score in zip(part, scores, strict=True)
+            }
+            bar.update(len(found))
+    return found

@@ -1,0 +1,273 @@
+"""What `alignloop label ...` does; the parser is in `alignloop.cli_label`."""
+
+import argparse
+import ipaddress
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import uvicorn
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from alignloop.errors import UserError
+from alignloop.label.reading import items_of_file
+from alignloop.label.store import accounts, audit, projects, tokens
+from alignloop.label.store.database import Database, open_database
+from alignloop.label.store.importing import import_items
+from alignloop.label.store.refusals import NotFound
+from alignloop.label.store.tables import Project, User
+from alignloop.label.store.tasks import LabelSchema
+from alignloop.label.web.app import create_app
+from alignloop.label.web.settings import LOOPBACK, ServerSettings
+from alignloop.run import progress_for
+
+Options = argparse.Namespace
+COMMAND_LINE = "command line"  # where the audit log's lines of these commands come from
+
+
+def serve(options: Options) -> None:
+    """Run the server until it is stopped. Raises UserError for an address that is not safe."""
+    check_binding(options.host, behind_tls=options.behind_tls)
+    folder = Path(options.project)
+    hosts = tuple(options.public_host) if options.behind_tls else LOOPBACK
+    settings = ServerSettings(folder=folder, behind_tls=options.behind_tls, hosts=hosts)
+    with closing(_database(options)) as database, _listen(options.host, options.port) as listening:
+        here = f"http://{_in_url(options.host)}:{listening.getsockname()[1]}"
+        _greet(database, here, options)
+        config = uvicorn.Config(
+            create_app(database, settings),
+            log_level="warning",
+            server_header=False,
+            # Only a proxy on this machine may say whose request it passes on.
+            proxy_headers=options.behind_tls,
+            forwarded_allow_ips="127.0.0.1",
+        )
+        try:
+            uvicorn.Server(config).run(sockets=[listening])
+        except KeyboardInterrupt:
+            print("stopped", file=sys.stderr)
+
+
+def check_binding(host: str, *, behind_tls: bool) -> None:
+    """Raise UserError where passwords would go over a network unencrypted."""
+    try:
+        is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise UserError("this is no address", where=f"--host {host}") from None
+    if not is_loopback and not behind_tls:
+        raise UserError(
+            "beyond this machine passwords and cookies need TLS",
+            where=f"--host {host}",
+            fix="put a proxy with TLS in front and give --behind-tls, or leave --host out",
+        )
+
+
+def import_file(options: Options) -> int:
+    """File the items of a file; the exit code is 1 where rows are refused."""
+    with closing(_database(options)) as database:
+        project_id, batch_id = _batch_for(database, options)
+        total = sum(1 for _ in items_of_file(options.file, gold=options.gold))
+        items = items_of_file(options.file, gold=options.gold)
+        with progress_for("import", total) as bar:
+            done = import_items(database, project_id, batch_id, items, on_progress=bar.update)
+        told = {"project": project_id, "added": done.added}
+        _note(database, "items filed", str(options.file), **told)
+    print(f"added: {done.added}, there already: {done.duplicates}, refused: {done.num_refused}")
+    for refusal in done.refused:
+        print(refusal, file=sys.stderr)
+    return 1 if done.num_refused else 0
+
+
+def add_project(options: Options) -> None:
+    """Make a project."""
+    schema = LabelSchema(
+        kind=options.kind, ratings=options.ratings, strength=not options.no_strength
+    )
+
+    def make(session: Session) -> str:
+        return projects.create_project(
+            session, options.slug, options.title or options.slug, schema
+        ).slug
+
+    print(_done(options, "project made", make))
+
+
+def list_projects(options: Options) -> None:
+    """Print the projects, one a line."""
+    with closing(_database(options)) as database, database.reading() as session:
+        for project in projects.list_projects(session):
+            print(f"{project.slug}\t{project.schema['kind']}\t{project.title}")
+
+
+def add_batch(options: Options) -> None:
+    """Make a batch."""
+
+    def make(session: Session) -> str:
+        project = the_project(session, options.slug)
+        made = projects.create_batch(
+            session,
+            project.id,
+            options.name,
+            overlap=options.overlap,
+            priority=options.priority,
+            repeats=options.repeats,
+        )
+        return f"{project.slug}/{made.name}"
+
+    print(_done(options, "batch made", make))
+
+
+def list_batches(options: Options) -> None:
+    """Print the batches in the order in which they are worked off."""
+    with closing(_database(options)) as database, database.reading() as session:
+        for batch in projects.list_batches(session, the_project(session, options.slug).id):
+            state = "closed" if batch.closed_at else "open"
+            print(f"{batch.name}\t{batch.num_items} items\toverlap {batch.overlap}\t{state}")
+
+
+def close_batch(options: Options) -> None:
+    """Close a batch, or with --open hand its items out again."""
+
+    def change(session: Session) -> str:
+        project = the_project(session, options.slug)
+        batch = projects.get_batch(session, project.id, options.name)
+        projects.close_batch(session, project.id, batch.id, closed=not options.open)
+        return f"{project.slug}/{batch.name}"
+
+    print(_done(options, "batch opened" if options.open else "batch closed", change))
+
+
+def add_user(options: Options) -> None:
+    """Print a one-time link for a new account, or for a new password."""
+    made: list[str] = []
+
+    def make(session: Session) -> str:
+        made.append(accounts.invite(session, options.role, options.name))
+        return str(options.name)
+
+    _done(options, "invited", make)
+    days = accounts.INVITATION_LASTS.days
+    print(f"{options.url}/invite/{made[0]}\n(works once, for {days} days)")
+
+
+def list_users(options: Options) -> None:
+    """Print who has an account."""
+    with closing(_database(options)) as database, database.reading() as session:
+        for user in accounts.list_users(session):
+            print(f"{user.name}\t{user.role}\t{'active' if user.active else 'disabled'}")
+
+
+def change_user(options: Options) -> None:
+    """Disable an account, or enable it again."""
+    active = options.action == "enable"
+
+    def change(session: Session) -> str:
+        return accounts.set_active(session, options.name, active=active).name
+
+    print(_done(options, "enabled" if active else "disabled", change))
+
+
+def add_token(options: Options) -> None:
+    """Print a new API token; it is shown this once."""
+    made: list[str] = []
+
+    def make(session: Session) -> str:
+        user = accounts.get_user(session, options.user)
+        lasts = timedelta(days=options.days)
+        scopes = options.scope or ["judge"]
+        made.append(tokens.create_token(session, user.id, options.name, scopes, lasts=lasts)[1])
+        return f"{user.name}/{options.name}"
+
+    _done(options, "token made", make)
+    print(made[0])
+
+
+def list_tokens(options: Options) -> None:
+    """Print the API tokens, without their secrets."""
+    with closing(_database(options)) as database, database.reading() as session:
+        for token in tokens.list_tokens(session):
+            user = session.get_one(User, token.user_id).name
+            until = f"until {token.expires_at:%Y-%m-%d}"
+            print(f"{token.id}\t{user}\t{token.name}\t{','.join(token.scopes)}\t{until}")
+
+
+def revoke_token(options: Options) -> None:
+    """End an API token."""
+
+    def change(session: Session) -> str:
+        return tokens.revoke_token(session, options.id).name
+
+    print(_done(options, "token ended", change))
+
+
+def the_project(session: Session, slug: str | None) -> Project:
+    """The project of a name, or the only one. Raises NotFound."""
+    if slug:
+        return projects.get_project(session, slug)
+    found = list(session.scalars(select(Project).limit(2)))
+    if len(found) == 1:
+        return found[0]
+    problem = "there are several projects" if found else "there is no project yet"
+    fix = "name one with --slug" if found else "make one: alignloop label project add NAME"
+    raise NotFound(problem, fix=fix)
+
+
+def _database(options: Options) -> Database:
+    if options.database and "://" not in options.database:
+        fix = "write postgresql://user@host/name, or name a folder with --project"
+        raise UserError("this is no URL", where=f"--database {options.database}", fix=fix)
+    return open_database(options.database or Path(options.project))
+
+
+def _done(options: Options, action: str, change: Callable[[Session], str]) -> str:
+    """Make one change and its line of the audit log; what it changed."""
+    with closing(_database(options)) as database, database.transaction() as session:
+        target = change(session)
+        audit.record(session, action, user_id=None, target=target, address=COMMAND_LINE)
+        return target
+
+
+def _note(database: Database, action: str, target: str, **detail: object) -> None:
+    with database.transaction() as session:
+        where = {"target": target, "address": COMMAND_LINE}
+        audit.record(session, action, user_id=None, detail=detail, **where)
+
+
+def _batch_for(database: Database, options: Options) -> tuple[int, int]:
+    """The ids of the project and of the batch, which is made where it is not there."""
+    with database.transaction() as session:
+        project = the_project(session, options.slug)
+        try:
+            batch = projects.get_batch(session, project.id, options.batch)
+        except NotFound:
+            numbers = {name: getattr(options, name) for name in ("overlap", "priority", "repeats")}
+            batch = projects.create_batch(session, project.id, options.batch, **numbers)
+        return project.id, batch.id
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        problem = f"the port cannot be opened: {error.strerror}"
+        fix = "choose another one with --port"
+        raise UserError(problem, where=f"{host}:{port}", fix=fix) from error
+
+
+def _greet(database: Database, here: str, options: Options) -> None:
+    """Say where the server is, and give the first lead his link."""
+    with database.transaction() as session:
+        token = accounts.invite_first_lead(session)
+    if token is not None:
+        print(f"Make the lead's account (this link works once):\n{here}/invite/{token}")
+    place = database.engine.url.render_as_string()  # without the password
+    print(f"Annotation page: {here}   ({place})\nCtrl+C stops it.", flush=True)
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,359 @@
+"""Labels as rows to learn from: pure, in an order that depends on nothing but the labels.
+
+Gold questions and repeats are left out by construction: every function here reads
+`Labels.about_answers` alone.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Literal, get_args
+
+from alignloop.data.formats.parts import MAX_STRENGTH
+from alignloop.data.preferences import pairs_from_judgements
+from alignloop.label.quality.annotators import answer_of
+from alignloop.label.quality.rows import Item, Judged, Labels, ranked_pairs
+from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Record, Response
+
+Kind = Literal["pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRow:
+    """One row. `content` is what was asked and said, and what the hash covers.
+
+    `pairs` are what a reward model learns from it. `provenance` says which item, judgements and
+    guideline it comes from: numbers of this database, and so no part of the hash.
+    """
+
+    prompt: Prompt
+    content: Mapping[str, Any]
+    pairs: tuple[PreferencePair, ...]
+    provenance: Mapping[str, Any]
+
+
+def export_rows(labels: Labels, kind: Kind) -> list[ExportRow]:
+    """The rows of one kind; those of one prompt, and of one comparison, stand together."""
+    make: dict[Kind, Callable[[Labels], Iterable[ExportRow]]] = {
+        "pairs": _pair_rows,
+        "soft": _soft_rows,
+        "margins": _margin_rows,
+        "rankings": _ranking_rows,
+        "ratings": _rating_rows,
+        "judgements": _judgement_rows,
+        "comparisons": _comparison_rows,
+    }
+    return list(make[kind](_in_order(labels.about_answers)))
+
+
+def content_hash(kind: Kind, rows: Iterable[ExportRow]) -> str:
+    """sha256 over the kind and the rows' contents, whatever their order and their database.
+
+    Each content is one line of JSON with sorted keys; the lines are sorted.
+    """
+    lines = sorted(_canonical(row.content) for row in rows)
+    return hashlib.sha256("\n".join([kind, *lines]).encode()).hexdigest()
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def _in_order(labels: Labels) -> Labels:
+    """Items by prompt and comparison, judgements by item, annotator and time."""
+    items = sorted(labels.items.values(), key=lambda i: (i.prompt.prompt_id, i.comparison_id))
+    place = {item.item_id: number for number, item in enumerate(items)}
+    judgements = sorted(
+        labels.judgements, key=lambda j: (place[j.item_id], j.annotator, j.created_at)
+    )
+    return Labels(items={item.item_id: item for item in items}, judgements=tuple(judgements))
+
+
+# --- records -----------------------------------------------------------------------------------
+
+
+def comparison_record(item: Item) -> Comparison:
+    """The item as the record that it was imported from; several models are named in order."""
+    return Comparison(
+        comparison_id=item.comparison_id,
+        prompt=item.prompt,
+        responses=tuple(
+            Response(response_id=answer.response_id, text=answer.text) for answer in item.answers
+        ),
+        sampled_from=", ".join(dict.fromkeys(a.model for a in item.answers if a.model)),
+    )
+
+
+def judgement_record(item: Item, judged: Judged) -> Judgement:
+    """The judgement as a record; of a ranking it names the best answer."""
+    return Judgement(
+        comparison_id=item.comparison_id,
+        annotator_id=judged.annotator,
+        choice=answer_of(judged),
+        strength=judged.strength or 0,
+        ratings=dict(judged.ratings),
+        order_shown=judged.shown,
+        seconds=judged.seconds,
+        rationale=judged.comment,
+        created_at=judged.created_at,
+    )
+
+
+def pairs_of(item: Item, judged: Judged) -> list[PreferencePair]:
+    """What a reward model learns from one judgement; a ranking gives all C(K, 2) pairs.
+
+    Each of them weighs 1 / C(K, 2), so that a judgement weighs the same whatever K is.
+    """
+    if not judged.ranking:
+        record = judgement_record(item, judged)
+        return pairs_from_judgements([comparison_record(item)], [record])
+    ranked = list(ranked_pairs(item, judged.ranking))
+    return [
+        _pair(item, better or first, {first, second}, judged.annotator, len(ranked), better is None)
+        for first, second, better in ranked
+    ]
+
+
+def _pair(
+    item: Item, chosen: str, both: set[str], source: str, count: int, tied: bool
+) -> PreferencePair:
+    (rejected,) = both - {chosen}
+    texts = _texts(item)
+    return PreferencePair(
+        prompt=item.prompt,
+        chosen=texts[chosen],
+        rejected=texts[rejected],
+        preference=0.5 if tied else 1.0,
+        weight=1 / count,
+        source=source,
+        comparison_id=item.comparison_id,
+    )
+
+
+def _texts(item: Item) -> dict[str, str]:
+    return {answer.response_id: answer.text for answer in item.answers}
+
+
+def _learnable(pairs: Iterable[PreferencePair]) -> list[PreferencePair]:
+    """Without those of two equal answers, from which nothing can be learnt."""
+    return [pair for pair in pairs if pair.chosen.strip() != pair.rejected.strip()]
+
+
+def _provenance(item: Item, judgements: Sequence[Judged], **more: Any) -> dict[str, Any]:
+    return {
+        "item": item.item_id,
+        "judgements": [judged.judgement_id for judged in judgements],
+        "guideline_versions": sorted({judged.guideline for judged in judgements}),
+        **more,
+    }
+
+
+def _of_record(record: Record) -> dict[str, Any]:
+    return record.model_dump(mode="json")
+
+
+# --- the kinds ---------------------------------------------------------------------------------
+
+
+def _pair_rows(labels: Labels) -> Iterable[ExportRow]:
+    for judged in labels.judgements:
+        item = labels.items[judged.item_id]
+        for pair in _learnable(pairs_of(item, judged)):
+            yield _pair_row(pair, _provenance(item, [judged]))
+
+
+def _pair_row(pair: PreferencePair, provenance: Mapping[str, Any]) -> ExportRow:
+    return ExportRow(
+        prompt=pair.prompt, content=_of_record(pair), pairs=(pair,), provenance=provenance
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Tally:
+    """What people said of two answers of an item: the first one's share, and its mean margin."""
+
+    first: str
+    second: str
+    share: float
+    margin: float
+    judgements: tuple[Judged, ...]
+
+
+def _tallies(item: Item, judgements: Sequence[Judged]) -> list[_Tally]:
+    """Each two answers that somebody compared, in content order."""
+    said: dict[tuple[str, str], list[tuple[float, float, Judged]]] = {}
+    for judged in judgements:
+        for first, second, better in _compared(item, judged):
+            share = 0.5 if better is None else float(better == first)
+            margin = float(judged.strength or 0) * (2 * share - 1)
+            said.setdefault((first, second), []).append((share, margin, judged))
+    return [
+        _Tally(
+            first=first,
+            second=second,
+            share=sum(share for share, _, _ in votes) / len(votes),
+            margin=sum(margin for _, margin, _ in votes) / len(votes),
+            judgements=tuple(judged for _, _, judged in votes),
+        )
+        for (first, second), votes in sorted(said.items())
+    ]
+
+
+def _compared(item: Item, judged: Judged) -> list[tuple[str, str, str | None]]:
+    """Two answers in content order and the better one, of every pair that a judgement compares."""
+    if judged.ranking:
+        return list(ranked_pairs(item, judged.ranking))
+    couples = list(combinations(item.in_content_order, 2))
+    if judged.verdict == "tie":
+        return [(first, second, None) for first, second in couples]
+    if judged.verdict == "choice":
+        return [(a, b, judged.choice) for a, b in couples if judged.choice in (a, b)]
+    return []
+
+
+def _soft_rows(labels: Labels) -> Iterable[ExportRow]:
+    """One row for two answers: the share of votes for the one that most prefer, a tie as half."""
+    for item, tally in _all_tallies(labels):
+        pair = _tallied(item, tally, preference=max(tally.share, 1 - tally.share), margin=0.0)
+        yield from _row_of_tally(item, tally, pair)
+
+
+def _margin_rows(labels: Labels) -> Iterable[ExportRow]:
+    """One row for two answers: the one that most prefer, and the mean strength in its favour."""
+    for item, tally in _all_tallies(labels):
+        if tally.share != 0.5:
+            margin = max(0.0, tally.margin if tally.share > 0.5 else -tally.margin)
+            yield from _row_of_tally(
+                item, tally, _tallied(item, tally, preference=1.0, margin=margin)
+            )
+
+
+def _all_tallies(labels: Labels) -> Iterable[tuple[Item, _Tally]]:
+    for item_id, judgements in _by_item(labels).items():
+        item = labels.items[item_id]
+        yield from ((item, tally) for tally in _tallies(item, judgements))
+
+
+def _by_item(labels: Labels) -> dict[int, list[Judged]]:
+    found: dict[int, list[Judged]] = {}
+    for judged in labels.judgements:
+        found.setdefault(judged.item_id, []).append(judged)
+    return found
+
+
+def _tallied(item: Item, tally: _Tally, *, preference: float, margin: float) -> PreferencePair:
+    texts, count = _texts(item), len(item.answers)
+    names = (tally.first, tally.second) if tally.share >= 0.5 else (tally.second, tally.first)
+    return PreferencePair(
+        prompt=item.prompt,
+        chosen=texts[names[0]],
+        rejected=texts[names[1]],
+        preference=preference,
+        margin=margin,
+        weight=2 / (count * (count - 1)),
+        source=item.prompt.source,
+        comparison_id=item.comparison_id,
+    )
+
+
+def _row_of_tally(item: Item, tally: _Tally, pair: PreferencePair) -> Iterable[ExportRow]:
+    votes = {"votes": len(tally.judgements)}
+    for kept in _learnable([pair]):
+        yield _pair_row(kept, _provenance(item, tally.judgements, **votes))
+
+
+def _ranking_rows(labels: Labels) -> Iterable[ExportRow]:
+    """A prompt with its K answers and their ranks, 1 the best."""
+    for judged in labels.judgements:
+        if judged.ranking:
+            rank = {name: place for place, equal in enumerate(judged.ranking, 1) for name in equal}
+            item = labels.items[judged.item_id]
+            yield _answers_row(item, judged, "ranks", rank, _learnable(pairs_of(item, judged)))
+
+
+def _rating_rows(labels: Labels) -> Iterable[ExportRow]:
+    """A prompt with its answers and their ratings; 6 of 10 against 9 of 10 are a pair."""
+    for judged in labels.judgements:
+        if len(judged.ratings) > 1:
+            item = labels.items[judged.item_id]
+            pairs = _learnable(_rated_pairs(item, judged))
+            yield _answers_row(item, judged, "scores", judged.ratings, pairs)
+
+
+def _rated_pairs(item: Item, judged: Judged) -> list[PreferencePair]:
+    """As the data layer reads ratings: the margin is the difference, 3 at most."""
+    rated = [name for name in item.in_content_order if name in judged.ratings]
+    couples = list(combinations(rated, 2))
+    made: list[PreferencePair] = []
+    for first, second in couples:
+        apart = judged.ratings[first] - judged.ratings[second]
+        chosen = first if apart >= 0 else second
+        pair = _pair(item, chosen, {first, second}, judged.annotator, len(couples), tied=apart == 0)
+        made.append(pair.model_copy(update={"margin": min(MAX_STRENGTH, abs(apart))}))
+    return made
+
+
+def _answers_row(
+    item: Item,
+    judged: Judged,
+    key: str,
+    numbers: Mapping[str, float],
+    pairs: Sequence[PreferencePair],
+) -> ExportRow:
+    """As the data layer reads several answers: the question, the answers, a number for each."""
+    answers = [answer for answer in item.answers if answer.response_id in numbers]
+    content: dict[str, Any] = {
+        "prompt_id": item.prompt.prompt_id,
+        "prompt": [_of_record(message) for message in item.prompt.messages],
+        "answers": [answer.text for answer in answers],
+        key: [numbers[answer.response_id] for answer in answers],
+        "category": item.prompt.category,
+        "language": item.prompt.language,
+        "source": item.prompt.source,
+        "annotator": judged.annotator,
+        "comparison_id": item.comparison_id,
+    }
+    return ExportRow(
+        prompt=item.prompt,
+        content=content,
+        pairs=tuple(pairs),
+        provenance=_provenance(item, [judged]),
+    )
+
+
+def _judgement_rows(labels: Labels) -> Iterable[ExportRow]:
+    for judged in labels.judgements:
+        item = labels.items[judged.item_id]
+        more = {
+            "batch": item.batch,
+            "ranking": [list(equal) for equal in judged.ranking],
+            "harmful": list(judged.harmful),
+            "skip_reason": judged.skip_reason,
+        }
+        yield ExportRow(
+            prompt=item.prompt,
+            content=_of_record(judgement_record(item, judged)),
+            pairs=(),
+            provenance=_provenance(item, [judged], **more),
+        )
+
+
+def _comparison_rows(labels: Labels) -> Iterable[ExportRow]:
+    by_item = _by_item(labels)
+    for item in labels.items.values():
+        said = by_item.get(item.item_id, [])
+        more = {
+            "batch": item.batch,
+            "why": item.why,
+            "why_detail": dict(item.why_detail),
+            "models": {a.response_id: a.model for a in item.answers if a.model},
+        }
+        yield ExportRow(
+            prompt=item.prompt,
+            content=_of_record(comparison_record(item)),
+            pairs=(),
+            provenance=_provenance(item, said, **more),
+        )

@@ -1,0 +1,101 @@
+"""The pages' addresses: what people see. Every change goes through the JSON API."""
+
+import re
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+from sqlalchemy import select
+
+from alignloop.label.pages import lead, views
+from alignloop.label.pages.diff import Segment, compare
+from alignloop.label.pages.render import show_invisible
+from alignloop.label.pages.templating import PageRoute, locale_of, page
+from alignloop.label.store import accounts, projects
+from alignloop.label.store.refusals import NotFound
+from alignloop.label.store.showing import task_of
+from alignloop.label.store.tables import Assignment, Item, now
+from alignloop.label.store.tasks import GuidelineText, Task
+from alignloop.label.web.security import Annotator, Anyone, Store
+
+router = APIRouter(
+    route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
+)
+
+
+@router.get("/login")
+def login(request: Request, _anyone: None = Anyone, after: str = "/") -> Response:
+    """Sign in, and go on to where one wanted to go."""
+    return page(request, "login", None, after=_local(after))
+
+
+@router.get("/invite/{token}")
+def invite(request: Request, token: str, database: Store, _anyone: None = Anyone) -> Response:
+    """A one-time link: choose a password, and a name where none is given."""
+    with database.reading() as session:
+        try:
+            invitation = accounts.invitation(session, token)
+        except NotFound:
+            return page(request, "invite", None, status=404, invitation=None, token="")
+    return page(request, "invite", None, invitation=invitation, token=token)
+
+
+@router.get("/")
+def list_projects(request: Request, principal: Annotator, database: Store) -> Response:
+    """What there is to work on."""
+    with database.reading() as session:
+        cards = [
+            views.project_card(session, project, principal.user_id)
+            for project in projects.list_projects(session)
+        ]
+    return page(request, "projects", principal, projects=cards)
+
+
+@router.get("/p/{slug}")
+def annotate(request: Request, slug: str, principal: Annotator, database: Store) -> Response:
+    """The annotation screen; its script asks for the items one after another."""
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+    return page(request, "annotate", principal, project=project)
+
+
+@router.get("/p/{slug}/guideline")
+def guideline(request: Request, slug: str, principal: Annotator, database: Store) -> Response:
+    """The guideline that holds, to read at leisure."""
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+        newest = projects.guideline(session, project.id)
+    text = newest.text_zh if locale_of(request, principal) == "zh" else newest.text_en
+    shown = GuidelineText(version=newest.version, text=text)
+    return page(request, "guideline", principal, project=project, guideline=shown)
+
+
+@router.get("/p/{slug}/task/{assignment_id}")
+def show_task(
+    request: Request, slug: str, assignment_id: int, principal: Annotator, database: Store
+) -> Response:
+    """One item as a piece of the annotation screen; only to whom it was given."""
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+        mine = Assignment.id == assignment_id, Assignment.user_id == principal.user_id
+        found = select(Assignment).join(Item, Item.id == Assignment.item_id).where(*mine)
+        assignment = session.scalar(found.where(Item.project_id == project.id))
+        if assignment is None:
+            raise NotFound("there is no such assignment of yours", where=str(assignment_id))
+        task = task_of(session, project, assignment, locale_of(request, principal), now())
+    return page(request, "task", principal, task=task, differences=differences(task))
+
+
+def differences(task: Task) -> list[list[Segment]]:
+    """Each answer with what sets it apart: two from each other, more of them from the first."""
+    first, *others = [answer.text for answer in task.answers]
+    compared = [compare(first, other) for other in others]
+    alone = [Segment(text=show_invisible(first), differs=False)]
+    return [compared[0][0] if len(others) == 1 else alone, *(second for _, second in compared)]
+
+
+def _local(path: str) -> str:
+    """A path of ours; anything that might lead elsewhere becomes the first page."""
+    return path if re.fullmatch(r"/(?![/\\])[\w\-./]*", path, re.ASCII) else "/"
+
+
+router.include_router(lead.router)

@@ -1,0 +1,102 @@
+"""From a template and its values to a page, in the reader's language and shade."""
+
+from collections.abc import Callable, Coroutine
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from alignloop.errors import UserError
+from alignloop.label.pages.i18n import NAMES, TAGS, Locale, Texts, choose, other_than
+from alignloop.label.pages.render import render, show_invisible
+from alignloop.label.store.accounts import Principal
+from alignloop.label.store.refusals import Forbidden, NotFound, SignInRefused
+from alignloop.label.web.security import find_principal
+
+TEMPLATES = Path(__file__).parent / "templates"
+SHADES = ("light", "dark")
+
+
+@cache
+def environment() -> Environment:
+    """Everything is escaped, and a name that is not there is an error rather than a blank."""
+    made = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    cast(Any, made).filters.update(markdown=render, visible=show_invisible)
+    return made
+
+
+def locale_of(request: Request, principal: Principal | None = None) -> Locale:
+    """What the reader chose on a page, then what his account says, then what his browser says."""
+    return choose(
+        request.cookies.get("alignloop_locale"),
+        principal.locale if principal else None,
+        accepted=request.headers.get("accept-language", ""),
+    )
+
+
+def page(
+    request: Request,
+    name: str,
+    principal: Principal | None,
+    *,
+    status: int = 200,
+    **values: Any,
+) -> HTMLResponse:
+    """The page `name`.html; its values are `values`, and what `frame` gives to every page."""
+    context = frame(request, principal) | values
+    html = environment().get_template(f"{name}.html").render(context)
+    return HTMLResponse(html, status_code=status)
+
+
+def frame(request: Request, principal: Principal | None) -> dict[str, Any]:
+    """What every page needs: its words, who reads it, and how it looks."""
+    locale = locale_of(request, principal)
+    other = other_than(locale)
+    theme = request.cookies.get("alignloop_theme", "")
+    return {
+        "t": Texts(locale),
+        "user": principal,
+        "csrf": principal.csrf if principal else "",
+        "theme": theme if theme in SHADES else "",
+        "other_locale": other,
+        "other_tag": TAGS[other],
+        "other_name": NAMES[other],
+    }
+
+
+class PageRoute(APIRoute):
+    """A route whose refusals are pages, for people; the API's are JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Answer as the route does, or with what is wrong."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except SignInRefused:
+                return RedirectResponse(f"/login?after={quote(request.url.path)}", status_code=303)
+            except (NotFound, Forbidden) as error:
+                return await run_in_threadpool(_refusal, request, type(error))
+
+        return answer
+
+
+def _refusal(request: Request, kind: type[UserError]) -> Response:
+    principal = find_principal(request)
+    status = 403 if issubclass(kind, Forbidden) else 404
+    t = Texts(locale_of(request, principal))
+    title, words = t(f"error.{status}_title"), t(f"error.{status}")
+    return page(request, "error", principal, status=status, title=title, words=words)

@@ -1,0 +1,218 @@
+"""Agreement of people: raw, Cohen's and Fleiss' kappa, Krippendorff's alpha; all and by slice."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from alignloop.errors import UserError
+from alignloop.label.quality.rows import Vote
+from alignloop.stats import (
+    Estimate,
+    cohen_kappa,
+    fleiss_kappa,
+    krippendorff_interval,
+    win_rate,
+)
+
+SEED = 0  # of the bootstrap: the same labels show the same interval on every reload
+NUM_RESAMPLES = 1000
+SLICE_RESAMPLES = 300  # of each of many slices, so that a page is there in a moment
+TIE, BOTH_BAD = "tie", "both_bad"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agreement:
+    """How far people agree on some of the votes; None where it is not defined.
+
+    `units` counts the things that two or more people judged. `raw` is the share of pairs of
+    people with the same label, `alpha` Krippendorff's for labels without an order,
+    `alpha_strength` over the signed strength, with an order. `cohen` is defined for two people,
+    `fleiss` where all units had the same number of them. Intervals are clustered by prompt.
+    """
+
+    name: str
+    units: int
+    votes: int
+    raw: Estimate | None = None
+    alpha: Estimate | None = None
+    alpha_strength: Estimate | None = None
+    cohen: float | None = None
+    fleiss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """What two people said of the same things: `counts[i][j]` of label i by the first, j by the
+    second, in the order of `labels`. A label such as "0" is a place in the content order."""
+
+    first: str
+    second: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    kappa: float | None
+
+    @property
+    def total(self) -> int:
+        """How many things both of them judged."""
+        return sum(map(sum, self.counts))
+
+
+def agreement(name: str, votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLES) -> Agreement:
+    """All measures of one slice of the votes."""
+    units = _units(votes)
+    people = sorted({vote.annotator for unit in units for vote in unit})
+    kept = [vote for unit in units for vote in unit]
+    strengths = [(v.annotator, v.unit, v.signed) for v in kept if v.signed is not None]
+    prompts: dict[Hashable, Hashable] = {v.unit: v.item.prompt.prompt_id for v in kept}
+    return Agreement(
+        name=name,
+        units=len(units),
+        votes=len(kept),
+        raw=_raw(units, resamples),
+        alpha=_alpha([(v.annotator, v.unit, v.label) for v in kept], prompts, resamples),
+        alpha_strength=_alpha(strengths, prompts, resamples, ordered=True),
+        cohen=_confusion(*people, votes=kept).kappa if len(people) == 2 else None,
+        fleiss=_fleiss(units),
+    )
+
+
+def by_annotator(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+    """Each person against the others: the units are what he and one other judged."""
+    people = sorted({vote.annotator for vote in votes})
+    return [agreement(one, _dyads(one, votes), resamples=resamples) for one in people]
+
+
+def by_category(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+    """The votes on the prompts of each category."""
+    return _sliced(votes, lambda vote: vote.item.prompt.category, resamples)
+
+
+def by_models(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+    """The votes on two answers, by the pair of models that gave them: "a ~ b"."""
+    return _sliced(votes, _models, resamples)
+
+
+def by_pair(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+    """What each two people judged alike, named "a ~ b"; those without common items left out."""
+    found: list[Agreement] = []
+    for first, second in combinations(sorted({vote.annotator for vote in votes}), 2):
+        both = [vote for vote in votes if vote.annotator in (first, second)]
+        if _units(both):
+            found.append(agreement(f"{first} ~ {second}", both, resamples=resamples))
+    return found
+
+
+def confusions(votes: Sequence[Vote]) -> list[Confusion]:
+    """The tables of each two people who have judged something in common."""
+    people = sorted({vote.annotator for vote in votes})
+    tables = [_confusion(a, b, votes=votes) for a, b in combinations(people, 2)]
+    return [table for table in tables if table.total]
+
+
+def _sliced(
+    votes: Sequence[Vote], name_of: Callable[[Vote], str], resamples: int
+) -> list[Agreement]:
+    slices: dict[str, list[Vote]] = {}
+    for vote in votes:
+        if name := name_of(vote):
+            slices.setdefault(name, []).append(vote)
+    return [agreement(name, slices[name], resamples=resamples) for name in sorted(slices)]
+
+
+def _models(vote: Vote) -> str:
+    answers = [a for a in vote.item.answers if not vote.unit[1] or a.response_id in vote.unit[1:]]
+    models = sorted(answer.model for answer in answers)
+    return " ~ ".join(models) if len(models) == 2 and all(models) else ""
+
+
+def _units(votes: Iterable[Vote]) -> list[list[Vote]]:
+    """The votes of each unit on which two or more people said something."""
+    found: dict[Hashable, list[Vote]] = {}
+    for vote in votes:
+        found.setdefault(vote.unit, []).append(vote)
+    return [unit for unit in found.values() if len({vote.annotator for vote in unit}) > 1]
+
+
+def _dyads(person: str, votes: Sequence[Vote]) -> list[Vote]:
+    """A person's votes, each beside that of one other: with three others, three units of two."""
+    dyads: list[Vote] = []
+    for unit in _units(votes):
+        own = [vote for vote in unit if vote.annotator == person]
+        for other in unit if own else ():
+            if other.annotator != person:
+                name = (other.unit[0], *other.unit[1:2], f"{other.unit[2]} {other.annotator}")
+                dyads += [_renamed(own[0], name), _renamed(other, name, annotator="others")]
+    return dyads
+
+
+def _renamed(vote: Vote, unit: tuple[int, str, str], annotator: str = "") -> Vote:
+    return Vote(
+        unit=unit,
+        annotator=annotator or vote.annotator,
+        label=vote.label,
+        signed=vote.signed,
+        item=vote.item,
+    )
+
+
+def _raw(units: Sequence[Sequence[Vote]], resamples: int) -> Estimate | None:
+    """Pooled over the pairs of people on each unit, as `stats.raw_agreement` does."""
+    pairs = [pair for unit in units for pair in combinations(unit, 2)]
+    if not pairs:
+        return None
+    same = [float(one.label == other.label) for one, other in pairs]
+    prompts = [one.item.prompt.prompt_id for one, _ in pairs]
+    return win_rate(same, prompts, SEED, num_resamples=resamples)
+
+
+def _alpha(
+    triples: Sequence[tuple[str, Hashable, int | str]],
+    prompts: Mapping[Hashable, Hashable],
+    resamples: int,
+    *,
+    ordered: bool = False,
+) -> Estimate | None:
+    try:
+        found = krippendorff_interval(
+            triples,
+            "ordinal" if ordered else "nominal",
+            seed=SEED,
+            clusters=prompts,
+            num_resamples=resamples,
+        )
+    except UserError:  # nobody judged anything twice
+        return None
+    return None if math.isnan(found.value) else found
+
+
+def _fleiss(units: Sequence[Sequence[Vote]]) -> float | None:
+    if not units or len({len(unit) for unit in units}) > 1:
+        return None
+    labels = sorted({vote.label for unit in units for vote in unit})
+    counts = [Counter(vote.label for vote in unit) for unit in units]
+    return _defined(fleiss_kappa([[count[label] for label in labels] for count in counts]))
+
+
+def _confusion(first: str, second: str, *, votes: Sequence[Vote]) -> Confusion:
+    said: dict[str, dict[Hashable, str]] = {first: {}, second: {}}
+    for vote in votes:
+        if vote.annotator in said:
+            said[vote.annotator][vote.unit] = vote.label
+    common = [unit for unit in said[first] if unit in said[second]]
+    seen = {said[person][unit] for person in said for unit in common}
+    labels = tuple(sorted(seen, key=_label_order))
+    pairs = Counter((said[first][unit], said[second][unit]) for unit in common)
+    counts = tuple(tuple(pairs[row, column] for column in labels) for row in labels)
+    kappa = _defined(cohen_kappa(counts)) if common else None
+    return Confusion(first=first, second=second, labels=labels, counts=counts, kappa=kappa)
+
+
+def _label_order(label: str) -> tuple[bool, bool, int]:
+    number = int(label) if label.isdigit() else 0
+    return label == BOTH_BAD, label == TIE, number
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,133 @@
+"""How good each person's labels are: gold, repeats, Dawid and Skene, speed, and habits."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from alignloop.label.quality.rows import Item, Judged, Labels, votes_of
+from alignloop.stats import Estimate, dawid_skene, wilson
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """One person. Shares come with Wilson's interval, and are None where nothing was counted.
+
+    `gold` is the share of gold questions that were answered as expected, `self_agreement` that of
+    repeats that were answered as before, `first_shown` that of choices between two answers that
+    went to the one on the left (0.5 where the side does not matter). `dawid_skene` is the
+    probability of the true label, as the labels of all people tell it; `median_seconds` the time
+    that an item was on the screen.
+    """
+
+    annotator: str
+    judgements: int
+    gold: Estimate | None
+    self_agreement: Estimate | None
+    dawid_skene: float | None
+    first_shown: Estimate | None
+    median_seconds: float | None
+    tie_share: float
+    both_bad_share: float
+    skip_share: float
+
+
+def annotator_quality(labels: Labels) -> list[Quality]:
+    """Everybody who has judged something, by name."""
+    accuracies = dawid_skene_accuracy(labels)
+    by_person: dict[str, list[Judged]] = {}
+    for judged in labels.judgements:
+        by_person.setdefault(judged.annotator, []).append(judged)
+    return [
+        _quality(name, by_person[name], labels, accuracies.get(name)) for name in sorted(by_person)
+    ]
+
+
+def dawid_skene_accuracy(labels: Labels) -> dict[str, float]:
+    """Each person's probability of the true label; only people who share items with others.
+
+    The classes are the places in the items' content order, a tie, and both bad. Gold questions
+    and repeats have no part in it.
+    """
+    votes = votes_of(labels.about_answers)
+    people: dict[object, set[str]] = {}
+    for vote in votes:
+        people.setdefault(vote.unit, set()).add(vote.annotator)
+    shared = [vote for vote in votes if len(people[vote.unit]) > 1]
+    if not shared:
+        return {}
+    names = sorted({vote.label for vote in shared})
+    classes = {name: number for number, name in enumerate(names)}
+    found = dawid_skene(
+        [(vote.annotator, vote.unit, classes[vote.label]) for vote in shared], len(classes)
+    )
+    return {str(name): share for name, share in found.accuracy().items()}
+
+
+def _quality(name: str, said: Sequence[Judged], labels: Labels, accuracy: float | None) -> Quality:
+    seconds = [judged.seconds for judged in said if judged.seconds > 0]
+    return Quality(
+        annotator=name,
+        judgements=len(said),
+        gold=_share(_gold_hits(said, labels)),
+        self_agreement=_share(_repeats(said, labels)),
+        dawid_skene=accuracy,
+        first_shown=_share(_first_shown(said)),
+        median_seconds=statistics.median(seconds) if seconds else None,
+        tie_share=_part(said, "tie"),
+        both_bad_share=_part(said, "both_bad"),
+        skip_share=_part(said, "skip"),
+    )
+
+
+def _share(hits: Sequence[bool]) -> Estimate | None:
+    if not hits:
+        return None
+    doubt = wilson(sum(hits), len(hits))
+    share = sum(hits) / len(hits)
+    return Estimate(value=share, low=doubt.low, high=doubt.high, n=len(hits))
+
+
+def _part(said: Sequence[Judged], verdict: str) -> float:
+    return sum(judged.verdict == verdict for judged in said) / len(said)
+
+
+def _gold_hits(said: Sequence[Judged], labels: Labels) -> list[bool]:
+    asked = [(labels.items[judged.item_id], judged) for judged in said if judged.verdict != "skip"]
+    return [answer_of(judged) == item.gold for item, judged in asked if item.gold is not None]
+
+
+def answer_of(judged: Judged) -> str:
+    """What was said in one word: a response_id, "tie", "both_bad" or "skip".
+
+    A ranking says its best answer, or "tie" where several are.
+    """
+    if judged.ranking:
+        best = judged.ranking[0]
+        return best[0] if len(best) == 1 else "tie"
+    return judged.choice if judged.choice is not None else judged.verdict
+
+
+def _repeats(said: Sequence[Judged], labels: Labels) -> list[bool]:
+    """Whether each repeat was answered as the item that it repeats; by content, not by place."""
+    first = {judged.item_id: judged for judged in said}
+    found: list[bool] = []
+    for judged in said:
+        item = labels.items[judged.item_id]
+        before = first.get(item.repeat_of) if item.repeat_of is not None else None
+        if before is not None and "skip" not in (before.verdict, judged.verdict):
+            earlier = labels.items[before.item_id]
+            found.append(_text_chosen(item, judged) == _text_chosen(earlier, before))
+    return found
+
+
+def _text_chosen(item: Item, judged: Judged) -> str:
+    said = answer_of(judged)
+    return next((a.text for a in item.answers if a.response_id == said), said)
+
+
+def _first_shown(said: Sequence[Judged]) -> list[bool]:
+    return [
+        judged.choice == judged.shown[0]
+        for judged in said
+        if judged.verdict == "choice" and len(judged.shown) == 2
+    ]

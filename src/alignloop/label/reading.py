@@ -1,0 +1,170 @@
+"""From files to questions: Comparison records first, else what the data layer reads as pairs."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from alignloop.data.containers import BadRow, Row, Table, training_tables
+from alignloop.data.containers.json_rows import line_rows
+from alignloop.data.containers.limits import MAX_ROW_BYTES
+from alignloop.data.files import PROVENANCE, explain, without_provenance
+from alignloop.data.formats.labels import pairs_of_labels
+from alignloop.data.formats.parts import Labelled, digest_of
+from alignloop.data.formats.reading import read_table
+from alignloop.data.formats.registry import formats_named
+from alignloop.data.refusals import Refusal
+from alignloop.records import Comparison, PreferencePair, Record, Response
+
+Why = Literal["random", "uncertain", "ensemble", "coverage", "gold", "repeat", "import"]
+MOST_ANSWERS = 9
+
+
+class NewItem(Record):
+    """A comparison to be asked, with what is known of it; a line of an import file.
+
+    `models` and `settings` are by response_id (`comparison.sampled_from` is the model of those not
+    named). `gold` is the right answer, a response_id, "tie" or "both_bad", for gold questions.
+    """
+
+    comparison: Comparison
+    models: dict[str, str] = Field(default_factory=dict)
+    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    why: Why = "import"
+    why_detail: dict[str, Any] = Field(default_factory=dict)
+    gold: str | None = None
+
+
+def items_of_file(source: str | Path, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
+    """The questions in a file, folder or `hub:` id of any known format, with refused rows.
+
+    With `gold` the chosen answer of a pair is the right one. Raises UserError where nothing is
+    there at all.
+    """
+    for table in training_tables(source):
+        yield from items_of_table(table, gold=gold)
+
+
+def items_of_lines(
+    lines: Iterable[tuple[int, str]], name: str, *, gold: bool = False
+) -> Iterator[NewItem | Refusal]:
+    """The questions in lines of JSON, each with its number; `name` stands in complaints."""
+    table = Table(name=name, container="jsonl", rows=lambda: line_rows(lines))
+    yield from items_of_table(table, gold=gold)
+
+
+def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers from 1, as text; what is no UTF-8 becomes a broken line."""
+    for number, line in enumerate(stream, 1):
+        if len(line) > MAX_ROW_BYTES:
+            yield number, "this line is too long"
+        else:
+            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8", "backslashreplace")
+
+
+def items_of_table(table: Table, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
+    """The questions of one table: rows of one kind that follow each other are read together."""
+    for own, rows in groupby(table.rows(), key=_is_own):
+        if own:
+            yield from (_own_item(table, row) for row in rows if isinstance(row, Row))
+        else:
+            yield from _items_of_pairs(_part(table, rows), gold=gold)
+
+
+def _is_own(row: Row | BadRow) -> bool:
+    """Whether a row is a Comparison or a NewItem of ours."""
+    if isinstance(row, BadRow):
+        return False
+    return isinstance(row.value.get("comparison"), dict) or "responses" in row.value
+
+
+def _own_item(table: Table, row: Row) -> NewItem | Refusal:
+    try:
+        if "comparison" in row.value:
+            item = NewItem.model_validate(row.value)
+        else:
+            comparison = Comparison.model_validate(without_provenance(row.value))
+            # our own export of comparisons says there who answered
+            models = row.value.get(PROVENANCE, {}).get("models", {})
+            item = NewItem.model_validate({"comparison": comparison, "models": models})
+    except ValidationError as error:
+        problem, fix = explain(error), f"write the keys of Comparison: {_KEYS}"
+        return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=row.value)
+    if problem := item_problem(item):
+        fix = "mend the row, or remove it"
+        return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=row.value)
+    return item
+
+
+_KEYS = ", ".join(Comparison.model_fields)
+
+
+def item_problem(item: NewItem) -> str:
+    """Why a comparison cannot be asked; "" where it can."""
+    responses = item.comparison.responses
+    ids = {response.response_id for response in responses}
+    texts = {response.text.strip() for response in responses}
+    if len(responses) > MOST_ANSWERS:
+        return f"there are more than {MOST_ANSWERS} responses"
+    if len(ids) < len(responses):
+        return "two responses have the same response_id"
+    if len(texts) < len(responses):
+        return "two responses have the same text"
+    if not all(texts):
+        return "a response is empty"
+    if item.gold is not None and item.gold not in {*ids, "tie", "both_bad"}:
+        return f"gold names no response: {item.gold[:40]!r}"
+    return ""
+
+
+def _part(table: Table, rows: Iterable[Row | BadRow]) -> Table:
+    return Table(name=table.name, container=table.container, rows=lambda: iter(rows))
+
+
+def _items_of_pairs(table: Table, *, gold: bool) -> Iterator[NewItem | Refusal]:
+    """Pairs become comparisons; those of one comparison_id in a row become one of K answers."""
+    labelled: list[Labelled] = []
+    waiting: list[PreferencePair] = []
+    for found in read_table(table, formats_named(None, ["pairs", "labels"])):
+        if isinstance(found, Refusal):
+            yield found
+            continue
+        labelled += [one for one in found.records if isinstance(one, Labelled)]
+        for pair in (one for one in found.records if isinstance(one, PreferencePair)):
+            if waiting and not _together(waiting[-1], pair):
+                yield _item_of_pairs(waiting, gold=gold)
+                waiting = []
+            waiting.append(pair)
+    if waiting:
+        yield _item_of_pairs(waiting, gold=gold)
+    yield from (_item_of_pairs([pair], gold=gold) for pair in pairs_of_labels(labelled))
+
+
+def _together(one: PreferencePair, other: PreferencePair) -> bool:
+    same = one.comparison_id == other.comparison_id and one.prompt == other.prompt
+    return bool(one.comparison_id) and same
+
+
+def _item_of_pairs(pairs: list[PreferencePair], *, gold: bool) -> NewItem:
+    """One question of the distinct answers of some pairs, in an order that says nothing."""
+    prompt = pairs[0].prompt
+    texts = sorted({text for pair in pairs for text in (pair.chosen, pair.rejected)})
+    ids = {text: digest_of([prompt.prompt_id, text]) for text in texts}
+    # Not by who won: the stored order must not tell the right answer.
+    by_hash = sorted(texts, key=lambda text: ids[text])
+    responses = [Response(response_id=ids[text], text=text) for text in by_hash]
+    key = pairs[0].comparison_id or digest_of([prompt.prompt_id, *texts])
+    made = Comparison(comparison_id=key, prompt=prompt, responses=tuple(responses))
+    right = _gold_of(pairs, ids) if gold else None
+    return NewItem(comparison=made, why="import" if right is None else "gold", gold=right)
+
+
+def _gold_of(pairs: list[PreferencePair], ids: dict[str, str]) -> str | None:
+    """The answer that beats others and is beaten by none; "tie" where all pairs are ties."""
+    if all(pair.preference == 0.5 for pair in pairs):
+        return "tie"
+    beaten = {pair.rejected for pair in pairs}
+    best = {pair.chosen for pair in pairs if pair.chosen not in beaten}
+    return ids[best.pop()] if len(best) == 1 else None

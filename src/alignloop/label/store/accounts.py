@@ -1,0 +1,150 @@
+"""Users, and the one-time links that make their accounts."""
+
+import unicodedata
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from argon2 import PasswordHasher
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
+
+from alignloop.label.store.keys import hashed, new_secret
+from alignloop.label.store.refusals import Conflict, Invalid, NotFound
+from alignloop.label.store.tables import ApiToken, Invitation, SignedIn, User, now
+
+INVITATION_LASTS = timedelta(days=7)
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
+ROLES = ("lead", "annotator")
+# OWASP's minimum for argon2id: 19 MiB, two passes, one lane.
+HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Principal:
+    """Who asks: by session or by token. `csrf` is the session's token, empty for API tokens."""
+
+    user_id: int
+    name: str
+    role: str  # lead | annotator
+    locale: str
+    scopes: frozenset[str]  # of "judge" and "lead"
+    via: str  # session | token
+    csrf: str = ""
+
+
+def scopes_of(role: str) -> frozenset[str]:
+    """What a role may do: leads may judge too."""
+    return frozenset({"judge", "lead"} if role == "lead" else {"judge"})
+
+
+def invite(session: Session, role: str, name: str | None = None) -> str:
+    """A one-time link's token for a new account, or for a new password of the account `name`.
+
+    Without a name the invited person chooses it. Raises Invalid for a role that there is not.
+    """
+    if role not in ROLES:
+        raise Invalid(f"{role!r} is no role", fix="choose lead or annotator")
+    token = new_secret()
+    link = Invitation(token_hash=hashed(token), role=role, created_at=now())
+    link.name = None if name is None else checked_name(name)
+    link.expires_at = now() + INVITATION_LASTS
+    session.add(link)
+    return token
+
+
+def invite_first_lead(session: Session) -> str | None:
+    """The token of the first lead's link; None where there is a lead. Earlier such links end."""
+    leads = select(User.id).where(User.role == "lead", User.password_hash.is_not(None)).limit(1)
+    if session.scalar(leads) is not None:
+        return None
+    old = delete(Invitation).where(Invitation.role == "lead", Invitation.used_at.is_(None))
+    session.execute(old)
+    return invite(session, "lead")
+
+
+def invitation(session: Session, token: str, *, at: datetime | None = None) -> Invitation:
+    """The invitation of a link. Raises NotFound where it is unknown, used or expired."""
+    link = session.get(Invitation, hashed(token), with_for_update=True)
+    if link is None or link.used_at is not None or link.expires_at <= (at or now()):
+        raise NotFound("this link is not valid any more", fix="ask for a new one")
+    return link
+
+
+def accept(session: Session, token: str, name: str, password: str) -> User:
+    """Make the account, or set its password, and use up the link.
+
+    A new password ends all sessions of the account. Raises NotFound (the link), Invalid (name or
+    password) and Conflict (the name is taken).
+    """
+    link = invitation(session, token)
+    name = link.name or checked_name(name)
+    check_password(password, name)
+    user = session.scalar(select(User).where(User.name == name))
+    if user is not None and link.name is None:
+        raise Conflict("this name is taken", where=name, fix="choose another one")
+    if user is None:
+        user = User(name=name, role=link.role, active=True, created_at=now(), locale="")
+        session.add(user)
+    user.password_hash = HASHER.hash(password)
+    link.used_at = now()
+    session.flush()
+    session.execute(delete(SignedIn).where(SignedIn.user_id == user.id))
+    return user
+
+
+def list_users(session: Session) -> list[User]:
+    """All users by name."""
+    return list(session.scalars(select(User).order_by(User.name)))
+
+
+def get_user(session: Session, name: str) -> User:
+    """The user of this name. Raises NotFound."""
+    user = session.scalar(select(User).where(User.name == name))
+    if user is None:
+        raise NotFound("there is no such user", where=name)
+    return user
+
+
+def set_active(session: Session, name: str, *, active: bool) -> User:
+    """Disable an account, which ends its sessions and tokens for good, or enable it again.
+
+    Raises NotFound, and Conflict for the last lead who could enable anybody.
+    """
+    user = get_user(session, name)
+    leads = select(func.count(User.id)).where(User.role == "lead", User.active, User.id != user.id)
+    if not active and user.role == "lead" and not session.scalar(leads):
+        raise Conflict("this is the last lead", where=name, fix="invite another lead first")
+    user.active = active
+    if not active:
+        session.execute(delete(SignedIn).where(SignedIn.user_id == user.id))
+        session.execute(delete(ApiToken).where(ApiToken.user_id == user.id))
+    return user
+
+
+def set_locale(session: Session, user_id: int, locale: str) -> None:
+    """The language that a person chose for the pages. Raises Invalid."""
+    if locale not in ("", "en", "zh"):
+        raise Invalid("there is no such language", where=locale, fix="choose en or zh")
+    session.get_one(User, user_id).locale = locale
+
+
+def normalised(name: str) -> str:
+    """A name in NFKC, so that full-width letters and composed accents make no second person."""
+    return unicodedata.normalize("NFKC", name).strip()
+
+
+def checked_name(name: str) -> str:
+    """A user's name, normalised. Raises Invalid for one that is empty, long or not printable."""
+    name = normalised(name)
+    if not 0 < len(name) <= 100 or not name.isprintable():
+        raise Invalid("this is no user name", where=name[:100], fix="give 1 to 100 characters")
+    return name
+
+
+def check_password(password: str, name: str) -> None:
+    """Raises Invalid for a password that is too short, too long, or the name itself."""
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        problem = f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters"
+        raise Invalid(problem, fix="take a sentence")
+    if password.casefold() == name.casefold():
+        raise Invalid("the password is the name", fix="take another one")

@@ -1,0 +1,59 @@
+"""Migrations: bringing a database's tables to this version, or back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from alignloop.errors import UserError
+from alignloop.label.store.database import Database
+from alignloop.label.store.tables import Table
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Apply the migrations that are missing; of several processes one does, the others wait.
+
+    Raises UserError for a database that a newer version of alignloop has made.
+    """
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    with database.engine.connect() as connection:
+        there = _revision(connection)
+    known = {script.revision for script in scripts.walk_revisions()}
+    if there is not None and there not in known:
+        problem = "the database was made by a newer version of alignloop"
+        raise UserError(problem, where=f"revision {there}", fix="install that version")
+    if revision != "head" or there != scripts.get_current_head():
+        _run(database, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(database: Database, revision: str) -> None:
+    """Take migrations back, down to `revision`; "base" leaves no table of ours."""
+    _run(database, lambda config: command.downgrade(config, revision))
+
+
+def differences(database: Database) -> list[object]:
+    """What the tables that are there lack of the models, or have too much: [] where they agree."""
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Table.metadata))
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _run(database: Database, step: Callable[[Config], object]) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    with database.writer.begin() as connection:
+        if not database.is_sqlite:
+            connection.execute(text("SELECT pg_advisory_xact_lock(7300)"))
+        config.attributes["connection"] = connection
+        step(config)

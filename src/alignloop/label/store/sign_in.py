@@ -1,0 +1,146 @@
+"""Logging in, sessions, and how often somebody may try."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import delete, func, or_, select
+from sqlalchemy.orm import Session
+
+from alignloop.label.store import accounts, audit
+from alignloop.label.store.accounts import (
+    HASHER,
+    LONGEST_PASSWORD,
+    Principal,
+    normalised,
+    scopes_of,
+)
+from alignloop.label.store.database import Database
+from alignloop.label.store.keys import hashed, new_secret
+from alignloop.label.store.refusals import SignInRefused, TooManyAttempts
+from alignloop.label.store.tables import LoginAttempt, SignedIn, User, now
+
+IDLE = timedelta(hours=2)
+ABSOLUTE = timedelta(hours=12)
+SEEN_EVERY = timedelta(minutes=1)  # a session's last use is written down no more often
+WINDOW = timedelta(minutes=15)
+TRIES_BY_ACCOUNT, TRIES_BY_ADDRESS = 10, 30
+# Checked in place of the hash of an account that does not exist: it takes as long.
+NOBODY = HASHER.hash(new_secret())
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewSession:
+    """A session that has just begun: `cookie` goes to the browser and is kept nowhere."""
+
+    cookie: str
+    csrf: str
+    user_id: int
+
+
+def log_in(
+    database: Database, name: str, password: str, address: str, *, at: datetime | None = None
+) -> NewSession:
+    """Check the password and begin a session. Raises SignInRefused or TooManyAttempts.
+
+    Both say the same, and take as long, for names that exist and for names that do not.
+    """
+    at = at or now()
+    name, address = normalised(name)[:100], address[:64]
+    with database.transaction() as session:
+        # Counted before the password is looked at: guesses sent all at once count too.
+        full = _note_attempt(session, name, address, at)
+    if full:
+        raise TooManyAttempts("too many attempts to sign in", fix="wait a quarter of an hour")
+    with database.reading() as session:
+        user = session.scalar(select(User).where(User.name == name))
+    # No transaction is open during the tens of milliseconds that argon2 takes.
+    good = _matches(user.password_hash if user else None, password)
+    with database.transaction() as session:
+        if user is None or not good or not user.active:
+            audit.record(session, "login refused", user_id=None, target=name, address=address)
+        else:
+            audit.record(session, "login", user_id=user.id, target=name, address=address)
+            mine = LoginAttempt.account == name, LoginAttempt.address == address
+            session.execute(delete(LoginAttempt).where(*mine))
+            return begin(session, user.id, at=at)
+    raise SignInRefused("the name or the password is wrong", fix="try again, or ask the lead")
+
+
+def accept(database: Database, token: str, name: str, password: str, address: str) -> NewSession:
+    """Use a one-time link, and begin a session. Raises as `accounts.accept`."""
+    with database.transaction() as session:
+        user = accounts.accept(session, token, name, password)
+        audit.record(session, "link used", user_id=user.id, target=user.name, address=address)
+        return begin(session, user.id)
+
+
+def begin(session: Session, user_id: int, *, at: datetime | None = None) -> NewSession:
+    """A session for somebody who has shown who he is, by password or by invitation."""
+    at = at or now()
+    begun = NewSession(cookie=new_secret(), csrf=new_secret(), user_id=user_id)
+    row = SignedIn(id_hash=hashed(begun.cookie), user_id=user_id, csrf=begun.csrf)
+    row.created_at, row.last_seen, row.expires_at = at, at, at + ABSOLUTE
+    session.execute(delete(SignedIn).where(SignedIn.expires_at <= at))
+    session.add(row)
+    return begun
+
+
+def who(database: Database, cookie: str, *, at: datetime | None = None) -> Principal | None:
+    """Whose session this is; None where it is unknown, idle too long, too old, or closed."""
+    at = at or now()
+    asked = (
+        select(SignedIn.csrf, SignedIn.last_seen, User.id, User.name, User.role, User.locale)
+        .join(User, User.id == SignedIn.user_id)
+        .where(SignedIn.id_hash == hashed(cookie), User.active)
+        .where(SignedIn.expires_at > at, SignedIn.last_seen > at - IDLE)
+    )
+    with database.reading() as session:
+        found = session.execute(asked).one_or_none()
+    if found is None:
+        return None
+    csrf, last_seen, user_id, name, role, locale = found
+    if at - last_seen >= SEEN_EVERY:
+        with database.transaction() as session:
+            row = session.get(SignedIn, hashed(cookie))
+            if row is not None:
+                row.last_seen = at
+    return Principal(
+        user_id=user_id,
+        name=name,
+        role=role,
+        locale=locale,
+        scopes=scopes_of(role),
+        via="session",
+        csrf=csrf,
+    )
+
+
+def log_out(database: Database, cookie: str) -> None:
+    """End a session."""
+    with database.transaction() as session:
+        session.execute(delete(SignedIn).where(SignedIn.id_hash == hashed(cookie)))
+
+
+def _note_attempt(session: Session, name: str, address: str, at: datetime) -> bool:
+    """Write one attempt down; whether there were too many before it."""
+    session.execute(delete(LoginAttempt).where(LoginAttempt.at <= at - WINDOW))
+    mine = or_(LoginAttempt.account == name, LoginAttempt.address == address)
+    counts = select(
+        func.count(LoginAttempt.id).filter(LoginAttempt.account == name),
+        func.count(LoginAttempt.id).filter(LoginAttempt.address == address),
+    ).where(mine)
+    by_account, by_address = session.execute(counts).one()
+    full = by_account >= TRIES_BY_ACCOUNT or by_address >= TRIES_BY_ADDRESS
+    if not full:
+        session.add(LoginAttempt(account=name, address=address, at=at))
+    return full
+
+
+def _matches(password_hash: str | None, password: str) -> bool:
+    """Whether the password is right; one hash is computed whatever is known of the account."""
+    try:
+        HASHER.verify(password_hash or NOBODY, password[: LONGEST_PASSWORD + 1])
+    except (VerificationError, InvalidHashError):
+        return False
+    return password_hash is not None

@@ -1,0 +1,410 @@
+"""The tables, as SQLAlchemy models; the migrations make them, and a test holds both equal.
+
+Judgements are append-only: changing one's mind is a new row that supersedes the old one, and an
+undo is a row that is `withdrawn`. Responses are named by their ids, never by their position.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# Named constraints, so that a migration can take them away again on every database.
+NAMES = {
+    "ix": "ix_%(column_0_N_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A moment in UTC, with its zone on every database; SQLite alone would lose it."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Store UTC; a time without a zone is a mistake of ours."""
+        if value is None:
+            return None
+        assert value.tzinfo is not None, "a time without its zone"
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Give UTC, whatever zone the server's connection has."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Table(DeclarativeBase):
+    """What all tables share: the names of constraints, and JSON for dicts and lists."""
+
+    metadata = MetaData(naming_convention=NAMES)
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it from the class)
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        datetime: UtcTime,
+        str: Text,
+    }
+
+
+class User(Table):
+    """A person. `password_hash` is null until an invitation is accepted."""
+
+    __tablename__ = "user"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100), unique=True)
+    password_hash: Mapped[str | None]
+    role: Mapped[str] = mapped_column(String(16))  # lead | annotator
+    locale: Mapped[str] = mapped_column(String(8), default="")  # "" = as the browser says
+    active: Mapped[bool]
+    created_at: Mapped[datetime]
+
+
+class Project(Table):
+    """What is labelled under one guideline. `secret` keys the order in which answers are shown.
+
+    `schema`: {"kind": "comparison" | "ranking" | "rating", "strength": true, "ratings": false,
+    "allow": ["tie", "both_bad", "skip"]}.
+    """
+
+    __tablename__ = "project"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slug: Mapped[str] = mapped_column(String(64), unique=True)
+    title: Mapped[str]
+    locale: Mapped[str] = mapped_column(String(8), default="")
+    secret: Mapped[str] = mapped_column(String(64))
+    schema: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime]
+
+
+class Guideline(Table):
+    """One version of a project's guideline, in two languages; the highest version holds."""
+
+    __tablename__ = "guideline"
+    __table_args__ = (UniqueConstraint("project_id", "version"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    version: Mapped[int]
+    text_en: Mapped[str]
+    text_zh: Mapped[str]
+    created_at: Mapped[datetime]
+
+
+class Prompt(Table):
+    """What was asked; `messages` is [{"role": ..., "content": ...}, ...] as in the record."""
+
+    __tablename__ = "prompt"
+    __table_args__ = (UniqueConstraint("project_id", "prompt_key"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    prompt_key: Mapped[str]  # the record's prompt_id
+    messages: Mapped[list[Any]]
+    category: Mapped[str] = mapped_column(default="")
+    language: Mapped[str] = mapped_column(default="")
+    source: Mapped[str] = mapped_column(default="")
+
+
+class Response(Table):
+    """One answer. `public_id` alone is shown to annotators; `model` never leaves the server."""
+
+    __tablename__ = "response"
+    __table_args__ = (UniqueConstraint("prompt_id", "record_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"))
+    public_id: Mapped[str] = mapped_column(String(32), unique=True)
+    record_id: Mapped[str]  # the record's response_id
+    text: Mapped[str]
+    text_hash: Mapped[str] = mapped_column(String(64))  # sha256 of the text
+    length: Mapped[int]  # characters
+    model: Mapped[str] = mapped_column(default="")
+    settings: Mapped[dict[str, Any]]
+
+
+class Batch(Table):
+    """Items that are labelled together, `overlap` times each; higher `priority` comes first.
+
+    `num_items` counts all its items, gold and repeats too, so that a claim need not.
+    """
+
+    __tablename__ = "batch"
+    __table_args__ = (UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    overlap: Mapped[int]
+    priority: Mapped[int] = mapped_column(default=0)
+    repeats: Mapped[float] = mapped_column(default=0.0)  # share of items asked again
+    num_items: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    closed_at: Mapped[datetime | None]
+
+
+class Item(Table):
+    """One question put to annotators: a prompt with K responses (`item_response`).
+
+    `taken` is the number of places in use, of `wanted`: assignments that are leased, or done with
+    a judgement other than skip. Gold items know the right answer (`gold_verdict` choice, tie or
+    both_bad, and `gold_choice`, a response) and are wanted of everybody. A repeat names the item
+    that it shows again; it goes to those alone who judged that one.
+    """
+
+    __tablename__ = "item"
+    __table_args__ = (
+        UniqueConstraint("project_id", "fingerprint"),
+        Index("ix_item_key", "project_id", "comparison_key"),
+        # The queue: finding the next open item reads this index and little else.
+        Index(
+            "ix_item_open",
+            "batch_id",
+            "position",
+            sqlite_where=text("taken < wanted"),
+            postgresql_where=text("taken < wanted"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
+    batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"), index=True)
+    prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"), index=True)
+    comparison_key: Mapped[str]  # the record's comparison_id; a repeat has that of its original
+    fingerprint: Mapped[str] = mapped_column(String(64))  # of the content; duplicates share it
+    kind: Mapped[str] = mapped_column(String(16))  # comparison | ranking
+    why: Mapped[str] = mapped_column(String(16))
+    # ^ random | uncertain | ensemble | coverage | gold | repeat | import
+    why_detail: Mapped[dict[str, Any]]
+    gold_verdict: Mapped[str | None] = mapped_column(String(16))
+    gold_choice: Mapped[int | None] = mapped_column(ForeignKey("response.id"))
+    repeat_of: Mapped[int | None] = mapped_column(ForeignKey("item.id"))
+    wanted: Mapped[int]
+    taken: Mapped[int] = mapped_column(default=0)
+    position: Mapped[int] = mapped_column(BigInteger)  # place in the batch; drawn by hash
+
+
+class ItemResponse(Table):
+    """Which responses an item shows. `position` is the stored order, not the one shown."""
+
+    __tablename__ = "item_response"
+
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True)
+    response_id: Mapped[int] = mapped_column(
+        ForeignKey("response.id"), primary_key=True, index=True
+    )
+    position: Mapped[int]
+
+
+class Assignment(Table):
+    """An item given to an annotator, at most once each; `turn` counts within person and project."""
+
+    __tablename__ = "assignment"
+    __table_args__ = (
+        UniqueConstraint("item_id", "user_id"),
+        # The few that are out at this moment: a claim looks for its own and for expired ones.
+        Index(
+            "ix_assignment_leased",
+            "lease_until",
+            sqlite_where=text("state = 'leased'"),
+            postgresql_where=text("state = 'leased'"),
+        ),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
+    state: Mapped[str] = mapped_column(String(16))  # leased | done | released
+    turn: Mapped[int]
+    lease_until: Mapped[datetime]
+    created_at: Mapped[datetime]
+
+
+class Presentation(Table):
+    """What an assignment showed: `order` lists response ids, first the one shown as A."""
+
+    __tablename__ = "presentation"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignment.id"), unique=True)
+    order: Mapped[list[Any]]
+    seed: Mapped[str] = mapped_column(String(32))  # what the order was drawn from, besides secret
+    guideline_version: Mapped[int]
+    shown_at: Mapped[datetime]
+
+
+class Judgement(Table):
+    """One answer of one annotator. Never changed: the one that holds is the one that nothing
+    supersedes and that is not `withdrawn` (`judging.standing()`).
+
+    `choice` is a response id where `verdict` is "choice". `ratings` is {"<response id>": 1..10},
+    `ranking` [[best ids], [next ids], ...], `harmful` [response ids].
+    """
+
+    __tablename__ = "judgement"
+    __table_args__ = (
+        UniqueConstraint("user_id", "idempotency_key"),
+        Index("ix_judgement_of_user", "user_id", "created_at"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignment.id"), index=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    idempotency_key: Mapped[str] = mapped_column(String(64))
+    supersedes: Mapped[int | None] = mapped_column(ForeignKey("judgement.id"), unique=True)
+    withdrawn: Mapped[bool] = mapped_column(default=False)
+    choice: Mapped[int | None] = mapped_column(ForeignKey("response.id"))
+    verdict: Mapped[str] = mapped_column(String(16))  # choice | tie | both_bad | skip
+    skip_reason: Mapped[str] = mapped_column(default="")
+    strength: Mapped[int | None]  # 0..3
+    ratings: Mapped[dict[str, Any]]
+    ranking: Mapped[list[Any]]
+    harmful: Mapped[list[Any]]
+    comment: Mapped[str] = mapped_column(default="")
+    visible_ms: Mapped[int]
+    guideline_version: Mapped[int]
+    source: Mapped[str] = mapped_column(String(8))  # user | api
+    created_at: Mapped[datetime]
+
+
+class Place(Table):
+    """Where an annotator stands in a batch: the last position given, and how many are judged."""
+
+    __tablename__ = "place"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True)
+    batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(BigInteger)
+    done: Mapped[int]
+
+
+class Dealt(Table):
+    """How many items of `size` answers an annotator was shown in a project: balances the order."""
+
+    __tablename__ = "dealt"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), primary_key=True)
+    size: Mapped[int] = mapped_column(primary_key=True)
+    count: Mapped[int]
+
+
+class Adjudication(Table):
+    """The lead's verdict on an item that people disagree on; the latest one holds."""
+
+    __tablename__ = "adjudication"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
+    verdict: Mapped[str] = mapped_column(String(16))
+    choice: Mapped[int | None] = mapped_column(ForeignKey("response.id"))
+    comment: Mapped[str] = mapped_column(default="")
+    created_at: Mapped[datetime]
+
+
+class ExportSnapshot(Table):
+    """One export: what was asked, what came out, and the hash of its content."""
+
+    __tablename__ = "export_snapshot"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    query: Mapped[dict[str, Any]]
+    hash: Mapped[str] = mapped_column(String(64))
+    counts: Mapped[dict[str, Any]]
+    path: Mapped[str]
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id"))  # null: the command line
+    created_at: Mapped[datetime]
+
+
+class SignedIn(Table):
+    """A session; its id is in the browser's cookie alone, here is its hash."""
+
+    __tablename__ = "session"
+
+    id_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
+    csrf: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime]
+    last_seen: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class ApiToken(Table):
+    """A token for programs; `scopes` is a list of "judge" and "lead"."""
+
+    __tablename__ = "api_token"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
+    name: Mapped[str] = mapped_column(String(100))
+    hash: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[Any]]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    last_used: Mapped[datetime | None]
+
+
+class Invitation(Table):
+    """A one-time link: it makes an account, or gives the account `name` a new password."""
+
+    __tablename__ = "invitation"
+
+    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    name: Mapped[str | None] = mapped_column(String(100))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+    used_at: Mapped[datetime | None]
+
+
+class LoginAttempt(Table):
+    """One try to log in, kept while it counts against the account's and the address's limit."""
+
+    __tablename__ = "login_attempt"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    account: Mapped[str] = mapped_column(String(100), index=True)
+    address: Mapped[str] = mapped_column(String(64), index=True)
+    at: Mapped[datetime] = mapped_column(index=True)
+
+
+class AuditLog(Table):
+    """Who did what, from where: every login and every action of a lead."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    at: Mapped[datetime]
+    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id"))  # null: nobody, or the CLI
+    action: Mapped[str] = mapped_column(String(64))
+    target: Mapped[str]
+    detail: Mapped[dict[str, Any]]
+    address: Mapped[str] = mapped_column(String(64))
+
+
+def now() -> datetime:
+    """This moment; the functions of the store take it as an argument where a test sets it."""
+    return datetime.now(UTC)

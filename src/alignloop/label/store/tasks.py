@@ -1,0 +1,116 @@
+"""What an annotator sees and sends: the types of the queue, of judging and of the API."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["choice", "tie", "both_bad", "skip"]
+Rating = Annotated[int, Field(ge=1, le=10)]
+PublicId = Annotated[str, Field(min_length=1, max_length=32)]
+A_DAY_MS = 24 * 3600 * 1000
+
+
+class Sent(BaseModel):
+    """The common behaviour: frozen, and refusing keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Turn(Sent):
+    """One message of the prompt."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+class Answer(Sent):
+    """One answer as it is shown: `label` A, B, ... says where; `id` is what a judgement names."""
+
+    id: str
+    label: str
+    text: str
+
+
+class LabelSchema(Sent):
+    """What a project asks: one kind of item, and which extras and verdicts are on its screen."""
+
+    kind: Literal["comparison", "ranking", "rating"] = "comparison"
+    strength: bool = True
+    ratings: bool = False
+    allow: tuple[Literal["tie", "both_bad", "skip"], ...] = ("tie", "both_bad", "skip")
+
+
+class GuidelineText(Sent):
+    """The guideline that holds, in the annotator's language."""
+
+    version: int
+    text: str
+
+
+class TaskProgress(Sent):
+    """The annotator's own: judgements `today` (UTC), and `batch_done` of the batch's items.
+
+    Everything counts alike, so that the numbers tell nobody which item was a gold question.
+    """
+
+    today: int
+    batch: str
+    batch_done: int
+    batch_total: int
+
+
+class Flag(Sent):
+    """Something that the annotator should know of an answer, such as that it names its maker."""
+
+    answer: str
+    flag: Literal["names_maker"]
+
+
+class JudgementIn(Sent):
+    """A judgement as it is sent. `key` is the sender's own: sent twice, it counts once.
+
+    `choice` is an answer's id where `verdict` is "choice" (of a ranking it may be left out);
+    `ranking` lists groups of ids, the best first, ties in one group; `harmful` lists ids.
+    """
+
+    key: str = Field(min_length=8, max_length=64, pattern=r"^[\x21-\x7e]+$")
+    verdict: Verdict
+    choice: PublicId | None = None
+    strength: int | None = Field(default=None, ge=0, le=3)
+    ratings: dict[PublicId, Rating] = Field(default_factory=dict, max_length=9)
+    ranking: list[list[PublicId]] = Field(default_factory=list[list[str]], max_length=9)
+    harmful: list[PublicId] = Field(default_factory=list[str], max_length=9)
+    skip_reason: str = Field(default="", max_length=500)
+    comment: str = Field(default="", max_length=5000)
+    visible_ms: int = Field(default=0, ge=0, le=A_DAY_MS)
+    confirmed: bool = False
+
+
+class Previous(Sent):
+    """What the annotator said of this item before taking it back, to fill the form with."""
+
+    verdict: Verdict
+    choice: str | None
+    strength: int | None
+    ratings: dict[str, int]
+    ranking: list[list[str]]
+    harmful: list[str]
+    skip_reason: str
+    comment: str
+
+
+class Task(Sent):
+    """One item on an annotator's screen. Nothing in it says who answered, or why it is asked."""
+
+    assignment_id: int
+    item_id: int
+    kind: Literal["comparison", "ranking"]
+    prompt: tuple[Turn, ...]
+    answers: tuple[Answer, ...]
+    schema_: LabelSchema = Field(alias="schema")
+    guideline: GuidelineText
+    progress: TaskProgress
+    detector: tuple[Flag, ...]
+    previous: Previous | None
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -1,0 +1,88 @@
+"""API tokens: hashed, scoped, expiring."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from alignloop.label.store.accounts import Principal, scopes_of
+from alignloop.label.store.database import Database
+from alignloop.label.store.keys import hashed, new_secret
+from alignloop.label.store.refusals import Invalid, NotFound
+from alignloop.label.store.tables import ApiToken, User, now
+
+LASTS = timedelta(days=90)
+LONGEST = timedelta(days=366)
+USED_EVERY = timedelta(minutes=1)
+PREFIX = "alignloop_"  # so that scanners of leaked secrets can know it
+
+
+def create_token(
+    session: Session, user_id: int, name: str, scopes: list[str], *, lasts: timedelta = LASTS
+) -> tuple[ApiToken, str]:
+    """A new token and its secret, which is shown once.
+
+    Raises Invalid for a scope that the user does not have, and for a life of more than a year.
+    """
+    user = session.get_one(User, user_id)
+    if not scopes or not set(scopes) <= scopes_of(user.role):
+        told = ", ".join(sorted(scopes_of(user.role)))
+        raise Invalid(f"{user.name} has no such scope", fix=f"choose of: {told}")
+    if not timedelta() < lasts <= LONGEST:
+        raise Invalid("a token lasts a year at most", fix="give 1 to 366 days")
+    secret = PREFIX + new_secret()
+    token = ApiToken(user_id=user_id, name=name, hash=hashed(secret), scopes=sorted(set(scopes)))
+    token.created_at, token.expires_at = now(), now() + lasts
+    session.add(token)
+    session.flush()
+    return token, secret
+
+
+def list_tokens(session: Session) -> list[ApiToken]:
+    """All tokens, the newest first."""
+    return list(session.scalars(select(ApiToken).order_by(ApiToken.id.desc())))
+
+
+def revoke_token(session: Session, token_id: int) -> ApiToken:
+    """End a token. Raises NotFound."""
+    token = session.get(ApiToken, token_id)
+    if token is None:
+        raise NotFound("there is no such token", where=str(token_id))
+    session.delete(token)
+    return token
+
+
+def whose(database: Database, secret: str, *, at: datetime | None = None) -> Principal | None:
+    """Whose token this is, with its scopes; None: unknown, expired, or its user is disabled.
+
+    A scope that the user's role has lost since is lost for the token too.
+    """
+    at = at or now()
+    asked = (
+        select(ApiToken.id, ApiToken.scopes, ApiToken.last_used)
+        .add_columns(User.id, User.name, User.role, User.locale)
+        .join(User, User.id == ApiToken.user_id)
+        .where(ApiToken.hash == hashed(secret), ApiToken.expires_at > at, User.active)
+    )
+    with database.reading() as session:
+        found = session.execute(asked).one_or_none()
+    if found is None:
+        return None
+    token_id, scopes, last_used, user_id, name, role, locale = found
+    if last_used is None or at - last_used >= USED_EVERY:
+        _note_use(database, token_id, at)
+    return Principal(
+        user_id=user_id,
+        name=name,
+        role=role,
+        locale=locale,
+        scopes=frozenset(scopes) & scopes_of(role),
+        via="token",
+    )
+
+
+def _note_use(database: Database, token_id: int, at: datetime) -> None:
+    with database.transaction() as session:
+        token = session.get(ApiToken, token_id)
+        if token is not None:
+            token.last_used = at

@@ -1,0 +1,358 @@
+"""The API of leads: projects, batches, imports, what was said, people, tokens, the audit log."""
+
+import secrets
+import tempfile
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from alignloop.errors import UserError
+from alignloop.label import exports
+from alignloop.label.exports.shapes import suffix
+from alignloop.label.quality.load import load_labels
+from alignloop.label.quality.report import quality_report, to_json
+from alignloop.label.reading import items_of_lines, numbered_lines
+from alignloop.label.store import accounts, audit, overview, projects, tokens
+from alignloop.label.store.accounts import Principal
+from alignloop.label.store.database import Database
+from alignloop.label.store.importing import import_items
+from alignloop.label.store.refusals import Conflict, NotFound
+from alignloop.label.store.tables import ApiToken, Batch, ExportSnapshot, User, now
+from alignloop.label.web.api import FOUND, SIGNED_IN, problems
+from alignloop.label.web.schemas import (
+    BIGGEST_ID,
+    AdjudicationIn,
+    AuditOut,
+    BatchIn,
+    BatchOut,
+    BatchPatch,
+    ExportIn,
+    ExportOut,
+    GuidelineIn,
+    ImportedOut,
+    Invited,
+    ItemOut,
+    JudgementOut,
+    ProjectIn,
+    ProjectOut,
+    TokenIn,
+    TokenMade,
+    TokenOut,
+    UserIn,
+    UserOut,
+    UserPatch,
+)
+from alignloop.label.web.security import Id, Lead, Settings, Store, address_of, origin_of
+
+SPOOLED = 8 * 2**20  # an upload longer than this waits on disk
+After = Annotated[int, Query(ge=0, le=BIGGEST_ID)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+TAKEN = {**FOUND, **problems(409)}
+
+router = APIRouter(prefix="/api/v1", tags=["lead"])
+
+
+def note(
+    session: Session,
+    request: Request,
+    principal: Principal,
+    action: str,
+    target: str,
+    **detail: Any,
+) -> None:
+    """One line of the audit log, in the transaction of what it tells of."""
+    address, user_id = address_of(request), principal.user_id
+    audit.record(session, action, user_id=user_id, target=target, detail=detail, address=address)
+
+
+@router.post("/projects", status_code=201, responses={**SIGNED_IN, **problems(409)})
+def create_project(
+    request: Request, body: ProjectIn, principal: Lead, database: Store
+) -> ProjectOut:
+    """Make a project."""
+    with database.transaction() as session:
+        made = projects.create_project(
+            session,
+            body.slug,
+            body.title,
+            body.label_schema,
+            locale=body.locale,
+            text_en=body.guideline_en,
+            text_zh=body.guideline_zh,
+        )
+        note(session, request, principal, "project made", made.slug)
+        return ProjectOut(slug=made.slug, title=made.title, kind=made.schema["kind"])
+
+
+@router.post("/projects/{slug}/guideline", status_code=201, responses=FOUND)
+def add_guideline(
+    request: Request, slug: str, body: GuidelineIn, principal: Lead, database: Store
+) -> dict[str, int]:
+    """A new version of the guideline, which holds from now on."""
+    with database.transaction() as session:
+        project = projects.get_project(session, slug)
+        made = projects.add_guideline(session, project.id, body.text_en, body.text_zh)
+        note(session, request, principal, "guideline changed", slug, version=made.version)
+        return {"version": made.version}
+
+
+@router.get("/projects/{slug}/batches", responses=FOUND)
+def list_batches(slug: str, _principal: Lead, database: Store) -> list[BatchOut]:
+    """The batches in the order in which they are worked off."""
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+        return [_batch(one) for one in projects.list_batches(session, project.id)]
+
+
+@router.post("/projects/{slug}/batches", status_code=201, responses=TAKEN)
+def create_batch(
+    request: Request, slug: str, body: BatchIn, principal: Lead, database: Store
+) -> BatchOut:
+    """Make a batch."""
+    with database.transaction() as session:
+        project = projects.get_project(session, slug)
+        made = projects.create_batch(session, project.id, **body.model_dump())
+        note(session, request, principal, "batch made", f"{slug}/{made.name}", **body.model_dump())
+        return _batch(made)
+
+
+@router.patch("/projects/{slug}/batches/{batch_id}", responses=FOUND)
+def change_batch(
+    request: Request, slug: str, batch_id: Id, body: BatchPatch, principal: Lead, database: Store
+) -> BatchOut:
+    """Close a batch, or open it again."""
+    with database.transaction() as session:
+        project = projects.get_project(session, slug)
+        batch = projects.close_batch(session, project.id, batch_id, closed=body.closed)
+        action = "batch closed" if body.closed else "batch opened"
+        note(session, request, principal, action, f"{slug}/{batch.name}")
+        return _batch(batch)
+
+
+NDJSON = {"application/x-ndjson": {"schema": {"type": "string"}}}
+
+
+@router.post(
+    "/projects/{slug}/import",
+    responses=TAKEN,
+    openapi_extra={"requestBody": {"required": True, "content": NDJSON}},
+)
+async def import_upload(
+    request: Request, slug: str, batch: str, principal: Lead, database: Store, gold: bool = False
+) -> ImportedOut:
+    """File the items of an upload, one JSON object per line; what is there already is passed over.
+
+    Good rows are filed even where others are refused: mend those and send the whole again.
+    """
+    with tempfile.SpooledTemporaryFile(SPOOLED) as spooled:
+        async for chunk in request.stream():
+            spooled.write(chunk)
+        spooled.seek(0)
+        given = request, principal, database, slug, batch, gold
+        return await run_in_threadpool(_import, *given, spooled)
+
+
+def _import(
+    request: Request,
+    principal: Principal,
+    database: Database,
+    slug: str,
+    batch_name: str,
+    gold: bool,
+    lines: "tempfile.SpooledTemporaryFile[bytes]",
+) -> ImportedOut:
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+        batch = projects.get_batch(session, project.id, batch_name)
+    items = items_of_lines(numbered_lines(lines), "upload", gold=gold)
+    done = import_items(database, project.id, batch.id, items)
+    with database.transaction() as session:
+        note(session, request, principal, "items filed", f"{slug}/{batch_name}", added=done.added)
+    return ImportedOut.model_validate(vars(done))
+
+
+@router.get("/projects/{slug}/items", responses=FOUND)
+def list_items(
+    slug: str, _principal: Lead, database: Store, after: After = 0, limit: Limit = 100
+) -> list[ItemOut]:
+    """Items with their models and reasons; `after` the last id gives the next page."""
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+        rows = overview.list_items(session, project.id, after=after, limit=limit)
+    return [ItemOut.model_validate(row) for row in rows]
+
+
+@router.get("/projects/{slug}/judgements", responses=FOUND)
+def list_judgements(
+    slug: str, _principal: Lead, database: Store, after: After = 0, limit: Limit = 100
+) -> list[JudgementOut]:
+    """Every judgement, superseded and withdrawn ones too; `standing` says which hold."""
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+        rows = overview.list_judgements(session, project.id, after=after, limit=limit)
+    return [JudgementOut.model_validate(row) for row in rows]
+
+
+@router.get("/projects/{slug}/quality", responses=FOUND)
+def quality(slug: str, _principal: Lead, database: Store) -> dict[str, Any]:
+    """Agreement, annotators, models and what is left: all figures of the quality page."""
+    with database.reading() as session:
+        project = projects.get_project(session, slug)
+        return to_json(quality_report(load_labels(session, project.id), now()))
+
+
+@router.post("/projects/{slug}/adjudications", status_code=201, responses=FOUND)
+def adjudicate(
+    request: Request, slug: str, body: AdjudicationIn, principal: Lead, database: Store
+) -> dict[str, int]:
+    """Decide an item that people disagree on."""
+    with database.transaction() as session:
+        project = projects.get_project(session, slug)
+        made = overview.adjudicate(session, project.id, principal.user_id, **body.model_dump())
+        detail = {"item": body.item_id, "verdict": body.verdict}
+        note(session, request, principal, "item decided", slug, **detail)
+        return {"adjudication_id": made.id}
+
+
+@router.post("/projects/{slug}/exports", status_code=201, responses=TAKEN)
+def create_export(
+    request: Request,
+    slug: str,
+    body: ExportIn,
+    principal: Lead,
+    database: Store,
+    settings: Settings,
+) -> ExportOut:
+    """Export what was said, with its provenance, as a snapshot that stays."""
+    if settings.folder is None:
+        raise Conflict("this server has no folder for exports", fix="start it with --project DIR")
+    with database.reading() as session:
+        projects.get_project(session, slug)
+    # No part of the name comes from the request but the project, which is there.
+    out = settings.folder.resolve() / "exports" / f"{slug}-{body.kind}-{secrets.token_hex(4)}"
+    query = exports.Query(kind=body.kind, format=body.format, batch=body.batch)
+    try:
+        done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
+    except UserError as error:  # nothing there to export, or a format that cannot say it
+        raise Conflict(error.problem, fix=error.fix) from error
+    with database.transaction() as session:
+        note(session, request, principal, "exported", slug, kind=body.kind, hash=done.hash)
+    return ExportOut(id=done.snapshot_id, kind=body.kind, hash=done.hash, counts=done.counts)
+
+
+@router.get("/exports/{export_id}", response_class=FileResponse, responses=FOUND)
+def download_export(export_id: Id, _principal: Lead, database: Store) -> FileResponse:
+    """The rows of an export."""
+    with database.reading() as session:
+        row = session.get(ExportSnapshot, export_id)
+    name = f"{row.kind}{suffix(row.query['format'])}" if row else ""
+    if row is None or not (Path(row.path) / name).is_file():
+        raise NotFound("there is no such export, or its file is gone", where=str(export_id))
+    return FileResponse(Path(row.path) / name, filename=name, media_type="application/octet-stream")
+
+
+@router.get("/users", responses=SIGNED_IN)
+def list_users(_principal: Lead, database: Store) -> list[UserOut]:
+    """Everybody who has an account."""
+    with database.reading() as session:
+        return [_user(one) for one in accounts.list_users(session)]
+
+
+@router.post("/users", status_code=201, responses=SIGNED_IN)
+def invite(request: Request, body: UserIn, principal: Lead, database: Store) -> Invited:
+    """A one-time link for somebody new, or for a new password of who is there."""
+    with database.transaction() as session:
+        token = accounts.invite(session, body.role, body.name)
+        note(session, request, principal, "invited", body.name, role=body.role)
+    return Invited(link=f"{origin_of(request)}/invite/{token}")
+
+
+@router.patch("/users/{name}", responses=TAKEN)
+def change_user(
+    request: Request, name: str, body: UserPatch, principal: Lead, database: Store
+) -> UserOut:
+    """Disable an account, with its sessions and tokens, or enable it again."""
+    with database.transaction() as session:
+        user = accounts.set_active(session, name, active=body.active)
+        note(session, request, principal, "enabled" if body.active else "disabled", name)
+        return _user(user)
+
+
+@router.get("/tokens", responses=SIGNED_IN)
+def list_tokens(_principal: Lead, database: Store) -> list[TokenOut]:
+    """All API tokens, without their secrets."""
+    with database.reading() as session:
+        names = {user.id: user.name for user in accounts.list_users(session)}
+        return [_token(one, names[one.user_id]) for one in tokens.list_tokens(session)]
+
+
+@router.post("/tokens", status_code=201, responses=FOUND)
+def create_token(request: Request, body: TokenIn, principal: Lead, database: Store) -> TokenMade:
+    """A new API token; its secret is shown here and nowhere else."""
+    with database.transaction() as session:
+        user = accounts.get_user(session, body.user)
+        lasts = timedelta(days=body.days)
+        made, secret = tokens.create_token(
+            session, user.id, body.name, list(body.scopes), lasts=lasts
+        )
+        note(session, request, principal, "token made", f"{user.name}/{body.name}")
+        return TokenMade(**_token(made, user.name).model_dump(), token=secret)
+
+
+@router.delete("/tokens/{token_id}", status_code=204, responses=FOUND)
+def revoke_token(request: Request, token_id: Id, principal: Lead, database: Store) -> None:
+    """End a token."""
+    with database.transaction() as session:
+        ended = tokens.revoke_token(session, token_id)
+        note(session, request, principal, "token ended", ended.name)
+
+
+@router.get("/audit", responses=SIGNED_IN)
+def list_audit(
+    _principal: Lead, database: Store, before: After | None = None, limit: Limit = 200
+) -> list[AuditOut]:
+    """The audit log, newest first; `before` the last id gives the next page."""
+    with database.reading() as session:
+        people = session.execute(select(User.id, User.name))
+        names: dict[int | None, str] = {row[0]: row[1] for row in people}
+        rows = audit.latest(session, limit=limit, before=before)
+    return [
+        AuditOut(
+            id=row.id,
+            at=row.at,
+            user=names.get(row.user_id),
+            action=row.action,
+            target=row.target,
+            detail=row.detail,
+            address=row.address,
+        )
+        for row in rows
+    ]
+
+
+def _batch(batch: Batch) -> BatchOut:
+    return BatchOut(
+        id=batch.id,
+        name=batch.name,
+        overlap=batch.overlap,
+        priority=batch.priority,
+        repeats=batch.repeats,
+        num_items=batch.num_items,
+        closed=batch.closed_at is not None,
+    )
+
+
+def _user(user: User) -> UserOut:
+    same = ("id", "name", "role", "active", "created_at")
+    return UserOut.model_validate({name: getattr(user, name) for name in same})
+
+
+def _token(token: ApiToken, user: str) -> TokenOut:
+    same = ("id", "name", "scopes", "expires_at", "last_used")
+    return TokenOut.model_validate({name: getattr(token, name) for name in same} | {"user": user})

@@ -1,0 +1,129 @@
+"""The web application: API and pages behind one shield, every route with its guard."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.dependencies.models import Dependant
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import RedirectResponse
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from starlette.exceptions import HTTPException
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+
+from alignloop.errors import UserError
+from alignloop.label.store import refusals
+from alignloop.label.store.database import Database
+from alignloop.label.web import api, api_lead
+from alignloop.label.web.security import GUARDS
+from alignloop.label.web.settings import ServerSettings
+from alignloop.label.web.shield import Shield, problem, shield_headers
+
+logger = logging.getLogger(__name__)
+
+STATIC_FILES = Path(__file__).parents[1] / "pages" / "static"
+STATUS: dict[type[UserError], int] = {
+    refusals.NotFound: 404,
+    refusals.Invalid: 422,
+    refusals.Forbidden: 403,
+    refusals.SignInRefused: 401,
+    refusals.TooManyAttempts: 429,
+    refusals.Contradiction: 409,
+    refusals.Conflict: 409,
+}
+
+
+def create_app(database: Database, settings: ServerSettings | None = None) -> FastAPI:
+    """The application on a database; it opens no port and reads no environment."""
+    from alignloop.label.pages import routes
+
+    settings = settings or ServerSettings()
+    # No documentation pages: theirs load scripts from elsewhere.
+    app = FastAPI(title="alignloop label", openapi_url=None, docs_url=None, redoc_url=None)
+    app.state.database, app.state.settings = database, settings
+    for router in (api.router, api_lead.router, routes.router):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=STATIC_FILES, check_dir=False), name="static")
+    app.add_middleware(Shield, settings=settings)
+    app.add_exception_handler(UserError, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _broken)
+    unguarded = [route.path for route in routes_of(app) if not guard_of(route)]
+    assert not unguarded, f"routes without a guard: {unguarded}"
+    return app
+
+
+def routes_of(app: FastAPI) -> list[RouteContext]:
+    """Every route of the application, those of included routers too."""
+    return list(iter_route_contexts(app.routes))
+
+
+def guard_of(route: RouteContext) -> str:
+    """The guard of a route: "anyone", "annotator" or "lead"; "" where it has none."""
+    if isinstance(route.original_route, Mount) and route.name == "static":
+        return "anyone"
+    if not isinstance(route.original_route, APIRoute):
+        return ""
+    found = [call.__name__ for call in _calls(route.dependant) if call in GUARDS]
+    return found[0] if found else ""
+
+
+def _calls(dependant: Dependant) -> list[Callable[..., object]]:
+    below = [call for one in dependant.dependencies for call in _calls(one)]
+    return [dependant.call, *below] if dependant.call else below
+
+
+def _is_api(request: Request) -> bool:
+    return request.url.path.startswith("/api/")
+
+
+def _refused(request: Request, error: Exception) -> Response:
+    """A refusal of the store, with its status; who is not signed in is led to the login page."""
+    assert isinstance(error, UserError)
+    status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 400)
+    if status == 401 and not _is_api(request):
+        return RedirectResponse("/login", status_code=303)
+    response = problem(status, error.problem, error.fix)
+    if isinstance(error, refusals.Contradiction):
+        response = _contradiction(error)
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _contradiction(error: refusals.Contradiction) -> Response:
+    from alignloop.label.web.schemas import ContradictionOut
+
+    told = ContradictionOut(
+        detail=error.problem,
+        fix=error.fix,
+        contradiction=error.problem,
+        chosen=error.chosen,
+        better=error.better,
+    )
+    return Response(told.model_dump_json(), status_code=409, media_type="application/json")
+
+
+def _invalid(_request: Request, error: Exception) -> Response:
+    """What pydantic refuses, in one line, without giving back what was sent."""
+    assert isinstance(error, RequestValidationError)
+    told = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
+    return problem(422, "; ".join(told[:5])[:1000], "see the API's description")
+
+
+def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = problem(error.status_code, str(error.detail))
+    response.headers.update(error.headers or {})
+    return response
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """A mistake of ours: the log says which, the answer only that there was one."""
+    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    response = problem(500, "the server failed at this", "tell the lead; the log says why")
+    shield_headers(response.headers, request.url.path)
+    return response

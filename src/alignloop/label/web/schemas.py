@@ -1,0 +1,267 @@
+"""What the API takes and gives beside the types of `store.tasks`."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import Field
+
+from alignloop.label.store.tasks import LabelSchema, PublicId, Sent, Verdict
+
+Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
+Name = Field(min_length=1, max_length=100)
+Scope = Literal["judge", "lead"]
+BIGGEST_ID = 2**31 - 1  # what PostgreSQL's integer holds
+
+
+class Problem(Sent):
+    """Every error: what is wrong, and what to do."""
+
+    detail: str
+    fix: str = ""
+
+
+class ContradictionOut(Problem):
+    """409 of a judgement whose ratings say otherwise than its choice; both ids are answers'."""
+
+    contradiction: str | None = None
+    chosen: str | None = None
+    better: str | None = None
+
+
+class Me(Sent):
+    """Who asks; `csrf` goes into the header X-CSRF-Token of everything that changes something."""
+
+    name: str
+    role: Literal["lead", "annotator"]
+    locale: str
+    scopes: list[Scope]
+    csrf: str
+
+
+class LoginIn(Sent):
+    """A name and a password."""
+
+    name: str = Field(min_length=1, max_length=100)
+    password: str = Field(min_length=1, max_length=1000)
+
+
+class AcceptIn(LoginIn):
+    """A one-time link's token, and the account that it makes."""
+
+    token: str = Field(min_length=1, max_length=100)
+
+
+class MePatch(Sent):
+    """What people may change of their own account: the language of the pages."""
+
+    locale: Literal["", "en", "zh"]
+
+
+class ProjectOut(Sent):
+    """A project, as everybody may see it."""
+
+    slug: str
+    title: str
+    kind: str
+
+
+class ProgressOut(Sent):
+    """The annotator's own work in a project: judgements of today and of all days."""
+
+    today: int
+    done: int
+    median_seconds: float | None
+
+
+class Judged(Sent):
+    """The id of a judgement that is kept."""
+
+    judgement_id: int
+
+
+class ProjectIn(Sent):
+    """A new project."""
+
+    slug: str = Slug
+    title: str = Name
+    locale: Literal["", "en", "zh"] = ""
+    label_schema: LabelSchema = Field(default=LabelSchema(), alias="schema")
+    guideline_en: str = Field(default="", max_length=100_000)
+    guideline_zh: str = Field(default="", max_length=100_000)
+
+
+class GuidelineIn(Sent):
+    """A new version of the guideline."""
+
+    text_en: str = Field(max_length=100_000)
+    text_zh: str = Field(max_length=100_000)
+
+
+class BatchIn(Sent):
+    """A new batch. `repeats` is the share of items that are asked again of the same person."""
+
+    name: str = Name
+    overlap: int = Field(default=1, ge=1, le=100)
+    priority: int = Field(default=0, ge=-1000, le=1000)
+    repeats: float = Field(default=0.0, ge=0.0, le=0.5)
+
+
+class BatchPatch(Sent):
+    """What may change of a batch: whether its items are handed out."""
+
+    closed: bool
+
+
+class BatchOut(Sent):
+    """A batch; `num_items` counts gold questions and repeats too."""
+
+    id: int
+    name: str
+    overlap: int
+    priority: int
+    repeats: float
+    num_items: int
+    closed: bool
+
+
+class ImportedOut(Sent):
+    """What became of an upload's rows."""
+
+    added: int
+    duplicates: int
+    num_refused: int
+    refused: list[str]
+
+
+class ExportIn(Sent):
+    """What to export: one of the kinds and formats that `alignloop label export --help` lists."""
+
+    kind: Literal[
+        "pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons"
+    ] = "pairs"
+    format: Literal["jsonl", "trl", "hh", "csv"] = "jsonl"
+    batch: str = Field(default="", max_length=100)
+
+
+class ExportOut(Sent):
+    """An export that is made; `GET /api/v1/exports/{id}` gives its rows."""
+
+    id: int
+    kind: str
+    hash: str
+    counts: dict[str, int]
+
+
+class ItemOut(Sent):
+    """An item as the lead sees it; responses with their models."""
+
+    id: int
+    batch: str
+    comparison_key: str
+    kind: str
+    why: str
+    why_detail: dict[str, Any]
+    prompt: list[dict[str, str]]
+    responses: list[dict[str, Any]]
+    gold_verdict: str | None
+    gold_choice: str | None
+    repeat_of: int | None
+    wanted: int
+    taken: int
+
+
+class JudgementOut(Sent):
+    """A judgement as the lead sees it; answers are named by their public ids."""
+
+    id: int
+    item_id: int
+    annotator: str
+    verdict: Verdict
+    choice: str | None
+    strength: int | None
+    ratings: dict[str, int]
+    ranking: list[list[str]]
+    harmful: list[str]
+    skip_reason: str
+    comment: str
+    visible_ms: int
+    order: list[str]
+    guideline_version: int
+    standing: bool
+    created_at: datetime
+
+
+class AdjudicationIn(Sent):
+    """The lead's verdict on an item."""
+
+    item_id: int = Field(ge=1, le=BIGGEST_ID)
+    verdict: Literal["choice", "tie", "both_bad"]
+    choice: PublicId | None = None
+    comment: str = Field(default="", max_length=5000)
+
+
+class UserIn(Sent):
+    """Somebody to invite."""
+
+    name: str = Name
+    role: Literal["lead", "annotator"] = "annotator"
+
+
+class UserOut(Sent):
+    """A user, without anything secret."""
+
+    id: int
+    name: str
+    role: str
+    active: bool
+    created_at: datetime
+
+
+class UserPatch(Sent):
+    """What may change of a user: whether he may sign in."""
+
+    active: bool
+
+
+class Invited(Sent):
+    """A one-time link; it is shown here and nowhere else."""
+
+    link: str
+
+
+class TokenIn(Sent):
+    """A new API token for a user."""
+
+    user: str = Name
+    name: str = Name
+    scopes: list[Scope] = Field(min_length=1, max_length=2)
+    days: int = Field(default=90, ge=1, le=366)
+
+
+class TokenOut(Sent):
+    """A token, without its secret."""
+
+    id: int
+    user: str
+    name: str
+    scopes: list[str]
+    expires_at: datetime
+    last_used: datetime | None
+
+
+class TokenMade(TokenOut):
+    """A new token with its secret, which is shown here and nowhere else."""
+
+    token: str
+
+
+class AuditOut(Sent):
+    """One line of the audit log."""
+
+    id: int
+    at: datetime
+    user: str | None
+    action: str
+    target: str
+    detail: dict[str, Any]
+    address: str

@@ -1,0 +1,144 @@
+"""Who may do what: the guard of every route, the session cookie, and headers on every response.
+
+A route without one of the guards `anyone`, `annotator`, `lead` does not get past `create_app`.
+"""
+
+import hmac
+from typing import Annotated
+
+from fastapi import Depends, Request, Response, Security
+from fastapi import Path as PathParameter
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from alignloop.label.store import sign_in, tokens
+from alignloop.label.store.accounts import Principal
+from alignloop.label.store.database import Database
+from alignloop.label.store.refusals import Forbidden, SignInRefused
+from alignloop.label.web.schemas import BIGGEST_ID
+from alignloop.label.web.settings import ServerSettings
+
+SAFE = {"GET", "HEAD", "OPTIONS"}
+CSRF_HEADER = "X-CSRF-Token"
+
+
+def database_of(request: Request) -> Database:
+    """The application's database."""
+    return request.app.state.database
+
+
+def settings_of(request: Request) -> ServerSettings:
+    """The application's settings."""
+    return request.app.state.settings
+
+
+def address_of(request: Request) -> str:
+    """The address that the request comes from, for the throttle and the audit log."""
+    return request.client.host if request.client else ""
+
+
+def origin_of(request: Request) -> str:
+    """Our own origin as the browser sees it: "http://localhost:8000"."""
+    scheme = "https" if settings_of(request).behind_tls else "http"
+    return f"{scheme}://{request.headers.get('host', '')}"
+
+
+def check_origin(request: Request) -> None:
+    """Refuse a change that another site's page asks for. Raises Forbidden.
+
+    Browsers name the page's origin with every change. Where they hide it ("null", as our own
+    referrer policy makes them do for forms), Sec-Fetch-Site says the same and cannot be set by
+    a page.
+    """
+    if request.method in SAFE:
+        return
+    origin = request.headers.get("origin", "null")
+    if origin == origin_of(request):
+        return
+    if origin == "null" and request.headers.get("sec-fetch-site") == "same-origin":
+        return
+    raise Forbidden("the request comes from another site", fix="open the page and try again there")
+
+
+def find_principal(request: Request) -> Principal | None:
+    """Who asks, by `Authorization: Bearer TOKEN` or else by the session cookie; None: nobody."""
+    database = database_of(request)
+    kind, _, secret = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return tokens.whose(database, secret.strip())
+    cookie = request.cookies.get(settings_of(request).cookie)
+    return sign_in.who(database, cookie) if cookie else None
+
+
+def anyone(request: Request) -> None:
+    """Guard of what needs no account, such as the login. Raises Forbidden for other sites."""
+    check_origin(request)
+
+
+# For the API's description alone: `find_principal` reads the header itself.
+Described = Annotated[
+    HTTPAuthorizationCredentials | None,
+    Security(HTTPBearer(auto_error=False, description="An API token; or a session's cookie.")),
+]
+
+
+def annotator(request: Request, _: Described = None) -> Principal:
+    """Guard: somebody signed in who may judge. Raises SignInRefused or Forbidden."""
+    return _allowed(request, "judge")
+
+
+def lead(request: Request, _: Described = None) -> Principal:
+    """Guard: a lead. Raises SignInRefused or Forbidden."""
+    found = _allowed(request, "lead")
+    if found.role != "lead":
+        raise Forbidden("this is for the project's lead", fix="ask the lead")
+    return found
+
+
+def _allowed(request: Request, scope: str) -> Principal:
+    found = find_principal(request)
+    if found is None:
+        raise SignInRefused("you are not signed in", fix="sign in, or send a valid API token")
+    if scope not in found.scopes:
+        raise Forbidden(f"this needs the scope {scope}", fix="ask the lead")
+    if found.via == "session" and request.method not in SAFE:
+        check_origin(request)
+        sent = request.headers.get(CSRF_HEADER, "")
+        if not hmac.compare_digest(sent.encode(), found.csrf.encode()):
+            problem = f"the header {CSRF_HEADER} is missing or wrong"
+            raise Forbidden(problem, fix="load the page again")
+    return found
+
+
+GUARDS = (anyone, annotator, lead)
+Id = Annotated[int, PathParameter(ge=1, le=BIGGEST_ID)]
+Anyone = Depends(anyone)
+Annotator = Annotated[Principal, Depends(annotator)]
+Lead = Annotated[Principal, Depends(lead)]
+Store = Annotated[Database, Depends(database_of)]
+Settings = Annotated[ServerSettings, Depends(settings_of)]
+
+
+def begin_session(request: Request, response: Response, begun: sign_in.NewSession) -> None:
+    """Put a new session's cookie on the response and end the session that was there before."""
+    settings = settings_of(request)
+    if old := request.cookies.get(settings.cookie):
+        sign_in.log_out(database_of(request), old)
+    response.set_cookie(
+        settings.cookie,
+        begun.cookie,
+        httponly=True,
+        samesite="lax",
+        secure=settings.behind_tls,
+        path="/",
+        max_age=int(sign_in.ABSOLUTE.total_seconds()),
+    )
+
+
+def end_session(request: Request, response: Response) -> None:
+    """End the session of the request's cookie, and take the cookie away."""
+    settings = settings_of(request)
+    if cookie := request.cookies.get(settings.cookie):
+        sign_in.log_out(database_of(request), cookie)
+    response.delete_cookie(
+        settings.cookie, path="/", secure=settings.behind_tls, httponly=True, samesite="lax"
+    )

@@ -1,0 +1,83 @@
+"""Migrations: up, down, up again, and equal to the models, on both databases."""
+
+import threading
+from pathlib import Path
+
+import pytest
+from label_support import items, make_world
+from sqlalchemy import inspect, text
+
+from alignloop.errors import UserError
+from alignloop.label.store import migrate
+from alignloop.label.store.database import Database, open_database
+from alignloop.label.store.tables import Table
+
+pytestmark = pytest.mark.slow
+
+
+def names(database: Database) -> set[str]:
+    """The tables that are there."""
+    return set(inspect(database.engine).get_table_names())
+
+
+def test_the_migrations_make_what_the_models_say(any_database: Database) -> None:
+    assert migrate.differences(any_database) == []
+    assert names(any_database) == {*Table.metadata.tables, "alembic_version"}
+
+
+def test_what_differs_from_the_models_is_found(any_database: Database) -> None:
+    with any_database.writer.begin() as connection:
+        connection.execute(text("DROP INDEX ix_item_open"))
+        connection.execute(text("ALTER TABLE guideline ADD COLUMN left_over INTEGER"))
+    found = str(migrate.differences(any_database))
+    assert "ix_item_open" in found
+    assert "left_over" in found
+
+
+def test_down_leaves_nothing_and_up_makes_it_again(any_database: Database) -> None:
+    migrate.downgrade(any_database, "base")
+    assert names(any_database) == {"alembic_version"}
+    migrate.upgrade(any_database)
+    assert migrate.differences(any_database) == []
+    world = make_world(any_database, items(3))
+    assert len(world.work()) == 3
+
+
+def test_the_queue_reads_its_index(any_database: Database) -> None:
+    kind = "btree" if not any_database.is_sqlite else "taken < wanted"
+    query = (
+        "SELECT sql FROM sqlite_master WHERE name = 'ix_item_open'"
+        if any_database.is_sqlite
+        else "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_item_open'"
+    )
+    with any_database.engine.connect() as connection:
+        made = connection.execute(text(query)).scalar_one()
+    assert kind in made
+    assert "taken < wanted" in made
+
+
+def test_several_processes_that_start_at_once_migrate_once(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    for where in (tmp_path / "new", postgres_url):
+        failed: list[BaseException] = []
+
+        def start(where: Path | str = where, failed: list[BaseException] = failed) -> None:
+            try:
+                open_database(where).close()
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=start) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+
+
+def test_a_database_of_a_newer_version_is_left_alone(any_database: Database) -> None:
+    with any_database.writer.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(UserError, match="newer version"):
+        migrate.upgrade(any_database)
