@@ -1,6 +1,7 @@
 """How long "next item" takes over HTTP: 100,000 items, 20 annotators, server in its own process."""
 
 import json
+import os
 import secrets
 import statistics
 import threading
@@ -52,7 +53,7 @@ def fill(world: Any) -> None:
 
 
 def _response(number: int) -> dict[str, Any]:
-    text = f"Answer {number}. " * 20
+    text = f"Answer {number}. " * 5
     same = {"text_hash": "", "length": len(text), "model": "m", "settings": {}}
     prompt = (number - 1) // 2 % 1000 + 1
     names = {"public_id": f"r{number}", "record_id": f"r{number}"}
@@ -91,6 +92,7 @@ def test_next_item_is_quick_with_100_000_items_and_20_annotators(tmp_path: Path)
     database = open_database(tmp_path / "project")
     world = make_world(database, users=PEOPLE, overlap=2)
     fill(world)
+    os.sync()  # what was filled in must not keep the disk busy while we measure
     tokens = [make_token(database, user, "judge") for user in world.users]
     database.close()
     told: list[dict[str, dict[str, float]]] = []
