@@ -2,10 +2,11 @@
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from label_support import items, make_world
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 
 from alignloop.errors import UserError
 from alignloop.label.store import migrate
@@ -54,6 +55,33 @@ def test_the_queue_reads_its_index(any_database: Database) -> None:
         made = connection.execute(text(query)).scalar_one()
     assert kind in made
     assert "taken < wanted" in made
+
+
+def test_a_claim_walks_through_no_table(any_database: Database) -> None:
+    if not any_database.is_sqlite:
+        pytest.skip("its planner decides by statistics, and small tables are rightly walked")
+    world = make_world(any_database, items(3))
+    world.work(at_most=1)
+    asked: list[tuple[str, Any]] = []
+    event.listen(
+        any_database.engine,
+        "before_cursor_execute",
+        lambda _c, _cursor, words, values, *_: asked.append((words, values)),
+    )
+    world.must_claim()
+    reads = [one for one in asked if one[0].startswith("SELECT")]
+    with any_database.engine.connect() as connection:
+        plans = {
+            words: str(connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {words}", values).all())
+            for words, values in reads
+        }
+    assert len(plans) >= 8
+    assert not [plan for plan in plans.values() if "SCAN" in plan]
+    assert not [plan for plan in plans.values() if "(project_id=?)" in plan and " item " in plan]
+    used = " ".join(plans.values())
+    assert "ix_item_open" in used
+    assert "ix_assignment_leased " in used
+    assert "ix_assignment_leased_to" in used
 
 
 def test_several_processes_that_start_at_once_migrate_once(

@@ -22,7 +22,7 @@ from alignloop.errors import UserError
 FILE = "label.sqlite"
 BUSY_MS = 20_000  # how long a writer of another process may keep ours waiting
 CONNECTIONS = 40  # one per thread of the web server
-WRITES = "alignloop_writes"
+WRITES = "alignloop_writes"  # an option of our connections: "durably" or "soon"
 
 
 class Database:
@@ -30,7 +30,8 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.writer = engine.execution_options(**{WRITES: True})
+        self.writer = engine.execution_options(**{WRITES: "durably"})
+        self._hasty = engine.execution_options(**{WRITES: "soon"})
         # SQLite's own waiting polls, ever more slowly; within one process a lock is fair and fast.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
 
@@ -46,13 +47,16 @@ class Database:
             yield session
 
     @contextmanager
-    def transaction(self) -> Generator[Session]:
-        """A session that writes: all of it is kept, or with an exception nothing."""
-        with (
-            self._turn,
-            Session(self.writer, expire_on_commit=False) as session,
-            session.begin(),
-        ):
+    def transaction(self, *, durably: bool = True) -> Generator[Session]:
+        """A session that writes: all of it is kept, or with an exception nothing.
+
+        What is not written `durably` survives the end of the process, however violent, but maybe
+        not the next power cut; nobody waits for the disk then.
+        """
+        engine = self.writer if durably else self._hasty
+        with self._turn, Session(engine, expire_on_commit=False) as session, session.begin():
+            if not durably and not self.is_sqlite:
+                session.execute(text("SET LOCAL synchronous_commit TO off"))
             yield session
 
     def close(self) -> None:
@@ -130,11 +134,13 @@ def _engine(url: URL) -> Engine:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `begin` below says which kind; the driver must not
-    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "synchronous=FULL"):
+    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
-    connection.execute("PRAGMA foreign_keys=ON")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES, False)
+    writes = connection.get_execution_options().get(WRITES)
+    if writes:
+        level = "FULL" if writes == "durably" else "NORMAL"
+        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

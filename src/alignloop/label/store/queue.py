@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import BindParameter, bindparam, exists, or_, select
+from sqlalchemy import BindParameter, bindparam, exists, literal_column, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from alignloop.label.store.database import lock_queue
@@ -108,6 +108,10 @@ def take_place(item: Item) -> bool:
 # Queries are built once: building one takes longer than SQLite takes to answer it.
 _user: BindParameter[int] = bindparam("user")
 _project: BindParameter[int] = bindparam("project")
+# As it stands in the partial indexes' condition: of a bound value no planner can tell.
+_is_leased = Assignment.state == literal_column("'leased'")
+# No index on the project: by it, SQLite would walk through all items for a handful of leases.
+_in_project = Item.project_id + 0 == _project
 _mine = aliased(Assignment)
 _original = aliased(Assignment)
 
@@ -121,16 +125,14 @@ _PROJECT_OF = _ASSIGNMENT.with_only_columns(Item.project_id)
 _LEASED_TO = (
     select(Assignment)
     .join(Item, Item.id == Assignment.item_id)
-    .where(Assignment.state == "leased", Assignment.user_id == _user)
-    .where(Item.project_id == _project)
+    .where(_is_leased, Assignment.user_id == _user, _in_project)
     .order_by(Assignment.lease_until.desc(), Assignment.id.desc())
     .limit(1)
 )
 _EXPIRED = (
     select(Assignment, Item)
     .join(Item, Item.id == Assignment.item_id)
-    .where(Assignment.state == "leased", Assignment.lease_until <= bindparam("at"))
-    .where(Item.project_id == _project)
+    .where(_is_leased, Assignment.lease_until <= bindparam("at"), _in_project)
 )
 _BATCHES = (
     select(Batch.id, Place)

@@ -101,7 +101,7 @@ def who(database: Database, cookie: str, *, at: datetime | None = None) -> Princ
         return None
     csrf, last_seen, user_id, name, role, locale = found
     if at - last_seen >= SEEN_EVERY:
-        with database.transaction() as session:
+        with database.transaction(durably=False) as session:
             row = session.get(SignedIn, hashed(cookie))
             if row is not None:
                 row.last_seen = at

@@ -221,10 +221,16 @@ class Assignment(Table):
     __tablename__ = "assignment"
     __table_args__ = (
         UniqueConstraint("item_id", "user_id"),
-        # The few that are out at this moment: a claim looks for its own and for expired ones.
+        # The few that are out at this moment: a claim looks for expired ones and for its own.
         Index(
             "ix_assignment_leased",
             "lease_until",
+            sqlite_where=text("state = 'leased'"),
+            postgresql_where=text("state = 'leased'"),
+        ),
+        Index(
+            "ix_assignment_leased_to",
+            "user_id",
             sqlite_where=text("state = 'leased'"),
             postgresql_where=text("state = 'leased'"),
         ),
@@ -232,7 +238,7 @@ class Assignment(Table):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
-    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
     state: Mapped[str] = mapped_column(String(16))  # leased | done | released
     turn: Mapped[int]
     lease_until: Mapped[datetime]

@@ -82,7 +82,7 @@ def whose(database: Database, secret: str, *, at: datetime | None = None) -> Pri
 
 
 def _note_use(database: Database, token_id: int, at: datetime) -> None:
-    with database.transaction() as session:
+    with database.transaction(durably=False) as session:
         token = session.get(ApiToken, token_id)
         if token is not None:
             token.last_used = at

@@ -231,7 +231,13 @@ def _judgements() -> None:
         sqlite_where=sa.text("state = 'leased'"),
         postgresql_where=sa.text("state = 'leased'"),
     )
-    op.create_index("ix_assignment_user_id", "assignment", ["user_id"])
+    op.create_index(
+        "ix_assignment_leased_to",
+        "assignment",
+        ["user_id"],
+        sqlite_where=sa.text("state = 'leased'"),
+        postgresql_where=sa.text("state = 'leased'"),
+    )
     op.create_table(
         "presentation",
         sa.Column("id", sa.Integer, primary_key=True),
