@@ -97,7 +97,7 @@ def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
         problem = f'the format "{name}" holds {" and ".join(others)}, not {kinds[0]}'
         raise UserError(
             problem if others else f'there is no format named "{name}"',
-            where="--format",
+            where="--format, or the setting `format` of a stage",
             fix=f"choose one of: {', '.join(known)}",
         )
     return [format_ for format_ in usable if format_.name == name]
