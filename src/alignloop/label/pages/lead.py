@@ -21,7 +21,7 @@ from alignloop.label.store import accounts, audit, projects, tokens
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.refusals import NotFound
 from alignloop.label.store.tables import ExportSnapshot, Guideline, now
-from alignloop.label.web.security import Lead, Store
+from alignloop.label.web.security import After, Id, Lead, Store
 
 router = APIRouter(
     route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
@@ -56,7 +56,7 @@ def list_tokens(request: Request, principal: Lead, database: Store) -> Response:
 
 @router.get("/lead/audit")
 def audit_log(
-    request: Request, principal: Lead, database: Store, before: int | None = None
+    request: Request, principal: Lead, database: Store, before: After | None = None
 ) -> Response:
     """Who did what."""
     with database.reading() as session:
@@ -145,7 +145,7 @@ def _disagreement_row(t: Texts, one: Disagreement) -> dict[str, Any]:
 
 
 @router.get("/lead/{slug}/disagreements/{item_id}")
-def decide(request: Request, slug: str, item_id: int, principal: Lead, database: Store) -> Response:
+def decide(request: Request, slug: str, item_id: Id, principal: Lead, database: Store) -> Response:
     """One disputed item, and the lead's verdict on it."""
     with database.reading() as session:
         project = projects.get_project(session, slug)

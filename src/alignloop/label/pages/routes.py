@@ -15,7 +15,7 @@ from alignloop.label.store.refusals import NotFound
 from alignloop.label.store.showing import task_of
 from alignloop.label.store.tables import Assignment, Item, now
 from alignloop.label.store.tasks import GuidelineText, Task
-from alignloop.label.web.security import Annotator, Anyone, Store
+from alignloop.label.web.security import Annotator, Anyone, Id, Store
 
 router = APIRouter(
     route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
@@ -71,7 +71,7 @@ def guideline(request: Request, slug: str, principal: Annotator, database: Store
 
 @router.get("/p/{slug}/task/{assignment_id}")
 def show_task(
-    request: Request, slug: str, assignment_id: int, principal: Annotator, database: Store
+    request: Request, slug: str, assignment_id: Id, principal: Annotator, database: Store
 ) -> Response:
     """One item as a piece of the annotation screen; only to whom it was given."""
     with database.reading() as session:

@@ -26,7 +26,6 @@ from alignloop.label.store.refusals import Conflict, NotFound
 from alignloop.label.store.tables import ApiToken, Batch, ExportSnapshot, User, now
 from alignloop.label.web.api import FOUND, SIGNED_IN, problems
 from alignloop.label.web.schemas import (
-    BIGGEST_ID,
     AdjudicationIn,
     AuditOut,
     BatchIn,
@@ -48,10 +47,9 @@ from alignloop.label.web.schemas import (
     UserOut,
     UserPatch,
 )
-from alignloop.label.web.security import Id, Lead, Settings, Store, address_of, origin_of
+from alignloop.label.web.security import After, Id, Lead, Settings, Store, address_of, origin_of
 
 SPOOLED = 8 * 2**20  # an upload longer than this waits on disk
-After = Annotated[int, Query(ge=0, le=BIGGEST_ID)]
 Limit = Annotated[int, Query(ge=1, le=1000)]
 TAKEN = {**FOUND, **problems(409)}
 

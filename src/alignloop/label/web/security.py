@@ -6,7 +6,7 @@ A route without one of the guards `anyone`, `annotator`, `lead` does not get pas
 import hmac
 from typing import Annotated
 
-from fastapi import Depends, Request, Response, Security
+from fastapi import Depends, Query, Request, Response, Security
 from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
@@ -111,6 +111,7 @@ def _allowed(request: Request, scope: str) -> Principal:
 
 GUARDS = (anyone, annotator, lead)
 Id = Annotated[int, PathParameter(ge=1, le=BIGGEST_ID)]
+After = Annotated[int, Query(ge=0, le=BIGGEST_ID)]
 Anyone = Depends(anyone)
 Annotator = Annotated[Principal, Depends(annotator)]
 Lead = Annotated[Principal, Depends(lead)]

@@ -30,10 +30,10 @@ def pair(number: int, **fields: object) -> PreferencePair:
 
 def test_again_adds_nothing(world: MakeWorld) -> None:
     here = world()
-    assert here.file(items(450)) == Imported(added=450, duplicates=0)
-    assert here.file(items(450)) == Imported(added=0, duplicates=450)
-    assert here.file(items(460)) == Imported(added=10, duplicates=450)
-    assert here.num_items() == 460
+    assert here.file(items(250)) == Imported(added=250, duplicates=0)
+    assert here.file(items(250)) == Imported(added=0, duplicates=250)
+    assert here.file(items(260)) == Imported(added=10, duplicates=250)
+    assert here.num_items() == 260
 
 
 def test_the_same_content_under_another_id_is_a_duplicate(world: MakeWorld) -> None:

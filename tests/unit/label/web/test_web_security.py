@@ -223,6 +223,19 @@ def test_the_server_answers_to_its_own_names_only(app: FastAPI, host: str, statu
     assert browser(app).get("/login", headers={"Host": host}).status_code == status
 
 
+def test_numbers_beyond_the_databases_are_refused_by_every_route(
+    app: FastAPI, people: World
+) -> None:
+    client, asked = browser(app, "lea"), 0
+    for route in routes_of(app):
+        if "_id}" in (route.path or ""):
+            path = re.sub(r"\{\w+_id\}", "9" * 30, route.path or "").replace("{slug}", SLUG)
+            for method in route.methods or ():
+                assert client.request(method, path).status_code == 422, path
+                asked += 1
+    assert asked >= 6
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_long_body_is_refused(app: FastAPI, people: World, chunked: bool) -> None:
     client = browser(app, "lea")
