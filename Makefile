@@ -24,8 +24,10 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-test: check
-	$(BIN)/python -m pytest
+# What measures times or starts processes has the machine to itself; the rest shares both cores.
+test: check quick
+	$(BIN)/python -m pytest -m slow tests/unit tests/house
+	$(BIN)/python -m pytest tests/golden tests/e2e
 
 # TRL, and the last version of it that had PPO, in an environment of their own.
 .venv-trl/installed:
