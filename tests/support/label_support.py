@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx2
 import pytest
@@ -279,7 +279,7 @@ def is_ci() -> bool:
     return any(os.environ.get(name) for name in ("CI", "ALIGNLOOP_CI"))
 
 
-def missing(what: str, how: str) -> None:
+def missing(what: str, how: str) -> NoReturn:
     """Skip a test for lack of a program; under CI fail."""
     if is_ci():
         pytest.fail(f"{what} is missing, and under CI nothing may be skipped: {how}")

@@ -1,6 +1,5 @@
 """A server on a database of its own, and a real browser that can reach nothing else."""
 
-import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from label_support import missing
 
 pytest.importorskip("playwright")
 from playwright.sync_api import (
@@ -192,9 +192,7 @@ def browser() -> Iterator[Browser]:
     """Chromium of the system; under CI its absence is a failure."""
     path = shutil.which("chromium")
     if path is None:
-        if os.environ.get("ALIGNLOOP_CI"):
-            pytest.fail("chromium is missing")
-        pytest.skip("chromium is missing")
+        missing("Chromium", "apt-get install chromium")
     with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield made
