@@ -47,7 +47,9 @@ function onTask(event, task, draft) {
   const card = event.target.closest?.(".rating")?.closest(".answer");
   if (card && digit >= 0) return ["rate", { id: card.dataset.id, value: digit || 10 }];
   if (card && key.startsWith("Arrow")) return null; // radio buttons have arrows of their own
-  if (key === "Enter") return event.target.matches("button, a, summary") ? null : ["submit"];
+  // Right after Escape the focus may still be on a button of the dialog that has closed.
+  const pressable = event.target.matches("button, a, summary") && !event.target.closest("dialog");
+  if (key === "Enter") return pressable ? null : ["submit"];
   if (key === "Escape") return ["leave"];
   if (ACTIONS[key]) return [ACTIONS[key]];
   return task.kind === "comparison" ? onPair(key, digit, task, draft) : task.kind === "ranking" ? onRanking(key, nth) : null;
