@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shapes": set(),
     "records": set(),
     "stats": set(),
+    "fonts": set(),
     "config": {"records"},
     "losses": {"shapes"},
     "data": {"records", "config"},
@@ -44,8 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "reward": TOOLS,
     "rl": TOOLS,
     "evaluate": TOOLS,
-    "label": {"records", "config", "data", "run", "stats"},
-    "report": {"records", "config", "run", "stats"},
+    "label": {"records", "config", "data", "run", "stats", "fonts"},
+    "report": {"records", "config", "run", "stats", "fonts"},
     "playground": {"records", "config", "data", "rollout", "models", "run", "stats"},
     "plan": {"config", "models"},
     # sources and summary are parts of the pipeline in files of their own

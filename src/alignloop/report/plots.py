@@ -19,6 +19,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from alignloop.errors import UserError
+from alignloop.fonts import CJK_FONTS
 from alignloop.report.tables import Json, as_dict, evaluation_sets
 from alignloop.run import atomic_write, read_metrics
 
@@ -39,19 +40,6 @@ _CSS_NAMES = {
     GREEN: "--green",
     GREY: "--grey",
 }
-_CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "Noto Sans SC",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Heiti TC",
-    "Microsoft YaHei",
-    "SimHei",
-    "Noto Sans CJK JP",
-)
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.size": 8,
@@ -349,7 +337,7 @@ def _clean_svg(text: str, prefix: str) -> str:
 
 def _chinese_font() -> str | None:
     known = {font.name for font in font_manager.fontManager.ttflist}
-    return next((name for name in _CJK_FONTS if name in known), None)
+    return next((name for name in CJK_FONTS if name in known), None)
 
 
 _PNG_CURVES = (

@@ -20,6 +20,7 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
+from alignloop.fonts import CJK_FONTS
 from alignloop.label.quality.agreement import Agreement, Confusion, by_annotator, confusions
 from alignloop.label.quality.annotators import Quality, annotator_quality
 from alignloop.label.quality.rows import Labels, votes_of
@@ -31,21 +32,6 @@ Language = Literal["en", "zh"]
 
 _fonts = cast(Any, font_manager)
 _mpl = cast(Any, matplotlib)  # typed only in part: what draws takes a figure or axes as Any
-
-# The first that is there; as in the report's pictures.
-_CJK_FONTS = (
-    "Noto Sans CJK SC",
-    "Source Han Sans SC",
-    "Noto Sans SC",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Heiti TC",
-    "Microsoft YaHei",
-    "SimHei",
-    "Noto Sans CJK JP",
-)
 
 _CJK_FILES = re.compile(r"(NotoSansCJK-Regular|SourceHanSans\w*-Regular|wqy-\w+)\.\w+$")
 _drawing = (
@@ -148,12 +134,12 @@ def _without_complaint() -> Generator[None]:
 def _chinese_fonts() -> list[str]:
     """The first Chinese font of this machine, also one that came after matplotlib's own list."""
     known = {font.name for font in _fonts.fontManager.ttflist}
-    if not known.intersection(_CJK_FONTS):
+    if not known.intersection(CJK_FONTS):
         for path in _fonts.findSystemFonts():
             if _CJK_FILES.search(path):
                 _fonts.fontManager.addfont(path)
         known = {font.name for font in _fonts.fontManager.ttflist}
-    return [name for name in _CJK_FONTS if name in known][:1]
+    return [name for name in CJK_FONTS if name in known][:1]
 
 
 def _style(colours: Colours) -> dict[str, Any]:
