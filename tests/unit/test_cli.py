@@ -75,8 +75,9 @@ def test_unknown_setting(capsys: pytest.CaptureFixture[str], recipe: Path) -> No
 
 
 def test_skip_refused_is_a_switch_and_a_setting(
-    capsys: pytest.CaptureFixture[str], recipe: Path
+    capsys: pytest.CaptureFixture[str], recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(recipe.parent)  # the run folder is made in the present one
     missing = ["--sft.demonstrations", "nowhere.jsonl"]
     assert "nowhere.jsonl" in fail(capsys, "sft", recipe, "--skip-refused", *missing)
     assert "skip_refused = 'maybe'" in fail(capsys, "sft", recipe, "--skip_refused", "maybe")

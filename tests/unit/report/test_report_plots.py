@@ -101,11 +101,11 @@ def test_the_reliability_diagram_leaves_empty_bins_out() -> None:
     assert draw_reliability([full, empty]) == draw_reliability([full])
 
 
-@pytest.mark.parametrize("fonts", [plots._CJK_FONTS, ()])
+@pytest.mark.parametrize("fonts", [plots.CJK_FONTS, ()])
 def test_the_png_is_written_with_and_without_a_chinese_font(
     run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fonts: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(plots, "_CJK_FONTS", fonts)
+    monkeypatch.setattr(plots, "CJK_FONTS", fonts)
     out = save_curves_png(run_path, tmp_path / "curves.png")
     assert out.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
