@@ -18,7 +18,7 @@ from alignloop.records import PreferencePair
 from alignloop.reward.batches import all_scores
 from alignloop.run.files import atomic_write
 from alignloop.run.seeds import derive_seed
-from alignloop.stats.agreement import accuracy_ceiling, raw_agreement
+from alignloop.stats.agreement import accuracy_ceiling, agreement_per_label, raw_agreement
 from alignloop.stats.calibration import (
     brier,
     expected_calibration_error,
@@ -89,9 +89,9 @@ def write_report_card(
     card |= _length_bias(decided, differences)
     card |= {"num_pairs": len(decided), "temperature": scale.temperature}
     labels = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
-    agreement = raw_agreement(labels) if labels else None
-    card["raw_agreement"] = agreement
-    card["ceiling"] = None if agreement is None else accuracy_ceiling(agreement)
+    card["raw_agreement"] = raw_agreement(labels) if labels else None
+    # Each label counts once in the accuracy, so it does here: of a close call fewer people decide.
+    card["ceiling"] = accuracy_ceiling(agreement_per_label(labels)) if labels else None
     card["verdict"] = _verdict(card)
     atomic_write(folder / "report_card.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     return card

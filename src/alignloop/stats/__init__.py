@@ -6,6 +6,7 @@ The names below are pure functions on numbers and texts: no torch.
 from alignloop.stats.agreement import (
     DawidSkene,
     accuracy_ceiling,
+    agreement_per_label,
     bradley_terry,
     cohen_kappa,
     dawid_skene,
@@ -54,6 +55,7 @@ __all__ = [
     "Interval",
     "ReliabilityBin",
     "accuracy_ceiling",
+    "agreement_per_label",
     "best_of_n_kl",
     "bon_curve",
     "bradley_terry",

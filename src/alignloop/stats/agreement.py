@@ -38,14 +38,38 @@ def raw_agreement(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
     return agreeing / pairs
 
 
-def accuracy_ceiling(raw_agreement: float) -> float:
+def agreement_per_label(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
+    """The chance that another annotator of the same item said the same, averaged over labels.
+
+    p = sum_i sum_k n_ik (n_ik - 1) / (n_i - 1) / sum_i n_i
+
+    In `raw_agreement` an item counts by its pairs of labels; here it counts by its labels, as in
+    an accuracy over labels. They differ where items have different numbers of them.
+    Input: the labels that each item got; items with one label say nothing.
+    Raises UserError where no item has two labels. Source: the diagonal of the coincidences of
+    Krippendorff 2011.
+    """
+    agreeing, labels_in_all = 0.0, 0
+    for labels in labels_by_item:
+        if len(labels) > 1:
+            same = sum(count * (count - 1) for count in Counter(labels).values())
+            agreeing += same / (len(labels) - 1)
+            labels_in_all += len(labels)
+    if labels_in_all == 0:
+        raise UserError(_NO_PAIRS, fix=_OVERLAP)
+    return agreeing / labels_in_all
+
+
+def accuracy_ceiling(agreement: float) -> float:
     """The accuracy of one annotator that explains the agreement of two: no model is asked for more.
 
     Two annotators who are right with probability a, independently and on two choices, agree with
     probability p = a^2 + (1 - a)^2, so a = (1 + sqrt(2p - 1)) / 2; 0.5 where p <= 0.5.
+
+    To be compared with an accuracy over labels, p is `agreement_per_label` of the same labels.
     """
-    assert 0 <= raw_agreement <= 1, raw_agreement
-    return (1 + max(0.0, 2 * raw_agreement - 1) ** 0.5) / 2
+    assert 0 <= agreement <= 1, agreement
+    return (1 + max(0.0, 2 * agreement - 1) ** 0.5) / 2
 
 
 def cohen_kappa(table: ArrayLike, weights: Literal["linear", "quadratic"] | None = None) -> float:

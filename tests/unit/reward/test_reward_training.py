@@ -190,6 +190,27 @@ def test_the_ceiling_comes_from_pairs_judged_twice(
     assert card["accuracy"]["value"] == 7 / 8 and card["accuracy"]["n"] == 4
 
 
+def test_a_close_call_counts_in_the_ceiling_by_its_labels(
+    make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two say different things, three say the same: per label p = (0 + 3) / 5, per pair 3 / 4."""
+    said = {"close": ("good", "bad"), "clear": ("good", "good", "good")}
+    pairs = [
+        PreferencePair(
+            prompt=make_prompt(name),
+            chosen=chosen,
+            rejected="bad" if chosen == "good" else "good",
+            source=f"person {number}",
+            comparison_id=name,
+        )
+        for name, labels in said.items()
+        for number, chosen in enumerate(labels)
+    ]
+    card = card_of(pairs, [1.0] * 5, tmp_path, monkeypatch)
+    assert card["raw_agreement"] == 0.75
+    assert card["ceiling"] == pytest.approx((1 + math.sqrt(0.2)) / 2)
+
+
 def test_a_card_without_a_correlation_is_still_json(
     make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -15,6 +15,7 @@ from alignloop.stats.agreement import (
     Level,
     Triple,
     accuracy_ceiling,
+    agreement_per_label,
     bradley_terry,
     cohen_kappa,
     dawid_skene,
@@ -58,6 +59,18 @@ def test_raw_agreement_pools_pairs_of_annotators() -> None:
     assert raw_agreement([["a", "a", "b"], ["b", "b"], ["a"]]) == 2 / 4
     with pytest.raises(UserError, match="judged twice"):
         raw_agreement([["a"], []])
+
+
+def test_agreement_per_label_counts_an_item_by_its_labels() -> None:
+    # aab: of the 2 other labels 1/2, 1/2 and 0 agree; bb: 1 and 1; of 5 labels (1 + 2) / 5
+    assert agreement_per_label([["a", "a", "b"], ["b", "b"], ["a"]]) == pytest.approx(3 / 5)
+    with pytest.raises(UserError, match="judged twice"):
+        agreement_per_label([["a"], []])
+
+
+@given(labels=st.lists(st.lists(st.sampled_from("ab"), min_size=3, max_size=3), min_size=1))
+def test_with_equally_many_labels_both_agreements_are_one(labels: list[list[str]]) -> None:
+    assert agreement_per_label(labels) == pytest.approx(raw_agreement(labels))
 
 
 def test_accuracy_ceiling_by_hand() -> None:
