@@ -2,6 +2,8 @@
 # make bench: against TRL.
 PYTHON ?= python3
 BIN := .venv/bin
+# Tests start dozens of processes, each of which would compile the package again without it.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test quick check install bench clean
 install: .venv/installed
@@ -16,18 +18,21 @@ install: .venv/installed
 demo: install
 	$(BIN)/alignloop run recipes/playground
 
+# schemathesis is for one end-to-end test, and its plugin takes seconds to load.
 quick: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 tests/unit tests/house
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -p no:schemathesis -m "not slow" -n 2 --dist worksteal \
+		tests/unit tests/house
 
 check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# What measures times or starts processes has the machine to itself; the rest shares both cores.
-test: check quick
-	$(BIN)/python -m pytest -m slow tests/unit tests/house
-	$(BIN)/python -m pytest tests/golden tests/e2e
+# Two processes, a file at a time, the long ones first; what measures times has the machine to itself.
+test: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n 2 --dist loadfile \
+		--no-loadscope-reorder tests/e2e tests/golden tests/unit tests/house
+	$(BIN)/python -m pytest -m alone tests
 
 # TRL, and the last version of it that had PPO, in an environment of their own.
 .venv-trl/installed:

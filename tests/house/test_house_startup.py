@@ -42,6 +42,7 @@ def test_importing_the_package_loads_nothing_heavy(module: str) -> None:
     assert loaded(f"import {module}", HEAVIER_THAN_NOTHING) == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module",
     [

@@ -23,7 +23,7 @@ THINKING = 1.0  # seconds between two items of one annotator: ten times faster t
 ROUNDS = 3
 P95_MS = 100.0
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def fill(world: Any) -> None:

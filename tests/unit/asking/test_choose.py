@@ -105,6 +105,7 @@ def test_what_is_needed_is_said() -> None:
         choose([with_scores("p", (0.0, 1.0))], "ensemble")
 
 
+@pytest.mark.slow
 @given(data=st.data(), seed=st.integers(0, 9))
 @pytest.mark.parametrize("how", HOWS)
 def test_the_choice_depends_on_the_seed_and_not_on_the_order(

@@ -27,6 +27,7 @@ def sampling(lm_dirs: dict[str, Path]) -> Callable[..., Sampling]:
     return make
 
 
+@pytest.mark.slow
 def test_policies_and_temperatures_take_turns(sampling: Callable[..., Sampling]) -> None:
     slots = [(policy.name, heat) for policy, heat in sampling(answers=5).slots()]
     four = [("llama", 1.0), ("qwen2", 1.0), ("llama", 0.5), ("qwen2", 0.5)]
@@ -76,6 +77,7 @@ def command(
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["random", "uncertain", "ensemble", "coverage"])
 def test_the_command_files_what_it_chose_once(
     how: str, command: Callable[..., list[str]], reward_dirs: dict[str, Path], tmp_path: Path

@@ -315,6 +315,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(recipe=recipes())
 def test_what_is_written_reads_back_the_same(recipe: Recipe, tmp_path_factory) -> None:

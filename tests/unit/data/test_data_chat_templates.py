@@ -241,6 +241,7 @@ def test_a_template_that_depends_on_an_answers_text_is_refused() -> None:
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chatml", "llama3", "gemma", "llama2", "phi3", "mistral"])
 @settings(max_examples=40, deadline=None)
 @given(texts=st.lists(WORDS.filter(lambda text: bool(text.strip())), min_size=4, max_size=4))

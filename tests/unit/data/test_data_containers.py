@@ -277,6 +277,7 @@ def test_a_data_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> N
 # --- bounded memory ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_gzip_bomb_is_refused_without_being_unpacked(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl.gz"
     with gzip.open(path, "wb", compresslevel=9) as stream:
@@ -356,6 +357,7 @@ def test_a_text_that_ends_within_a_character(tmp_path: Path) -> None:
         list(table.rows())
 
 
+@pytest.mark.slow
 def test_a_large_array_is_read_piece_by_piece(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
     with path.open("w") as stream:

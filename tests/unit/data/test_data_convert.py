@@ -73,6 +73,7 @@ quietly = settings(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [("own",), ("trl",), ("trl", "own", "trl")])
 @pytest.mark.parametrize("kind", RECORDS)
 @quietly

@@ -60,6 +60,7 @@ def everything(path: Path) -> list[Any]:
     return list(read_table(table, formats_named(None, KINDS)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 def test_a_published_file_is_read_with_its_row_count(name: str) -> None:
     format_, records, refused = FILES[name]

@@ -51,6 +51,7 @@ def test_the_package_data_are_small() -> None:
     assert sum(path.stat().st_size for path in DEMO.iterdir()) <= 300_000
 
 
+@pytest.mark.slow
 def test_both_languages_gold_repeats_and_rankings_are_there(folder: Path, labels: Labels) -> None:
     languages = {item.prompt.language for item in labels.items.values()}
     assert languages == {"en", "zh"}

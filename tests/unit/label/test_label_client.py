@@ -71,6 +71,7 @@ def test_refusals_are_raised_by_their_names(annotating: Client, app: FastAPI) ->
         annotating.submit(task, **said, confirmed=True)
 
 
+@pytest.mark.slow
 def test_a_project_from_import_to_export(lead: Client, annotating: Client, tmp_path: Path) -> None:
     lead.create_project("new", "New", schema={"kind": "comparison", "ratings": True})
     lead.create_batch("new", "one", overlap=1)

@@ -109,6 +109,7 @@ INLINE = re.compile(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize(("path", "user"), PAGES)
 def test_a_page_is_whole_and_keeps_to_the_policy(
@@ -126,6 +127,7 @@ def test_a_page_is_whole_and_keeps_to_the_policy(
     assert not re.search(r"\{\{|\{%|\bUndefined\b|&lt;b class|>None<", found.text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("locale", LOCALES)
 @pytest.mark.parametrize(("path", "user"), PAGES)
 def test_a_page_shows_no_raw_key(site: Site, path: str, user: str | None, locale: str) -> None:

@@ -68,6 +68,7 @@ def naive_logprobs(model: Any) -> torch.Tensor:
     return torch.tensor(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", SIDES)
 def test_logprobs_are_transformers_own_on_either_side_of_padding(
     side: Literal["right", "left"], family_dir: Path, tokenizer: Any, model_config: ModelConfig
@@ -79,6 +80,7 @@ def test_logprobs_are_transformers_own_on_either_side_of_padding(
     torch.testing.assert_close(found, naive_logprobs(plain), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_head_alone_says_what_the_whole_model_says(
     family_dir: Path,
     tokenizer: Any,
@@ -104,6 +106,7 @@ def test_the_head_alone_says_what_the_whole_model_says(
         torch.testing.assert_close(our_gradients[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_scores_are_transformers_own_and_do_not_depend_on_padding(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig, tmp_path: Path
 ) -> None:
@@ -128,6 +131,7 @@ def test_scores_are_transformers_own_and_do_not_depend_on_padding(
             assert one_by_one == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_no_number_and_keeps_less(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig
 ) -> None:
@@ -166,6 +170,7 @@ def test_checkpointing_changes_no_number_and_keeps_less(
     assert kept[1] < 0.7 * kept[0]
 
 
+@pytest.mark.slow
 def test_dropout_is_off_even_in_training_mode(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig
 ) -> None:
@@ -183,6 +188,7 @@ def test_dropout_is_off_even_in_training_mode(
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_sampler_draws_from_what_the_trainer_sees(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig
 ) -> None:
@@ -207,6 +213,7 @@ def test_the_sampler_draws_from_what_the_trainer_sees(
     assert list(ours.input_ids) == greedy[0].tolist()
 
 
+@pytest.mark.slow
 def test_a_pad_token_is_added_with_a_row_that_hardly_anybody_draws(
     family_dir: Path,
     tokenizer: Any,
@@ -319,6 +326,7 @@ def test_sft_reward_model_and_ppo(
     assert scorer.score.out_features == 1
 
 
+@pytest.mark.slow
 def test_a_family_without_a_scalar_head_is_refused(
     tokenizer: Any, model_config: ModelConfig, tmp_path: Path
 ) -> None:

@@ -176,6 +176,7 @@ def test_dtype_is_the_config_s(lm_dirs: dict[str, Path], tokenizer: Any) -> None
     assert load_policy(lm_dirs["llama"], tokenizer, config).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 def test_the_head_is_drawn_with_the_published_width(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:

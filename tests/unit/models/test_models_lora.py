@@ -84,6 +84,7 @@ def plain_logprobs(model: Any) -> torch.Tensor:
     return torch.where(padded["response_mask"], found, 0.0)
 
 
+@pytest.mark.slow
 @PEFTS_OWN
 def test_an_adapter_of_every_family_is_what_peft_reads_and_what_merging_gives(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig, tmp_path: Path
@@ -111,6 +112,7 @@ def test_an_adapter_of_every_family_is_what_peft_reads_and_what_merging_gives(
     torch.testing.assert_close(said(merged), here, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @PEFTS_OWN
 def test_a_reward_adapter_of_every_family_is_what_peft_reads_and_what_merging_gives(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig, tmp_path: Path

@@ -67,6 +67,7 @@ def test_a_checkpoint_keeps_the_masters() -> None:
     assert torch.equal(fresh.weight, straight.weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_an_optimiser_on_the_host_takes_the_same_steps(dtype: torch.dtype) -> None:
     """Its gradients leave the parameter as they come, and add up beside the masters."""
@@ -84,6 +85,7 @@ def test_an_optimiser_on_the_host_takes_the_same_steps(dtype: torch.dtype) -> No
     assert torch.equal(here.weight, there.weight) and here.weight.tolist() != [[1.0, -2.0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_ppo_in_bfloat16(
     family: str,

@@ -102,6 +102,7 @@ def test_who_takes_part_follows_the_settings() -> None:
     assert names.count("reward model") == 2 and names[-1] == "critic"
 
 
+@pytest.mark.slow
 def test_it_measures_when_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,6 +118,7 @@ def test_time_goes_on() -> None:
         assert one.seconds >= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person.annotator_id)
 def test_the_order_of_listing_does_not_matter(person) -> None:
     """P(a) = slips / 2 + (1 - slips) * sigmoid((+-bias + v_a - v_b) / noise), over both orders."""
@@ -159,6 +160,7 @@ def test_the_first_answer_is_favoured_only_by_those_with_a_bias() -> None:
     assert abs(share - 0.5) < 4 * (0.25 / len(chosen)) ** 0.5  # CHEN.first_bias == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "zh"])
 @pytest.mark.parametrize("person", PEOPLE, ids=lambda person: person.annotator_id)
 def test_a_clear_win_is_nearly_always_seen(person, language: Language) -> None:

@@ -78,6 +78,7 @@ def test_repeating_a_sentence_never_pays(answer: tuple[Intent, list[str]], data)
     assert after.score < before.score or before.score == 0
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(answer=ANSWERS, seed=st.integers(0, 10**6), first=st.booleans())
 def test_key_words_without_sentences_never_pay(

@@ -89,6 +89,7 @@ def test_a_prompt_knows_its_intent() -> None:
             assert intent.slot.lower() in prompt.text.lower()
 
 
+@pytest.mark.slow
 def test_wordings_asks_with_held_out_wordings_alone() -> None:
     for prompt in prompt_sets()["wordings"]:
         intent = intent_of(prompt)

@@ -56,6 +56,7 @@ def page_of(run_path: Path) -> Page:
     return Page(write_report(run_path).read_text(encoding="utf-8"))
 
 
+@pytest.mark.slow
 def test_a_finished_run_fills_every_section(finished_html: str) -> None:
     page = Page(finished_html)
     assert "Not there yet" not in page.text
@@ -89,6 +90,7 @@ def test_what_a_model_says_is_text(finished_html: str) -> None:
     assert "&lt;script&gt;alert(&#34;x&#34;)&lt;/script&gt;" in finished_html
 
 
+@pytest.mark.slow
 def test_hostile_names_and_prompts_are_text_too(run_path: Path) -> None:
     evil = "<script>1</script>"
     path = run_path / "evaluate" / "answers.jsonl"
@@ -112,6 +114,7 @@ def test_ids_are_unique_and_links_lead_somewhere(finished_html: str) -> None:
     assert targets <= set(ids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gone", "commands"),
     [
@@ -267,6 +270,7 @@ def test_phase_seconds_are_means_over_the_steps_that_have_them() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_report_needs_no_torch() -> None:
     code = (
         "import sys, alignloop.report; print('torch' in sys.modules, 'pyplot' in str(sys.modules))"

@@ -101,6 +101,7 @@ def test_the_reliability_diagram_leaves_empty_bins_out() -> None:
     assert draw_reliability([full, empty]) == draw_reliability([full])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fonts", [plots.CJK_FONTS, ()])
 def test_the_png_is_written_with_and_without_a_chinese_font(
     run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fonts: tuple[str, ...]

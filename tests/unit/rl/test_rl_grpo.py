@@ -137,6 +137,7 @@ def test_a_step_holds_the_responses_of_a_prompt_in_a_row(make_parts: Callable[..
     assert len(responses) > 1, "the responses to a prompt are drawn with different numbers"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("over", ["sequences", "tokens"])
 @pytest.mark.parametrize("kl_coef", [0.0, 0.5])
 def test_micro_batches_do_not_change_the_gradient(
@@ -231,6 +232,7 @@ def test_metrics_of_models_that_are_not_there_are_absent(
     assert lines[1]["reward"] == pytest.approx(lines[1]["score"])
 
 
+@pytest.mark.slow
 def test_a_budget_of_kl_is_enough_to_measure_it(
     run_grpo: Callable[..., tuple[Path, list[dict[str, Any]]]],
 ) -> None:
@@ -248,6 +250,7 @@ class _Killed(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_is_the_same_to_the_bit(
     run_grpo: Callable[..., tuple[Path, list[dict[str, Any]]]],
     stage_run: Callable[..., Any],
@@ -277,6 +280,7 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(
         }
 
 
+@pytest.mark.slow
 def test_a_trivial_preference_is_learnt(make_parts: Callable[..., Parts]) -> None:
     """An answer is worth the times that it says "good" (token 5): in eight places, at most 8."""
     parts = make_parts(algorithm={"group_size": 8}, batch_size=4, learning_rate=2e-2)

@@ -69,6 +69,7 @@ def assert_same_weights(one: Any, other: Any) -> None:
         torch.testing.assert_close(theirs[name], value, rtol=0, atol=1e-5, msg=name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "temperature"), [("llama", 1.0), ("qwen2", 0.8), ("gpt2", 1.0)])
 def test_same_seed_same_numbers(
     family: str,

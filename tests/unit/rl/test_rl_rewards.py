@@ -146,6 +146,7 @@ def test_another_template_makes_texts_of_the_answers(
     assert parts.learner.critic.score.bias.tolist() == [0.0]  # from the policy, not this model
 
 
+@pytest.mark.slow
 def test_a_function_that_fails_loses_nothing(
     here: Path,
     model_config: ModelConfig,

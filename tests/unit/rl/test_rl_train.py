@@ -68,6 +68,7 @@ def facts_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "rl" / "done.json").read_text(encoding="utf-8"))["facts"]
 
 
+@pytest.mark.slow
 def test_the_kl_budget_ends_the_run(run_rl: Callable[..., tuple[Path, Path]]) -> None:
     run, _ = run_rl("a", num_steps=9, kl_budget=1e-6, learning_rate=1e-2)
     facts = facts_of(run)
@@ -75,6 +76,7 @@ def test_the_kl_budget_ends_the_run(run_rl: Callable[..., tuple[Path, Path]]) ->
     assert facts["steps"] < 9
 
 
+@pytest.mark.slow
 def test_the_best_step_by_the_held_out_score_is_kept(
     run_rl: Callable[..., tuple[Path, Path]], lm_dirs: dict[str, Path]
 ) -> None:
@@ -92,6 +94,7 @@ def test_the_best_step_by_the_held_out_score_is_kept(
     assert unmoved is (facts["best_step"] == 0)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_curves(run_rl: Callable[..., tuple[Path, Path]]) -> None:
     curves = []
     for name in ("a", "b"):
@@ -103,6 +106,7 @@ def test_the_same_seed_gives_the_same_curves(run_rl: Callable[..., tuple[Path, P
                 assert one[key] == other[key], key
 
 
+@pytest.mark.slow
 def test_the_adaptive_coefficient_moves(run_rl: Callable[..., tuple[Path, Path]]) -> None:
     """Line 10: KL 0 is far below the target, so the price falls by 0.2 * 6 / 60 = 2 %."""
     run, _ = run_rl("a", num_steps=2, algorithm={"adaptive_kl": {"target": 6.0, "horizon": 60}})

@@ -64,6 +64,7 @@ def both_samplers(model: Any, **sampling: Any) -> tuple[LlamaSampler, Transforme
     return fast, slow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGS)
 def test_greedy_tokens_are_those_of_generate(name: str) -> None:
     model = make_model(name)
@@ -100,6 +101,7 @@ def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
         assert one.rollout_logprobs == pytest.approx(other.rollout_logprobs, abs=1e-5)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(
     prompts=st.lists(st.lists(st.integers(4, 96), min_size=1, max_size=9), max_size=12),

@@ -78,6 +78,7 @@ def test_draw_reaches_rare_tokens_of_a_large_vocabulary() -> None:
     assert (first.item(), last.item()) == (0, 49_999)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_response_does_not_depend_on_its_batch(
     family: str, make_sampler: Callable[..., Any], asked: Asked
@@ -125,6 +126,7 @@ def test_one_prompt_many_times_gives_many_responses(
     assert chisquare(counts.numpy(), expected.numpy()).pvalue > 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
@@ -144,6 +146,7 @@ def test_the_sampler_s_logprobs_are_the_trainer_s(
     torch.testing.assert_close(trainer[batch["response_mask"]], own, rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_nearly_greedy_is_transformers_greedy(
     family: str, make_sampler: Callable[..., Any], asked: Asked

@@ -44,6 +44,7 @@ def test_swapping_the_sides_mirrors_the_win_rate(judged: list[tuple[float, int, 
     assert 0 <= one.low <= one.high <= 1
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(judged=JUDGED)
 def test_swapping_the_sides_mirrors_the_length_controlled_rate(

@@ -35,6 +35,7 @@ def write(path: Path, rows: Any, format: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 @ordinary
 @given(data=st.data())
 def test_pairs_come_back_from_jsonl_and_from_trl(
@@ -66,6 +67,7 @@ def stripped(pair: PreferencePair) -> PreferencePair:
     return pair.model_copy(update={"prompt": prompt, **texts})
 
 
+@pytest.mark.slow
 @ordinary
 @given(data=st.data())
 def test_rankings_and_ratings_are_read_as_their_pairs(

@@ -171,6 +171,7 @@ def test_the_hash_knows_the_labels(labels: Labels) -> None:
     assert content_hash("pairs", export_rows(changed, "pairs")) != before
 
 
+@pytest.mark.slow
 @ordinary
 @given(data=st.data())
 def test_every_judgement_weighs_one(any_labels: Strategy, data: st.DataObject) -> None:

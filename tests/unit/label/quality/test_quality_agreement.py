@@ -199,6 +199,7 @@ def test_golden_fleiss(item: Make, judged: Make) -> None:
 WORDS = st.sampled_from(["a0", "a2", "b0", "b3", "tie", "both_bad", "skip", ""])
 
 
+@pytest.mark.slow
 @given(said=st.lists(st.tuples(WORDS, WORDS, WORDS), min_size=1, max_size=12), data=st.data())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # they hold no state
 def test_swapping_the_answers_changes_nothing(

@@ -32,6 +32,7 @@ def some(item: Make, judged: Make) -> Labels:
     return Labels.of(items, said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLOTS)
 @pytest.mark.parametrize("dark", [False, True])
 def test_an_svg_is_whole_and_holds_no_styles(name: Any, dark: bool, some: Labels) -> None:

@@ -105,6 +105,7 @@ def test_releasing_twice_frees_one_place(world: MakeWorld) -> None:
     assert here.counted()[task.item_id] == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_judged_item_is_not_given_back(world: MakeWorld) -> None:
     here = world(items(1))
     task = here.must_claim()

@@ -142,6 +142,7 @@ def test_a_token_is_hashed_and_expires(people: World) -> None:
     assert tokens.whose(people.database, token + "x") is None
 
 
+@pytest.mark.slow
 def test_an_annotator_cannot_have_the_scope_of_a_lead(people: World) -> None:
     with pytest.raises(tokens.Invalid, match="no such scope"):
         make_token(people.database, people.users[0], "lead")

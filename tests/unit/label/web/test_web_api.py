@@ -45,6 +45,7 @@ def test_what_a_task_holds_and_nothing_else(app: FastAPI, people: World) -> None
     assert [answer["label"] for answer in task["answers"]] == ["A", "B"]
 
 
+@pytest.mark.slow
 def test_no_response_to_an_annotator_holds_a_model_or_a_reason(app: FastAPI, people: World) -> None:
     people.file(items(2, start=30, why="uncertain", why_detail={"difference": "leaky-reason"}))
     gold = items(2, start=40)
@@ -119,6 +120,7 @@ def test_an_upload_is_filed_and_again_is_harmless(app: FastAPI, people: World) -
     assert client.post(IMPORT, content=body).json()["duplicates"] == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content", [b"\x1f\x8b\x08\x00\x00", b"PK\x03\x04", b"\x80\x04\x95.", b"\xff\xfe{"]
 )

@@ -33,6 +33,7 @@ ALLOWED = {
 }
 
 
+@pytest.mark.slow
 def test_every_route_lets_in_exactly_the_roles_of_its_guard(app: FastAPI, people: World) -> None:
     asked, client = 0, browser(app)
     for route in routes_of(app):

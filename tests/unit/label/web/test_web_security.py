@@ -52,6 +52,7 @@ def test_a_mistake_of_ours_says_nothing_and_carries_the_policy(app: FastAPI, peo
 # --- CSRF -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -77,6 +78,7 @@ def test_a_change_by_cookie_needs_token_and_origin(
     assert response.status_code == status, response.text
 
 
+@pytest.mark.slow
 def test_a_change_without_an_origin_is_refused(app: FastAPI, people: World) -> None:
     client = browser(app, "ann")
     del client.headers["Origin"]
