@@ -201,6 +201,11 @@ class SamplingConfig(Section):
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=256, ge=1)
     batch_size: int = Field(default=128, ge=1, description="sequences decoded together")
+    compile: bool = Field(
+        default=False,
+        description="compile the decoding step (torch.compile, needs a C++ compiler): worth it"
+        " where sampling goes on for minutes",
+    )
 
 
 STAGE_REWARD = "reward"  # in rl.rewards: the model of this run's reward stage
