@@ -32,6 +32,7 @@ class Pipeline:
     def run(self) -> Path:
         """All stages, then the report; returns the path of report.html."""
         with self._opened():
+            self._check_compiler("rl", "evaluate", "playground")
             if not (self.path / "rl" / "model").is_dir():
                 from alignloop import sources
 
@@ -106,6 +107,7 @@ class Pipeline:
             target = stage.path / "model"
             if stage.finished:
                 return target
+            self._check_compiler("rl")
             from alignloop import sources
             from alignloop.rl import train_rl
             from alignloop.rl.build import RlInputs
@@ -175,6 +177,7 @@ class Pipeline:
             target = stage.path / "results.json"
             if stage.finished:
                 return target
+            self._check_compiler("evaluate")
             from alignloop import sources
             from alignloop.evaluate.compare import compare_policies
             from alignloop.run.stage_run import StageRun
@@ -233,6 +236,13 @@ class Pipeline:
             if not stage.finished:
                 _prepare_torch(self.config)
             yield folder, stage
+
+    def _check_compiler(self, *sections: str) -> None:
+        """Raise UserError where these sections want to compile and cannot."""
+        from alignloop import sources
+
+        wanted = {name: getattr(self.config, name).sampling.compile for name in sections}
+        sources.check_compiler(*((f"{k}.sampling.compile", v) for k, v in wanted.items()))
 
     def _held_out_reward_model(self, folder: RunFolder) -> Path | None:
         if self.config.rl.held_out_reward_model:

@@ -15,9 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+from torch.nn.functional import pad, silu
 
+from alignloop.rollout.memory import zeros
 from alignloop.rollout.products import Project
+
+BLOCK = 16  # places whose keys stand side by side: 64 bytes in float32
 
 # What the operator below calls, by slot: those of the decoder that is in a step. A graph knows
 # numbers and tensors alone, and its code outlives every decoder.
@@ -60,30 +63,35 @@ class Norms:
     k: Tensor | None
 
 
-class PlainCache:
-    """Keys and values by layer, both [rows, key-value heads, capacity, head].
+class BlockCache:
+    """Keys [rows, key-value heads, blocks, head, BLOCK] by layer, values [..., places, head].
 
-    It has a row and a place more than asked for: a slice that may be the whole would be compiled
-    twice.
+    So scores are sums of whole vectors of places that lie behind one another in memory. There are
+    more rows and blocks than needed: a slice that may be the whole would be compiled twice.
     """
 
     def __init__(self, like: Tensor, layers: int, shape: tuple[int, int, int, int]) -> None:
         rows, kv_heads, capacity, head = shape
-        size = (rows + 1, kv_heads, capacity + 1, head)
-        self.keys, self.values = ([like.new_zeros(size) for _ in range(layers)] for _ in range(2))
+        blocks = capacity // BLOCK + 3
+        tables = zeros(like, rows + 2, kv_heads, blocks * BLOCK, head, count=2 * layers)
+        self.values = tables[::2]
+        self.keys = [t.view(rows + 2, kv_heads, blocks, head, BLOCK) for t in tables[1::2]]
         for table in (*self.keys, *self.values):
             _varies(table, 0, 2)
 
     def fill(self, layer: int, begin: int, keys: Tensor, values: Tensor) -> None:
         """Put prompts' [prompts, seq, key-value heads, head] into the rows from `begin` on."""
         end, width = begin + len(keys), keys.shape[1]
-        self.keys[layer][begin:end, :, :width] = keys.transpose(1, 2)
         self.values[layer][begin:end, :, :width] = values.transpose(1, 2)
+        keys = pad(keys, (0, 0, 0, 0, 0, -width % BLOCK)).unflatten(1, (-1, BLOCK))
+        self.keys[layer][begin:end, :, : keys.shape[1]] = keys.permute(0, 3, 1, 4, 2)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy one row's first tokens to another row."""
-        for table in (*self.keys, *self.values):
-            table[target, :, :length] = table[source, :, :length]
+        for keys, values in zip(self.keys, self.values, strict=True):
+            values[target, :, :length] = values[source, :, :length]
+            blocks = -(-length // BLOCK)
+            keys[target, :, :blocks] = keys[source, :, :blocks]
 
 
 class CompiledStep:
@@ -100,13 +108,14 @@ class CompiledStep:
         rows: int,
     ) -> None:
         size = (rows, shape.kv_heads, len(angles[0]), shape.head_dim)
-        self.cache = PlainCache(last_norm, len(norms), size)
+        self.cache = BlockCache(last_norm, len(norms), size)
         self._run, self._products = _compiled(shape), products
         self._norms = [(n.input, n.mlp, n.q, n.k) for n in norms]
         self._last_norm, self._angles = last_norm, angles
-        self._all_places = torch.arange(len(angles[0]), device=last_norm.device)
-        for table in angles:
-            _varies(table, 0)
+        self._asked = last_norm.new_zeros(rows + 2, shape.heads, shape.head_dim)
+        _varies(self._asked, 0)
+        blocks = torch.arange(self.cache.keys[0].shape[2], device=last_norm.device)
+        self._all_places = blocks.unsqueeze(1) * BLOCK + torch.arange(BLOCK, device=blocks.device)
 
     def __call__(self, x: Tensor, places: Tensor) -> Tensor:
         """The last hidden states, normed, of embedded tokens [count, hidden] at `places` [count].
@@ -115,22 +124,32 @@ class CompiledStep:
         """
         global _at_hand, _seconds
         count = len(x)
-        if count == 1:  # a size of 1 would be compiled as another function: the row twice
+        if count == 1:  # a size of 1 would be compiled once more: the row twice, into a free one
             x, places = x.expand(2, -1).contiguous(), torch.cat([places, places])
-        seen = self._all_places[: int(places.max()) + 1]
-        for varying in (x, places, seen):
+        seen = self._all_places[: max(2, int(places.max()) // BLOCK + 1)]
+        cos, sin = (table.index_select(0, places) for table in self._angles)
+        for varying in (x, places, seen, cos, sin):
             _varies(varying, 0)
         _at_hand, began, graphs = self._products, time.perf_counter(), _num_graphs()
-        tables = (self._angles, self.cache.keys, self.cache.values, self._norms, self._last_norm)
+        tables = (
+            (cos, sin),
+            self._asked,
+            self.cache.keys,
+            self.cache.values,
+            self._norms,
+            self._last_norm,
+        )
         found = self._run(x, places, seen, *tables)
         if _num_graphs() > graphs:
             _seconds += time.perf_counter() - began
         return found[:count]
 
 
-def compile_seconds() -> float:
-    """How long this process has spent compiling steps, the first run of each included."""
-    return _seconds
+def take_compile_seconds() -> float:
+    """The seconds spent compiling since somebody last asked, the first run of a step included."""
+    global _seconds
+    taken, _seconds = _seconds, 0.0
+    return taken
 
 
 @functools.cache
@@ -154,16 +173,17 @@ def _step(
     places: Tensor,
     seen: Tensor,
     angles: tuple[Tensor, Tensor],
+    asked: Tensor,
     keys: Sequence[Tensor],
     values: Sequence[Tensor],
     norms: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor | None]],
     last_norm: Tensor,
 ) -> Tensor:
-    """x [rows, hidden], places [rows], seen [places that anybody may see]."""
-    rows, end, product = x.shape[0], seen.shape[0], torch.ops.alignloop.product
+    """x [rows, hidden], places [rows], seen [blocks that anybody may see, BLOCK]: their places."""
+    rows, blocks, product = x.shape[0], seen.shape[0], torch.ops.alignloop.product
     q_end, k_end = shape.heads, shape.heads + shape.kv_heads
-    cos, sin = (table.index_select(0, places) for table in angles)
-    numbers, visible = torch.arange(rows, device=x.device), seen <= places.unsqueeze(1)
+    cos, sin = angles
+    numbers, visible = torch.arange(rows, device=x.device), seen <= places.view(-1, 1, 1)
     per_layer = 4 if shape.gated else 3
     for layer, (input_norm, mlp_norm, q_norm, k_norm) in enumerate(norms):
         slot = layer * per_layer
@@ -174,14 +194,17 @@ def _step(
         if q_norm is not None and k_norm is not None:
             q, k = _normed(q, q_norm, shape.eps), _normed(k, k_norm, shape.eps)
         q, k = _turned(q, cos, sin), _turned(k, cos, sin)
-        keys[layer][numbers, :, places] = k
+        keys[layer][numbers, :, places // BLOCK, :, places % BLOCK] = k
         values[layer][numbers, :, places] = heads[:, k_end:]
-        q = (q * shape.scale).view(rows, shape.kv_heads, -1, 1, shape.head_dim)
-        scores = (q * keys[layer][:rows, :, None, :end]).sum(-1).float()
-        scores = torch.where(visible[:, None, None], scores, -torch.inf)
-        weights = torch.softmax(scores, dim=-1).to(x.dtype).unsqueeze(-1)
-        mixed = (weights * values[layer][:rows, :, None, :end]).sum(3)
-        x = x + product(mixed.reshape(rows, -1), slot + 1, shape.hidden)
+        asked[numbers] = q * shape.scale  # computed once, not again for each place that it looks at
+        q = asked[:rows].view(rows, shape.kv_heads, -1, 1, shape.head_dim, 1)
+        scores = (q * keys[layer][:rows, :, None, :blocks]).sum(4).float()
+        scores = torch.where(visible[:, None, None], scores, -torch.inf).flatten(3)
+        weights = torch.exp(scores - scores.amax(-1, keepdim=True))
+        totals = weights.sum(-1, keepdim=True)
+        weights = weights.to(x.dtype).unsqueeze(-1)
+        mixed = (weights * values[layer][:rows, :, None, : blocks * BLOCK]).sum(3) / totals
+        x = x + product(mixed.to(x.dtype).reshape(rows, -1), slot + 1, shape.hidden)
         normed = _normed(x, mlp_norm, shape.eps)
         if shape.gated:
             gate, up = product(normed, slot + 2, shape.gated).chunk(2, dim=-1)
