@@ -203,8 +203,8 @@ class SamplingConfig(Section):
     batch_size: int = Field(default=128, ge=1, description="sequences decoded together")
     compile: bool = Field(
         default=False,
-        description="compile the decoding step (torch.compile, needs a C++ compiler): worth it"
-        " where sampling goes on for minutes",
+        description="compile the decoding step by torch.compile, which needs a C++ compiler and"
+        " some 20 s once: a tenth faster for the smallest models (docs/performance.md)",
     )
 
 

@@ -139,7 +139,10 @@ class CompiledStep:
             self._norms,
             self._last_norm,
         )
-        found = self._run(x, places, seen, *tables)
+        try:
+            found = self._run(x, places, seen, *tables)
+        finally:
+            _at_hand = ()  # or the last decoder's weights would live on
         if _num_graphs() > graphs:
             _seconds += time.perf_counter() - began
         return found[:count]
@@ -179,7 +182,10 @@ def _step(
     norms: Sequence[tuple[Tensor, Tensor, Tensor | None, Tensor | None]],
     last_norm: Tensor,
 ) -> Tensor:
-    """x [rows, hidden], places [rows], seen [blocks that anybody may see, BLOCK]: their places."""
+    """x [rows, hidden], places [rows], seen [blocks that anybody may see, BLOCK]: their places.
+
+    angles are cosine and sine [rows, 1, head]; `asked` [rows + 2, heads, head] is room for queries.
+    """
     rows, blocks, product = x.shape[0], seen.shape[0], torch.ops.alignloop.product
     q_end, k_end = shape.heads, shape.heads + shape.kv_heads
     cos, sin = angles
