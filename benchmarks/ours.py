@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--eos-prob", type=float, default=0.0, help="varied lengths: P(EOS)")
+    parser.add_argument("--compile", action="store_true", help="compiled decoding steps")
     options = parser.parse_args()
     began = time.perf_counter()
     import torch
@@ -199,6 +200,7 @@ def _reinforce(
     from alignloop.rl.train import make_experience
     from alignloop.run import generator
 
+    compile_s = _warm_up(parts, prompts_of(0), options)
     algorithm = parts.learner.algorithm
     phases = {"rollout": 0.0, "score": 0.0, "optimise": 0.0}
     gflop = dict.fromkeys(phases, 0.0)
@@ -229,7 +231,19 @@ def _reinforce(
         "gflop": sum(gflop.values()),
         "phase_s": {name: round(value / options.steps, 4) for name, value in phases.items()},
         "phase_gflop": {name: round(value / options.steps, 3) for name, value in gflop.items()},
+        **compile_s,
     }
+
+
+def _warm_up(parts: Any, prompts: list[tuple[str, list[int]]], options: Any) -> Result:
+    """Compile before the clock starts, where that is asked for; how long it took."""
+    if not getattr(options, "compile", False):
+        return {}
+    from alignloop.rollout import take_compile_seconds
+    from alignloop.run import generator
+
+    parts.sampler.generate(prompts, generator(0, "warm up"))
+    return {"compile_s": round(take_compile_seconds(), 1)}
 
 
 def rollout(size: Size, options: Any, folder: Path) -> Result:
@@ -266,6 +280,7 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
             policy.generate(ids, attention_mask=mask, generation_config=plain)
 
     ours: list[float] = []
+    compile_s = _warm_up(parts, prompts[: BATCH["ppo"]], options)
     step(0)
     generate(0)
     for number in range(options.steps):
@@ -283,6 +298,7 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
         "generate_step_s": round(statistics.median(theirs), 4),
         "ratio": round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 2),
         "gflop": flops / 1e9,
+        **compile_s,
     }
 
 
@@ -314,7 +330,11 @@ def _rl_parts(
         batch_size=BATCH["ppo"],
         micro_batch_tokens=getattr(options, "micro_batch_tokens", 1024),
         missing_eos="off",
-        sampling=SamplingConfig(max_new_tokens=work.NEW_TOKENS, batch_size=BATCH["ppo"]),
+        sampling=SamplingConfig(
+            max_new_tokens=work.NEW_TOKENS,
+            batch_size=BATCH["ppo"],
+            compile=getattr(options, "compile", False),
+        ),
     )
     inputs = RlInputs(
         policy_dir=paths["policy"],

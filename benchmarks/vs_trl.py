@@ -20,6 +20,7 @@ from work import SIZES
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 VARIED = ("--eos-prob", "0.03125")
+PROMPTED = ("ppo", "grpo", "rollout")  # what samples
 # name: (work, further arguments, is it TRL 1.12's)
 RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "ppo_fixed": ("ppo", (), True),
@@ -30,6 +31,10 @@ RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "reward": ("reward", (), False),
     "rollout": ("rollout", (), False),  # both sides in one process: transformers' generate
 }
+# Our side with sampling.compile, which is off by default; to be asked for by name. Compiling is
+# done before the clock starts, and has its own column.
+COMPILED = {f"{name}_compiled": RUNS[name] for name in RUNS if RUNS[name][0] in PROMPTED}
+EVERY_RUN = RUNS | COMPILED
 
 
 def main() -> None:
@@ -37,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trl-python", required=True, help="Python of an environment with TRL")
     parser.add_argument("--trl-ppo-path", required=True, help="folder that holds TRL 1.12.0")
-    parser.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
+    parser.add_argument("--runs", nargs="*", choices=list(EVERY_RUN), default=list(RUNS))
     parser.add_argument("--sizes", nargs="*", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
@@ -57,7 +62,7 @@ def main() -> None:
         for size in options.sizes:
             found = compare(name, size, options)
             results.setdefault(name, {})[size] = found
-            print(f"{name:<11} {size:<6} {found['ratio']:.2f}x  {json.dumps(found)}", flush=True)
+            print(f"{name:<20} {size:<6} {found['ratio']:.2f}x  {json.dumps(found)}", flush=True)
             file.write_text(json.dumps(results, indent=1) + "\n")
     if options.threads == 1:
         (RESULTS / "vs_trl.md").write_text(table(results))
@@ -66,14 +71,15 @@ def main() -> None:
 
 def compare(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]:
     """One kind of work at one size: both sides in turn, and their ratios."""
-    task, arguments, old_trl = RUNS[name]
+    task, arguments, old_trl = EVERY_RUN[name]
     common = (task, "--size", size, "--steps", str(options.steps), *arguments)
     common += ("--threads", str(options.threads))
+    own = ("--compile",) if name in COMPILED else ()
     extra = ("--trl-path", options.trl_ppo_path) if old_trl else ()
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
     for _ in range(options.pairs):
-        ours.append(run(sys.executable, "ours.py", common, options.threads))
+        ours.append(run(sys.executable, "ours.py", (*common, *own), options.threads))
         if task == "rollout":
             theirs.append(_same_process(ours[-1]))
         else:
@@ -88,6 +94,7 @@ def compare(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]
         "trl_peak_mb": None if task == "rollout" else middle(theirs, "peak_mb"),
         "ours_mfu": middle(ours, "mfu"),
         "trl_mfu": middle(theirs, "mfu"),
+        "compile_s": max((result.get("compile_s", 0.0) for result in ours), default=0.0),
         "bound_s": middle(ours, "bound_s"),
         "ours_import_s": middle(ours, "import_s"),
         "trl_import_s": middle(theirs, "import_s"),
@@ -131,15 +138,16 @@ def run(python: str, script: str, arguments: tuple[str, ...], threads: int) -> d
 
 def table(results: dict[str, Any]) -> str:
     """The results as a Markdown table."""
-    lines = ["| work | size | ratio | ours s | TRL s | ours MB | TRL MB | ours MFU | TRL MFU |"]
-    lines.append("|---|---|---|---|---|---|---|---|---|")
-    for name in RUNS:
+    columns = ("work", "size", "ratio", "ours s", "TRL s", "ours MB", "TRL MB", "ours MFU")
+    columns += ("TRL MFU", "compile s")
+    lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for name in EVERY_RUN:
         for size, r in results.get(name, {}).items():
             lines.append(
                 f"| {name} | {size} | {r['ratio']:.2f} ({min(r['ratios']):.2f} to"
                 f" {max(r['ratios']):.2f}) | {r['ours_s']:.2f} | {r['trl_s']:.2f} |"
                 f" {r['ours_peak_mb'] or '–'} | {r['trl_peak_mb'] or '–'} | {r['ours_mfu']:.2f} |"
-                f" {r['trl_mfu']:.2f} |"
+                f" {r['trl_mfu']:.2f} | {r.get('compile_s') or '–'} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -151,7 +159,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = [name for name in RUNS if name in results]
+    names = [name for name in EVERY_RUN if name in results]
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for offset, size in enumerate(SIZES):
         measured = [i for i, name in enumerate(names) if size in results[name]]

@@ -31,6 +31,7 @@ class Pipeline:
 
     def run(self) -> Path:
         """All stages, then the report; returns the path of report.html."""
+        self._check_compiler("playground", "rl", "evaluate")
         with self._opened():
             if not (self.path / "rl" / "model").is_dir():
                 from alignloop import sources
@@ -102,6 +103,7 @@ class Pipeline:
         prompts: str | Path | None = None,
     ) -> Path:
         """Stage 3; returns the directory of the policy that is kept."""
+        self._check_compiler("rl")
         with self._stage("rl") as (folder, stage):
             target = stage.path / "model"
             if stage.finished:
@@ -171,6 +173,7 @@ class Pipeline:
         prompts: str | Path | None = None,
     ) -> Path:
         """The SFT model against the policy on held-out prompts; returns evaluate/results.json."""
+        self._check_compiler("evaluate")
         with self._stage("evaluate") as (folder, stage):
             target = stage.path / "results.json"
             if stage.finished:
@@ -233,6 +236,19 @@ class Pipeline:
             if not stage.finished:
                 _prepare_torch(self.config)
             yield folder, stage
+
+    def _check_compiler(self, *sections: str) -> None:
+        """Raise UserError where stages that are not done want to compile and cannot.
+
+        Before the run folder keeps the setting for its life.
+        """
+        from alignloop import sources
+
+        for name in sections:
+            stage = "comparisons" if name == "playground" else name
+            if not (self.path / stage / "done.json").exists():
+                wanted = getattr(self.config, name).sampling.compile
+                sources.check_compiler((f"{name}.sampling.compile", wanted))
 
     def _held_out_reward_model(self, folder: RunFolder) -> Path | None:
         if self.config.rl.held_out_reward_model:

@@ -16,7 +16,7 @@ from alignloop.evaluate.tables import Answer, measure, win_rates
 from alignloop.models import context_of, load_tokenizer
 from alignloop.models.starting import read_policy
 from alignloop.records import Prompt
-from alignloop.rollout import Rollout, new_sampler
+from alignloop.rollout import Rollout, new_sampler, take_compile_seconds
 from alignloop.run import append_jsonl, atomic_write, derive_seed, generator
 from alignloop.run.stage_run import StageRun
 
@@ -45,6 +45,8 @@ def compare_policies(
         for name, prompts in chosen.items():
             run.say(f"evaluate: {who} answers {len(prompts)} prompts of {name}")
             texts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
+            if seconds := take_compile_seconds():
+                run.say(f"evaluate: compiled the decoding step in {seconds:.1f} s")
     words = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
     answers = {
         who: {n: judge_all(chosen[n], drawn, words[who], judge) for n, drawn in by_set.items()}

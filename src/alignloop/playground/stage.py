@@ -21,7 +21,7 @@ def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> P
     if stage.finished:
         return path
     from alignloop.models import load_policy, load_tokenizer
-    from alignloop.rollout import new_sampler
+    from alignloop.rollout import new_sampler, take_compile_seconds
 
     began = time.monotonic()
     tokenizer = load_tokenizer(model_dir, config.model)
@@ -33,8 +33,10 @@ def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> P
     write_records(comparisons, found.comparisons)
     write_records(judgements, found.judgements)
     write_records(path, pairs_from_judgements(found.comparisons, found.judgements))
+    compiling = {"compile_seconds": round(s, 2)} if (s := take_compile_seconds()) else {}
     stage.finish(
         {
+            **compiling,
             "seconds": round(time.monotonic() - began, 2),
             "num_comparisons": len(found.comparisons),
             "num_judgements": len(found.judgements),

@@ -20,7 +20,7 @@ from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
 from alignloop.rl.stopping import Watch
 from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
-from alignloop.rollout import Rollout
+from alignloop.rollout import Rollout, take_compile_seconds
 from alignloop.run import generator
 from alignloop.run.files import atomic_folder, remove_folder
 from alignloop.run.stage_run import StageRun
@@ -64,7 +64,7 @@ def train_rl(
         run.memory["watch"] = vars(watch)
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run, log=False)
-        run.log(step, metrics, show=SHOWN)
+        run.log(step, metrics | _compiling(run), show=SHOWN)
         if metrics["sampler_mismatch"] > MISMATCH_ALARM:
             gap = metrics["sampler_mismatch"]
             run.say(f"step {step}: sampler and trainer disagree by {gap:.3f} in mean probability")
@@ -122,8 +122,17 @@ def _evaluate(
             with atomic_folder(run.path / "best") as folder:
                 save_model(folder, parts.learner.policy, parts.tokenizer)
     if log:
-        run.log(step, metrics)
+        run.log(step, metrics | _compiling(run))
     return metrics
+
+
+def _compiling(run: StageRun) -> dict[str, float]:
+    """What compiling took since it was last told, where anything was compiled."""
+    seconds = take_compile_seconds()
+    if not seconds:
+        return {}
+    run.say(f"compiled the decoding step in {seconds:.1f} s")
+    return {"compile_seconds": seconds}
 
 
 def _watch(run: StageRun, config: RlConfig) -> Watch:

@@ -5,6 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignloop.rollout.memory import zeros
+
 
 class Cache:
     """Keys [rows, key-value heads, head, capacity] and values [..., capacity, head] by layer.
@@ -18,8 +20,9 @@ class Cache:
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
         self._heads, self._capacity, self._scale = heads, capacity, float(first.scaling)
         shape = (rows, kv_heads, capacity, first.head_dim)
-        self._values = [like.new_zeros(shape) for _ in trunk.layers]
-        self._keys = [like.new_zeros(*shape[:2], shape[3], shape[2]) for _ in trunk.layers]
+        tables = zeros(like, *shape, count=2 * len(trunk.layers))
+        self._values = tables[::2]
+        self._keys = [table.view(*shape[:2], shape[3], shape[2]) for table in tables[1::2]]
         self._all_rows = torch.arange(rows, device=like.device)
         self._all_places = torch.arange(capacity, device=like.device)
         plain = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)

@@ -8,6 +8,7 @@ import torch
 
 from alignloop.config import SamplingConfig
 from alignloop.data.turns import stop_tokens
+from alignloop.errors import UserError
 from alignloop.models.roles import enter, role_of
 from alignloop.rollout.decode import Rollout, Sampler, TransformersSampler
 from alignloop.rollout.llama import is_supported
@@ -39,6 +40,13 @@ def _sampler(model: Any, tokenizer: Any, config: SamplingConfig) -> Sampler:
     stops = stop_tokens(tokenizer)
     if is_supported(model):
         return LlamaSampler(model=model, stop_ids=stops, config=config)
+    if config.compile:
+        raise UserError(
+            f"decoding cannot be compiled for this model ({model.config.model_type})",
+            where="sampling.compile",
+            fix="set it to false: only models of the Llama family without sliding windows"
+            " (docs/models.md) are decoded by our own step",
+        )
     return TransformersSampler(
         model=model,
         stop_ids=stops,

@@ -10,6 +10,9 @@ from transformers import DynamicCache
 
 from alignloop.config import SamplingConfig
 
+# Above so many tokens, drawing sums blocks of so many before it looks into one of them.
+LARGE_VOCABULARY, BLOCK = 4096, 128
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
@@ -157,10 +160,40 @@ def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, T
         logits = logits / temperature
     # one softmax serves the draw and the logprob: on a CPU the exponentials are what drawing costs
     probabilities = torch.softmax(logits, dim=-1)
-    cumulative = probabilities.cumsum(-1)
-    threshold = uniform.unsqueeze(-1) * cumulative[:, -1:]
-    token = torch.searchsorted(cumulative, threshold, right=True).clamp(max=logits.shape[-1] - 1)
+    token = _invert(probabilities, uniform.unsqueeze(-1))
     return token.squeeze(-1), probabilities.gather(-1, token).squeeze(-1).log()
+
+
+def _invert(p: Tensor, share: Tensor) -> Tensor:
+    """The first token up to which more than `share` [batch, 1] of the probability lies: [batch, 1].
+
+    In a large vocabulary first the block of tokens is found, then the token in it: a cumulative sum
+    over all tokens takes as long as all else that drawing does, and several times that from 30,000.
+    """
+    vocabulary = p.shape[-1]
+    if vocabulary <= LARGE_VOCABULARY:
+        return _pick(p, share)[0]
+    whole = vocabulary // BLOCK * BLOCK
+    sums = p[:, :whole].unflatten(-1, (-1, BLOCK)).sum(-1)
+    if whole < vocabulary:
+        sums = torch.cat([sums, p[:, whole:].sum(-1, keepdim=True)], dim=-1)
+    block, cumulative = _pick(sums, share)
+    weight, up_to = sums.gather(-1, block), cumulative.gather(-1, block)
+    inner_share = (share * cumulative[:, -1:] - (up_to - weight)) / weight
+    places = block * BLOCK + torch.arange(BLOCK, device=p.device)
+    inside = p.gather(-1, places.clamp(max=vocabulary - 1)).masked_fill(places >= vocabulary, 0)
+    return block * BLOCK + _pick(inside, inner_share.clamp(0, 1 - 2**-24))[0]
+
+
+def _pick(weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the cumulative sum [batch, choices] passes a share in [0, 1) of the total; that sum.
+
+    weights [batch, choices], share [batch, 1]; the places are [batch, 1].
+    """
+    cumulative = weights.cumsum(-1)
+    threshold = share * cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, threshold, right=True)
+    return index.clamp(max=weights.shape[-1] - 1), cumulative
 
 
 def _left_pad(prompts: list[list[int]], pad: int, device: Any) -> tuple[Tensor, Tensor]:

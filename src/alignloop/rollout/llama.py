@@ -15,6 +15,7 @@ from transformers.activations import SiLUActivation
 from alignloop.models.packing import pack
 from alignloop.models.trunk import is_supported, rotate, signed, trunk_states
 from alignloop.rollout.cache import Cache
+from alignloop.rollout.compiled import CompiledStep, Norms, Shape
 from alignloop.rollout.products import Project, side_by_side
 
 __all__ = ["LlamaDecoder", "is_supported"]
@@ -25,23 +26,26 @@ class LlamaDecoder:
 
     The sequences stand in rows 0 to `count` - 1 of a cache of `capacity` tokens, allocated once.
     To be called without gradient, and not across a change of the weights: the steps read copies.
+    With `compiled`, what stands between the products of a step is one function (`compiled.py`).
     """
 
-    def __init__(self, model: Any, *, rows: int, capacity: int) -> None:
+    def __init__(self, model: Any, *, rows: int, capacity: int, compiled: bool = False) -> None:
         self.count = 0
         self._model, self._trunk = model, model.base_model
         self._head = model.get_output_embeddings()
         self._step_head = side_by_side(rows, self._head)
-        self._layers = [_Layer(layer, rows) for layer in self._trunk.layers]
-        config = model.config
-        self._head_dim: int = self._trunk.layers[0].self_attn.head_dim
-        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        layers = [_Layer(layer, rows) for layer in self._trunk.layers]
         embedding = self._trunk.embed_tokens.weight
-        self._cache = Cache(self._trunk, config, rows=rows, capacity=capacity)
         self._lengths = torch.zeros(rows, dtype=torch.long, device=embedding.device)
         self._places = torch.arange(capacity, device=embedding.device)
         cos, sin = self._trunk.rotary_emb(embedding, self._places.unsqueeze(0))
-        self._cos, self._sin = cos[0].unsqueeze(1), signed(sin[0]).unsqueeze(1)
+        angles = cos[0].unsqueeze(1), signed(sin[0]).unsqueeze(1)
+        if compiled:
+            self._layers = _compiled(self._trunk, model.config, layers, angles, rows)
+        else:
+            cache = Cache(self._trunk, model.config, rows=rows, capacity=capacity)
+            self._layers = _LayerByLayer(self._trunk, model.config, layers, angles, cache)
+        self._cache = self._layers.cache
 
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
         """Read prompts into the next free rows; logits after each: [prompts, vocabulary].
@@ -73,10 +77,37 @@ class LlamaDecoder:
 
     def step(self, tokens: Tensor) -> Tensor:
         """Append a token to every row, [count]; logits after it: [count, vocabulary]."""
-        places = self._lengths[: self.count]
-        self._cache.look(places)
+        hidden = self._layers(self._trunk.embed_tokens(tokens), self._lengths[: self.count])
+        self._lengths[: self.count] += 1
+        return self._step_head(hidden)
+
+    def drop(self, row: int) -> None:
+        """Give up a row: the last one takes its place."""
+        self.count -= 1
+        if row != self.count:
+            self._cache.move(self.count, row, int(self._lengths[self.count]))
+            self._lengths[row] = self._lengths[self.count]
+
+
+class _LayerByLayer:
+    """A step as it stands here, operator by operator."""
+
+    def __init__(
+        self,
+        trunk: Any,
+        config: Any,
+        layers: Sequence["_Layer"],
+        angles: tuple[Tensor, Tensor],
+        cache: Cache,
+    ) -> None:
+        self.cache, self._layers, self._norm = cache, layers, trunk.norm
+        self._head_dim: int = trunk.layers[0].self_attn.head_dim
+        self._heads, self._kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self._cos, self._sin = angles
+
+    def __call__(self, x: Tensor, places: Tensor) -> Tensor:
+        self.cache.look(places)
         cos, sin = self._cos.index_select(0, places), self._sin.index_select(0, places)
-        x = self._trunk.embed_tokens(tokens)
         for number, layer in enumerate(self._layers):
             heads = layer.qkv(_normed(x, layer.input_norm)).view(len(x), -1, self._head_dim)
             turned = layer.turned(heads, self._heads, self._kv_heads, cos, sin)
@@ -85,18 +116,38 @@ class LlamaDecoder:
                 turned[:, self._heads :],
                 heads[:, -self._kv_heads :],
             )
-            self._cache.append(number, k, v)
-            x = x + layer.out(self._cache.attend(number, q))
+            self.cache.append(number, k, v)
+            x = x + layer.out(self.cache.attend(number, q))
             x = x + layer.mlp(_normed(x, layer.mlp_norm))
-        self._lengths[: self.count] += 1
-        return self._step_head(_normed(x, self._trunk.norm))
+        return _normed(x, self._norm)
 
-    def drop(self, row: int) -> None:
-        """Give up a row: the last one takes its place."""
-        self.count -= 1
-        if row != self.count:
-            self._cache.move(self.count, row, int(self._lengths[self.count]))
-            self._lengths[row] = self._lengths[self.count]
+
+def _compiled(
+    trunk: Any,
+    config: Any,
+    layers: Sequence["_Layer"],
+    angles: tuple[Tensor, Tensor],
+    rows: int,
+) -> CompiledStep:
+    """The same as one function between the products."""
+    attention, hidden = trunk.layers[0].self_attn, trunk.embed_tokens.weight.shape[1]
+    shape = Shape(
+        heads=config.num_attention_heads,
+        kv_heads=config.num_key_value_heads,
+        head_dim=attention.head_dim,
+        hidden=hidden,
+        gated=2 * config.intermediate_size if layers[0].gate_up is not None else 0,
+        eps=trunk.norm.variance_epsilon,
+        scale=float(attention.scaling),
+    )
+    return CompiledStep(
+        shape,
+        [product for layer in layers for product in layer.products()],
+        [layer.norms() for layer in layers],
+        trunk.norm.weight,
+        angles,
+        rows=rows,
+    )
 
 
 def _normed(x: Tensor, module: Any) -> Tensor:
@@ -111,18 +162,30 @@ class _Layer:
         self.input_norm, self.mlp_norm = layer.input_layernorm, layer.post_attention_layernorm
         self.qkv = side_by_side(rows, attention.q_proj, attention.k_proj, attention.v_proj)
         self.out = side_by_side(rows, attention.o_proj)
-        self.mlp: Project = mlp
         self._q_norm = getattr(attention, "q_norm", None)
         self._k_norm = getattr(attention, "k_norm", None)
+        self.gate_up: Project | None = None
+        self.mlp: Project = mlp
         if isinstance(mlp.act_fn, nn.SiLU | SiLUActivation) and not mlp._forward_hooks:
-            gate_up = side_by_side(rows, mlp.gate_proj, mlp.up_proj)
-            down = side_by_side(rows, mlp.down_proj)
+            self.gate_up = side_by_side(rows, mlp.gate_proj, mlp.up_proj)
+            self.down = side_by_side(rows, mlp.down_proj)
+            self.mlp = self._gated
 
-            def gated(x: Tensor) -> Tensor:
-                gate, up = gate_up(x).chunk(2, dim=-1)
-                return down(silu(gate).mul_(up))
+    def _gated(self, x: Tensor) -> Tensor:
+        assert self.gate_up is not None
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        return self.down(silu(gate).mul_(up))
 
-            self.mlp = gated
+    def products(self) -> list[Project]:
+        """What a compiled step calls, in the order in which it does."""
+        mlp = [self.mlp] if self.gate_up is None else [self.gate_up, self.down]
+        return [self.qkv, self.out, *mlp]
+
+    def norms(self) -> Norms:
+        """The weights of this layer's norms."""
+        of_heads = (None if m is None else m.weight for m in (self._q_norm, self._k_norm))
+        q, k = of_heads
+        return Norms(input=self.input_norm.weight, mlp=self.mlp_norm.weight, q=q, k=k)
 
     def turned(self, heads: Tensor, q: int, k: int, cos: Tensor, sin: Tensor) -> Tensor:
         """Queries and keys with their positions, [rows, q + k heads, head]."""

@@ -45,7 +45,9 @@ class _Slots:
         config, device = sampler.config, uniforms.device
         self.rows = min(config.batch_size, len(prompts))
         capacity = max(map(len, prompts), default=0) + config.max_new_tokens
-        self.decoder = LlamaDecoder(sampler.model, rows=self.rows, capacity=capacity)
+        self.decoder = LlamaDecoder(
+            sampler.model, rows=self.rows, capacity=capacity, compiled=config.compile
+        )
         self._tokens = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
         self._logprobs = torch.zeros(uniforms.shape, device=device)
         self._drawn = torch.zeros(len(prompts), dtype=torch.long, device=device)

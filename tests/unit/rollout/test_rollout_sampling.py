@@ -78,6 +78,22 @@ def test_draw_reaches_rare_tokens_of_a_large_vocabulary() -> None:
     assert (first.item(), last.item()) == (0, 49_999)
 
 
+@pytest.mark.parametrize("vocabulary", [4096, 4097, 8192, 10_001])
+def test_draw_inverts_the_cumulative_distribution_of_any_vocabulary(vocabulary: int) -> None:
+    """F(token - 1) <= uniform < F(token) to float32's rounding, whether summed in blocks or not."""
+    logits = torch.randn(500, vocabulary, generator=generator(0, "logits")) * 3
+    logits[:, ::3] = -torch.inf
+    uniform = torch.rand(500, generator=generator(0, "uniform"))
+    uniform[0], uniform[1] = 0, 1 - 2**-24
+    tokens, logprobs = draw(logits, uniform, 1.0)
+    p = torch.softmax(logits.double(), -1)
+    own = p.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    up_to = p.cumsum(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    assert bool((own > 0).all())
+    assert bool(((up_to - own - 1e-6 <= uniform) & (uniform < up_to + 1e-6)).all())
+    torch.testing.assert_close(logprobs, own.log().float())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_response_does_not_depend_on_its_batch(
