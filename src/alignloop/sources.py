@@ -134,14 +134,18 @@ def rl_prompts(
         train = _to_learn_from(recipe, sets["rl"], "rl.prompts")
         return train, (*sets["validation"], *sets[VALIDATION_INTENTS])
     from alignloop.data.formats import read_prompts
+    from alignloop.data.formats.reading import distinct_prompts
     from alignloop.data.splits import split_by_prompt
 
     form = recipe.rl.format
     found = _records(read_prompts, recipe, source, form, folder)
     prompts = _to_learn_from(recipe, found, "rl.prompts")
     if recipe.rl.validation_prompts is not None:
-        validation = recipe.rl.validation_prompts
-        return prompts, _records(read_prompts, recipe, validation, form, folder)
+        file = recipe.rl.validation_prompts
+        validation = _records(read_prompts, recipe, file, form, folder)
+        # A reward of texts looks a prompt up by its id, whichever file it came from.
+        distinct_prompts(f"{source} and {file}", [*prompts, *validation])
+        return prompts, validation
     shares = {"validation": VALIDATION_SHARE, "train": 1 - VALIDATION_SHARE}
     parts = split_by_prompt(prompts, shares, split_seed(recipe, source))
     if not parts["validation"] or not parts["train"]:

@@ -99,6 +99,19 @@ def test_splits_of_a_file_do_not_depend_on_the_seed_of_the_run(
     assert sources.split_seed(recipe(seed=7), PLAYGROUND) == 7
 
 
+def test_one_id_for_a_prompt_to_learn_from_and_another_to_look_at_is_refused(
+    folder: RunFolder, rows_file: Callable[..., str]
+) -> None:
+    """A reward of texts finds its prompt by the id: it would score answers to another question."""
+    train = rows_file("train.jsonl", {"prompt_id": "1", "prompt": "What is tea?"})
+    seen = rows_file("seen.jsonl", {"prompt_id": "1", "prompt": "What is rain?"})
+    with pytest.raises(UserError, match='prompt_id "1" names two different prompts') as caught:
+        sources.rl_prompts(recipe(rl={"validation_prompts": seen}), train, folder)
+    assert caught.value.where == f"{train} and {seen}"
+    both, same = sources.rl_prompts(recipe(rl={"validation_prompts": train}), train, folder)
+    assert both == same
+
+
 def test_exclude_is_written_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     for given in ((), ("a.jsonl",), ('with "quotes".jsonl', "b.jsonl")):
