@@ -240,7 +240,8 @@ def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None
         )
     facts = run.facts.get("rl", {})
     if facts.get("best_step") is not None:
-        kl = "" if facts.get("kl") is None else f", {facts['kl']:.3g} nats from the SFT model"
+        distance = _kl_at(run.metrics, facts["best_step"])
+        kl = "" if distance is None else f", {distance:.3g} nats from the SFT model"
         reason = f" ({facts['stopped_because']})" if facts.get("stopped_because") else ""
         name = algorithm_of(run.config)
         ran = f"ran {facts['steps']} steps{reason}" if "steps" in facts else "finished"
@@ -250,6 +251,17 @@ def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None
     if frontier and peak is not None and peak <= 4 * max(frontier.distances) ** 2:
         said.append(f"The fitted gold curve turns at a KL of about {peak:.3g} nats.")
     return said
+
+
+def _kl_at(metrics: Sequence[Json], step: Any) -> float | None:
+    """The KL on validation prompts at a step: that of the facts is the last step's."""
+    found = [
+        line["validation_kl"]
+        for line in metrics
+        if line.get("stage") == "rl" and line.get("step") == step
+        if line.get("validation_kl") is not None
+    ]
+    return float(found[-1]) if found else None
 
 
 def _evaluation_sentences(first: EvaluationSet) -> list[str]:
