@@ -199,6 +199,19 @@ def check_reward_functions(recipe: Recipe) -> None:
             load_function(name)
 
 
+def check_judge(recipe: Recipe, reward_model: Path) -> None:
+    """Raise UserError where nobody could judge the answers, before hours go by without it."""
+    rl = recipe.rl
+    named = (rl.reward_model, rl.uses_reward_stage, rl.held_out_reward_model, rl.reward_function)
+    if recipe.evaluate.prompts == PLAYGROUND or any(named) or holds_model(reward_model):
+        return
+    raise UserError(
+        "there is no reward stage in these settings, so that no model would judge the evaluation",
+        where="rl.rewards",
+        fix="name one: --rl.held_out_reward_model DIR",
+    )
+
+
 def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:
     """Whether there is a reward function, and no reward model to judge in its place."""
     return recipe.rl.reward_function is not None and not holds_model(reward_model)

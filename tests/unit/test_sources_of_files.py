@@ -157,3 +157,18 @@ def test_an_unknown_format_is_refused_with_those_that_are_known(
     forced = recipe(sft={"demonstrations": "mine", "format": "alpakka"})
     with pytest.raises(UserError, match='no format named "alpakka"'):
         sources.demonstrations(forced, rows_file("rows.jsonl", BOTH), folder)
+
+
+def test_a_run_without_any_judge_does_not_begin(folder: RunFolder) -> None:
+    """Once begun its settings are fixed, and the evaluation could never be had."""
+    model = folder.path / "reward" / "model"
+    parts = {"rewards": ["1 * mine:length"]}
+    with pytest.raises(UserError, match="no model would judge"):
+        sources.check_judge(recipe(rl=parts, evaluate={"prompts": "mine"}), model)
+    judged = [{**parts, "held_out_reward_model": "other"}, {"rewards": ["1 * reward"]}]
+    for rl in (*judged, {"reward_function": "mine:length"}, {"reward_model": "other"}):
+        sources.check_judge(recipe(rl=rl, evaluate={"prompts": "mine"}), model)
+    sources.check_judge(recipe(rl=parts), model)  # the playground's own judge
+    model.mkdir(parents=True)
+    (model / "config.json").touch()
+    sources.check_judge(recipe(rl=parts, evaluate={"prompts": "mine"}), model)
