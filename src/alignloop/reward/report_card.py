@@ -27,7 +27,7 @@ from alignloop.stats.calibration import (
     reliability_bins,
     spearman_length,
 )
-from alignloop.stats.intervals import cluster_share
+from alignloop.stats.intervals import cluster_bootstrap
 
 CLOSE_TO_CEILING, ABOVE_LONGER, WELL_CALIBRATED = 0.05, 0.10, 0.05
 
@@ -106,7 +106,7 @@ def _accuracies(
     def estimate(values: np.ndarray, where: list[int]) -> dict[str, float]:
         chosen = [clusters[i] for i in where]
         return asdict_estimate(
-            cluster_share(values[where], chosen, seed=derive_seed(seed, "card") % 2**32)
+            cluster_bootstrap(values[where], chosen, seed=derive_seed(seed, "card") % 2**32)
         )
 
     everything = list(range(len(pairs)))
