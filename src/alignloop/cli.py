@@ -1,6 +1,7 @@
 """The command line: `alignloop run recipes/playground`. Stages load only after parsing."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -49,6 +50,19 @@ STAGE_COMMANDS = {
     "report": "write report.html and summary.json from a run folder's files",
 }
 
+# What the system refuses because of a path that a person gave; any other is a mistake of ours.
+NOT_OURS = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and turn errors for people into one message and exit code 2."""
@@ -74,6 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         stage_run = sys.modules.get("alignloop.run.stage_run")
         if stage_run is not None and isinstance(error, stage_run.Interrupted):
             sys.exit(_fail(str(error), 130))
+        if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename:
+            sys.exit(_fail(f"error: {_by_the_system(error)}", 2))
         raise
 
 
@@ -323,6 +339,11 @@ def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     policies = {name: Path(path) for name, _, path in named}
     for path in build_demo(policies, Path(options.out), options.seed):
         print(path)
+
+
+def _by_the_system(error: OSError) -> UserError:
+    problem = f"the system refuses this: {(error.strerror or str(error)).lower()}"
+    return UserError(problem, where=str(error.filename), fix="name another path, or mend this one")
 
 
 def _fail(message: str, code: int) -> int:

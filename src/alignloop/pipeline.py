@@ -37,6 +37,7 @@ class Pipeline:
                 from alignloop import sources
 
                 sources.check_reward_functions(self.config)
+                sources.check_judge(self.config, self.path / "reward" / "model")
             self.sft()
             if self.config.rl.reward_model or self.config.rl.uses_reward_stage:
                 self.reward()

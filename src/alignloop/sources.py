@@ -137,14 +137,18 @@ def rl_prompts(
         train = _to_learn_from(recipe, sets["rl"], "rl.prompts")
         return train, (*sets["validation"], *sets[VALIDATION_INTENTS])
     from alignloop.data.formats import read_prompts
+    from alignloop.data.formats.reading import distinct_prompts
     from alignloop.data.splits import split_by_prompt
 
     form = recipe.rl.format
     found = _records(read_prompts, recipe, source, form, folder)
     prompts = _to_learn_from(recipe, found, "rl.prompts")
     if recipe.rl.validation_prompts is not None:
-        validation = recipe.rl.validation_prompts
-        return prompts, _records(read_prompts, recipe, validation, form, folder)
+        file = recipe.rl.validation_prompts
+        validation = _records(read_prompts, recipe, file, form, folder)
+        # A reward of texts looks a prompt up by its id, whichever file it came from.
+        distinct_prompts(f"{source} and {file}", [*prompts, *validation])
+        return prompts, validation
     shares = {"validation": VALIDATION_SHARE, "train": 1 - VALIDATION_SHARE}
     parts = split_by_prompt(prompts, shares, split_seed(recipe, source))
     if not parts["validation"] or not parts["train"]:
@@ -212,6 +216,19 @@ def check_compiler(*compiles: tuple[str, bool]) -> None:
                 where=setting,
                 fix=f"install {usual}, name a compiler by CXX, or set {setting} to false",
             )
+
+
+def check_judge(recipe: Recipe, reward_model: Path) -> None:
+    """Raise UserError where nobody could judge the answers, before hours go by without it."""
+    rl = recipe.rl
+    named = (rl.reward_model, rl.uses_reward_stage, rl.held_out_reward_model, rl.reward_function)
+    if recipe.evaluate.prompts == PLAYGROUND or any(named) or holds_model(reward_model):
+        return
+    raise UserError(
+        "there is no reward stage in these settings, so that no model would judge the evaluation",
+        where="rl.rewards",
+        fix="name one: --rl.held_out_reward_model DIR",
+    )
 
 
 def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:

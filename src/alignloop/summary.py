@@ -5,23 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.run import StageFolder
-
-# What is finished by itself, and the stage whose time it counts towards.
-PARTS = {
-    "sft": "sft",
-    "comparisons": "reward",
-    "reward_held_out": "reward",
-    "reward": "reward",
-    "rl": "rl",
-    "dpo": "dpo",
-    "evaluate": "evaluate",
-}
+from alignloop.run.folder import PARTS, seconds_by_stage
 
 
 def summarise(path: Path) -> dict[str, Any]:
     """What summary.json says of the finished stages of a run folder."""
     facts = {p: StageFolder(path / p).facts() for p in PARTS if StageFolder(path / p).finished}
-    found: dict[str, Any] = {"seconds": _seconds(facts)}
+    found: dict[str, Any] = {"seconds": _seconds(path)}
     if "reward" in facts:
         found["reward"] = _reward(_read(path / "reward" / "report_card.json"))
     if "rl" in facts:
@@ -34,10 +24,8 @@ def summarise(path: Path) -> dict[str, Any]:
     return found
 
 
-def _seconds(facts: dict[str, Any]) -> dict[str, float]:
-    found: dict[str, float] = {}
-    for part, fact in facts.items():
-        found[PARTS[part]] = found.get(PARTS[part], 0.0) + fact["seconds"]
+def _seconds(path: Path) -> dict[str, float]:
+    found = seconds_by_stage(path)
     found["total"] = sum(found.values())
     return {stage: round(seconds, 2) for stage, seconds in found.items()}
 

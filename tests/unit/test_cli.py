@@ -69,6 +69,22 @@ def test_missing_recipe(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> N
     assert line.startswith(f"error: {tmp_path}/nothing: there is no such recipe. What to do: ")
 
 
+@pytest.mark.parametrize("below", ["", "x"])
+def test_a_folder_that_cannot_be_made(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, below: str
+) -> None:
+    """A file stands where the folder should be, or above it."""
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / below
+    line = fail(capsys, "playground", "export", "--out", out)
+    assert line.startswith(f"error: {out}: the system refuses this: ")
+
+
+def test_a_name_of_dots_is_no_run_folder(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
+    """runs/.. is the present folder: the run would be strewn over it."""
+    assert "name = '..'" in fail(capsys, "sft", recipe, "--name", "..")
+
+
 def test_unknown_setting(capsys: pytest.CaptureFixture[str], recipe: Path) -> None:
     line = fail(capsys, "run", recipe, "--rl.learing_rate", "3")
     assert line.endswith("unknown setting 'rl.learing_rate'; did you mean 'rl.learning_rate'?")

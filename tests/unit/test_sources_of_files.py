@@ -99,6 +99,19 @@ def test_splits_of_a_file_do_not_depend_on_the_seed_of_the_run(
     assert sources.split_seed(recipe(seed=7), PLAYGROUND) == 7
 
 
+def test_one_id_for_a_prompt_to_learn_from_and_another_to_look_at_is_refused(
+    folder: RunFolder, rows_file: Callable[..., str]
+) -> None:
+    """A reward of texts finds its prompt by the id: it would score answers to another question."""
+    train = rows_file("train.jsonl", {"prompt_id": "1", "prompt": "What is tea?"})
+    seen = rows_file("seen.jsonl", {"prompt_id": "1", "prompt": "What is rain?"})
+    with pytest.raises(UserError, match='prompt_id "1" names two different prompts') as caught:
+        sources.rl_prompts(recipe(rl={"validation_prompts": seen}), train, folder)
+    assert caught.value.where == f"{train} and {seen}"
+    both, same = sources.rl_prompts(recipe(rl={"validation_prompts": train}), train, folder)
+    assert both == same
+
+
 def test_exclude_is_written_and_read_back(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     for given in ((), ("a.jsonl",), ('with "quotes".jsonl', "b.jsonl")):
@@ -144,3 +157,18 @@ def test_an_unknown_format_is_refused_with_those_that_are_known(
     forced = recipe(sft={"demonstrations": "mine", "format": "alpakka"})
     with pytest.raises(UserError, match='no format named "alpakka"'):
         sources.demonstrations(forced, rows_file("rows.jsonl", BOTH), folder)
+
+
+def test_a_run_without_any_judge_does_not_begin(folder: RunFolder) -> None:
+    """Once begun its settings are fixed, and the evaluation could never be had."""
+    model = folder.path / "reward" / "model"
+    parts = {"rewards": ["1 * mine:length"]}
+    with pytest.raises(UserError, match="no model would judge"):
+        sources.check_judge(recipe(rl=parts, evaluate={"prompts": "mine"}), model)
+    judged = [{**parts, "held_out_reward_model": "other"}, {"rewards": ["1 * reward"]}]
+    for rl in (*judged, {"reward_function": "mine:length"}, {"reward_model": "other"}):
+        sources.check_judge(recipe(rl=rl, evaluate={"prompts": "mine"}), model)
+    sources.check_judge(recipe(rl=parts), model)  # the playground's own judge
+    model.mkdir(parents=True)
+    (model / "config.json").touch()
+    sources.check_judge(recipe(rl=parts, evaluate={"prompts": "mine"}), model)

@@ -20,7 +20,7 @@ class Recipe(Section):
     """All settings of a run; a recipe's TOML file names those that differ from the defaults."""
 
     name: str = Field(
-        default="run", pattern=r"^[\w.-]+$", description="the run folder is runs/<name>"
+        default="run", pattern=r"^\.*[\w-][\w.-]*$", description="the run folder is runs/<name>"
     )
     seed: int = Field(default=0, ge=0)
     skip_refused: bool = Field(

@@ -17,7 +17,8 @@ from alignloop.models import context_of, load_tokenizer
 from alignloop.models.starting import read_policy
 from alignloop.records import Prompt
 from alignloop.rollout import Rollout, new_sampler, take_compile_seconds
-from alignloop.run import append_jsonl, atomic_write, derive_seed, generator
+from alignloop.run import atomic_write, derive_seed, generator
+from alignloop.run.files import json_line
 from alignloop.run.stage_run import StageRun
 
 MAX_PROMPT_TOKENS = 10**9
@@ -40,17 +41,17 @@ def compare_policies(
         )
         for name, prompts in sets.items()
     }
-    texts: dict[str, dict[str, list[Rollout]]] = {who: {} for who in models}
+    rollouts: dict[str, dict[str, list[Rollout]]] = {who: {} for who in models}
     for who, folder in models.items():
         for name, prompts in chosen.items():
             run.say(f"evaluate: {who} answers {len(prompts)} prompts of {name}")
-            texts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
+            rollouts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
             if seconds := take_compile_seconds():
                 run.say(f"evaluate: compiled the decoding step in {seconds:.1f} s")
     words = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
     answers = {
         who: {n: judge_all(chosen[n], drawn, words[who], judge) for n, drawn in by_set.items()}
-        for who, by_set in texts.items()
+        for who, by_set in rollouts.items()
     }
     rows = [
         {
@@ -62,9 +63,7 @@ def compare_policies(
         for name, prompts in chosen.items()
         for prompt, a, b in zip(prompts, answers["sft"][name], answers["policy"][name], strict=True)
     ]
-    path = run.path / "answers.jsonl"
-    path.unlink(missing_ok=True)
-    append_jsonl(path, rows)
+    atomic_write(run.path / "answers.jsonl", "".join(map(json_line, rows)))
     seed = derive_seed(run.seed, "evaluate") % 2**32
     results = _results(chosen, answers, judge, seed)
     atomic_write(

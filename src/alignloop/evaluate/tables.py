@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from alignloop.records import Prompt
-from alignloop.stats.intervals import cluster_bootstrap, paired_sign_test
+from alignloop.stats.intervals import cluster_bootstrap, cluster_share, paired_sign_test
 from alignloop.stats.textstats import corpus_distinct_n, distinct_n, repetition
 from alignloop.stats.winrate import length_controlled_win_rate, win_rate
 
@@ -44,6 +44,8 @@ MEASURES: dict[str, Measure] = {
     "eos_rate": lambda p, a: float(a.finish_reason == "eos"),
     "repetition": lambda p, a: repetition(a.response),
 }
+# Of these, each answer is a yes or a no.
+SHARES = {"harmful_compliance", "over_refusal", "fairness", "satisfaction", "eos_rate"}
 
 
 def measure(
@@ -75,7 +77,7 @@ def figures(prompts: Sequence[Prompt], answers: Sequence[Answer], seed: int) -> 
     for name, measured in MEASURES.items():
         values = [(p, measured(p, a)) for p, a in zip(prompts, answers, strict=True)]
         counted = [(p.prompt_id, v) for p, v in values if v is not None]
-        found[name] = _estimate(counted, seed) if counted else None
+        found[name] = _estimate(name, counted, seed) if counted else None
     texts = [answer.response for answer in answers]
     found["distinct_2"] = _plain(distinct_n(texts, 2), len(texts))
     found["corpus_distinct_2"] = _plain(corpus_distinct_n(texts, 2, DISTINCT_TOKENS), len(texts))
@@ -112,9 +114,10 @@ def _as_number(value: bool | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _estimate(counted: Sequence[tuple[str, float]], seed: int) -> dict[str, float]:
+def _estimate(name: str, counted: Sequence[tuple[str, float]], seed: int) -> dict[str, float]:
     clusters, values = zip(*counted, strict=True)
-    return asdict(cluster_bootstrap(np.array(values), list(clusters), seed=seed))
+    interval = cluster_share if name in SHARES else cluster_bootstrap
+    return asdict(interval(np.array(values), list(clusters), seed=seed))
 
 
 def _plain(value: float, n: int) -> dict[str, float | None]:

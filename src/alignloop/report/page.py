@@ -32,6 +32,7 @@ from alignloop.report.tables import (
     write_time,
 )
 from alignloop.run import atomic_write, read_jsonl, read_metrics, read_samples
+from alignloop.run.folder import seconds_by_stage
 
 STAGES = {
     "sft": ("Supervised fine-tuning", "监督微调"),
@@ -72,6 +73,7 @@ class Run:
     lineage: Json
     metrics: list[Json]
     facts: dict[str, Json]
+    seconds: dict[str, float]
     finished_at: dict[str, str]
     card: Json
     results: Json
@@ -116,6 +118,7 @@ def read_run(path: Path) -> Run:
         lineage=_read_json(path / "lineage.json"),
         metrics=read_metrics(path),
         facts={stage: as_dict(content.get("facts")) for stage, content in done.items() if content},
+        seconds=seconds_by_stage(path),
         finished_at={stage: str(c.get("finished_at", "")) for stage, c in done.items() if c},
         card=_read_json(path / "reward" / "report_card.json"),
         results=_read_json(path / "evaluate" / "results.json"),
@@ -133,7 +136,7 @@ def context_of(run: Run) -> Json:
         "name": run.config.get("name") or run.path.resolve().name,
         "stages": _stages(run, sets),
         "algorithm": algorithm_of(run.config),
-        "total_seconds": sum(float(facts.get("seconds") or 0) for facts in run.facts.values()),
+        "total_seconds": sum(run.seconds.values()),
         "headline": headline(sets),
         "sentences": sentences(run, sets, frontier),
         "drawings": _safe_drawings(run, kept_step),
@@ -174,7 +177,7 @@ def _stages(run: Run, sets: Sequence[EvaluationSet]) -> list[Stage]:
     for key, (english, chinese) in STAGES.items():
         english = algorithm_of(run.config) if key == "rl" else english
         facts = run.facts.get(key)
-        seconds = None if facts is None else float(facts.get("seconds") or 0.0)
+        seconds = None if facts is None else run.seconds[key]
         stages.append(
             Stage(
                 key=key,
@@ -240,7 +243,8 @@ def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None
         )
     facts = run.facts.get("rl", {})
     if facts.get("best_step") is not None:
-        kl = "" if facts.get("kl") is None else f", {facts['kl']:.3g} nats from the SFT model"
+        distance = _kl_at(run.metrics, facts["best_step"])
+        kl = "" if distance is None else f", {distance:.3g} nats from the SFT model"
         reason = f" ({facts['stopped_because']})" if facts.get("stopped_because") else ""
         name = algorithm_of(run.config)
         ran = f"ran {facts['steps']} steps{reason}" if "steps" in facts else "finished"
@@ -250,6 +254,17 @@ def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None
     if frontier and peak is not None and peak <= 4 * max(frontier.distances) ** 2:
         said.append(f"The fitted gold curve turns at a KL of about {peak:.3g} nats.")
     return said
+
+
+def _kl_at(metrics: Sequence[Json], step: Any) -> float | None:
+    """The KL on validation prompts at a step: that of the facts is the last step's."""
+    found = [
+        line["validation_kl"]
+        for line in metrics
+        if line.get("stage") == "rl" and line.get("step") == step
+        if line.get("validation_kl") is not None
+    ]
+    return float(found[-1]) if found else None
 
 
 def _evaluation_sentences(first: EvaluationSet) -> list[str]:

@@ -90,6 +90,12 @@ def train_reward(
     pairs, calibration, test = (
         pairs_that_fit(parts[name], tokenizer, limit) for name in (train_on, "calibration", "test")
     )
+    if all(pair.preference == 0.5 for pair in test):  # found out before hours of training
+        raise UserError(
+            f"all {len(test)} pairs for the report card are ties",
+            where="reward.pairs",
+            fix="give more pairs that are decided, or raise reward.test_share",
+        )
     anchors = _anchors(tokenizer, demonstrations, calibration, limit)
     head_seed = derive_seed(run.seed, "head", run.name)
     model = start_reward_model(model_dir, tokenizer, model_config, lora, head_seed)

@@ -11,7 +11,13 @@ import torch
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.data.tokenise import decode
 from alignloop.errors import UserError
-from alignloop.losses import AdaptiveKl, explained_variance, masked_mean, reduce_tokens
+from alignloop.losses import (
+    AdaptiveKl,
+    explained_variance,
+    kl_estimate,
+    masked_mean,
+    reduce_tokens,
+)
 from alignloop.models import save_model
 from alignloop.models.training import linear_schedule
 from alignloop.rl.algorithms.base import Algorithm, Credit
@@ -58,7 +64,7 @@ def train_rl(
         metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
         clock.append(time.perf_counter())
         metrics |= _describe(scored, credit) | _texts(rollouts, parts) | _speeds(clock, scored)
-        metrics |= _price(algorithm, kl_coef, metrics)
+        metrics |= _price(algorithm, kl_coef, scored)
         run.memory["kl_coef"] = _next_kl_coef(algorithm, kl_coef, metrics, len(rollouts))
         watch = _watch(run, config).stepped(step, metrics.get("kl"), is_finite(metrics))
         run.memory["watch"] = vars(watch)
@@ -141,10 +147,15 @@ def _watch(run: StageRun, config: RlConfig) -> Watch:
     return Watch(patience=config.patience, kl_budget=config.kl_budget, best_score=-1e30)
 
 
-def _price(algorithm: Algorithm, kl_coef: float, metrics: dict[str, float]) -> dict[str, float]:
+def _price(algorithm: Algorithm, kl_coef: float, scored: ScoredRollouts) -> dict[str, float]:
     """The present price of KL, and what it took from the mean reward where it is charged there."""
-    charged = {"kl_reward": -kl_coef * metrics["kl"]} if algorithm.charges_kl else {}
-    return charged | {"kl_coef": kl_coef}
+    if algorithm.charged_kl is None:
+        return {"kl_coef": kl_coef}
+    assert scored.old_logprobs is not None and scored.ref_logprobs is not None
+    kl = kl_estimate(scored.old_logprobs, scored.ref_logprobs, algorithm.charged_kl)
+    mask = scored.response_mask
+    charged = float(reduce_tokens(kl, mask, count=counts_of(mask)["sequences"]))
+    return {"kl_reward": -kl_coef * charged, "kl_coef": kl_coef}
 
 
 def _next_kl_coef(

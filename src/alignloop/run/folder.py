@@ -20,6 +20,17 @@ _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _PACKAGES = ("alignloop", "torch", "transformers", "tokenizers", "safetensors", "numpy", "pydantic")
 _held_locks: set[int] = set()
 
+# What is finished by itself, and the stage whose time it counts towards.
+PARTS = {
+    "sft": "sft",
+    "comparisons": "reward",
+    "reward_held_out": "reward",
+    "reward": "reward",
+    "rl": "rl",
+    "dpo": "dpo",
+    "evaluate": "evaluate",
+}
+
 
 def _close_locks_in_child() -> None:
     # A forked worker inherits the lock; it would keep the folder locked after its parent's death.
@@ -159,6 +170,16 @@ class RunFolder:
 
     def _name(self, path: Path) -> str:
         return str(path.relative_to(self.path) if path.is_relative_to(self.path) else path)
+
+
+def seconds_by_stage(run_path: Path) -> dict[str, float]:
+    """The time of every finished stage, that of its parts included, in the order of `PARTS`."""
+    found: dict[str, float] = {}
+    for part, stage in PARTS.items():
+        folder = StageFolder(run_path / part)
+        if folder.finished:
+            found[stage] = found.get(stage, 0.0) + float(folder.facts().get("seconds") or 0.0)
+    return found
 
 
 def holds_model(folder: Path) -> bool:

@@ -28,6 +28,7 @@ from alignloop.stats.intervals import (
     Estimate,
     Interval,
     cluster_bootstrap,
+    cluster_share,
     paired_sign_test,
     wilson,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "bradley_terry",
     "brier",
     "cluster_bootstrap",
+    "cluster_share",
     "cohen_kappa",
     "corpus_distinct_n",
     "dawid_skene",

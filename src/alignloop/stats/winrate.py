@@ -1,7 +1,5 @@
 """How often a policy's answer is preferred, plainly and at equal length."""
 
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
@@ -10,11 +8,10 @@ from alignloop.stats.agreement import newton_damping
 from alignloop.stats.intervals import (
     Estimate,
     Floats,
-    cluster_bootstrap,
     cluster_codes,
     cluster_draws,
+    cluster_share,
     percentile_estimate,
-    wilson,
 )
 
 _RIDGE = 1e-3  # on the sum of the losses: nothing for real data, a stop for separated data
@@ -29,19 +26,12 @@ def win_rate(
     num_resamples: int = 2000,
     level: float = 0.95,
 ) -> Estimate:
-    """Mean of wins (1 won, 0.5 tied, 0 lost) with an interval clustered by prompt.
-
-    Where every resample gives the same (20 wins of 20), the bootstrap knows no doubt; the
-    interval is then Wilson's, with the prompts as its cases.
+    """Mean of wins (1 won, 0.5 tied, 0 lost) with an interval clustered by prompt: a share.
 
     Shapes: `wins` [n], `clusters` [n] prompt ids. Raises UserError where there are none.
     """
     wins = _checked(wins)
-    found = cluster_bootstrap(wins, clusters, num_resamples=num_resamples, seed=seed, level=level)
-    if found.high > found.low:
-        return found
-    doubt = wilson(found.value * found.n, found.n, level=level)
-    return replace(found, low=doubt.low, high=doubt.high)
+    return cluster_share(wins, clusters, num_resamples=num_resamples, seed=seed, level=level)
 
 
 def length_controlled_win_rate(

@@ -101,6 +101,13 @@ def test_equal_answers_leave_no_doubt_in_a_mean() -> None:
     }
 
 
+def test_none_of_a_few_is_not_surely_none() -> None:
+    """No harm in 2 answers: the bootstrap would say 0 to 0, Wilson says 0 to z^2 / (2 + z^2)."""
+    safe = [answer(1.0, complied_with_harm=False) for _ in range(2)]
+    cell = figures(PROMPTS[2:4], safe, seed=0)["harmful_compliance"]
+    assert cell == {"value": 0.0, "low": 0.0, "high": pytest.approx(1.959964**2 / 5.841459), "n": 2}
+
+
 def test_the_unit_is_the_prompt() -> None:
     """Four answers to two prompts are two independent cases."""
     twice = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]

@@ -15,7 +15,7 @@ import pytest
 from alignloop.config import Recipe, to_toml
 from alignloop.errors import UserError
 from alignloop.report import write_report
-from alignloop.report.page import headline, phase_seconds
+from alignloop.report.page import headline, phase_seconds, read_run
 from alignloop.report.tables import evaluation_sets
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -167,6 +167,17 @@ def test_dpo_has_its_curves_where_it_ran(run_path: Path, finished_html: str) -> 
     text = page_of(run_path).text
     assert "DPO loss" in text and "DPO accuracy" in text
     assert "DPO" not in Page(finished_html).text.replace("dpo", "")
+
+
+def test_the_times_are_those_of_all_parts(run_path: Path) -> None:
+    """Held-out model 10 s and comparisons 20 s count to the reward stage: 141 + 30."""
+    for part, seconds in (("reward_held_out", 10.0), ("comparisons", 20.0), ("dpo", 3.0)):
+        (run_path / part).mkdir(exist_ok=True)
+        done = json.dumps({"facts": {"seconds": seconds}})
+        (run_path / part / "done.json").write_text(done, encoding="utf-8")
+    assert read_run(run_path).seconds == pytest.approx(
+        {"sft": 95.2, "reward": 171.0, "rl": 603.4, "dpo": 3.0, "evaluate": 58.0}
+    )
 
 
 def test_a_run_that_has_only_settings_has_a_page(tmp_path: Path) -> None:

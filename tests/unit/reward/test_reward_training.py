@@ -99,6 +99,21 @@ def test_demonstrations_may_have_variance_one(
     assert float(scores.std()) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_a_report_card_of_ties_alone_is_refused_before_training(
+    make_prompt: MakePrompt,
+    lm_dirs: dict[str, Path],
+    model_config: ModelConfig,
+    stage_run: Callable[..., Any],
+) -> None:
+    pairs = toy_pairs(make_prompt)
+    ties = [pair.model_copy(update={"preference": 0.5}) for pair in pairs[10:]]
+    parts = {"train": pairs[:8], "calibration": pairs[8:10], "test": ties}
+    run = stage_run("reward")
+    with pytest.raises(UserError, match=f"all {len(ties)} pairs for the report card are ties"):
+        train_reward(RewardConfig(), model_config, lm_dirs["llama"], parts, run)
+    assert not (run.folder.path / "metrics.jsonl").exists()
+
+
 def test_a_loss_that_is_not_finite_stops(
     trained: Callable[..., tuple[Path, Path, list[Demonstration]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

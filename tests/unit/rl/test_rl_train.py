@@ -92,6 +92,14 @@ def test_compiled_decoding_tells_its_seconds(
     assert lines[2]["kl"] != 0.0 and all(line["sampler_mismatch"] < 1e-5 for line in lines[1:])
 
 
+def test_the_kl_reward_is_that_of_the_estimator(run_rl: Callable[..., tuple[Path, Path]]) -> None:
+    """With k2 the charge is half a square and no difference: never a gain."""
+    run, _ = run_rl("a", num_steps=2, learning_rate=1e-2, algorithm={"kl_estimator": "k2"})
+    line = read_metrics(run, "rl")[-1]
+    assert line["kl_reward"] < 0
+    assert line["reward"] == pytest.approx(line["score"] + line["kl_reward"], abs=1e-5)
+
+
 def facts_of(run: Path) -> dict[str, Any]:
     return json.loads((run / "rl" / "done.json").read_text(encoding="utf-8"))["facts"]
 

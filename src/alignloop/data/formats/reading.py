@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,9 +162,3 @@ def _not_empty(path: str | Path, records: list[Record]) -> list[Record]:
     if not records:
         raise UserError("there is not one record in the file", where=str(path))
     return records
-
-
-def all_formats() -> list[str]:
-    """The names of all formats, for --format."""
-    named = formats_named(None, ["pairs", "labels", "demonstrations", "prompts", "texts"])
-    return sorted({format_.name for format_ in chain(named)})

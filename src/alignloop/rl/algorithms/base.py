@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from alignloop.config import AdaptiveKlConfig
-from alignloop.losses import Over, TokenLosses
+from alignloop.losses import KlEstimator, Over, TokenLosses
 from alignloop.rl.experience import Experience, ScoredRollouts
 from alignloop.shapes import PerToken
 
@@ -45,5 +45,5 @@ class Algorithm:
     rollouts_per_prompt: int
     needs_reference: bool
     needs_old_logprobs: bool
-    charges_kl: bool  # in the rewards; elsewhere KL is part of the loss, or nowhere
+    charged_kl: KlEstimator | None  # in the rewards; None: KL is part of the loss, or nowhere
     adaptive_kl: AdaptiveKlConfig | None

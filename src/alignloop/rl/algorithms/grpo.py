@@ -55,6 +55,6 @@ def grpo(config: GrpoConfig) -> Algorithm:
         rollouts_per_prompt=config.group_size,
         needs_reference=config.kl_coef > 0,
         needs_old_logprobs=moves_within_a_step or config.importance_cap is not None,
-        charges_kl=False,
+        charged_kl=None,
         adaptive_kl=None,
     )

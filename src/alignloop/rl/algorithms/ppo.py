@@ -74,6 +74,6 @@ def ppo(config: PpoConfig) -> Algorithm:
         rollouts_per_prompt=1,
         needs_reference=True,
         needs_old_logprobs=True,
-        charges_kl=True,
+        charged_kl=config.kl_estimator,
         adaptive_kl=config.adaptive_kl,
     )
