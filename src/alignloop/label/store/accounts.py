@@ -65,9 +65,11 @@ def invite_first_lead(session: Session) -> str | None:
     return invite(session, "lead")
 
 
-def invitation(session: Session, token: str, *, at: datetime | None = None) -> Invitation:
+def invitation(
+    session: Session, token: str, *, at: datetime | None = None, lock: bool = False
+) -> Invitation:
     """The invitation of a link. Raises NotFound where it is unknown, used or expired."""
-    link = session.get(Invitation, hashed(token), with_for_update=True)
+    link = session.get(Invitation, hashed(token), with_for_update=lock)
     if link is None or link.used_at is not None or link.expires_at <= (at or now()):
         raise NotFound("this link is not valid any more", fix="ask for a new one")
     return link
@@ -80,7 +82,7 @@ def accept(session: Session, token: str, name: str, password: str) -> User:
     NotFound (the link), Invalid (name or password) and Conflict (the name is taken, or its account
     is disabled).
     """
-    link = invitation(session, token)
+    link = invitation(session, token, lock=True)
     name = link.name or checked_name(name)
     check_password(password, name)
     user = session.scalar(select(User).where(User.name == name))
