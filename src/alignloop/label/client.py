@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import httpx2
 
@@ -217,12 +217,14 @@ def _raise_for(response: httpx2.Response) -> None:
     """Raise what the server refuses, in its words."""
     if response.status_code < 400:
         return
-    body: dict[str, Any] = {}
     try:
-        body = response.json()
-        detail, fix = str(body["detail"]), str(body.get("fix", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        detail, fix = f"HTTP status {response.status_code}", "is this the right URL?"
+        told: Any = response.json()
+    except ValueError:
+        told = None
+    # What stands between us and the server, such as a proxy, may answer with anything.
+    body: dict[str, Any] = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    detail = str(body.get("detail", f"HTTP status {response.status_code}"))
+    fix = str(body.get("fix", "")) if "detail" in body else "is this the right URL?"
     if body.get("contradiction"):
         raise refusals.Contradiction(detail, chosen=body["chosen"], better=body["better"])
     kind = KINDS.get(response.status_code, UserError)

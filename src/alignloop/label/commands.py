@@ -33,7 +33,7 @@ def serve(options: Options) -> None:
     """Run the server until it is stopped. Raises UserError for an address that is not safe."""
     check_binding(options.host, behind_tls=options.behind_tls)
     folder = Path(options.project)
-    hosts = tuple(options.public_host) if options.behind_tls else LOOPBACK
+    hosts = tuple(map(str.lower, options.public_host)) if options.behind_tls else LOOPBACK
     settings = ServerSettings(folder=folder, behind_tls=options.behind_tls, hosts=hosts)
     with closing(_database(options)) as database, _listen(options.host, options.port) as listening:
         here = f"http://{_in_url(options.host)}:{listening.getsockname()[1]}"
@@ -259,9 +259,9 @@ def _listen(host: str, port: int) -> socket.socket:
         listening.bind((host, port))
         listening.listen(256)
         return listening
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # no port is that large
         listening.close()
-        problem = f"the port cannot be opened: {error.strerror}"
+        problem = f"the port cannot be opened: {getattr(error, 'strerror', error)}"
         fix = "choose another one with --port"
         raise UserError(problem, where=f"{host}:{port}", fix=fix) from error
 

@@ -1,9 +1,10 @@
 """From files to questions: Comparison records first, else what the data layer reads as pairs."""
 
+import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import Field, ValidationError
 
@@ -86,19 +87,35 @@ def _own_item(table: Table, row: Row) -> NewItem | Refusal:
             item = NewItem.model_validate(row.value)
         else:
             comparison = Comparison.model_validate(without_provenance(row.value))
-            # our own export of comparisons says there who answered
-            models = row.value.get(PROVENANCE, {}).get("models", {})
-            item = NewItem.model_validate({"comparison": comparison, "models": models})
+            known = {"models": _models_in(row.value.get(PROVENANCE))}
+            item = NewItem.model_validate({"comparison": comparison, **known})
     except ValidationError as error:
         problem, fix = explain(error), f"write the keys of Comparison: {_KEYS}"
         return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=row.value)
-    if problem := item_problem(item):
-        fix = "mend the row, or remove it"
-        return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=row.value)
-    return item
+    return _askable(table, row.line, item, row.value)
 
 
 _KEYS = ", ".join(Comparison.model_fields)
+
+
+def _models_in(provenance: Any) -> Any:
+    """Who answered, as our own export of comparisons says; other people's provenance may be any."""
+    known = cast("dict[str, Any]", provenance) if isinstance(provenance, dict) else {}
+    return known.get("models") or {}
+
+
+# No database keeps these: half a character, and on PostgreSQL a NUL.
+_UNKEPT = re.compile("[\0\ud800-\udfff]")
+
+
+def _texts_of(item: NewItem) -> Iterator[str]:
+    """Everything of an item that goes into a column of text."""
+    asked, prompt = item.comparison, item.comparison.prompt
+    yield from (asked.comparison_id, asked.sampled_from, *item.models.values())
+    yield from (prompt.prompt_id, prompt.category, prompt.language, prompt.source)
+    yield from (message.content for message in prompt.messages)
+    for response in asked.responses:
+        yield from (response.response_id, response.text)
 
 
 def item_problem(item: NewItem) -> str:
@@ -114,6 +131,8 @@ def item_problem(item: NewItem) -> str:
         return "two responses have the same text"
     if not all(texts):
         return "a response is empty"
+    if any(_UNKEPT.search(text) for text in _texts_of(item)):
+        return "a text holds NUL, or half a character (a lone surrogate)"
     if item.gold is not None and item.gold not in {*ids, "tie", "both_bad"}:
         return f"gold names no response: {item.gold[:40]!r}"
     return ""
@@ -127,6 +146,7 @@ def _items_of_pairs(table: Table, *, gold: bool) -> Iterator[NewItem | Refusal]:
     """Pairs become comparisons; those of one comparison_id in a row become one of K answers."""
     labelled: list[Labelled] = []
     waiting: list[PreferencePair] = []
+    line = 1  # of the first that waits
     for found in read_table(table, formats_named(None, ["pairs", "labels"])):
         if isinstance(found, Refusal):
             yield found
@@ -134,12 +154,22 @@ def _items_of_pairs(table: Table, *, gold: bool) -> Iterator[NewItem | Refusal]:
         labelled += [one for one in found.records if isinstance(one, Labelled)]
         for pair in (one for one in found.records if isinstance(one, PreferencePair)):
             if waiting and not _together(waiting[-1], pair):
-                yield _item_of_pairs(waiting, gold=gold)
+                yield _askable(table, line, _item_of_pairs(waiting, gold=gold))
                 waiting = []
+            line = line if waiting else found.line
             waiting.append(pair)
     if waiting:
-        yield _item_of_pairs(waiting, gold=gold)
-    yield from (_item_of_pairs([pair], gold=gold) for pair in pairs_of_labels(labelled))
+        yield _askable(table, line, _item_of_pairs(waiting, gold=gold))
+    for pair in pairs_of_labels(labelled):
+        yield _askable(table, 1, _item_of_pairs([pair], gold=gold))
+
+
+def _askable(table: Table, line: int, item: NewItem, row: object = "") -> NewItem | Refusal:
+    """The item, or why it cannot be asked."""
+    problem, fix = item_problem(item), "mend the row, or remove it"
+    if not problem:
+        return item
+    return Refusal(file=table.name, line=line, problem=problem, fix=fix, row=row)
 
 
 def _together(one: PreferencePair, other: PreferencePair) -> bool:

@@ -147,3 +147,37 @@ def test_somebody_else_at_this_computer_does_not_send_it(site: Any, open_page: A
     page.goto(f"{site.url}/p/talk")
     expect(page.locator(".state")).to_have_text("Which is better?")
     assert site.judgements() == []
+
+
+def test_a_page_that_was_open_for_days_can_still_submit(site: Any, open_page: Any) -> None:
+    page = open_page(site, "/p/talk")
+    decide(page)
+    page.goto(f"{site.url}/login")  # the page itself keeps its clock when it is left
+    open_for_days = "(key) => localStorage[key] = localStorage[key].replace(/[.\\d]+}$/, '3e8}')"
+    page.evaluate(open_for_days, page.evaluate("Object.keys(localStorage)[0]"))
+    page.goto(f"{site.url}/p/talk")
+    expect(page.locator(".answer.chosen")).to_be_visible()
+    page.keyboard.press("Enter")
+    done(page)
+    assert [said.visible_ms for said in site.judgements()] == [24 * 3600 * 1000]
+
+
+def test_two_judgements_that_wait_are_both_sent(site: Any, open_page: Any) -> None:
+    page = open_page(site, "/p/talk")
+    decide(page)
+    first = page.locator(".task").get_attribute("data-assignment")
+    page.route(JUDGEMENT, lambda route: route.abort())
+    page.keyboard.press("Enter")
+    expect(page.locator("#notice")).to_be_visible()
+    # What another tab could not send, of an item that is gone since.
+    page.evaluate(
+        "() => localStorage['alignloop:outbox:ann:999'] = JSON.stringify({assignment: 999, "
+        "body: {key: 'of-another-tab', verdict: 'tie'}})"
+    )
+    assert page.evaluate("(id) => localStorage[`alignloop:outbox:ann:${id}`]", first)
+    page.unroute(JUDGEMENT)
+    page.goto(f"{site.url}/login")
+    page.goto(f"{site.url}/p/talk")
+    done(page)
+    left = page.evaluate("Object.keys(localStorage).filter((key) => key.includes('outbox'))")
+    assert (left, len(site.judgements())) == ([], 1)

@@ -147,3 +147,11 @@ def test_items_carry_their_reasons(lead: Client) -> None:
     lead.import_items(SLUG, "first", items(1, start=70, why="coverage", why_detail={"slice": "x"}))
     found = [one for one in lead.items(SLUG) if one["why"] == "coverage"]
     assert [one["why_detail"] for one in found] == [{"slice": "x"}]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[1]", b"null", b'"gone"', b"{}"])
+def test_an_answer_that_is_not_ours_is_told_by_its_status(body: bytes) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(404, content=body))
+    client = Client("http://x", "token", http=httpx2.Client(transport=transport), patience=0)
+    with pytest.raises(refusals.NotFound, match="HTTP status 404"):
+        client.me()

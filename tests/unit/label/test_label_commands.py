@@ -75,6 +75,7 @@ def test_refused_rows_are_told_and_the_exit_code_is_1(run: Run, tmp_path: Path) 
         (["serve", "--host", "0.0.0.0"], "--behind-tls"),
         (["serve", "--host", "::"], "--behind-tls"),
         (["serve", "--host", "nowhere"], "this is no address"),
+        (["serve", "--port", "70000"], "the port cannot be opened"),
         (["batch", "list"], "make one: alignloop label project add"),
         (["user", "disable", "nobody"], "there is no such user"),
         (["token", "add", "nobody"], "there is no such user"),

@@ -36,7 +36,11 @@ class ExportRow:
 
 
 def export_rows(labels: Labels, kind: Kind) -> list[ExportRow]:
-    """The rows of one kind; those of one prompt, and of one comparison, stand together."""
+    """The rows of one kind; those of one prompt, and of one comparison, stand together.
+
+    Whoever skips an item says nothing of its answers, whatever was filled in before: a skip is a
+    row of "judgements" alone.
+    """
     make: dict[Kind, Callable[[Labels], Iterable[ExportRow]]] = {
         "pairs": _pair_rows,
         "soft": _soft_rows,
@@ -46,7 +50,11 @@ def export_rows(labels: Labels, kind: Kind) -> list[ExportRow]:
         "judgements": _judgement_rows,
         "comparisons": _comparison_rows,
     }
-    return list(make[kind](_in_order(labels.about_answers)))
+    about = labels.about_answers
+    if kind not in ("judgements", "comparisons"):
+        said = tuple(one for one in about.judgements if one.verdict != "skip")
+        about = Labels(items=about.items, judgements=said)
+    return list(make[kind](_in_order(about)))
 
 
 def content_hash(kind: Kind, rows: Iterable[ExportRow]) -> str:

@@ -80,7 +80,7 @@ def export_project(
             query=manifest["query"],
             hash=digest,
             counts=dict(counts),
-            path=str(out),
+            path=str(out.resolve()),  # a server that hands it out runs where it will
             user_id=user_id,
             created_at=now(),
         )

@@ -165,7 +165,7 @@ def decide(request: Request, slug: str, item_id: Id, principal: Lead, database: 
             {"role": one.role, "text": one.content} for one in labels.items[item_id].prompt.messages
         ],
         answers=answers,
-        differences=compare(answers[0].text, answers[1].text),
+        differences=compare(answers[0].text, answers[1].text) if len(answers) == 2 else [],
         **views.what_was_said(t, labels, item_id, {one.name: one.label for one in answers}),
     )
 
@@ -175,8 +175,7 @@ def batches(request: Request, slug: str, principal: Lead, database: Store) -> Re
     """What is labelled together, and new items."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
-        labels = load_labels(session, project.id)
-        rows = views.batch_rows(projects.list_batches(session, project.id), labels)
+        rows = views.batches_with_gold(session, projects.list_batches(session, project.id))
     return _screen(request, principal, "batches", project=project, batches=rows)
 
 

@@ -20,6 +20,7 @@ SEED = 0  # of the bootstrap: the same labels show the same interval on every re
 NUM_RESAMPLES = 1000
 SLICE_RESAMPLES = 300  # of each of many slices, so that a page is there in a moment
 TIE, BOTH_BAD = "tie", "both_bad"
+OTHERS = "\0"  # one person for all others; no account's name is like it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +144,7 @@ def _dyads(person: str, votes: Sequence[Vote]) -> list[Vote]:
         for other in unit if own else ():
             if other.annotator != person:
                 name = (other.unit[0], *other.unit[1:2], f"{other.unit[2]} {other.annotator}")
-                dyads += [_renamed(own[0], name), _renamed(other, name, annotator="others")]
+                dyads += [_renamed(own[0], name), _renamed(other, name, annotator=OTHERS)]
     return dyads
 
 

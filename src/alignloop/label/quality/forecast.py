@@ -40,8 +40,10 @@ def forecast(labels: Labels, now: datetime) -> Forecast:
     who come every other day make it wide.
     """
     left, done = _left(labels)
-    recent = [j for j in labels.judgements if now - WINDOW_DAYS * DAY < j.created_at <= now]
-    per_day = _per_day(labels.judgements, recent, now)
+    # Of what is counted in `left`: skips, gold questions and repeats bring the end no nearer.
+    counted = [j for j in labels.about_answers.judgements if j.verdict != "skip"]
+    recent = [j for j in counted if now - WINDOW_DAYS * DAY < j.created_at <= now]
+    per_day = _per_day(counted, recent, now)
     return Forecast(
         left=left,
         done=done,

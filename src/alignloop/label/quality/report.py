@@ -37,10 +37,6 @@ class QualityReport:
     models: list[Standing]
     forecast: Forecast
 
-    def as_json(self) -> dict[str, Any]:
-        """Plain dicts and lists; a number that is not defined is null, a time ISO 8601."""
-        return {f.name: to_json(getattr(self, f.name)) for f in dataclasses.fields(self)}
-
 
 def quality_report(labels: Labels, now: datetime) -> QualityReport:
     """Everything at once. Gold questions and repeats count in `annotators` alone."""

@@ -53,18 +53,23 @@ def invite(session: Session, role: str, name: str | None = None) -> str:
 
 
 def invite_first_lead(session: Session) -> str | None:
-    """The token of the first lead's link; None where there is a lead. Earlier such links end."""
+    """The token of the first lead's link; None where there is a lead. Earlier such links end.
+
+    A link that was made for somebody by name is none of them.
+    """
     leads = select(User.id).where(User.role == "lead", User.password_hash.is_not(None)).limit(1)
     if session.scalar(leads) is not None:
         return None
-    old = delete(Invitation).where(Invitation.role == "lead", Invitation.used_at.is_(None))
-    session.execute(old)
+    mine = Invitation.role == "lead", Invitation.name.is_(None), Invitation.used_at.is_(None)
+    session.execute(delete(Invitation).where(*mine))
     return invite(session, "lead")
 
 
-def invitation(session: Session, token: str, *, at: datetime | None = None) -> Invitation:
+def invitation(
+    session: Session, token: str, *, at: datetime | None = None, lock: bool = False
+) -> Invitation:
     """The invitation of a link. Raises NotFound where it is unknown, used or expired."""
-    link = session.get(Invitation, hashed(token), with_for_update=True)
+    link = session.get(Invitation, hashed(token), with_for_update=lock)
     if link is None or link.used_at is not None or link.expires_at <= (at or now()):
         raise NotFound("this link is not valid any more", fix="ask for a new one")
     return link
@@ -73,15 +78,18 @@ def invitation(session: Session, token: str, *, at: datetime | None = None) -> I
 def accept(session: Session, token: str, name: str, password: str) -> User:
     """Make the account, or set its password, and use up the link.
 
-    A new password ends all sessions of the account. Raises NotFound (the link), Invalid (name or
-    password) and Conflict (the name is taken).
+    A new password ends all sessions of the account, and other links that would set one. Raises
+    NotFound (the link), Invalid (name or password) and Conflict (the name is taken, or its account
+    is disabled).
     """
-    link = invitation(session, token)
+    link = invitation(session, token, lock=True)
     name = link.name or checked_name(name)
     check_password(password, name)
     user = session.scalar(select(User).where(User.name == name))
     if user is not None and link.name is None:
         raise Conflict("this name is taken", where=name, fix="choose another one")
+    if user is not None and not user.active:
+        raise Conflict("this account is disabled", where=name, fix="ask the lead")
     if user is None:
         user = User(name=name, role=link.role, active=True, created_at=now(), locale="")
         session.add(user)
@@ -89,6 +97,9 @@ def accept(session: Session, token: str, name: str, password: str) -> User:
     link.used_at = now()
     session.flush()
     session.execute(delete(SignedIn).where(SignedIn.user_id == user.id))
+    # A link that went astray must not take the account from who has just used another one.
+    others = delete(Invitation).where(Invitation.name == name, Invitation.used_at.is_(None))
+    session.execute(others)
     return user
 
 

@@ -57,6 +57,8 @@ def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchem
         raise Invalid("a skip needs a reason", fix="say why it cannot be judged")
     if sent.verdict != "choice" and sent.choice is not None:
         raise Invalid(f"{sent.verdict} goes with no choice")
+    if sent.ranking and (sent.verdict in ("both_bad", "skip") or _is_tie_of_unequal(sent)):
+        raise Invalid(f"{sent.verdict} goes with no such ranking", fix="leave the ranking out")
     said = Said(
         verdict=sent.verdict,
         choice=sent.choice,
@@ -100,6 +102,10 @@ def _preferences(said: Said) -> list[tuple[str, str]]:
         below = [one for later in said.ranking[place + 1 :] for one in later]
         found += [(better, worse) for better in group for worse in below]
     return found
+
+
+def _is_tie_of_unequal(sent: JudgementIn) -> bool:
+    return sent.verdict == "tie" and len(sent.ranking) > 1
 
 
 def _with_choice(said: Said, shown: Sequence[str], kind: str, schema: LabelSchema) -> Said:

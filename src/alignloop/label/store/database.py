@@ -44,6 +44,8 @@ class Database:
     def reading(self) -> Generator[Session]:
         """A session that sees one moment; what it changes is thrown away."""
         with Session(self.engine, expire_on_commit=False) as session:
+            if not self.is_sqlite:  # where each query would see a moment of its own
+                session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             yield session
 
     @contextmanager
@@ -67,15 +69,22 @@ class Database:
 def open_database(where: str | Path, *, migrate: bool = True) -> Database:
     """The database of a project's folder, or of a URL, with its tables as this version wants them.
 
-    A folder's file is made with mode 600: it holds the projects' secrets. Raises UserError for a
-    URL that is none, a server that does not answer, and a database of a newer version.
+    A folder's file is made with mode 600: it holds the projects' secrets. Without `migrate` the
+    database has to be there as it should be. Raises UserError for a URL that is none, a server
+    that does not answer, and a database of a newer version.
     """
-    from alignloop.label.store.migrate import upgrade
+    from alignloop.label.store.migrate import check, upgrade
 
-    database = Database(_engine(_url(where)))
+    url = _url(where)
+    file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+    if not migrate and file is not None and not file.is_file():
+        raise UserError("there is no database here", where=str(where), fix="check the URL")
+    database = Database(_engine(url))
     try:
-        if migrate:
-            upgrade(database)
+        (upgrade if migrate else check)(database)
+    except UserError:
+        database.close()
+        raise
     except DBAPIError as error:
         database.close()
         raise UserError(

@@ -139,14 +139,16 @@ def _latest(session: Session, project_id: int, user_id: int) -> int | None:
 
 def _same(session: Session, earlier: Judgement, assignment: Assignment, sent: JudgementIn) -> int:
     """The id of what was kept under this key, if it is the same answer. Raises Conflict."""
-    order = session.scalars(_SHOWN, {"assignment": assignment.id}).one().order
-    choice = None if earlier.choice is None else answers_of(session, [earlier.choice])[0].id
-    same_item = earlier.assignment_id == assignment.id and earlier.choice in (None, *order)
-    # The choice may have been filled in from a ranking, and a verdict turned into a tie.
-    same_choice = sent.choice in (None, choice)
-    if not same_item or not same_choice or sent.comment != earlier.comment:
-        problem = "this key was used for another judgement"
-        raise Conflict(problem, fix="take a new key for every judgement")
+    problem, fix = "this key was used for another judgement", "take a new key for every judgement"
+    if earlier.assignment_id != assignment.id:
+        raise Conflict(problem, fix=fix)
+    shown = session.scalars(_SHOWN, {"assignment": assignment.id}).one()
+    item = session.get_one(Item, assignment.item_id)
+    # Checked again, since a choice may have been filled in and a verdict turned into a tie.
+    said = _checked(session, item, shown, sent.model_copy(update={"confirmed": True}))
+    words = (sent.comment, sent.skip_reason) == (earlier.comment, earlier.skip_reason)
+    if said != said_in(earlier) or not words:
+        raise Conflict(problem, fix=fix)
     return earlier.id
 
 

@@ -22,15 +22,18 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
     Raises UserError for a database that a newer version of alignloop has made.
     """
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    with database.engine.connect() as connection:
-        there = _revision(connection)
-    known = {script.revision for script in scripts.walk_revisions()}
-    if there is not None and there not in known:
-        problem = "the database was made by a newer version of alignloop"
-        raise UserError(problem, where=f"revision {there}", fix="install that version")
-    if revision != "head" or there != scripts.get_current_head():
+    there, head = _revisions(database)
+    if revision != "head" or there != head:
         _run(database, lambda config: command.upgrade(config, revision))
+
+
+def check(database: Database) -> None:
+    """Raise UserError where the tables are not those of this version; changes nothing."""
+    there, head = _revisions(database)
+    if there != head:
+        problem = "this database has not the tables of this version of alignloop"
+        fix = "open it once with `alignloop label project list`"
+        raise UserError(problem, where=database.engine.url.render_as_string(), fix=fix)
 
 
 def downgrade(database: Database, revision: str) -> None:
@@ -43,6 +46,17 @@ def differences(database: Database) -> list[object]:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, Table.metadata))
+
+
+def _revisions(database: Database) -> tuple[str | None, str | None]:
+    """The revision of the tables that are there (None: none are), and the one they should have."""
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    with database.engine.connect() as connection:
+        there = _revision(connection)
+    if there is not None and there not in {one.revision for one in scripts.walk_revisions()}:
+        problem = "the database was made by a newer version of alignloop"
+        raise UserError(problem, where=f"revision {there}", fix="install that version")
+    return there, scripts.get_current_head()
 
 
 def _revision(connection: Connection) -> str | None:

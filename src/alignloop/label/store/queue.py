@@ -22,6 +22,7 @@ from alignloop.label.store.tables import (
     Dealt,
     Item,
     ItemResponse,
+    Judgement,
     Place,
     Presentation,
     Project,
@@ -114,6 +115,7 @@ _is_leased = Assignment.state == literal_column("'leased'")
 _in_project = Item.project_id + 0 == _project
 _mine = aliased(Assignment)
 _original = aliased(Assignment)
+_said, _later = aliased(Judgement), aliased(Judgement)
 
 _ASSIGNMENT = (
     select(Assignment, Item)
@@ -141,7 +143,7 @@ _BATCHES = (
     .order_by(Batch.priority.desc(), Batch.id)
 )
 # The first open item that somebody has not had, with his assignment where he gave it back; of
-# repeats only those of what he has judged long enough ago.
+# repeats only those of what he has judged, not skipped, long enough ago.
 _FIRST = (
     select(Item, _mine)
     .outerjoin(_mine, (_mine.item_id == Item.id) & (_mine.user_id == _user))
@@ -156,6 +158,9 @@ _FIRST = (
                 _original.user_id == _user,
                 _original.state == "done",
                 _original.turn <= bindparam("until"),
+                _said.assignment_id == _original.id,
+                _said.verdict != "skip",
+                ~exists().where(_later.supersedes == _said.id),
             ),
         )
     )

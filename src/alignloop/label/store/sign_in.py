@@ -56,8 +56,11 @@ def log_in(
         user = session.scalar(select(User).where(User.name == name))
     # No transaction is open during the tens of milliseconds that argon2 takes.
     good = _matches(user.password_hash if user else None, password)
+    known = user.password_hash if user else None
     with database.transaction() as session:
-        if user is None or not good or not user.active:
+        # Who was disabled, or got a new password, in those milliseconds does not get in.
+        user = session.scalar(select(User).where(User.name == name))
+        if user is None or not good or not user.active or user.password_hash != known:
             audit.record(session, "login refused", user_id=None, target=name, address=address)
         else:
             audit.record(session, "login", user_id=user.id, target=name, address=address)

@@ -48,7 +48,7 @@ class GuidelineText(Sent):
 
 
 class TaskProgress(Sent):
-    """The annotator's own: judgements `today` (UTC), and `batch_done` of the batch's items.
+    """The annotator's own: judgements `today` (the server's day), and `batch_done` of all items.
 
     Everything counts alike, so that the numbers tell nobody which item was a gold question.
     """

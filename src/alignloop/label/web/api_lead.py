@@ -271,7 +271,7 @@ def invite(request: Request, body: UserIn, principal: Lead, database: Store) -> 
     return Invited(link=f"{origin_of(request)}/invite/{token}")
 
 
-@router.patch("/users/{name}", responses=TAKEN)
+@router.patch("/users/{name:path}", responses=TAKEN)  # a name may hold a slash
 def change_user(
     request: Request, name: str, body: UserPatch, principal: Lead, database: Store
 ) -> UserOut:

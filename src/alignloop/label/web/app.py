@@ -14,9 +14,12 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from alignloop.errors import UserError
+from alignloop.label.pages.i18n import Locale
+from alignloop.label.pages.refusals import asked_locale, translated
 from alignloop.label.store import refusals
 from alignloop.label.store.database import Database
 from alignloop.label.web import api, api_lead
+from alignloop.label.web.schemas import ContradictionOut
 from alignloop.label.web.security import GUARDS
 from alignloop.label.web.settings import ServerSettings
 from alignloop.label.web.shield import Shield, problem, shield_headers
@@ -86,37 +89,45 @@ def _refused(request: Request, error: Exception) -> Response:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 400)
     if status == 401 and not _is_api(request):
         return RedirectResponse("/login", status_code=303)
-    response = problem(status, error.problem, error.fix)
+    response = _told(request, status, error.problem, error.fix)
     if isinstance(error, refusals.Contradiction):
-        response = _contradiction(error)
+        response = _contradiction(error, asked_locale(request))
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 
-def _contradiction(error: refusals.Contradiction) -> Response:
-    from alignloop.label.web.schemas import ContradictionOut
+def _told(request: Request, status: int, detail: str, fix: str = "") -> Response:
+    locale = asked_locale(request)
+    return problem(status, translated(detail, locale), translated(fix, locale))
 
+
+def _contradiction(error: refusals.Contradiction, locale: Locale) -> Response:
+    words = translated(error.problem, locale)
     told = ContradictionOut(
-        detail=error.problem,
-        fix=error.fix,
-        contradiction=error.problem,
+        detail=words,
+        fix=translated(error.fix, locale),
+        contradiction=words,
         chosen=error.chosen,
         better=error.better,
     )
     return Response(told.model_dump_json(), status_code=409, media_type="application/json")
 
 
-def _invalid(_request: Request, error: Exception) -> Response:
+def _invalid(request: Request, error: Exception) -> Response:
     """What pydantic refuses, in one line, without giving back what was sent."""
     assert isinstance(error, RequestValidationError)
-    told = [f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}" for one in error.errors()]
-    return problem(422, "; ".join(told[:5])[:1000], "see the API's description")
+    wrong = [(".".join(map(str, one["loc"][1:])), one["msg"]) for one in error.errors()][:5]
+    if asked_locale(request) == "en":
+        detail = "; ".join(f"{field}: {words}" for field, words in wrong)
+    else:  # pydantic's own words are English
+        detail = f"these fields cannot be right: {'、'.join(field for field, _ in wrong)}"
+    return _told(request, 422, detail[:1000], "see the API's description")
 
 
-def _http_error(_request: Request, error: Exception) -> Response:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = problem(error.status_code, str(error.detail))
+    response = _told(request, error.status_code, str(error.detail))
     response.headers.update(error.headers or {})
     return response
 
@@ -124,6 +135,6 @@ def _http_error(_request: Request, error: Exception) -> Response:
 def _broken(request: Request, error: Exception) -> Response:
     """A mistake of ours: the log says which, the answer only that there was one."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    response = problem(500, "the server failed at this", "tell the lead; the log says why")
+    response = _told(request, 500, "the server failed at this", "tell the lead; the log says why")
     shield_headers(response.headers, request.url.path)
     return response

@@ -66,7 +66,7 @@ class Shield:
 
     def _is_our_host(self, host: str) -> bool:
         # A page elsewhere may have its name point at 127.0.0.1 (DNS rebinding).
-        name = host[: host.index("]") + 1] if host.startswith("[") else host.split(":")[0]
+        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
         return not self._settings.hosts or name.lower() in self._settings.hosts
 
 
@@ -85,7 +85,7 @@ def problem(status: int, detail: str, fix: str = "") -> JSONResponse:
 
 def _declared(headers: Headers) -> int:
     length = headers.get("content-length", "0")
-    return int(length) if length.isdigit() else 0
+    return int(length) if length.isdecimal() else 0
 
 
 def _counted(receive: Receive, limit: int) -> Receive:

@@ -19,7 +19,7 @@ from alignloop.label.exports.shapes import as_hh, guarded, lines_of
 from alignloop.label.exports.snapshot import keep_pairs
 from alignloop.label.quality.load import load_labels
 from alignloop.label.quality.rows import Labels
-from alignloop.label.store.database import Database, open_database
+from alignloop.label.store.database import FILE, Database, open_database
 from alignloop.label.store.tables import ExportSnapshot
 from alignloop.records import Comparison, Judgement, Message, PreferencePair, Prompt
 from alignloop.run import RunFolder
@@ -248,3 +248,18 @@ def test_a_run_keeps_the_pairs_that_it_began_with(
         assert project_pairs(where)[1] != lineage["content_hash"]
         assert keep_pairs(where, run, "labels") == first
         assert first.read_bytes() == kept
+
+
+@pytest.mark.parametrize("where", ["sqlite:///{}/none.db", "sqlite:///{}/empty.db", "{}/folder"])
+def test_a_database_without_our_tables_is_told_and_not_made(tmp_path: Path, where: str) -> None:
+    (tmp_path / "empty.db").touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / FILE).touch()
+    with pytest.raises(UserError, match=r"no database here|not the tables"):
+        project_pairs(where.format(tmp_path))
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_server_that_does_not_answer_is_told() -> None:
+    with pytest.raises(UserError, match="does not answer"):
+        project_pairs("postgresql://127.0.0.1:1/x")

@@ -134,6 +134,15 @@ def test_rankings_and_ratings(labels: Labels) -> None:
     assert [short(pair) for pair in rating.pairs] == [("B", "A", 1.0, 3.0, 1.0, "ana")]
 
 
+def test_a_skip_says_nothing_of_the_answers_whatever_was_filled_in() -> None:
+    filled = {"ranking": (("a",), ("b",)), "ratings": {"a": 9.0, "b": 2.0}}
+    said = make_judged(1, 1, "ana", verdict="skip", skip_reason="upsetting", **filled)
+    skipped = Labels.of([make_item(1, "ab")], [said])
+    found = {kind: len(export_rows(skipped, kind)) for kind in KINDS}
+    told = {"judgements": 1, "comparisons": 1}
+    assert found == dict.fromkeys(KINDS, 0) | told
+
+
 def test_every_row_says_where_it_comes_from(labels: Labels) -> None:
     row = export_rows(labels, "soft")[0]
     assert row.provenance == {

@@ -82,6 +82,12 @@ def test_by_annotator_is_against_the_others(labels: Make) -> None:
     assert found["ana"].alpha.value > found["chen"].alpha.value
 
 
+def test_somebody_called_others_is_a_person_like_any_other(labels: Make) -> None:
+    said = {"others": ["a", "a", "b"], "bo": ["a", "a", "b"], "chen": ["b", "a", "a"]}
+    found = {one.name: one for one in by_annotator(votes_of(labels(said)))}
+    assert [found[name].raw.value for name in said] == [4 / 6, 4 / 6, 2 / 6]
+
+
 def test_slices_by_category_models_and_pair_of_people(labels: Make, item: Make) -> None:
     items = [
         item(0, category="howto", models=["sft", "rl"]),

@@ -201,6 +201,21 @@ def test_forecast_by_hand(item: Make, judged: Make) -> None:
     assert found.latest is None or found.latest > found.done_on
 
 
+def test_the_pace_is_of_what_is_left(item: Make, judged: Make) -> None:
+    # a day: 4 labels, and 2 skips, 1 gold question and 1 repeat, which bring the end no nearer
+    items = [item(n) for n in range(20)] + [item(20, gold="a"), item(21, repeat_of=0)]
+    when = {"created_at": NOW - DAY + timedelta(minutes=1)}
+    early = judged(99, items[0], "ana", "a", created_at=NOW - DAY)
+    said = [early] + [judged(n, items[n], "ana", "a", **when) for n in range(1, 4)]
+    said += [judged(n, items[n], "ana", "skip", **when) for n in (4, 5)]
+    said += [judged(n, items[n], "ana", "a", **when) for n in (20, 21)]
+    found = forecast(Labels.of(items, said), NOW)
+    assert (found.left, found.done) == (16, 4)
+    assert found.per_day is not None
+    assert (found.per_day.value, found.per_hour) == (4.0, 4.0)
+    assert found.done_on == NOW + 4 * DAY
+
+
 def test_forecast_knows_when_it_knows_nothing(item: Make, judged: Make) -> None:
     items = [item(0, wanted=3)]
     nothing = forecast(Labels.of(items, []), NOW)

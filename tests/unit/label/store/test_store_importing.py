@@ -11,6 +11,7 @@ from label_support import World, comparison, items
 from sqlalchemy import select
 
 from alignloop.data import write_records
+from alignloop.data.refusals import Refusal
 from alignloop.label.reading import NewItem, items_of_file, items_of_lines
 from alignloop.label.store.importing import EVERYBODY, Imported, import_file
 from alignloop.label.store.refusals import Conflict, Invalid
@@ -159,6 +160,36 @@ def test_refused_rows_are_told_with_their_lines_and_the_others_filed(
     assert (done.added, done.num_refused) == (1, 4)
     places = [told.split(": ")[0].rsplit(":", 1)[1] for told in done.refused]
     assert places == ["2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("character", ["\0", "\ud800"])
+def test_what_no_database_keeps_is_refused_by_its_line(character: str) -> None:
+    bad = json.loads(comparison(0).model_dump_json())
+    bad["responses"][1]["text"] = f"half {character}"
+    lines = [(1, json.dumps(bad)), (2, comparison(1).model_dump_json())]
+    refused, good = items_of_lines(lines, "upload")
+    assert isinstance(refused, Refusal) and isinstance(good, NewItem)
+    assert (refused.line, "half a character" in refused.problem) == (1, True)
+
+
+def test_one_row_of_pairs_that_cannot_be_asked_stops_no_import(world: MakeWorld) -> None:
+    too_many = [str(n) for n in range(10)]
+    rows = [
+        {"question": f"Q{n}", "answers": said, "scores": list(range(1, len(said) + 1))}
+        for n, said in enumerate([["a", "b"], too_many, ["c", "d"]])
+    ]
+    lines = [(n, json.dumps(row)) for n, row in enumerate(rows, 1)]
+    done = world().file(items_of_lines(lines, "upload"))
+    assert (done.added, done.num_refused) == (2, 1)
+    assert done.refused[0].startswith("upload:2: ")
+
+
+@pytest.mark.parametrize("provenance", ["by hand", None, ["x"], {"models": None}])
+def test_anybodys_provenance_is_passed_over(provenance: object) -> None:
+    row = json.loads(comparison(0).model_dump_json()) | {"provenance": provenance}
+    assert list(items_of_lines([(1, json.dumps(row))], "upload")) == [
+        NewItem(comparison=comparison(0))
+    ]
 
 
 def test_an_item_that_cannot_be_asked_is_refused(world: MakeWorld) -> None:

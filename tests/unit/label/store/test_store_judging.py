@@ -47,6 +47,12 @@ def checked(judgement: JudgementIn, schema: LabelSchema = PLAIN, kind: str = "co
         ({"ranking": [["b"], ["a"]]}, "not the best of the ranking"),
         ({"verdict": "skip"}, "needs a reason"),
         ({"verdict": "tie", "choice": "a"}, "goes with no choice"),
+        ({"verdict": "tie", "ranking": [["a"], ["b"]]}, "goes with no such ranking"),
+        ({"verdict": "both_bad", "ranking": [["a", "b"]]}, "goes with no such ranking"),
+        (
+            {"verdict": "skip", "skip_reason": "?", "ranking": [["a"], ["b"]]},
+            "goes with no such ranking",
+        ),
     ],
 )
 def test_what_cannot_be_right_is_refused(said: dict[str, Any], problem: str) -> None:
@@ -205,6 +211,37 @@ def test_a_key_is_not_used_for_something_else(world: MakeWorld) -> None:
     with pytest.raises(Conflict, match="used for another"):
         here.submit(here.must_claim(), key="the-same-key")
     here.submit(here.must_claim(1), 1, key="the-same-key")  # another person's keys are his own
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"verdict": "both_bad"},
+        {"verdict": "skip", "skip_reason": "?"},
+        {"harmful": True},
+        {"verdict": "tie", "comment": "on second thoughts"},
+    ],
+)
+def test_a_key_with_other_words_is_refused_not_dropped(
+    world: MakeWorld, other: dict[str, Any]
+) -> None:
+    here = world(items(1))
+    task = here.must_claim()
+    first = {"key": "the-same-key", "verdict": "tie"}
+    kept = here.submit(task, **first)
+    assert here.submit(task, **first) == kept
+    if other.get("harmful"):
+        other = {"harmful": [task.answers[0].id]}
+    with pytest.raises(Conflict, match="used for another"):
+        here.submit(task, **{**first, **other})
+
+
+def test_a_ranking_sent_again_counts_once(world: MakeWorld) -> None:
+    here = world(items(1, answers=3))
+    task = here.must_claim()
+    a, b, c = (answer.id for answer in task.answers)
+    said = {"key": "the-same-key", "ranking": [[a, b, c]], "harmful": [c, a], "choice": None}
+    assert here.submit(task, **said) == here.submit(task, **said)
 
 
 def test_a_second_judgement_needs_an_undo(world: MakeWorld) -> None:

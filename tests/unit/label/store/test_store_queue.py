@@ -224,3 +224,17 @@ def test_the_guideline_that_was_shown_is_kept_with_the_judgement(world: MakeWorl
     here.submit(task)
     assert [one.guideline_version for one in here.standing()] == [1]
     assert (task.guideline.version, SLUG) == (1, "demo")
+
+
+def test_what_was_skipped_is_not_asked_again(world: MakeWorld) -> None:
+    here = world(items(12), repeats=0.5)
+    with here.database.reading() as session:
+        repeated = set(session.scalars(select(Item.repeat_of).where(Item.repeat_of.is_not(None))))
+    assert repeated
+    skipped = 0
+    while (task := here.claim()) is not None:
+        with here.database.reading() as session:
+            assert session.get_one(Item, task.item_id).repeat_of is None
+        here.submit(task, verdict="skip", skip_reason="upsetting")
+        skipped += 1
+    assert skipped == 12

@@ -200,3 +200,48 @@ def test_a_new_password_ends_the_old_sessions(people: World) -> None:
 def test_the_last_lead_cannot_be_disabled(people: World) -> None:
     with people.database.transaction() as session, pytest.raises(accounts.Conflict, match="last"):
         accounts.set_active(session, "lea", active=False)
+
+
+def test_a_lead_invited_by_name_keeps_his_link_when_the_server_starts(database: Database) -> None:
+    with database.transaction() as session:
+        token = accounts.invite(session, "lead", "lea")
+    with database.transaction() as session:
+        assert accounts.invite_first_lead(session) is not None
+    with database.transaction() as session:
+        assert accounts.accept(session, token, "", PASSWORD).role == "lead"
+
+
+def test_a_link_for_a_disabled_account_is_refused_and_kept(app: FastAPI, people: World) -> None:
+    with people.database.transaction() as session:
+        accounts.set_active(session, "ann", active=False)
+        token = accounts.invite(session, "annotator", "ann")
+    body = {"token": token, "name": "ann", "password": "another long password"}
+    refused = browser(app).post("/api/v1/invitations/accept", json=body)
+    assert (refused.status_code, refused.json()["detail"]) == (409, "this account is disabled")
+    with people.database.transaction() as session:
+        accounts.set_active(session, "ann", active=True)
+    assert browser(app).post("/api/v1/invitations/accept", json=body).status_code == 200
+
+
+def test_the_first_link_that_is_used_ends_the_others_of_the_account(people: World) -> None:
+    with people.database.transaction() as session:
+        astray, used = (accounts.invite(session, "annotator", "ann") for _ in range(2))
+    with people.database.transaction() as session:
+        accounts.accept(session, used, "", "another long password")
+    with pytest.raises(accounts.NotFound), people.database.transaction() as session:
+        accounts.accept(session, astray, "", "a third long password")
+
+
+@pytest.mark.parametrize("change", ["disabled", "new password"])
+def test_what_changes_while_the_password_is_checked_counts(people: World, change: str) -> None:
+    def meanwhile(_hash: str, _given: str) -> bool:
+        with people.database.transaction() as session:
+            user = accounts.get_user(session, "ann")
+            if change == "disabled":
+                user.active = False
+            else:
+                user.password_hash = "of another password"
+        return True
+
+    with patch.object(sign_in, "_matches", meanwhile), pytest.raises(sign_in.SignInRefused):
+        sign_in.log_in(people.database, "ann", PASSWORD, "10.0.0.1")

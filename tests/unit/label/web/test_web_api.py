@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from label_support import SLUG, World, browser, comparison, items
+from label_support import SLUG, World, browser, comparison, items, make_account
 
 CLAIM, UNDO = f"/api/v1/projects/{SLUG}/claim", f"/api/v1/projects/{SLUG}/undo"
 IMPORT = f"/api/v1/projects/{SLUG}/import?batch=first"
@@ -210,3 +210,9 @@ def test_a_wrong_body_is_told_by_its_fields(app: FastAPI, people: World) -> None
     assert "strength" in answer.json()["detail"]
     assert "colour" in answer.json()["detail"]
     assert set(answer.json()) == {"detail", "fix"}
+
+
+def test_a_name_with_a_slash_can_be_disabled(app: FastAPI, people: World) -> None:
+    make_account(people.database, "ann/second", "annotator")
+    answer = browser(app, "lea").patch("/api/v1/users/ann/second", json={"active": False})
+    assert (answer.status_code, answer.json()["active"]) == (200, False)

@@ -49,6 +49,11 @@ def test_a_mistake_of_ours_says_nothing_and_carries_the_policy(app: FastAPI, peo
     assert response.headers["content-security-policy"] == CONTENT_SECURITY_POLICY
 
 
+@pytest.mark.parametrize("host", ["[", "[::1", "]", ""])
+def test_a_host_that_is_none_is_refused_as_any_other(app: FastAPI, host: str) -> None:
+    assert browser(app).get("/login", headers={"Host": host}).status_code == 400
+
+
 # --- CSRF -------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,8 @@ export class Refusal extends Error {
 /** Ask the API; gives its JSON, or null where there is none. Throws `Refusal`, or a network's error. */
 export async function call(method, path, body, options = {}) {
   const isForm = body instanceof FormData || body instanceof Blob;
-  const headers = { "X-CSRF-Token": csrf, Accept: "application/json" };
+  // In the page's language, which need not be the browser's.
+  const headers = { "X-CSRF-Token": csrf, Accept: "application/json", "Accept-Language": document.documentElement.lang };
   if (body !== undefined && !isForm) headers["Content-Type"] = "application/json";
   if (body instanceof Blob) headers["Content-Type"] = "application/x-ndjson";
   const response = await fetch(path, {
@@ -38,7 +39,8 @@ export async function call(method, path, body, options = {}) {
 /** A piece of a page, rendered by the server. */
 export async function fragment(path) {
   const response = await fetch(path, { credentials: "same-origin", cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) });
-  if (!response.ok) throw new Refusal(response.status, {});
+  // Who is not signed in any more is led to the login page, which is no piece of this one.
+  if (!response.ok || response.redirected) throw new Refusal(response.redirected ? 401 : response.status, {});
   return response.text();
 }
 

@@ -15,6 +15,7 @@ const nothing = document.querySelector("#nothing");
 const notice = document.querySelector("#notice");
 const dialogs = Object.fromEntries([...document.querySelectorAll("dialog")].map((one) => [one.id, one]));
 const outbox = new Outbox(user, showWaiting);
+const A_DAY_MS = 24 * 3600 * 1000; // the server takes no longer time: somebody went home with the page open
 
 let task = null; // {id, kind, strength, answers: [{id, name, card}], root, board}
 let draft = null; // what is decided so far: the body of the judgement, but for key and time
@@ -26,8 +27,7 @@ let seenSince = null; // when the page became visible, or null while it is not
 
 async function next() {
   await attempt(async () => {
-    const { waiting } = outbox;
-    if (waiting) await deliver(waiting.assignment, waiting.body);
+    for (let one = outbox.waiting; one; one = outbox.waiting) await deliver(one.assignment, one.body);
     await show(await call("POST", `/api/v1/projects/${slug}/claim`));
   });
 }
@@ -160,7 +160,7 @@ async function dispatch(content) {
   const decided = { ...content, ranking, choice: isChoice ? content.choice : null, strength: isChoice ? content.strength : null };
   const { id } = task;
   await attempt(async () => {
-    const fate = await deliver(id, { ...decided, key: newKey(), visible_ms: Math.round(timeSeen()) });
+    const fate = await deliver(id, { ...decided, key: newKey(), visible_ms: Math.min(A_DAY_MS, Math.round(timeSeen())) });
     if (fate === "contradicted") return;
     if (fate === "kept") {
       tell(null);

@@ -24,6 +24,15 @@ export const memory = {
   },
 };
 
+/** The names below `prefix` under which something is kept. */
+function kept(prefix) {
+  try {
+    return Object.keys(localStorage).filter((key) => key.startsWith(prefix));
+  } catch {
+    return [];
+  }
+}
+
 /** A new idempotency key; randomUUID is missing where the page is not served over TLS. */
 export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
@@ -33,7 +42,8 @@ export function newKey() {
 export class Outbox {
   /** `onWait(reason)` is told "offline" or "busy" before each wait, and null once it is through. */
   constructor(user, onWait) {
-    this.place = `alignloop:outbox:${user}`;
+    // One place for each assignment: another tab may be waiting with a judgement of its own.
+    this.places = `alignloop:outbox:${user}:`;
     this.onWait = onWait;
     this.wake = () => {};
     addEventListener("online", () => this.wake());
@@ -41,20 +51,21 @@ export class Outbox {
 
   /** What an earlier page could not deliver: {assignment, body}, or null. */
   get waiting() {
-    return memory.get(this.place);
+    const mine = kept(this.places).find((key) => /^\d+$/.test(key.slice(this.places.length)));
+    return mine ? memory.get(mine) : null;
   }
 
   /** Keep, send, and send again. Throws the `Refusal` where the server does not want it. */
   async deliver(assignment, body) {
-    memory.set(this.place, { assignment, body });
+    memory.set(this.places + assignment, { assignment, body });
     for (let wait = 1000; ; wait = Math.min(2 * wait, LONGEST_WAIT_MS)) {
       try {
         const given = await call("POST", `/api/v1/assignments/${assignment}/judgement`, body);
-        this.forget();
+        this.forget(assignment);
         return given;
       } catch (error) {
         if (error instanceof Refusal && !error.passes) {
-          if (error.status !== 401) this.forget(); // after signing in again it is sent once more
+          if (error.status !== 401) this.forget(assignment); // after signing in again it is sent once more
           throw error;
         }
         this.onWait(error instanceof Refusal ? "busy" : "offline");
@@ -64,8 +75,8 @@ export class Outbox {
   }
 
   /** The judgement is delivered, or will never be. */
-  forget() {
-    memory.set(this.place, null);
+  forget(assignment) {
+    memory.set(this.places + assignment, null);
     this.onWait(null);
   }
 
