@@ -125,18 +125,18 @@ def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
     add("--policy", action="append", required=True, metavar="DIR", help=f"or NAME=DIR; {again}")
     add("--prompts", required=True, metavar="FILE", help="any file that holds prompts")
     add("--answers", type=int, default=2, metavar="2..9", help="answers to each prompt")
-    add("--temperature", type=float, action="append", metavar="T", help=again)
+    add("--temperature", type=positive_number, action="append", metavar="T", help=again)
     add("--choose", choices=("random", "uncertain", "ensemble", "coverage"), default="random")
     doubt = f"whose doubt chooses; {again}"
     add("--reward-model", action="append", default=[], metavar="DIR", help=doubt)
-    add("--count", type=int, metavar="N", help="comparisons to file (default: all that fit)")
-    add("--per-prompt", type=int, default=1, metavar="N", help="comparisons of a prompt at most")
+    add("--count", type=count, metavar="N", help="comparisons to file (default: all that fit)")
+    add("--per-prompt", type=count, default=1, metavar="N", help="comparisons of a prompt at most")
     add("--batch", default="sampled", metavar="NAME", help="made if it is not there")
-    add("--overlap", type=int, default=1, metavar="N", help="judgements of each item")
+    add("--overlap", type=count, default=1, metavar="N", help="judgements of each item")
     add("--kind", choices=("comparison", "ranking"), default="comparison", help="of a new project")
     add("--seed", type=int, default=0, metavar="N")
-    add("--max-new-tokens", type=int, default=256, metavar="N")
-    add("--max-prompt-tokens", type=int, default=512, metavar="N")
+    add("--max-new-tokens", type=count, default=256, metavar="N")
+    add("--max-prompt-tokens", type=count, default=512, metavar="N")
     add("--chat-template", choices=("chatml",), help="where a model brings none")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     _add_slug(sample)
@@ -182,6 +182,20 @@ def _action(
     return parser
 
 
+def count(word: str) -> int:
+    """A whole number of things, at least one."""
+    if int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word} is less than 1")
+    return int(word)
+
+
+def positive_number(word: str) -> float:
+    """A number above zero."""
+    if not 0 < float(word) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{word} is no number above 0")
+    return float(word)
+
+
 def _runs(function: str, module: str) -> Callable[[argparse.Namespace, Sequence[str]], int | None]:
     def run(options: argparse.Namespace, _rest: Sequence[str]) -> int | None:
         return getattr(import_module(f"alignloop.{module}"), function)(options)
@@ -195,7 +209,7 @@ def _add_slug(parser: Parser) -> None:
 
 def _add_numbers(parser: Parser) -> None:
     add = parser.add_argument
-    add("--overlap", type=int, default=1, metavar="N", help="judgements of each item")
+    add("--overlap", type=count, default=1, metavar="N", help="judgements of each item")
     add("--priority", type=int, default=0, metavar="N", help="higher comes first")
     repeats = "share of items asked again of the same person, such as 0.05"
     add("--repeats", type=float, default=0.0, metavar="SHARE", help=repeats)

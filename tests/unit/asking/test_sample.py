@@ -99,6 +99,21 @@ def test_the_command_files_what_it_chose_once(
     assert filed(tmp_path / "project") == before
 
 
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--count", "-1"), ("--per-prompt", "0"), ("--overlap", "x"), ("--temperature", "-1")],
+)
+def test_a_number_that_makes_no_sense_is_refused_before_anything_is_loaded(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["label", "sample", "--project", str(tmp_path / "none"), "--policy", "DIR"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--prompts", "FILE", option, value])
+    told = capsys.readouterr().err
+    assert ended.value.code == 2 and option in told and value in told
+    assert not (tmp_path / "none").exists()
+
+
 def filed(project: Path) -> list[dict[str, Any]]:
     """What stands in the database, by comparison."""
     database = open_database(project)
