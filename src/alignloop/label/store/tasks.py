@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Verdict = Literal["choice", "tie", "both_bad", "skip"]
 Rating = Annotated[int, Field(ge=1, le=10)]
@@ -14,6 +14,17 @@ class Sent(BaseModel):
     """The common behaviour: frozen, and refusing keys that it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Received(Sent):
+    """What somebody sends to us. PostgreSQL keeps no NUL in a text, so that none is taken."""
+
+    @field_validator("*")
+    @classmethod
+    def _holds_no_nul(cls, value: object) -> object:
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("the text holds a NUL character")
+        return value
 
 
 class Turn(Sent):
@@ -66,7 +77,7 @@ class Flag(Sent):
     flag: Literal["names_maker"]
 
 
-class JudgementIn(Sent):
+class JudgementIn(Received):
     """A judgement as it is sent. `key` is the sender's own: sent twice, it counts once.
 
     `choice` is an answer's id where `verdict` is "choice" (of a ranking it may be left out);

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from alignloop.label.store.tasks import LabelSchema, PublicId, Sent, Verdict
+from alignloop.label.store.tasks import LabelSchema, PublicId, Received, Sent, Verdict
 
 Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
 Name = Field(min_length=1, max_length=100)
@@ -38,7 +38,7 @@ class Me(Sent):
     csrf: str
 
 
-class LoginIn(Sent):
+class LoginIn(Received):
     """A name and a password."""
 
     name: str = Field(min_length=1, max_length=100)
@@ -51,7 +51,7 @@ class AcceptIn(LoginIn):
     token: str = Field(min_length=1, max_length=100)
 
 
-class MePatch(Sent):
+class MePatch(Received):
     """What people may change of their own account: the language of the pages."""
 
     locale: Literal["", "en", "zh"]
@@ -79,7 +79,7 @@ class Judged(Sent):
     judgement_id: int
 
 
-class ProjectIn(Sent):
+class ProjectIn(Received):
     """A new project."""
 
     slug: str = Slug
@@ -90,14 +90,14 @@ class ProjectIn(Sent):
     guideline_zh: str = Field(default="", max_length=100_000)
 
 
-class GuidelineIn(Sent):
+class GuidelineIn(Received):
     """A new version of the guideline."""
 
     text_en: str = Field(max_length=100_000)
     text_zh: str = Field(max_length=100_000)
 
 
-class BatchIn(Sent):
+class BatchIn(Received):
     """A new batch. `repeats` is the share of items that are asked again of the same person."""
 
     name: str = Name
@@ -106,7 +106,7 @@ class BatchIn(Sent):
     repeats: float = Field(default=0.0, ge=0.0, le=0.5)
 
 
-class BatchPatch(Sent):
+class BatchPatch(Received):
     """What may change of a batch: whether its items are handed out."""
 
     closed: bool
@@ -133,7 +133,7 @@ class ImportedOut(Sent):
     refused: list[str]
 
 
-class ExportIn(Sent):
+class ExportIn(Received):
     """What to export: one of the kinds and formats that `alignloop label export --help` lists."""
 
     kind: Literal[
@@ -191,7 +191,7 @@ class JudgementOut(Sent):
     created_at: datetime
 
 
-class AdjudicationIn(Sent):
+class AdjudicationIn(Received):
     """The lead's verdict on an item."""
 
     item_id: int = Field(ge=1, le=BIGGEST_ID)
@@ -200,7 +200,7 @@ class AdjudicationIn(Sent):
     comment: str = Field(default="", max_length=5000)
 
 
-class UserIn(Sent):
+class UserIn(Received):
     """Somebody to invite."""
 
     name: str = Name
@@ -217,7 +217,7 @@ class UserOut(Sent):
     created_at: datetime
 
 
-class UserPatch(Sent):
+class UserPatch(Received):
     """What may change of a user: whether he may sign in."""
 
     active: bool
@@ -229,7 +229,7 @@ class Invited(Sent):
     link: str
 
 
-class TokenIn(Sent):
+class TokenIn(Received):
     """A new API token for a user."""
 
     user: str = Name

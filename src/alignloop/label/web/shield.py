@@ -44,7 +44,7 @@ class Shield:
         self._app, self._settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer 400 for a foreign host and 413 for a long body, else pass the request on."""
+        """Pass a request on, but for a foreign host, a NUL in the address or a long body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -59,6 +59,8 @@ class Shield:
         if not self._is_our_host(headers.get("host", "")):
             refusal = problem(400, "this server does not go by that name")
             await refusal(scope, receive, send_shielded)
+        elif "\0" in path or b"%00" in scope["query_string"]:  # no database text holds one
+            await problem(400, "the address holds a NUL character")(scope, receive, send_shielded)
         elif _declared(headers) > limit:
             await problem(413, TooLong(limit).detail)(scope, receive, send_shielded)
         else:

@@ -243,6 +243,14 @@ def test_numbers_beyond_the_databases_are_refused_by_every_route(
     assert asked >= 6
 
 
+def test_a_nul_that_no_database_keeps_is_refused(app: FastAPI, people: World) -> None:
+    client = browser(app, "lea")
+    sent = client.post("/api/v1/projects", json={"slug": "a", "title": "a\0b"})
+    assert (sent.status_code, "NUL" in sent.text) == (422, True)
+    assert client.get("/api/v1/projects/a%00b").status_code == 400
+    assert client.get(f"/api/v1/projects/{SLUG}/items?batch=%00").status_code == 400
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_long_body_is_refused(app: FastAPI, people: World, chunked: bool) -> None:
     client = browser(app, "lea")
