@@ -69,7 +69,7 @@ def items_of_table(table: Table, *, gold: bool = False) -> Iterator[NewItem | Re
     """The questions of one table: rows of one kind that follow each other are read together."""
     for own, rows in groupby(table.rows(), key=_is_own):
         if own:
-            yield from (_own_item(table, row) for row in rows if isinstance(row, Row))
+            yield from (_own_item(table, row, gold) for row in rows if isinstance(row, Row))
         else:
             yield from _items_of_pairs(_part(table, rows), gold=gold)
 
@@ -81,7 +81,7 @@ def _is_own(row: Row | BadRow) -> bool:
     return isinstance(row.value.get("comparison"), dict) or "responses" in row.value
 
 
-def _own_item(table: Table, row: Row) -> NewItem | Refusal:
+def _own_item(table: Table, row: Row, gold: bool) -> NewItem | Refusal:
     try:
         if "comparison" in row.value:
             item = NewItem.model_validate(row.value)
@@ -92,7 +92,7 @@ def _own_item(table: Table, row: Row) -> NewItem | Refusal:
     except ValidationError as error:
         problem, fix = explain(error), f"write the keys of Comparison: {_KEYS}"
         return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=row.value)
-    return _askable(table, row.line, item, row.value)
+    return _askable(table, row.line, item, gold, row.value)
 
 
 _KEYS = ", ".join(Comparison.model_fields)
@@ -154,19 +154,24 @@ def _items_of_pairs(table: Table, *, gold: bool) -> Iterator[NewItem | Refusal]:
         labelled += [one for one in found.records if isinstance(one, Labelled)]
         for pair in (one for one in found.records if isinstance(one, PreferencePair)):
             if waiting and not _together(waiting[-1], pair):
-                yield _askable(table, line, _item_of_pairs(waiting, gold=gold))
+                yield _askable(table, line, _item_of_pairs(waiting, gold=gold), gold)
                 waiting = []
             line = line if waiting else found.line
             waiting.append(pair)
     if waiting:
-        yield _askable(table, line, _item_of_pairs(waiting, gold=gold))
+        yield _askable(table, line, _item_of_pairs(waiting, gold=gold), gold)
     for pair in pairs_of_labels(labelled):
-        yield _askable(table, 1, _item_of_pairs([pair], gold=gold))
+        yield _askable(table, 1, _item_of_pairs([pair], gold=gold), gold)
 
 
-def _askable(table: Table, line: int, item: NewItem, row: object = "") -> NewItem | Refusal:
-    """The item, or why it cannot be asked."""
+def _askable(
+    table: Table, line: int, item: NewItem, gold: bool, row: object = ""
+) -> NewItem | Refusal:
+    """The item, or why it cannot be asked; a gold question has to say what is right."""
     problem, fix = item_problem(item), "mend the row, or remove it"
+    if not problem and gold and item.gold is None:
+        problem = "nothing says which answer is right, as a gold question has to"
+        fix = "give pairs in which one answer is chosen, or import it without gold"
     if not problem:
         return item
     return Refusal(file=table.name, line=line, problem=problem, fix=fix, row=row)

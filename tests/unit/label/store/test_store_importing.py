@@ -100,6 +100,20 @@ def test_gold_names_the_right_answer(world: MakeWorld, tmp_path: Path) -> None:
     assert {item.wanted for item, _ in rows} == {EVERYBODY}
 
 
+def test_a_gold_question_has_to_say_what_is_right(tmp_path: Path) -> None:
+    """A comparison says nothing, and two pairs may say the opposite of each other."""
+    first, second = pair(0), pair(1)
+    turned = second.model_copy(update={"chosen": second.rejected, "rejected": second.chosen})
+    both = [one.model_copy(update={"comparison_id": "c"}) for one in (second, turned)]
+    write_records(tmp_path / "plain.jsonl", [comparison(0)])
+    write_records(tmp_path / "pairs.jsonl", [first, *both])
+    plain = list(items_of_file(tmp_path / "plain.jsonl", gold=True))
+    pairs = list(items_of_file(tmp_path / "pairs.jsonl", gold=True))
+    assert [type(found) for found in (*plain, *pairs)] == [Refusal, NewItem, Refusal]
+    assert "which answer is right" in plain[0].problem
+    assert isinstance(next(iter(items_of_file(tmp_path / "plain.jsonl"))), NewItem)
+
+
 def test_pairs_are_asked_without_saying_who_won(world: MakeWorld, tmp_path: Path) -> None:
     here = world()
     write_records(tmp_path / "pairs.jsonl", [pair(n) for n in range(40)])
