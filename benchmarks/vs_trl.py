@@ -168,9 +168,9 @@ def plot(results: dict[str, Any], path: Path) -> None:
         places = [i + 0.4 * offset - 0.2 for i in measured]
         heights = [results[names[i]][size]["ratio"] for i in measured]
         bars = axes.bar(places, heights, 0.38, label=size)
-        axes.bar_label(bars, [f"{h:.1f}" for h in heights])
+        axes.bar_label(bars, [f"{h:.2f}" for h in heights], fontsize=7)
     axes.axhline(1, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n") for name in names])
     axes.set_ylabel("times as fast as TRL")
     axes.legend()
     figure.savefig(path, dpi=130)
