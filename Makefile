@@ -28,7 +28,7 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 
-# Two processes, a file at a time, the long ones first; what measures times has the machine to itself.
+# Two processes, a file at a time, the long ones first; then, alone, what measures times or drives a browser.
 test: check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not alone" -n 2 --dist loadfile \
 		--no-loadscope-reorder tests/e2e tests/golden tests/unit tests/house

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 CORPUS = [
     (row["name"], row["text"] * row.get("times", 1))
     for row in json.loads((Path(__file__).parent / "hostile.json").read_text(encoding="utf-8"))

@@ -1,16 +1,15 @@
 """A person with a keyboard: whole batches, undo, ranking, ratings, contradictions."""
 
-import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from sqlalchemy import select
 
 from alignloop.label.store.tables import Assignment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 def items(count: int, make: Callable[..., Any]) -> list[Any]:
@@ -134,9 +133,14 @@ def test_impatient_keys_judge_one_item_once(make_site: Any, open_page: Any, make
     site = make_site(items(2, make_item))
     page = open_page(site, "/p/talk")
     expect(page.locator(".task")).to_be_visible()
-    page.route("**/task/*", lambda route: (time.sleep(0.3), route.continue_()))
+    held: list[Route] = []
+    # The next item comes only when all keys are pressed.
+    page.route("**/task/*", lambda route: held.append(route))
     for key in ("a", "9", "Enter", "Enter", "b", "Enter", "t", "Enter", "u", "s"):
         page.keyboard.press(key)
+    page.unroute("**/task/*")
+    for route in held:
+        route.continue_()
     expect(page.locator('[data-pace="batch"]')).to_have_text("1 of 2")
     expect(page.locator(".state")).to_have_text("Which is better?")
     expect(page.locator("#notice")).to_be_hidden()

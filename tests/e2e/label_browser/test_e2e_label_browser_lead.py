@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from alignloop.label.store import accounts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 PASSWORD = "a calm and long sentence"
 
 

@@ -8,7 +8,7 @@ from sqlalchemy import delete, update
 
 from alignloop.label.store.tables import Assignment, Item, SignedIn
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 JUDGEMENT = "**/api/v1/assignments/*/judgement"
 
 

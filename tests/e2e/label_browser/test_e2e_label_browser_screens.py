@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 
 from alignloop.label.store import accounts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 AXE = Path(axe_playwright_python.__file__).parent / "axe.min.js"
 SERIOUS = """async () => {
     const found = await axe.run(document, { resultTypes: ["violations"] });
