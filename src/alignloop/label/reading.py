@@ -1,6 +1,5 @@
 """From files to questions: Comparison records first, else what the data layer reads as pairs."""
 
-import re
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +16,7 @@ from alignloop.data.formats.parts import Labelled, digest_of
 from alignloop.data.formats.reading import read_table
 from alignloop.data.formats.registry import formats_named
 from alignloop.data.refusals import Refusal
+from alignloop.label.store.tasks import UNKEPT
 from alignloop.records import Comparison, PreferencePair, Record, Response
 
 Why = Literal["random", "uncertain", "ensemble", "coverage", "gold", "repeat", "import"]
@@ -104,10 +104,6 @@ def _models_in(provenance: Any) -> Any:
     return known.get("models") or {}
 
 
-# No database keeps these: half a character, and on PostgreSQL a NUL.
-_UNKEPT = re.compile("[\0\ud800-\udfff]")
-
-
 def _texts_of(item: NewItem) -> Iterator[str]:
     """Everything of an item that goes into a column of text."""
     asked, prompt = item.comparison, item.comparison.prompt
@@ -131,7 +127,7 @@ def item_problem(item: NewItem) -> str:
         return "two responses have the same text"
     if not all(texts):
         return "a response is empty"
-    if any(_UNKEPT.search(text) for text in _texts_of(item)):
+    if any(UNKEPT.search(text) for text in _texts_of(item)):
         return "a text holds NUL, or half a character (a lone surrogate)"
     if item.gold is not None and item.gold not in {*ids, "tie", "both_bad"}:
         return f"gold names no response: {item.gold[:40]!r}"

@@ -1,5 +1,6 @@
 """What an annotator sees and sends: the types of the queue, of judging and of the API."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -8,6 +9,8 @@ Verdict = Literal["choice", "tie", "both_bad", "skip"]
 Rating = Annotated[int, Field(ge=1, le=10)]
 PublicId = Annotated[str, Field(min_length=1, max_length=32)]
 A_DAY_MS = 24 * 3600 * 1000
+# No database keeps these: half a character, and on PostgreSQL a NUL.
+UNKEPT = re.compile("[\0\ud800-\udfff]")
 
 
 class Sent(BaseModel):
@@ -17,13 +20,13 @@ class Sent(BaseModel):
 
 
 class Received(Sent):
-    """What somebody sends to us. PostgreSQL keeps no NUL in a text, so that none is taken."""
+    """What somebody sends to us: no text of it holds what no database keeps."""
 
     @field_validator("*")
     @classmethod
-    def _holds_no_nul(cls, value: object) -> object:
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("the text holds a NUL character")
+    def _can_be_kept(cls, value: object) -> object:
+        if isinstance(value, str) and UNKEPT.search(value):
+            raise ValueError("the text holds NUL, or half a character (a lone surrogate)")
         return value
 
 
