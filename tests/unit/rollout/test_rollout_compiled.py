@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from label_support import missing
+from rollout_support import NEW_TOKENS, STOPS, greedy_by_generate
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -43,7 +44,6 @@ CONFIGS: dict[str, PretrainedConfig] = {  # the first three share one compiled f
     "qwen3": Qwen3Config(**SHAPE, head_dim=16),
 }
 PROMPTS = [[5, 6, 7], [9], list(range(11, 31)), [5, 6, 7], [20, 21], [30]]
-STOPS = (3, 17)
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +59,7 @@ def make_model(name: str) -> Any:
 
 
 def sampler(model: Any, *, compiled: bool = True, **sampling: Any) -> LlamaSampler:
-    settings = {"max_new_tokens": 24, "batch_size": 3, "compile": compiled, **sampling}
+    settings = {"max_new_tokens": NEW_TOKENS, "batch_size": 3, "compile": compiled, **sampling}
     config = SamplingConfig.model_validate(settings)
     return LlamaSampler(model=model, stop_ids=STOPS, config=config)
 
@@ -77,15 +77,7 @@ def test_a_compiled_step_draws_what_the_others_draw(name: str) -> None:
     for rollout, prompt in zip(
         sampler(model, temperature=1e-5).generate(asked(), generator(0)), PROMPTS, strict=True
     ):
-        expected = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            do_sample=False,
-            max_new_tokens=24,
-            eos_token_id=list(STOPS),
-            pad_token_id=0,
-        )
-        assert list(rollout.input_ids) == expected[0].tolist()
+        assert list(rollout.input_ids) == greedy_by_generate(model, prompt)
     drawn = sampler(model, temperature=2.0).generate(asked(20), generator(1))
     eager = sampler(model, compiled=False, temperature=2.0).generate(asked(20), generator(1))
     assert len({len(rollout.response_ids) for rollout in drawn}) >= 3, "lengths must vary"

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rollout_support import NEW_TOKENS, STOPS, greedy_by_generate
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -49,7 +50,6 @@ CONFIGS: dict[str, PretrainedConfig] = {
     "mistral": MistralConfig(**SHAPE, sliding_window=None),
 }
 PROMPTS = [[5, 6, 7], [9], [11, 12, 13, 14, 15, 16], [5, 6, 7], [20, 21]]
-STOPS = (3, 17)  # an end of turn, and EOS
 
 
 def make_model(name: str) -> Any:
@@ -58,7 +58,9 @@ def make_model(name: str) -> Any:
 
 
 def both_samplers(model: Any, **sampling: Any) -> tuple[LlamaSampler, TransformersSampler]:
-    config = SamplingConfig.model_validate({"max_new_tokens": 24, "batch_size": 3, **sampling})
+    config = SamplingConfig.model_validate(
+        {"max_new_tokens": NEW_TOKENS, "batch_size": 3, **sampling}
+    )
     fast = LlamaSampler(model=model, stop_ids=STOPS, config=config)
     slow = TransformersSampler(model=model, stop_ids=STOPS, pad_token_id=0, config=config)
     return fast, slow
@@ -72,15 +74,7 @@ def test_greedy_tokens_are_those_of_generate(name: str) -> None:
     fast, _ = both_samplers(model, temperature=1e-5)
     asked = [(str(i), prompt) for i, prompt in enumerate(PROMPTS)]
     for rollout, prompt in zip(fast.generate(asked, generator(0)), PROMPTS, strict=True):
-        expected = model.generate(
-            torch.tensor([prompt]),
-            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
-            do_sample=False,
-            max_new_tokens=24,
-            eos_token_id=list(STOPS),
-            pad_token_id=0,
-        )
-        assert list(rollout.input_ids) == expected[0].tolist()
+        assert list(rollout.input_ids) == greedy_by_generate(model, prompt)
 
 
 @pytest.mark.slow
