@@ -53,15 +53,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     # samples from models and files what they said: the one room that knows torch and the label room
     "asking": TOOLS | {"label"},
     "sources": TOOLS | STAGES | {"label", "playground"},
+    "ahead": TOOLS | STAGES | {"label", "sources"},
+    "staging": {"config", "run"},
     "summary": {"run"},
-    "pipeline": TOOLS | STAGES | {"label", "report", "playground", "plan", "sources", "summary"},
+    "pipeline": TOOLS
+    | STAGES
+    | {"label", "report", "playground", "plan", "sources", "summary", "ahead", "staging"},
     "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
     "cli_label": {"asking", "label", "playground"},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }
 # what may load before a stage does
-ALWAYS_THERE = {"config", "errors", "records", "run", "cli_label", ""}
+ALWAYS_THERE = {"config", "errors", "records", "run", "cli_label", "staging", ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +210,9 @@ def test_nobody_imports_the_cli() -> None:
     assert {one.importer for one in found} <= {"alignloop.__main__"}, show(found)
 
 
-@pytest.mark.parametrize("room", ["pipeline", "sources", "summary", "cli", "cli_label"])
+@pytest.mark.parametrize(
+    "room", ["pipeline", "sources", "ahead", "staging", "summary", "cli", "cli_label"]
+)
 def test_stages_load_lazily(room: str) -> None:
     eager = [
         one

@@ -12,7 +12,10 @@ class LoraConfig(Section):
     """
 
     rank: int | None = Field(
-        default=None, ge=1, description="columns of B and rows of A; none = train all weights"
+        default=None,
+        ge=1,
+        le=65_536,
+        description="columns of B and rows of A; none = train all weights",
     )
     alpha: float | None = Field(
         default=None, gt=0, description="their product counts alpha / rank; none = 2 * rank"

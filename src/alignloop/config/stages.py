@@ -8,10 +8,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from alignloop.config.algorithms import Algorithm, PpoConfig
-from alignloop.config.section import Section
+from alignloop.config.section import LARGEST, Section
 
 PLAYGROUND = "playground"
 LABEL = "label:"  # a labelling project as a source: "label:DIR", or a database's URL after it
+MOST_EPOCHS, MOST_AT_ONCE = 10_000, 1_000_000
 TooLong = Literal["refuse", "skip", "cut"]  # rows with more tokens than allowed
 
 
@@ -70,7 +71,9 @@ class OptimizerSection(Section):
     """What every training stage sets."""
 
     learning_rate: float = Field(gt=0)
-    batch_size: int = Field(ge=1, description="sequences (pairs, prompts) per optimiser step")
+    batch_size: int = Field(
+        ge=1, le=MOST_AT_ONCE, description="sequences (pairs, prompts) per optimiser step"
+    )
     micro_batch_tokens: int = Field(
         default=4096, ge=1, description="padded tokens per forward pass"
     )
@@ -89,13 +92,15 @@ class OptimizerSection(Section):
 class SftConfig(OptimizerSection):
     """Stage 1: supervised fine-tuning on demonstrations."""
 
-    demonstrations: str = Field(
-        default=PLAYGROUND, description="file of demonstrations, or 'playground'"
+    demonstrations: str | None = Field(
+        default=PLAYGROUND,
+        description="file of demonstrations, or 'playground'; none = no SFT: all that follows"
+        " starts from model.path as it is",
     )
     format: str | None = _format()
     learning_rate: float = Field(default=2e-5, gt=0)
-    batch_size: int = Field(default=32, ge=1)
-    num_epochs: float = Field(default=3.0, gt=0)
+    batch_size: int = Field(default=32, ge=1, le=MOST_AT_ONCE)
+    num_epochs: float = Field(default=3.0, gt=0, le=MOST_EPOCHS)
     warmup_share: float = Field(default=0.03, ge=0, lt=1, description="share of steps that warm up")
     max_tokens: int = Field(default=1024, ge=8, description="longest prompt + response")
     too_long: TooLong = Field(
@@ -121,9 +126,12 @@ class RewardConfig(OptimizerSection):
     format: str | None = _format()
     learning_rate: float = Field(default=1e-5, gt=0)
     batch_size: int = Field(
-        default=64, ge=1, description="pairs per step; those of one prompt stay together"
+        default=64,
+        ge=1,
+        le=MOST_AT_ONCE,
+        description="pairs per step; those of one prompt stay together",
     )
-    num_epochs: float = Field(default=1.0, gt=0)
+    num_epochs: float = Field(default=1.0, gt=0, le=MOST_EPOCHS)
     warmup_share: float = Field(default=0.03, ge=0, lt=1)
     max_tokens: int = Field(default=1024, ge=8)
     too_long: TooLong = Field(
@@ -180,9 +188,12 @@ class DpoConfig(OptimizerSection):
     )
     learning_rate: float = Field(default=1e-6, gt=0)
     batch_size: int = Field(
-        default=64, ge=1, description="pairs per step; those of one prompt stay together"
+        default=64,
+        ge=1,
+        le=MOST_AT_ONCE,
+        description="pairs per step; those of one prompt stay together",
     )
-    num_epochs: float = Field(default=1.0, gt=0)
+    num_epochs: float = Field(default=1.0, gt=0, le=MOST_EPOCHS)
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     max_tokens: int = Field(default=1024, ge=8)
     too_long: TooLong = Field(
@@ -200,7 +211,9 @@ class SamplingConfig(Section):
 
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int = Field(default=256, ge=1)
-    batch_size: int = Field(default=128, ge=1, description="sequences decoded together")
+    batch_size: int = Field(
+        default=128, ge=1, le=MOST_AT_ONCE, description="sequences decoded together"
+    )
     compile: bool = Field(
         default=False,
         description="compile the decoding step by torch.compile, which needs a C++ compiler and"
@@ -227,6 +240,8 @@ class RewardPart:
         value = float(weight)
         if not math.isfinite(value) or value == 0:
             raise ValueError(f"{text!r} has no weight other than 0")
+        if abs(value) > LARGEST:
+            raise ValueError(f"{text!r} has a weight beyond {LARGEST:,}")
         return cls(weight=value, source=source.strip())
 
 
@@ -273,7 +288,7 @@ class RlConfig(OptimizerSection):
     critic_learning_rate: float | None = Field(
         default=None, gt=0, description="none = learning_rate"
     )
-    batch_size: int = Field(default=64, ge=1, description="prompts per step")
+    batch_size: int = Field(default=64, ge=1, le=MOST_AT_ONCE, description="prompts per step")
     num_steps: int = Field(default=200, ge=1)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompt_tokens: int = Field(default=512, ge=1)
@@ -343,9 +358,11 @@ class EvaluateConfig(Section):
 class PlaygroundConfig(Section):
     """How the playground collects its comparisons from simulated annotators."""
 
-    num_prompts: int = Field(default=1200, ge=8, description="prompts whose answers are compared")
+    num_prompts: int = Field(
+        default=1200, ge=8, le=MOST_AT_ONCE, description="prompts whose answers are compared"
+    )
     responses_per_prompt: int = Field(default=4, ge=2, le=9)
-    pairs_per_prompt: int = Field(default=4, ge=1)
+    pairs_per_prompt: int = Field(default=4, ge=1, le=1000)
     overlap_share: float = Field(
         default=0.2, ge=0, le=1, description="pairs judged by all annotators"
     )
