@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alignloop.config import Recipe, load_recipe, to_toml
 from alignloop.config.stages import PLAYGROUND
@@ -75,8 +75,9 @@ class Pipeline:
             target = stage.path / "model"
             if stage.finished:
                 return target
-            from alignloop import sources
-            from alignloop.reward.train import split_pairs, train_reward
+            from alignloop import judging, sources
+            from alignloop.reward.labels import CLIMBED, share_out
+            from alignloop.reward.train import train_reward
             from alignloop.run.stage_run import StageRun
 
             config, seed = self.config.reward, self.config.seed
@@ -86,14 +87,15 @@ class Pipeline:
             records, source = sources.preference_pairs(
                 self.config, "reward.pairs", asked, base, folder
             )
-            parts = split_pairs(records, config, sources.split_seed(self.config, asked))
-            inputs = (config, self.config.model, base, parts)
+            splits = sources.split_seed(self.config, asked)
+            judged = judging.judge_is_trained(self.config)
+            labels = share_out(records, config, splits, judge=judged)
             zero = sources.zero_of_reward(self.config, asked, folder)
             options = {"lora": self.config.lora, "demonstrations": zero}
-            if config.held_out_model and not folder.stage("reward_held_out").finished:
-                run = StageRun(folder, "reward_held_out", seed)
-                train_reward(*inputs, run, train_on="held_out_model", **options)
-            train_reward(*inputs, StageRun(folder, "reward", seed), **options)
+            for name in sorted(labels, key=lambda name: name == CLIMBED):  # it ends the stage
+                if not folder.stage(name).finished:
+                    run = StageRun(folder, name, seed)
+                    train_reward(config, self.config.model, base, labels[name], run, **options)
             _record(folder, "reward", target, model=str(base), pairs=source)
             return target
 
@@ -179,8 +181,8 @@ class Pipeline:
             target = stage.path / "results.json"
             if stage.finished:
                 return target
-            from alignloop import sources
-            from alignloop.evaluate.compare import compare_policies
+            from alignloop import judging, sources
+            from alignloop.evaluate.compare import Known, compare_policies
             from alignloop.run.stage_run import StageRun
 
             config = self.config.evaluate
@@ -189,15 +191,20 @@ class Pipeline:
             _require(sft_dir, "alignloop sft", "evaluate.baseline")
             _require(policy_dir, "alignloop rl", "evaluate.policy")
             source = str(prompts or config.prompts)
-            judge_dir = self._held_out_reward_model(folder) or folder.path / "reward" / "model"
-            if source != PLAYGROUND and not sources.judged_by_function(self.config, judge_dir):
-                _require(judge_dir, "alignloop reward", "rl.held_out_reward_model")
+            judge, facts = judging.judge_of(self.config, source, folder.path)
+            known = Known(
+                judge=facts,
+                rl=_facts_of_rl(folder, policy_dir),
+                taught=judging.learnt_from(self.config, folder),
+                near_duplicate=self.config.data.near_duplicate,
+            )
             compare_policies(
                 config,
                 self.config.model,
                 {"sft": sft_dir, "policy": policy_dir},
                 sources.evaluation_sets(self.config, source, folder),
-                sources.judge(self.config, source, judge_dir),
+                judge,
+                known,
                 StageRun(folder, "evaluate", self.config.seed),
             )
             models = {"sft": str(sft_dir), "policy": str(policy_dir)}
@@ -266,6 +273,13 @@ def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
     from alignloop.plan import plan_recipe
 
     return plan_recipe(recipe, sources.base_model(recipe), with_speed=measure)
+
+
+def _facts_of_rl(folder: RunFolder, policy: Path) -> dict[str, Any]:
+    """What the RL stage says of the policy, where it made it."""
+    stage = folder.stage("rl")
+    ours = stage.finished and policy.resolve() == (stage.path / "model").resolve()
+    return stage.facts() if ours else {}
 
 
 def _trained_policy(folder: RunFolder) -> Path:

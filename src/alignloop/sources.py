@@ -49,7 +49,7 @@ def _records(
     return read(file, format=format, skip_refused=recipe.skip_refused, refused_to=to)
 
 
-def _to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
+def to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
     """The records without the prompts that data.exclude holds out."""
     if not recipe.data.exclude:
         return records
@@ -66,12 +66,12 @@ def demonstrations(
     if source == PLAYGROUND:
         from alignloop.playground.demonstrations import demonstrations
 
-        train = _to_learn_from(recipe, demonstrations(recipe.seed), setting)
+        train = to_learn_from(recipe, demonstrations(recipe.seed), setting)
         return train, demonstrations(recipe.seed, held_out=True)
     from alignloop.data.formats import read_demonstrations
 
     records = _records(read_demonstrations, recipe, source, recipe.sft.format, folder)
-    return _to_learn_from(recipe, records, setting), ()
+    return to_learn_from(recipe, records, setting), ()
 
 
 def zero_of_reward(recipe: Recipe, pairs: str, folder: RunFolder) -> Sequence[Demonstration]:
@@ -122,7 +122,7 @@ def preference_pairs(
         source = str(collect_comparisons(recipe, model, folder))
         form = None  # the playground writes its own
     pairs = _records(read_pairs, recipe, source, form, folder)
-    return list(_to_learn_from(recipe, pairs, setting)), source
+    return list(to_learn_from(recipe, pairs, setting)), source
 
 
 def rl_prompts(
@@ -134,7 +134,7 @@ def rl_prompts(
         from alignloop.playground.prompts import VALIDATION_INTENTS, prompt_sets
 
         sets = prompt_sets()
-        train = _to_learn_from(recipe, sets["rl"], "rl.prompts")
+        train = to_learn_from(recipe, sets["rl"], "rl.prompts")
         return train, (*sets["validation"], *sets[VALIDATION_INTENTS])
     from alignloop.data.formats import read_prompts
     from alignloop.data.formats.reading import distinct_prompts
@@ -142,7 +142,7 @@ def rl_prompts(
 
     form = recipe.rl.format
     found = _records(read_prompts, recipe, source, form, folder)
-    prompts = _to_learn_from(recipe, found, "rl.prompts")
+    prompts = to_learn_from(recipe, found, "rl.prompts")
     if recipe.rl.validation_prompts is not None:
         file = recipe.rl.validation_prompts
         validation = _records(read_prompts, recipe, file, form, folder)
@@ -170,26 +170,6 @@ def evaluation_sets(recipe: Recipe, source: str, folder: RunFolder) -> dict[str,
     from alignloop.data.formats import read_prompts
 
     return {"prompts": _records(read_prompts, recipe, source, recipe.evaluate.format, folder)}
-
-
-def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
-    """The playground's gold judge, or else a reward model that PPO did not climb.
-
-    Where there is no such model, and RL climbed a person's function, that function judges.
-    """
-    if source == PLAYGROUND:
-        from alignloop.playground.gold import GoldJudge
-
-        return GoldJudge()
-    from alignloop.evaluate.judges import FunctionJudge, RewardModelJudge
-
-    if judged_by_function(recipe, reward_model):
-        from alignloop.scoring import load_function
-
-        assert recipe.rl.reward_function is not None
-        limit = recipe.rl.reward_time_limit
-        return FunctionJudge(function=load_function(recipe.rl.reward_function, limit))
-    return RewardModelJudge(folder=reward_model, config=recipe.model)
 
 
 def check_reward_functions(recipe: Recipe) -> None:
@@ -222,6 +202,7 @@ def check_judge(recipe: Recipe, reward_model: Path) -> None:
     """Raise UserError where nobody could judge the answers, before hours go by without it."""
     rl = recipe.rl
     named = (rl.reward_model, rl.uses_reward_stage, rl.held_out_reward_model, rl.reward_function)
+    named = (*named, recipe.evaluate.reward_model)
     if recipe.evaluate.prompts == PLAYGROUND or any(named) or holds_model(reward_model):
         return
     raise UserError(
@@ -229,11 +210,6 @@ def check_judge(recipe: Recipe, reward_model: Path) -> None:
         where="rl.rewards",
         fix="name one: --rl.held_out_reward_model DIR",
     )
-
-
-def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:
-    """Whether there is a reward function, and no reward model to judge in its place."""
-    return recipe.rl.reward_function is not None and not holds_model(reward_model)
 
 
 def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:

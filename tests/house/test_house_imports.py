@@ -49,12 +49,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"records", "config", "run", "stats", "fonts"},
     "playground": {"records", "config", "data", "rollout", "models", "run", "stats"},
     "plan": {"config", "models"},
-    # sources and summary are parts of the pipeline in files of their own
+    # sources, judging and summary are parts of the pipeline in files of their own
     # samples from models and files what they said: the one room that knows torch and the label room
     "asking": TOOLS | {"label"},
     "sources": TOOLS | STAGES | {"label", "playground"},
+    "judging": TOOLS | STAGES | {"playground", "sources"},
     "summary": {"run"},
-    "pipeline": TOOLS | STAGES | {"label", "report", "playground", "plan", "sources", "summary"},
+    "pipeline": TOOLS
+    | STAGES
+    | {"label", "report", "playground", "plan", "sources", "judging", "summary"},
     "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
     "cli_label": {"asking", "label", "playground"},
     "__main__": {"cli"},  # python -m alignloop
@@ -206,7 +209,7 @@ def test_nobody_imports_the_cli() -> None:
     assert {one.importer for one in found} <= {"alignloop.__main__"}, show(found)
 
 
-@pytest.mark.parametrize("room", ["pipeline", "sources", "summary", "cli", "cli_label"])
+@pytest.mark.parametrize("room", ["pipeline", "sources", "judging", "summary", "cli", "cli_label"])
 def test_stages_load_lazily(room: str) -> None:
     eager = [
         one
@@ -248,6 +251,7 @@ def test_only_the_pipeline_imports_the_gold_judge() -> None:
     assert {one.importer for one in ours() if one.imported == GOLD} <= {
         "alignloop.pipeline",
         "alignloop.sources",
+        "alignloop.judging",
     }
 
 
@@ -270,4 +274,4 @@ def test_the_rest_of_the_playground_does_not_reach_the_gold_judge() -> None:
 
 def test_the_playground_is_imported_by_pipeline_and_cli_alone() -> None:
     users = {room_of(one.importer) for one in ours() if room_of(one.imported) == "playground"}
-    assert users - {"playground"} <= {"pipeline", "sources", "cli", "cli_label"}
+    assert users - {"playground"} <= {"pipeline", "sources", "judging", "cli", "cli_label"}
