@@ -1,4 +1,4 @@
-"""Who judges an evaluation, what that judge is worth, and what it has seen. Part of the pipeline."""
+"""Who judges an evaluation, what that judge is worth, what it saw. Part of the pipeline."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignloop import sources
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, PLAYGROUND
 from alignloop.errors import UserError
@@ -102,6 +101,7 @@ def learnt_from(recipe: Recipe, folder: RunFolder) -> Mapping[str, Sequence[Prom
 
 
 def _taught(recipe: Recipe, folder: RunFolder) -> Iterator[tuple[str, Sequence[Prompt]]]:
+    from alignloop import sources
     from alignloop.data.formats import read_pairs
 
     def there(source: str, stage: str) -> bool:

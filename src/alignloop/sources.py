@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, PLAYGROUND, RewardPart, names_function

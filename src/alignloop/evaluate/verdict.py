@@ -131,25 +131,27 @@ def _of_card(card: Mapping[str, Any] | None) -> Iterator[Finding]:
         )
         return
     accuracy, pairs = card["accuracy"], card["num_pairs"]
-    right = f"{_percent(accuracy['value'])} % [{_percent(accuracy['low'])}, {_percent(accuracy['high'])}]"
+    value, low, high = (_percent(accuracy[end]) for end in ("value", "low", "high"))
+    right = f"{value} % [{low}, {high}]"
     if accuracy["low"] <= 0.5:
         yield Finding(
             key="judge_at_chance",
             weight="untrusted",
-            english=f"the judge cannot be told from a coin: right on {right} of {pairs} pairs that it"
-            " has not seen",
+            english=f"the judge cannot be told from a coin: right on {right} of {pairs} pairs that"
+            " it has not seen",
             chinese=f"评判者与抛硬币无异：在 {pairs} 对未见过的比较中正确率 {right}",
         )
         return
     longer = card["longer_wins"]["value"]
     which, which_zh = ("longer", "更长") if longer >= 0.5 else ("shorter", "更短")
-    if accuracy["value"] <= max(longer, 1 - longer):
+    by_length = max(longer, 1 - longer)
+    if accuracy["value"] <= by_length:
         yield Finding(
             key="judge_by_length",
             weight="untrusted",
             english=f"the judge is right on {right} of {pairs} pairs, and “the {which} answer wins”"
-            f" on {_percent(max(longer, 1 - longer))} %",
-            chinese=f"评判者正确率 {right}，而“{which_zh}者胜”已有 {_percent(max(longer, 1 - longer))} %",
+            f" on {_percent(by_length)} %",
+            chinese=f"评判者正确率 {right}，而“{which_zh}者胜”已有 {_percent(by_length)} %",
         )
 
 
@@ -163,7 +165,8 @@ def _of_prompts(results: Results) -> Iterator[Finding]:
         yield Finding(
             key="prompts_seen",
             weight="untrusted" if share > SEEN else "note",
-            english=f"{found['seen']} of {found['n']} prompts of “{name}” were trained on ({files})",
+            english=f"{found['seen']} of {found['n']} prompts of “{name}” were trained on"
+            f" ({files})",
             chinese=f"“{name}”的 {found['n']} 个提示中有 {found['seen']} 个参与过训练（{files}）",
         )
 
@@ -183,12 +186,12 @@ def _of_answers(results: Results) -> Iterator[Finding]:
             yield Finding(
                 key="cut_off",
                 weight="untrusted" if share >= CUT_OFF else "note",
-                english=f"{cut['any']} of {cut['n']} pairs of “{name}” have an answer that was cut off"
-                f" at {results['max_new_tokens']} tokens ({cut['both']} have two): raise"
+                english=f"{cut['any']} of {cut['n']} pairs of “{name}” have an answer that was cut"
+                f" off at {results['max_new_tokens']} tokens ({cut['both']} have two): raise"
                 " evaluate.sampling.max_new_tokens",
                 chinese=f"“{name}”的 {cut['n']} 对回答中有 {cut['any']} 对在"
-                f" {results['max_new_tokens']} 个词元处被截断（{cut['both']} 对双方都被截断）：请提高"
-                " evaluate.sampling.max_new_tokens",
+                f" {results['max_new_tokens']} 个词元处被截断（{cut['both']} 对双方均被截断）："
+                "请提高 evaluate.sampling.max_new_tokens",
             )
 
 

@@ -87,7 +87,7 @@ def _by_folds(
     pairs: list[PreferencePair], config: RewardConfig, seed: int, wanted: list[str]
 ) -> dict[str, Labels]:
     """Three folds whoever is wanted: a second model in a later run leaves the first as it is."""
-    folds = split_by_prompt(pairs, {name: 1 / 3 for name in PURPOSES}, seed)
+    folds = split_by_prompt(pairs, dict.fromkeys(PURPOSES, 1 / 3), seed)
     _refuse_empty(folds, pairs)
     found: dict[str, Labels] = {}
     for name in wanted:

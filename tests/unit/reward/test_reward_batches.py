@@ -21,7 +21,6 @@ from alignloop.data.pairs import (
 )
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.data.tokenise import Encoded
-from alignloop.errors import UserError
 from alignloop.models import new_reward_model, sequence_scores
 from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Response
 from alignloop.reward.batches import all_scores, micro_batches
