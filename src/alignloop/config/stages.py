@@ -302,9 +302,13 @@ class RlConfig(OptimizerSection):
     kl_budget: float | None = Field(
         default=None, gt=0, description="stop at this KL (nats per sequence)"
     )
-    patience: int = Field(
-        default=3, ge=1, description="evaluations without a rise of the held-out score"
+    choice_kl_coef: float = Field(
+        default=0.02,
+        ge=0,
+        description="price of a nat of KL in the choice of the checkpoint, in standard deviations"
+        " of the held-out score at step 0 (InstructGPT's 0.02); 0 = by the held-out score alone",
     )
+    patience: int = Field(default=3, ge=1, description="evaluations without a better checkpoint")
     eval_every: int = Field(default=10, ge=1)
     num_printed_samples: int = Field(
         default=8, ge=1, description="validation answers kept per evaluation"

@@ -60,9 +60,9 @@ def test_a_finished_run_fills_every_section(finished_html: str) -> None:
     assert "Not there yet" not in page.text
     assert "RLHF made the answers better, by the made-up judge." in page.text
     assert (
-        "Judge: reward model runs/made-up/reward_judge/model, trained on 3600 of 5400"
-        " pairs (1800 of them taught the climbed model, too), right on 76.4 % [74–78 %] of 1800 pairs that it"
-        " never saw." in page.text
+        "Judge: reward model runs/made-up/reward_judge/model, trained on 3600 of 5400 pairs (1800"
+        " of them taught the climbed model, too), right on 76.4 % [74–78 %] of 1800 pairs that"
+        " it never saw." in page.text
     )
     assert "On 300 prompts (new wordings of known requests; 3 of 300 are in training files)" in (
         page.text
