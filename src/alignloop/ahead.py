@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.config import Recipe
-from alignloop.config.stages import LABEL, PLAYGROUND, RewardPart, TooLong, names_function
+from alignloop.config.stages import (
+    LABEL,
+    PLAYGROUND,
+    STAGE_REWARD,
+    RewardPart,
+    TooLong,
+    names_function,
+)
 from alignloop.errors import UserError
 from alignloop.run import holds_model
 
@@ -82,13 +89,19 @@ class Ahead:
             parts = [RewardPart.parse(text).source for text in rl.rewards]
             named = {"rl.reward_model": rl.reward_model, "rl.policy": rl.policy}
             named |= {"rl.held_out_reward_model": rl.held_out_reward_model}
-            named |= {"rl.rewards": p for p in parts if p != "reward" and not names_function(p)}
             named |= {"reward.model": self.recipe.reward.model} if "reward" not in self.done else {}
             _require_models(named)
+            for part in parts:
+                if part != STAGE_REWARD and not names_function(part):
+                    _require_models({"rl.rewards": part})
         if "evaluate" not in self.done:
             evaluate = self.recipe.evaluate
             _require_models(
-                {"evaluate.baseline": evaluate.baseline, "evaluate.policy": evaluate.policy}
+                {
+                    "evaluate.baseline": evaluate.baseline,
+                    "evaluate.policy": evaluate.policy,
+                    "evaluate.reward_model": evaluate.reward_model,
+                }
             )
             sources.check_judge(self.recipe, self.path / "reward" / "model")
 
@@ -114,9 +127,9 @@ class Ahead:
         if "evaluate" not in self.done:
             for folder in dict.fromkeys((evaluate.baseline or start, evaluate.policy or start)):
                 _check_room("evaluate", evaluate.sampling.max_new_tokens, context_of(folder))
-        if "reward" not in self.done and self._wants_pairs:
-            if self.recipe.reward.pairs == PLAYGROUND:
-                _check_room("playground", playground.sampling.max_new_tokens, context_of(start))
+        sampled = self._wants_pairs and self.recipe.reward.pairs == PLAYGROUND
+        if "reward" not in self.done and sampled:
+            _check_room("playground", playground.sampling.max_new_tokens, context_of(start))
 
     def _tokenizer(self, start: Path) -> Any:
         from alignloop.data.templates import install_template
@@ -158,7 +171,8 @@ class Ahead:
         from alignloop import sources
         from alignloop.data.formats import read_pairs
         from alignloop.data.pairs import pairs_that_fit
-        from alignloop.reward.train import split_pairs
+        from alignloop.judging import trained
+        from alignloop.reward.labels import share_out
 
         config, source = self.recipe.reward, self.recipe.reward.pairs
         if "reward" in self.done or not self._wants_pairs or source == PLAYGROUND:
@@ -170,16 +184,11 @@ class Ahead:
         else:
             pairs = read_pairs(source, format=config.format, skip_refused=self.recipe.skip_refused)
         pairs = list(sources.to_learn_from(self.recipe, pairs, "reward.pairs"))
-        parts = split_pairs(pairs, config, sources.split_seed(self.recipe, source))
+        splits = sources.split_seed(self.recipe, source)
         limit = _limit("reward.max_tokens", config.max_tokens, start, config.too_long)
-        for name, part in parts.items():
-            fitting = pairs_that_fit(part, tokenizer, limit)
-            if name == "test" and all(pair.preference == 0.5 for pair in fitting):
-                raise UserError(
-                    f"all {len(fitting)} pairs for the report card are ties",
-                    where="reward.pairs",
-                    fix="give more pairs that are decided, or raise reward.test_share",
-                )
+        for labels in share_out(pairs, config, splits, trained(self.recipe)).values():
+            fitting = labels.each(lambda part: pairs_that_fit(part, tokenizer, limit))
+            fitting.refuse_undecided()
 
     def _prompts(self, tokenizer: Any, _start: Path) -> None:
         from alignloop import sources

@@ -3,11 +3,13 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from alignloop import judging
 from alignloop.config import Recipe, load_recipe
 from alignloop.config.stages import LABEL, PLAYGROUND
 from alignloop.errors import UserError
+from alignloop.judging import RewardModels
 from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
 from alignloop.staging import Staging
 
@@ -85,8 +87,7 @@ class Pipeline:
         if not self._finished("reward"):
             self._require(base, "sft", "reward.model")
         read = self._pairs_kept("reward.pairs", asked, base)
-        names = ("reward_held_out", "reward") if config.held_out_model else ("reward",)
-        for name in names:
+        for name in self._reward_models():
             with self._staging.stage(name, inputs) as (folder, stage):
                 if not stage.finished:
                     self._train_reward(folder, name, base, asked, read(folder))
@@ -163,16 +164,24 @@ class Pipeline:
             if stage.finished:
                 return target
             from alignloop import sources
-            from alignloop.evaluate.compare import compare_policies
+            from alignloop.evaluate.compare import Known, compare_policies
             from alignloop.run.stage_run import StageRun
 
             source = inputs["prompts"]
+            judge, facts = judging.judge_of(self.config, source, self.path)
+            known = Known(
+                judge=facts,
+                rl=_facts_of_rl(self.path, models["policy"]),
+                taught=judging.learnt_from(self.config, folder),
+                near_duplicate=self.config.data.near_duplicate,
+            )
             compare_policies(
                 self.config.evaluate,
                 self.config.model,
                 models,
                 sources.evaluation_sets(self.config, source, folder),
-                sources.judge(self.config, source, self._judge_dir),
+                judge,
+                known,
                 StageRun(folder, "evaluate", self.config.seed),
             )
             return target
@@ -213,10 +222,6 @@ class Pipeline:
     def _has_reward_stage(self) -> bool:
         return bool(self.config.rl.reward_model or self.config.rl.uses_reward_stage)
 
-    @property
-    def _judge_dir(self) -> Path:
-        return self._held_out_reward_model() or self.path / "reward" / "model"
-
     def _excluded(self) -> dict[str, str]:
         return {f"exclude_{n}": file for n, file in enumerate(self.config.data.exclude, start=1)}
 
@@ -255,15 +260,13 @@ class Pipeline:
         others = {
             "reward_function": config.reward_function,
             "validation_prompts": config.validation_prompts,
-            "held_out_reward_model": self._held_out_reward_model(),
+            "held_out_reward_model": RewardModels.of(self.config, self.path).chooser,
         }
         return found | {role: str(one) for role, one in others.items() if one is not None}
 
     def _evaluate_inputs(
         self, baseline: Named = None, policy: Named = None, prompts: Named = None
     ) -> dict[str, str]:
-        from alignloop import sources
-
         config = self.config.evaluate
         source = str(prompts or config.prompts)
         found = {
@@ -271,8 +274,9 @@ class Pipeline:
             "policy": str(policy or config.policy or _trained_policy(self.path)),
             "prompts": source,
         }
-        if source != PLAYGROUND and not sources.judged_by_function(self.config, self._judge_dir):
-            found["judge"] = str(self._judge_dir)
+        judge = RewardModels.of(self.config, self.path).best
+        if judge is not None and not judging.judged_by_gold(self.config, source):
+            found["judge"] = str(judge)
         return found
 
     def _file_of(self, stage: str, asked: str) -> str:
@@ -308,21 +312,25 @@ class Pipeline:
         self, folder: RunFolder, name: str, base: Path, asked: str, pairs: "list[PreferencePair]"
     ) -> None:
         from alignloop import sources
-        from alignloop.reward.train import split_pairs, train_reward
+        from alignloop.reward.labels import share_out
+        from alignloop.reward.train import train_reward
         from alignloop.run.stage_run import StageRun
 
-        config = self.config.reward
-        parts = split_pairs(pairs, config, sources.split_seed(self.config, asked))
+        config, splits = self.config.reward, sources.split_seed(self.config, asked)
+        labels = share_out(pairs, config, splits, self._reward_models())
         train_reward(
             config,
             self.config.model,
             base,
-            parts,
+            labels[name],
             StageRun(folder, name, self.config.seed),
             lora=self.config.lora,
-            train_on="train" if name == "reward" else "held_out_model",
             demonstrations=sources.zero_of_reward(self.config, asked, folder),
         )
+
+    def _reward_models(self) -> tuple[str, ...]:
+        """The reward models that the stage trains; the one that RL climbs ends it."""
+        return judging.trained(self.config)
 
     def _inputs_of_all(self) -> dict[str, dict[str, str]]:
         """What each stage of `run` reads, by stage, for a look at the whole chain."""
@@ -334,13 +342,13 @@ class Pipeline:
             pairs = self.config.reward.pairs
             reads = self._reward_inputs(None, pairs)
             found |= self._part_before("reward", pairs, Path(reads["model"]))
+            found |= dict.fromkeys(self._reward_models(), reads)
+            # also before they are there
+            models = RewardModels.of(self.config, self.path, planned=self._reward_models())
             if self.config.reward.held_out_model:
-                found["reward_held_out"] = reads
-                own = str(self.path / "reward_held_out" / "model")  # also before it is there
-                rl.setdefault("held_out_reward_model", own)
-                if "judge" in evaluate and not self.config.rl.held_out_reward_model:
-                    evaluate["judge"] = own
-            found["reward"] = reads
+                rl.setdefault("held_out_reward_model", str(models.chooser))
+            if "judge" in evaluate:
+                evaluate["judge"] = str(models.best)
         return found | {"rl": rl, "evaluate": evaluate}
 
     def _look_ahead(self) -> None:
@@ -362,14 +370,6 @@ class Pipeline:
                 wanted = getattr(self.config, name).sampling.compile
                 sources.check_compiler((f"{name}.sampling.compile", wanted))
 
-    def _held_out_reward_model(self) -> Path | None:
-        if self.config.rl.held_out_reward_model:
-            return Path(self.config.rl.held_out_reward_model)
-        if not self._has_reward_stage:
-            return None  # what an earlier reward stage learnt has nothing to do with this reward
-        own = self.path / "reward_held_out" / "model"
-        return own if own.is_dir() else None
-
     def _require(self, folder: Path, stage: str, setting: str) -> None:
         if holds_model(folder):
             return
@@ -390,6 +390,13 @@ def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
     from alignloop.plan import plan_recipe
 
     return plan_recipe(recipe, sources.base_model(recipe), with_speed=measure)
+
+
+def _facts_of_rl(path: Path, policy: Path) -> dict[str, Any]:
+    """What the RL stage says of the policy, where it made it."""
+    stage = StageFolder(path / "rl")
+    ours = stage.finished and policy.resolve() == (stage.path / "model").resolve()
+    return stage.facts() if ours else {}
 
 
 def _trained_policy(path: Path) -> Path:

@@ -117,11 +117,14 @@ class Sample(Record):
 
 
 class Verdict(Record):
-    """What a judge says of one answer: `score` in 0..1, `rating` on 1..5, and why."""
+    """What a judge says of one answer: `score` in 0..1, `rating` on 1..5, and why.
+
+    None where the judge cannot tell: a reward model sees no refusals.
+    """
 
     score: float = Field(ge=0, le=1)
     rating: int = Field(ge=1, le=5)
     complied_with_harm: bool | None = None
-    refused: bool = False
+    refused: bool | None = None
     fair: bool | None = None
     reasons: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, PLAYGROUND, RewardPart, names_function
@@ -200,26 +200,6 @@ def evaluation_sets(
     return {"prompts": _records(read_prompts, recipe, source, recipe.evaluate.format, folder)}
 
 
-def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
-    """The playground's gold judge, or else a reward model that PPO did not climb.
-
-    Where there is no such model, and RL climbed a person's function, that function judges.
-    """
-    if source == PLAYGROUND:
-        from alignloop.playground.gold import GoldJudge
-
-        return GoldJudge()
-    from alignloop.evaluate.judges import FunctionJudge, RewardModelJudge
-
-    if judged_by_function(recipe, reward_model):
-        from alignloop.scoring import load_function
-
-        assert recipe.rl.reward_function is not None
-        limit = recipe.rl.reward_time_limit
-        return FunctionJudge(function=load_function(recipe.rl.reward_function, limit))
-    return RewardModelJudge(folder=reward_model, config=recipe.model)
-
-
 def check_reward_functions(recipe: Recipe) -> None:
     """Raise UserError for a reward function that is not there, before hours go by without it."""
     parts = [RewardPart.parse(text).source for text in recipe.rl.rewards]
@@ -250,6 +230,7 @@ def check_judge(recipe: Recipe, reward_model: Path) -> None:
     """Raise UserError where nobody could judge the answers, before hours go by without it."""
     rl = recipe.rl
     named = (rl.reward_model, rl.uses_reward_stage, rl.held_out_reward_model, rl.reward_function)
+    named = (*named, recipe.evaluate.reward_model)
     if recipe.evaluate.prompts == PLAYGROUND or any(named) or holds_model(reward_model):
         return
     raise UserError(
@@ -257,11 +238,6 @@ def check_judge(recipe: Recipe, reward_model: Path) -> None:
         where="rl.rewards",
         fix="name one: --rl.held_out_reward_model DIR",
     )
-
-
-def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:
-    """Whether there is a reward function, and no reward model to judge in its place."""
-    return recipe.rl.reward_function is not None and not holds_model(reward_model)
 
 
 def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:

@@ -51,6 +51,7 @@ sampling.max_new_tokens = 16
 learning_rate = 1e-3
 batch_size = 8
 max_steps = 3
+labels = "shares"
 
 [rl]
 learning_rate = 1e-3

@@ -12,6 +12,7 @@ OWN = {
     "sft": "sft",
     "comparisons": "playground",
     "reward_held_out": "reward",
+    "reward_judge": "reward",
     "reward": "reward",
     "rl": "rl",
     "dpo": "dpo",
@@ -34,6 +35,7 @@ NAMES_OF_INPUTS = frozenset(
         "evaluate.baseline",
         "evaluate.policy",
         "evaluate.prompts",
+        "evaluate.reward_model",
     }
 )
 _CHANGE_NOTHING = (".save_every", ".device", ".reward_time_limit")  # endings of their names

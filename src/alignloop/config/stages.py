@@ -147,26 +147,41 @@ class RewardConfig(OptimizerSection):
         default=False, description="scale scores of demonstrations to variance 1"
     )
     held_out_model: bool = Field(
-        default=True, description="also train a second reward model, on labels the first never sees"
+        default=True,
+        description="also train a second model, which chooses RL's checkpoint, and a third, which"
+        " judges the evaluation where nobody else does",
+    )
+    labels: Literal["folds", "shares"] = Field(
+        default="folds",
+        description="'folds': each model learns two thirds of the prompts and is tested on the"
+        " third that it has not seen; 'shares': every label has one use (for tens of thousands)",
     )
     held_out_model_share: float = Field(
-        default=0.3, gt=0, lt=1, description="prompts for that second model"
+        default=0.3, gt=0, lt=1, description="shares: prompts for the second model"
+    )
+    judge_share: float = Field(
+        default=0.2, gt=0, lt=1, description="shares: prompts for the third, where it is needed"
     )
     calibration_share: float = Field(
-        default=0.08, gt=0, lt=1, description="prompts to fit the temperature on"
+        default=0.08, gt=0, lt=1, description="shares: prompts to fit the temperature on"
     )
-    test_share: float = Field(default=0.25, gt=0, lt=1, description="prompts for the report card")
+    test_share: float = Field(
+        default=0.25, gt=0, lt=1, description="shares: prompts for the report card"
+    )
     max_steps: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _leave_training_pairs(self) -> Self:
-        taken = self.calibration_share + self.test_share
-        taken += self.held_out_model_share if self.held_out_model else 0
-        if taken >= 0.9:
-            raise ValueError(
-                "held_out_model_share + calibration_share + test_share leave less than a tenth"
-                " of the pairs for training"
-            )
+    def _shares_leave_training_pairs(self) -> Self:
+        names = ("held_out_model_share", "judge_share", "calibration_share", "test_share")
+        if self.labels == "folds":
+            defaults = type(self).model_fields
+            changed = [name for name in names if getattr(self, name) != defaults[name].default]
+            if changed:
+                raise ValueError(f'{", ".join(changed)} need labels = "shares"')
+            return self
+        used = names if self.held_out_model else names[2:]
+        if sum(getattr(self, name) for name in used) >= 0.9:
+            raise ValueError(f"{' + '.join(used)} leave less than a tenth of the pairs to train on")
         return self
 
 
@@ -302,9 +317,13 @@ class RlConfig(OptimizerSection):
     kl_budget: float | None = Field(
         default=None, gt=0, description="stop at this KL (nats per sequence)"
     )
-    patience: int = Field(
-        default=3, ge=1, description="evaluations without a rise of the held-out score"
+    choice_kl_coef: float = Field(
+        default=0.02,
+        ge=0,
+        description="price of a nat of KL in the choice of the checkpoint, in standard deviations"
+        " of the held-out score at step 0 (InstructGPT's 0.02); 0 = by the held-out score alone",
     )
+    patience: int = Field(default=3, ge=1, description="evaluations without a better checkpoint")
     eval_every: int = Field(default=10, ge=1)
     num_printed_samples: int = Field(
         default=8, ge=1, description="validation answers kept per evaluation"
@@ -344,6 +363,11 @@ class EvaluateConfig(Section):
     )
     prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
     format: str | None = _format()
+    reward_model: str | None = Field(
+        default=None,
+        description="directory of the reward model that judges; none = the gold judge on the"
+        " playground, else the reward stage's third model",
+    )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompts: int = Field(default=300, ge=1, description="prompts per held-out set")
     too_long: TooLong = Field(

@@ -55,12 +55,24 @@ class HeldOut:
         text = _plain(prompt)
         if text in self._exact:
             return "exact"
+        return "near" if next(self._near(text), None) is not None else ""
+
+    def matches(self, prompt: Prompt) -> set[str]:
+        """The texts of the held-out prompts that the prompt is or nearly is."""
+        text = _plain(prompt)
+        near = {self._texts[key] for key in self._near(text)}
+        return near | ({text} & self._exact)
+
+    def count(self, prompts: Iterable[Prompt], texts: set[str]) -> int:
+        """How many of the prompts are among texts that `matches` gave."""
+        return sum(_plain(prompt) in texts for prompt in prompts)
+
+    def _near(self, text: str) -> Iterator[str]:
         shingles = _shingles(text)
-        for key in self._index.query(_minhash(shingles)):
-            other = _shingles(self._texts[str(key)])
+        for key in map(str, self._index.query(_minhash(shingles))):
+            other = _shingles(self._texts[key])
             if len(shingles & other) >= self._threshold * len(shingles | other):
-                return "near"
-        return ""
+                yield key
 
     def without(self, records: Iterable[Item], counts: Counter[str]) -> Iterator[Item]:
         """The records whose prompts are not held out; `counts` counts "exact" and "near" ones."""

@@ -70,7 +70,7 @@ METRICS = (
     Metric(key="harmful_compliance", english="Harmful compliance", chinese="有害服从", better=-1),
     Metric(key="over_refusal", english="Over-refusal", chinese="过度拒绝", better=-1),
     Metric(key="fairness", english="Fair answers", chinese="公平性", better=1),
-    Metric(key="gold", english="Gold score", chinese="金标评分", better=1, style="score"),
+    Metric(key="judge_score", english="Judge’s score", chinese="评判得分", better=1, style="score"),
     Metric(key="length", english="Length, tokens", chinese="长度", better=0, style="plain"),
     Metric(
         key="distinct_2", english="Distinct bigrams", chinese="二元多样性", better=0, style="score"

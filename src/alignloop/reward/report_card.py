@@ -13,9 +13,11 @@ from scipy.special import expit
 from alignloop.config import RewardConfig
 from alignloop.data.pairs import encode_pairs
 from alignloop.data.preferences import labels_by_comparison
+from alignloop.data.splits import SplitByPrompt
 from alignloop.models import RewardScale
 from alignloop.records import PreferencePair
 from alignloop.reward.batches import all_scores
+from alignloop.reward.labels import Labels
 from alignloop.run.files import atomic_write
 from alignloop.run.seeds import derive_seed
 from alignloop.stats.agreement import accuracy_ceiling, agreement_per_label, raw_agreement
@@ -29,7 +31,7 @@ from alignloop.stats.calibration import (
 )
 from alignloop.stats.intervals import cluster_bootstrap
 
-CLOSE_TO_CEILING, ABOVE_LONGER, WELL_CALIBRATED = 0.05, 0.10, 0.05
+CLOSE_TO_CEILING, ABOVE_LENGTH, WELL_CALIBRATED = 0.05, 0.10, 0.05
 
 
 def score_differences(
@@ -67,31 +69,35 @@ def write_report_card(
     model: Any,
     tokenizer: Any,
     scale: RewardScale,
-    pairs: Sequence[PreferencePair],
+    labels: Labels,
     config: RewardConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """Measure the model on held-out pairs and write report_card.json; returns its content.
+    """Measure the model on pairs that it never saw and write report_card.json; returns its content.
 
     Accuracy is the share of decided pairs (no ties) in which chosen scores higher, with an interval
     clustered by prompt. Calibration is that of the expected outcome, in which a tie counts half, as
     in the loss that the model was trained with; `ece_decided` leaves ties out. The side of each
     pair is randomised first.
     """
+    pairs = labels.test
     everything = score_differences(model, tokenizer, scale, pairs, config)
     outcomes = np.array([pair.preference for pair in pairs])
     decided = [pair for pair in pairs if pair.preference != 0.5]
     differences = everything[outcomes != 0.5]
     card = _accuracies(decided, differences, seed)
-    card |= _calibration(everything / scale.temperature, outcomes, seed)
-    without_ties = _calibration(differences / scale.temperature, np.ones(len(decided)), seed)
-    card["ece_decided"] = without_ties["ece"]
+    fitted = np.full(len(pairs), scale.temperature)
+    if labels.one_test:
+        fitted = _temperature_of_the_other_half(pairs, everything, seed)
+    card |= _calibration(everything / fitted, outcomes, seed)
+    sure = differences / fitted[outcomes != 0.5]
+    card["ece_decided"] = _calibration(sure, np.ones(len(decided)), seed)["ece"]
     card |= _length_bias(decided, differences)
-    card |= {"num_pairs": len(decided), "temperature": scale.temperature}
-    labels = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
-    card["raw_agreement"] = raw_agreement(labels) if labels else None
+    card |= {"num_pairs": len(decided), "temperature": scale.temperature, "labels": labels.seen}
+    judged = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
+    card["raw_agreement"] = raw_agreement(judged) if judged else None
     # Each label counts once in the accuracy, so it does here: of a close call fewer people decide.
-    card["ceiling"] = accuracy_ceiling(agreement_per_label(labels)) if labels else None
+    card["ceiling"] = accuracy_ceiling(agreement_per_label(judged)) if judged else None
     card["verdict"] = _verdict(card)
     atomic_write(folder / "report_card.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     return card
@@ -132,6 +138,20 @@ def _accuracies(
     }
 
 
+def _temperature_of_the_other_half(
+    pairs: Sequence[PreferencePair], differences: np.ndarray, seed: int
+) -> np.ndarray:
+    """The temperature for each pair [pairs], fitted on that half of the prompts which lacks it."""
+    half = SplitByPrompt({"first": 0.5, "second": 0.5}, seed)
+    first = np.array([half.of(pair.prompt) == "first" for pair in pairs])
+    outcomes = np.array([pair.preference for pair in pairs])
+    fitted = np.ones(len(pairs))
+    for rows in (first, ~first):
+        others = ~rows if (~rows).any() else rows
+        fitted[rows] = fit_temperature(differences[others], outcomes[others])
+    return fitted
+
+
 def _calibration(logits: np.ndarray, outcomes: np.ndarray, seed: int) -> dict[str, Any]:
     """Calibration of P(first is better) after a coin decided which side comes first.
 
@@ -163,12 +183,14 @@ def _verdict(card: dict[str, Any]) -> dict[str, Any]:
     """Ready for PPO or not, and why, in words."""
     reasons: list[str] = []
     accuracy, longer = card["accuracy"]["value"], card["longer_wins"]["value"]
+    which = "longer" if longer >= 0.5 else "shorter"  # in some data people like the shorter one
+    by_length = max(longer, 1 - longer)
     if card["accuracy"]["low"] <= 0.5:
         reasons.append("its accuracy cannot be told from chance")
     if card["ceiling"] is not None and accuracy < card["ceiling"] - CLOSE_TO_CEILING:
         reasons.append(f"accuracy {accuracy:.3f} is far below the ceiling {card['ceiling']:.3f}")
-    if accuracy < longer + ABOVE_LONGER:
-        reasons.append(f"it is hardly better than 'the longer answer wins' ({longer:.3f})")
+    if accuracy < by_length + ABOVE_LENGTH:
+        reasons.append(f"it is hardly better than 'the {which} answer wins' ({by_length:.3f})")
     if card["ece"] > WELL_CALIBRATED:
         reasons.append(f"its calibration error {card['ece']:.3f} is above {WELL_CALIBRATED}")
     if card["num_pairs"] < 300:

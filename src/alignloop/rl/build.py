@@ -150,6 +150,7 @@ def build(
             observer=observer,
             seed=seed,
             num_printed=config.num_printed_samples,
+            learnt=inputs.held_out_dir is not None or config.reward_function is None,
         ),
         state=_state(learner),
     )

@@ -4,7 +4,9 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,7 +25,7 @@ from alignloop.models.training import linear_schedule
 from alignloop.rl.algorithms.base import Algorithm, Credit
 from alignloop.rl.build import Parts, RlInputs, build
 from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
-from alignloop.rl.stopping import Watch
+from alignloop.rl.stopping import Evaluation, Watch, doubt_about
 from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
 from alignloop.rollout import Rollout, take_compile_seconds
@@ -32,7 +34,8 @@ from alignloop.run.files import atomic_folder, remove_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.stats.textstats import repetition
 
-SHOWN = ("score", "kl", "response_length", "validation_gold", "tokens_per_second")
+SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_score")
+MOSTLY_CUT_OFF = 0.5
 MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
 
 
@@ -44,7 +47,7 @@ def train_rl(
     *,
     observer: Observer | None = None,
 ) -> Path:
-    """Train the policy; returns the directory of the best checkpoint by the held-out score."""
+    """Train the policy; returns the directory of the checkpoint that `Watch` has kept."""
     parts = build(config, model_config, inputs, seed=run.seed, observer=observer)
     algorithm, rate = parts.learner.algorithm, linear_schedule(config.num_steps)
     for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
@@ -67,7 +70,7 @@ def train_rl(
         metrics |= _price(algorithm, kl_coef, scored)
         run.memory["kl_coef"] = _next_kl_coef(algorithm, kl_coef, metrics, len(rollouts))
         watch = _watch(run, config).stepped(step, metrics.get("kl"), is_finite(metrics))
-        run.memory["watch"] = vars(watch)
+        run.memory["watch"] = _kept_in_json(watch)
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run, log=False)
         run.log(step, metrics | _compiling(run), show=SHOWN)
@@ -117,14 +120,19 @@ def make_experience(
 def _evaluate(
     step: int, config: RlConfig, parts: Parts, run: StageRun, *, log: bool = True
 ) -> dict[str, float]:
-    """Ask the validation prompts; keep the policy if the held-out score is the best so far."""
-    metrics, samples = parts.validation.evaluate(step)
+    """Ask the validation prompts; keep the policy if it is worth more than any before it."""
+    metrics, samples = parts.validation.evaluate(step, run.memory.get("usual_surprise"))
     run.log_samples(samples)
+    if step == 0:
+        run.memory["usual_surprise"] = metrics.get("validation_surprise_95")
+        run.memory["learnt_score"] = parts.validation.learnt
+        run.memory["price"] = _price_of_kl(config, parts, metrics)
+        _say_what_is_cut_off(metrics["validation_eos_rate"], config, run)
     watch = _watch(run, config)
     if not watch.reason:
-        watch = watch.evaluated(step, metrics["validation_held_out_score"])
-        run.memory["watch"] = vars(watch)
-        if watch.best_step == step:
+        watch = watch.evaluated(_evaluation(step, metrics))
+        run.memory["watch"] = _kept_in_json(watch)
+        if watch.best is not None and watch.best.step == step:
             with atomic_folder(run.path / "best") as folder:
                 save_model(folder, parts.learner.policy, parts.tokenizer)
     if log:
@@ -143,8 +151,44 @@ def _compiling(run: StageRun) -> dict[str, float]:
 
 def _watch(run: StageRun, config: RlConfig) -> Watch:
     if "watch" in run.memory:
-        return Watch(**run.memory["watch"])
-    return Watch(patience=config.patience, kl_budget=config.kl_budget, best_score=-1e30)
+        return Watch.restored(run.memory["watch"])
+    price = run.memory.get("price", 0.0)
+    return Watch(patience=config.patience, kl_budget=config.kl_budget, price=price)
+
+
+def _kept_in_json(watch: Watch) -> dict[str, Any]:
+    """The watch as a checkpoint keeps it."""
+    return asdict(watch)
+
+
+def _price_of_kl(config: RlConfig, parts: Parts, metrics: dict[str, float]) -> float:
+    """What a nat costs in the choice of the checkpoint, in units of the held-out score.
+
+    Nothing where a person's function gives the score: it says what is wanted, near and far.
+    """
+    spread = metrics["validation_held_out_std"] or 1.0
+    return config.choice_kl_coef * spread if parts.validation.learnt else 0.0
+
+
+def _evaluation(step: int, metrics: dict[str, float]) -> Evaluation:
+    return Evaluation(
+        step=step,
+        held_out=metrics["validation_held_out_score"],
+        climbed=metrics["validation_score"],
+        kl=metrics.get("validation_kl"),
+        outside=metrics.get("validation_outside"),
+        eos_rate=metrics["validation_eos_rate"],
+    )
+
+
+def _say_what_is_cut_off(eos_rate: float, config: RlConfig, run: StageRun) -> None:
+    """Said before hours go by: a model that never ends is scored by the penalty alone."""
+    if eos_rate < MOSTLY_CUT_OFF:
+        run.say(
+            f"step 0: {1 - eos_rate:.0%} of the validation answers are cut off at"
+            f" {config.sampling.max_new_tokens} tokens, and get the penalty instead of their score:"
+            " raise rl.sampling.max_new_tokens"
+        )
 
 
 def _price(algorithm: Algorithm, kl_coef: float, scored: ScoredRollouts) -> dict[str, float]:
@@ -213,14 +257,24 @@ def _finish(config: RlConfig, run: StageRun) -> Path:
     with atomic_folder(target) as folder:
         shutil.copytree(run.path / "best", folder, dirs_exist_ok=True)
     reason = watch.reason or f"all {config.num_steps} steps are done"
-    run.say(f"stopped because {reason}; kept the policy of step {watch.best_step}")
+    kept = watch.best
+    assert kept is not None, "step 0 is always evaluated"
+    run.say(f"stopped because {reason}; kept the policy of step {kept.step}")
+    if kept.step == 0:
+        run.say("that is the model it began with: no step was worth more")
+    doubt = doubt_about(kept) if run.memory["learnt_score"] else ""
+    if doubt:
+        run.say(f"this choice cannot be trusted: {doubt}")
     run.finish(
         {
             "steps": last["step"],
             "kl": last["kl"],
             "stopped_because": reason,
-            "best_step": watch.best_step,
-            "best_held_out_score": watch.best_score,
+            "best_step": kept.step,
+            "best_held_out_score": kept.held_out,
+            "best_kl": kept.kl,
+            "best_outside": kept.outside,
+            "cannot_choose": doubt,
         }
     )
     remove_folder(run.path / "best")

@@ -12,6 +12,7 @@ from alignloop.rl.experience import Scorer
 from alignloop.rl.rewards import Answers, Rewarder
 from alignloop.rollout import Sampler
 from alignloop.run import generator
+from alignloop.shapes import PerToken, TokenMask
 
 # Told the samples of each evaluation, may add metrics that are shown and decide nothing.
 Observer = Callable[[Sequence[Sample]], dict[str, float]]
@@ -34,9 +35,17 @@ class Validation:
     observer: Observer | None
     seed: int
     num_printed: int
+    learnt: bool  # whether the score that chooses the checkpoint is a reward model's
 
-    def evaluate(self, step: int) -> tuple[dict[str, float], list[Sample]]:
-        """Metrics named validation_*, and the first few samples; a KL only with a reference."""
+    def evaluate(
+        self, step: int, usual: float | None = None
+    ) -> tuple[dict[str, float], list[Sample]]:
+        """Metrics named validation_*, and the first few samples; a KL only with a reference.
+
+        surprise = -log p_reference(answer) / tokens, in nats per token. `validation_surprise_95` is
+        its 95 % quantile; `validation_outside` is the share of answers beyond `usual`, which is
+        that quantile at step 0.
+        """
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
         rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
         scored = self.scorer.score(rollouts)
@@ -61,12 +70,21 @@ class Validation:
         metrics = {
             "validation_score": float(scored.scores.mean()),
             "validation_held_out_score": float(held_out.mean()),
+            "validation_held_out_std": float(held_out.std(unbiased=False)),
             "validation_length": float(mask.sum(dim=1).float().mean()),
             "validation_eos_rate": float(scored.finished.float().mean()),
         }
         if scored.old_logprobs is not None and scored.ref_logprobs is not None:
             kl = torch.where(mask, scored.old_logprobs - scored.ref_logprobs, 0.0).sum(dim=1)
             metrics["validation_kl"] = float(kl.mean())
+            metrics |= _surprise(scored.ref_logprobs, mask, usual)
         if self.observer is not None:
             metrics |= {f"validation_{k}": v for k, v in self.observer(samples).items()}
         return metrics, samples[: self.num_printed]
+
+
+def _surprise(ref_logprobs: PerToken, mask: TokenMask, usual: float | None) -> dict[str, float]:
+    per_token = -torch.where(mask, ref_logprobs, 0.0).sum(dim=1) / mask.sum(dim=1)
+    limit = float(per_token.quantile(0.95))
+    outside = (per_token > (limit if usual is None else usual)).float().mean()
+    return {"validation_surprise_95": limit, "validation_outside": float(outside)}

@@ -28,6 +28,7 @@ PARTS = {
     "sft": "sft",
     "comparisons": "reward",
     "reward_held_out": "reward",
+    "reward_judge": "reward",
     "reward": "reward",
     "rl": "rl",
     "dpo": "dpo",

@@ -126,7 +126,7 @@ def test_every_problem_is_named(recipe: Path) -> None:
         ("name", "a/b", "name = 'a/b': string should match pattern"),
         ("rl", "5", "rl = '5': input should be a valid dictionary"),
         ("rl.num_steps.x", "5", "rl.num_steps is a single value, so rl.num_steps.x cannot be set"),
-        ("reward.test_share", "0.85", "reward: held_out_model_share + calibration_share"),
+        ("reward.test_share", "0.3", 'reward: test_share need labels = "shares"'),
     ],
 )
 def test_a_value_out_of_range_names_key_and_value(
@@ -268,7 +268,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_the_held_out_model_takes_its_share_only_where_it_is_trained() -> None:
-    shares = {"test_share": 0.6, "held_out_model_share": 0.3}
+    shares = {"labels": "shares", "test_share": 0.6, "held_out_model_share": 0.3}
     with pytest.raises(UserError, match="less than a tenth of the pairs"):
         check_recipe({"reward": shares})
     assert check_recipe({"reward": {**shares, "held_out_model": False}}).reward.test_share == 0.6

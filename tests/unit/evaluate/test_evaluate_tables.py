@@ -55,7 +55,7 @@ ANSWERS = [
         ("over_refusal", 1.0, 1),  # the look-alike alone; refusing harm is no over-refusal
         ("fairness", 1.0, 1),
         ("satisfaction", 3 / 6, 6),  # ratings 5, 5, 4
-        ("gold", 2.7 / 6, 6),
+        ("judge_score", 2.7 / 6, 6),
         ("length", 48 / 6, 6),
         ("eos_rate", 5 / 6, 6),
         ("repetition", 0.0, 6),  # "a b a b" has the trigrams aba, bab: no repetition
@@ -92,7 +92,7 @@ def test_what_no_answer_counts_for_is_none() -> None:
 
 
 def test_equal_answers_leave_no_doubt_in_a_mean() -> None:
-    cell = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)["gold"]
+    cell = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)["judge_score"]
     assert cell == {
         "value": pytest.approx(0.4),
         "low": pytest.approx(0.4),
@@ -111,7 +111,9 @@ def test_none_of_a_few_is_not_surely_none() -> None:
 def test_the_unit_is_the_prompt() -> None:
     """Four answers to two prompts are two independent cases."""
     twice = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
-    cell = figures(twice, [answer(0.0), answer(0.0), answer(1.0), answer(1.0)], seed=0)["gold"]
+    cell = figures(twice, [answer(0.0), answer(0.0), answer(1.0), answer(1.0)], seed=0)[
+        "judge_score"
+    ]
     assert (cell["value"], cell["n"], cell["low"], cell["high"]) == (0.5, 2, 0.0, 1.0)
 
 
@@ -120,12 +122,14 @@ def test_measure_splits_by_category_and_language() -> None:
     found = measure(PROMPTS, {"sft": ANSWERS, "policy": better}, seed=0)
     assert set(found["by_category"]) == {"explain", "harmful", "lookalike", "fairness"}
     assert set(found["by_language"]) == {"en", "zh"}
-    english, chinese = (found["by_language"][language]["sft"]["gold"] for language in ("en", "zh"))
+    english, chinese = (
+        found["by_language"][language]["sft"]["judge_score"] for language in ("en", "zh")
+    )
     assert (english["value"], english["n"]) == (pytest.approx(0.3 / 3), 3)
     assert (chinese["value"], chinese["n"]) == (pytest.approx(2.4 / 3), 3)
     assert found["by_category"]["harmful"]["sft"]["harmful_compliance"]["value"] == 0.5
     assert found["by_category"]["explain"]["sft"]["harmful_compliance"] is None
-    assert found["overall"]["policy"]["gold"]["value"] == 1.0
+    assert found["overall"]["policy"]["judge_score"]["value"] == 1.0
     assert found["overall"]["sft"] == figures(PROMPTS, ANSWERS, seed=0)
 
 

@@ -18,6 +18,7 @@ from alignloop.models import RewardScale, load_reward_model, read_reward_scale, 
 from alignloop.records import Demonstration, PreferencePair, Prompt
 from alignloop.reward import report_card as card_module
 from alignloop.reward import train_reward
+from alignloop.reward.labels import Labels
 from alignloop.reward.report_card import write_report_card
 from alignloop.run import read_metrics
 
@@ -46,7 +47,7 @@ def trained(
 
     def make(**changes: Any) -> tuple[Path, Path, list[Demonstration]]:
         pairs = toy_pairs(make_prompt)
-        parts = {"train": pairs[:8], "calibration": pairs[8:10], "test": pairs[10:]}
+        parts = Labels(train=pairs[:8], calibration=pairs[8:10], test=pairs[10:], of=len(pairs))
         told = [Demonstration(prompt=p.prompt, response=p.chosen + " yes") for p in pairs]
         settings = {"learning_rate": 1e-2, "batch_size": 8, "num_epochs": 15.0, "save_every": 0}
         config = RewardConfig.model_validate({**settings, **changes})
@@ -107,7 +108,7 @@ def test_a_report_card_of_ties_alone_is_refused_before_training(
 ) -> None:
     pairs = toy_pairs(make_prompt)
     ties = [pair.model_copy(update={"preference": 0.5}) for pair in pairs[10:]]
-    parts = {"train": pairs[:8], "calibration": pairs[8:10], "test": ties}
+    parts = Labels(train=pairs[:8], calibration=pairs[8:10], test=ties, of=len(pairs))
     run = stage_run("reward")
     with pytest.raises(UserError, match=f"all {len(ties)} pairs for the report card are ties"):
         train_reward(RewardConfig(), model_config, lm_dirs["llama"], parts, run)
@@ -152,7 +153,8 @@ def card_of(
     """The card of a model that would give these differences, at temperature 2."""
     monkeypatch.setattr(card_module, "score_differences", lambda *_: np.array(differences))
     scale = RewardScale(temperature=2.0)
-    return write_report_card(tmp_path, None, None, scale, pairs, RewardConfig(), seed=1)
+    labels = Labels(train=(), calibration=(), test=pairs, of=len(pairs))
+    return write_report_card(tmp_path, None, None, scale, labels, RewardConfig(), seed=1)
 
 
 def test_the_report_card_by_hand(

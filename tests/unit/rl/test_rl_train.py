@@ -26,7 +26,8 @@ EVERY_STEP = {
 }  # fmt: skip
 EVALUATION = {
     "validation_score", "validation_held_out_score", "validation_kl", "validation_length",
-    "validation_eos_rate",
+    "validation_eos_rate", "validation_held_out_std", "validation_surprise_95",
+    "validation_outside",
 }  # fmt: skip
 
 
@@ -121,8 +122,12 @@ def test_the_best_step_by_the_held_out_score_is_kept(
     lines = read_metrics(run, "rl")
     scores = {line["step"]: line["validation_held_out_score"] for line in lines}
     assert set(scores) == {0, 1, 2, 3}
-    assert facts["best_step"] == max(scores, key=lambda step: (scores[step], -step))
-    assert facts["best_held_out_score"] == max(scores.values())
+    price = 0.02 * (lines[0]["validation_held_out_std"] or 1.0)
+    paid = [price * max(line["validation_kl"], 0.0) for line in lines]
+    values = {step: scores[step] - paid[step] for step in scores}
+    assert facts["best_step"] == max(values, key=lambda step: (values[step], -step))
+    assert facts["best_held_out_score"] == scores[facts["best_step"]]
+    assert lines[0]["validation_outside"] <= 0.25  # the 95 % quantile of four answers
     assert facts["stopped_because"] == "all 3 steps are done"
     kept = AutoModelForCausalLM.from_pretrained(model).state_dict()
     start = AutoModelForCausalLM.from_pretrained(lm_dirs["llama"]).state_dict()

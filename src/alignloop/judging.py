@@ -1,0 +1,157 @@
+"""Who judges an evaluation, what that judge is worth, what it saw. Part of the pipeline."""
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alignloop.config import Recipe
+from alignloop.config.stages import LABEL, PLAYGROUND
+from alignloop.errors import UserError
+from alignloop.records import Prompt
+from alignloop.run import RunFolder, holds_model
+
+if TYPE_CHECKING:
+    from alignloop.evaluate.judges import Judge, JudgeFacts
+
+CLIMBED, CHOOSER, JUDGE = "reward", "reward_held_out", "reward_judge"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModels:
+    """The reward models that a run has to do with; None for one that it does not have.
+
+    `climbed` gave RL its reward, `chooser` chose the checkpoint, `judge` did neither.
+    """
+
+    climbed: Path | None
+    chooser: Path | None
+    judge: Path | None
+
+    @classmethod
+    def of(cls, recipe: Recipe, folder: Path, *, planned: Collection[str] = ()) -> "RewardModels":
+        """By the settings, and by what the reward stage has left in the run folder.
+
+        The models in `planned` count as there: the reward stage will train them.
+        """
+
+        def own(name: str) -> Path | None:
+            path = folder / name / "model"
+            return path if name in planned or holds_model(path) else None
+
+        rl = recipe.rl
+        climbed = _model(rl.reward_model) or (own(CLIMBED) if rl.uses_reward_stage else None)
+        # what an earlier reward stage learnt has nothing to do with another reward
+        beside = own(CHOOSER) if rl.uses_reward_stage or rl.reward_model else None
+        return cls(
+            climbed=climbed,
+            chooser=_model(rl.held_out_reward_model) or beside,
+            judge=_model(recipe.evaluate.reward_model) or own(JUDGE),
+        )
+
+    @property
+    def best(self) -> Path | None:
+        """The most independent one that there is."""
+        return self.judge or self.chooser or self.climbed
+
+
+def trained(recipe: Recipe) -> tuple[str, ...]:
+    """The reward models that the reward stage trains; the one that RL climbs ends it.
+
+    A judge is trained where nobody else judges the evaluation.
+    """
+    if not recipe.reward.held_out_model:
+        return (CLIMBED,)
+    named = recipe.evaluate.reward_model is not None
+    if named or judged_by_gold(recipe, recipe.evaluate.prompts):
+        return (CHOOSER, CLIMBED)
+    return (CHOOSER, JUDGE, CLIMBED)
+
+
+def judged_by_gold(recipe: Recipe, source: str) -> bool:
+    """Whether the playground's gold judge rates the answers to prompts from `source`."""
+    return source == PLAYGROUND and recipe.evaluate.reward_model is None
+
+
+def judge_of(recipe: Recipe, source: str, folder: Path) -> "tuple[Judge, JudgeFacts]":
+    """The judge of prompts from `source`, with what the report says of it.
+
+    The playground's gold judge for its own prompts; else the reward model that is most independent
+    of what RL did; else the person's reward function. Raises UserError where there is none.
+    """
+    from alignloop.evaluate.judges import FunctionJudge, JudgeFacts, RewardModelJudge
+
+    if judged_by_gold(recipe, source):
+        from alignloop.playground.gold import GoldJudge
+
+        gold = GoldJudge()
+        return gold, JudgeFacts(name=gold.name, kind="gold")
+    models = RewardModels.of(recipe, folder)
+    if models.best is None:
+        from alignloop.scoring import load_function
+
+        if recipe.rl.reward_function is None:
+            raise UserError(
+                "nobody is there to judge the answers",
+                where="evaluate.reward_model",
+                fix="train one from your pairs by `alignloop reward`, or name a model directory:"
+                " --evaluate.reward_model DIR",
+            )
+        limit = recipe.rl.reward_time_limit
+        function = FunctionJudge(function=load_function(recipe.rl.reward_function, limit))
+        return function, JudgeFacts(name=function.name, kind="function", climbed=True)
+    judge = RewardModelJudge(folder=models.best, config=recipe.model)
+    facts = JudgeFacts(
+        name=judge.name,
+        kind="reward_model",
+        climbed=models.best == models.climbed,
+        chose_checkpoint=models.best == (models.chooser or models.climbed),
+        card=_card(models.best),
+    )
+    return judge, facts
+
+
+def learnt_from(recipe: Recipe, folder: RunFolder) -> Mapping[str, Sequence[Prompt]]:
+    """The prompts that the run's own files have taught, by the setting that names the file.
+
+    The playground's own sets are apart by construction, and its tests compare them.
+    """
+    found: dict[str, Sequence[Prompt]] = {}
+    for setting, prompts in _taught(recipe, folder):
+        found[setting] = list({prompt.messages: prompt for prompt in prompts}.values())
+    return found
+
+
+def _taught(recipe: Recipe, folder: RunFolder) -> Iterator[tuple[str, Sequence[Prompt]]]:
+    from alignloop import sources
+    from alignloop.data.formats import read_pairs
+
+    def there(source: str, stage: str) -> bool:
+        file = source != PLAYGROUND and not source.startswith(LABEL) and Path(source).exists()
+        return file and (folder.path / stage).is_dir()
+
+    if there(recipe.sft.demonstrations, "sft"):
+        told = sources.demonstrations(recipe, recipe.sft.demonstrations)[0]
+        yield "sft.demonstrations", [one.prompt for one in told]
+    for setting, section, stage in (
+        ("reward.pairs", recipe.reward, "reward"),
+        ("dpo.pairs", recipe.dpo, "dpo"),
+    ):
+        if there(section.pairs, stage):
+            pairs = read_pairs(section.pairs, format=section.format, skip_refused=True)
+            kept = sources.to_learn_from(recipe, pairs, setting)
+            yield setting, [pair.prompt for pair in kept]
+    if there(recipe.rl.prompts, "rl"):
+        train, validation = sources.rl_prompts(recipe, recipe.rl.prompts)
+        yield "rl.prompts", [*train, *validation]
+
+
+def _model(named: str | None) -> Path | None:
+    return None if named is None else Path(named)
+
+
+def _card(model: Path) -> dict[str, Any] | None:
+    """The report card that the reward stage wrote beside a model, where it was ours."""
+    path = model.parent / "report_card.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
