@@ -12,6 +12,7 @@ from alignloop.config import EvaluateConfig, ModelConfig
 from alignloop.data.tokenise import CONTEXT, LengthLimit, decode, encode_fitting, encode_prompt
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
+from alignloop.evaluate.distance import distances
 from alignloop.evaluate.judges import Judge, JudgeFacts
 from alignloop.evaluate.overlap import overlaps
 from alignloop.evaluate.tables import Answer, measure, win_rates
@@ -85,6 +86,8 @@ def compare_policies(
     seed = derive_seed(run.seed, "evaluate") % 2**32
     results = _results(chosen, answers, judge, seed)
     results |= _what_bears_on_it(config, models, chosen, answers, known)
+    run.say("evaluate: how far the answers are from the SFT model's own")
+    results["distance"] = distances(models, rollouts, model_config)
     results["verdict"] = verdict(results)
     run.say(f"evaluate: {results['verdict']['english']}")
     atomic_write(

@@ -8,6 +8,8 @@ nothing.
 
 from dataclasses import dataclass
 
+from alignloop.stats.overopt import OUTSIDE
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -87,9 +89,6 @@ class Watch:
 
     def _with(self, **changes: object) -> "Watch":
         return Watch(**{**vars(self), **changes})  # type: ignore[arg-type]
-
-
-OUTSIDE = 0.5  # from this share of answers, the reward models are asked about what they do not know
 
 
 def doubt_about(kept: Evaluation) -> str:

@@ -13,6 +13,7 @@ from alignloop.rl.rewards import Answers, Rewarder
 from alignloop.rollout import Sampler
 from alignloop.run import generator
 from alignloop.shapes import PerToken, TokenMask
+from alignloop.stats.overopt import USUAL
 
 # Told the samples of each evaluation, may add metrics that are shown and decide nothing.
 Observer = Callable[[Sequence[Sample]], dict[str, float]]
@@ -85,6 +86,6 @@ class Validation:
 
 def _surprise(ref_logprobs: PerToken, mask: TokenMask, usual: float | None) -> dict[str, float]:
     per_token = -torch.where(mask, ref_logprobs, 0.0).sum(dim=1) / mask.sum(dim=1)
-    limit = float(per_token.quantile(0.95))
+    limit = float(per_token.quantile(USUAL))
     outside = (per_token > (limit if usual is None else usual)).float().mean()
     return {"validation_surprise_95": limit, "validation_outside": float(outside)}

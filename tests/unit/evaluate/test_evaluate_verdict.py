@@ -40,6 +40,7 @@ def results(**changes: Any) -> dict[str, Any]:
         "sets": {"prompts": {"overall": measured}},
         "win_rate": {"prompts": rate(0.6, 0.7)},
         "overlap": {"sets": {"prompts": {"n": 200, "seen": 0, "where": {}}}, "looked_at": {}},
+        "distance": {"prompts": {"sft": 0.3, "policy": 0.4, "outside": 0.2}},
         "same_model": False,
         "rl": {"best_step": 12},
         "max_new_tokens": 64,
@@ -85,6 +86,7 @@ DOUBTS: dict[str, dict[str, Any]] = {
     "prompts_seen": {
         "overlap": {"sets": {"prompts": {"n": 20, "seen": 20, "where": {"rl.prompts": 20}}}}
     },
+    "outside": {"distance": {"prompts": {"sft": 0.3, "policy": 2.4, "outside": 0.96}}},
     "cannot_choose": {"rl": {"best_step": 12, "cannot_choose": "it went too far"}},
 }
 
@@ -137,6 +139,10 @@ def test_gold_is_believed_although_rl_could_not_choose() -> None:
     doubt = {"best_step": 12, "cannot_choose": "it went too far"}
     found = verdict(results(judge_facts=judged_by("gold"), rl=doubt))
     assert found["mood"] == "better" and keys(found) == ["cannot_choose"]
+    far = verdict(results(judge_facts=judged_by("gold"), **DOUBTS["outside"]))
+    assert far["mood"] == "better" and keys(far) == ["outside"]
+    unknown = verdict(results(distance=None))
+    assert unknown["mood"] == "better" and not unknown["findings"]
 
 
 def test_a_few_prompts_that_were_seen_or_cut_off_are_notes() -> None:
