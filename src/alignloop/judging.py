@@ -151,6 +151,13 @@ def _model(named: str | None) -> Path | None:
     return None if named is None else Path(named)
 
 
+def doubts_about_reward(model: str | None) -> list[str]:
+    """Why a reward model of ours is not ready to be climbed, by its report card; [] if it is."""
+    card = None if model is None else _card(Path(model))
+    verdict = (card or {}).get("verdict", {"ready": True})
+    return [] if verdict["ready"] else list(verdict["reasons"])
+
+
 def _card(model: Path) -> dict[str, Any] | None:
     """The report card that the reward stage wrote beside a model, where it was ours."""
     path = model.parent / "report_card.json"

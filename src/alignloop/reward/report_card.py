@@ -199,6 +199,19 @@ def _verdict(card: dict[str, Any]) -> dict[str, Any]:
     return {"ready": ready, "reasons": reasons or ["accuracy and calibration are good enough"]}
 
 
+def in_words(card: dict[str, Any]) -> tuple[str, ...]:
+    """The card in three lines, for the person who watches the stage end."""
+    accuracy, verdict = card["accuracy"], card["verdict"]
+    value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
+    longer = card["longer_wins"]["value"]
+    which = "longer" if longer >= 0.5 else "shorter"
+    return (
+        f"right on {value} % [{low}, {high}] of {card['num_pairs']} pairs that it never saw",
+        f"a coin is right on 50 %, 'the {which} answer wins' on {100 * max(longer, 1 - longer):.0f} %",
+        f"{'ready' if verdict['ready'] else 'not ready'} for PPO: {'; '.join(verdict['reasons'])}",
+    )
+
+
 def asdict_estimate(estimate: Any) -> dict[str, float]:
     """An `Estimate` as plain numbers for JSON."""
     return {key: float(value) for key, value in asdict(estimate).items()}

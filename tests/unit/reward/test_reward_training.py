@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from alignloop.config import ModelConfig, RewardConfig
+from alignloop.data.splits import SplitByPrompt
 from alignloop.data.tokenise import encode_example
 from alignloop.errors import UserError
 from alignloop.models import RewardScale, load_reward_model, read_reward_scale, sequence_scores
@@ -19,8 +20,9 @@ from alignloop.records import Demonstration, PreferencePair, Prompt
 from alignloop.reward import report_card as card_module
 from alignloop.reward import train_reward
 from alignloop.reward.labels import Labels
-from alignloop.reward.report_card import write_report_card
+from alignloop.reward.report_card import in_words, write_report_card
 from alignloop.run import read_metrics
+from alignloop.stats.calibration import fit_temperature
 
 MakePrompt = Callable[..., Prompt]
 TOPICS = ("tea", "rain", "sun", "moon", "红茶", "天气", "雨", "red", "blue", "warm", "cold", "very")
@@ -240,6 +242,52 @@ def test_a_card_without_a_correlation_is_still_json(
 
     text = (tmp_path / "report_card.json").read_text(encoding="utf-8")
     assert json.loads(text, parse_constant=refuse)["length_correlation"] is None
+
+
+def test_pairs_that_calibrate_and_test_are_calibrated_by_the_other_half(
+    make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temperature fitted on a half is used on the other: nothing is calibrated by itself."""
+    pairs = [
+        PreferencePair(prompt=make_prompt(f"tea {i}"), chosen="good", rejected="bad")
+        for i in range(40)
+    ]
+    half = SplitByPrompt({"first": 0.5, "second": 0.5}, 1)
+    first = np.array([half.of(pair.prompt) == "first" for pair in pairs])
+    # in the first half differences of 4 are right in half of the cases, in the second always
+    differences = np.where(first & (np.arange(40) % 2 == 0), -4.0, 4.0)
+    fitted = card_module._temperature_of_the_other_half(pairs, differences, 1)
+    assert len(set(fitted[first])) == len(set(fitted[~first])) == 1
+    ones = np.ones(40)
+    assert fitted[first][0] == fit_temperature(differences[~first], ones[~first])
+    assert fitted[~first][0] == fit_temperature(differences[first], ones[first])
+    assert fitted[first][0] < 1 < fitted[~first][0]
+
+
+def test_the_shorter_answer_is_a_baseline_as_the_longer_is(
+    make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shorter wins in 4 of 5 pairs and the model is right in 4 of 5: nothing but length."""
+    pairs = [
+        PreferencePair(
+            prompt=make_prompt(f"tea {i}"),
+            chosen="good" if i % 5 else "a longer good one",
+            rejected="a longer bad one" if i % 5 else "bad",
+        )
+        for i in range(320)
+    ]
+    differences = [2 * math.log(4) * (1 if i % 5 else -1) for i in range(320)]
+    card = card_of(pairs, differences, tmp_path, monkeypatch)
+    assert card["longer_wins"]["value"] == pytest.approx(0.2)
+    assert (
+        "it is hardly better than 'the shorter answer wins' (0.800)" in (card["verdict"]["reasons"])
+    )
+    right, baseline, verdict = in_words(card)
+    assert right.startswith("right on 80 % [") and right.endswith(
+        "] of 320 pairs that it never saw"
+    )
+    assert baseline == "a coin is right on 50 %, 'the shorter answer wins' on 80 %"
+    assert verdict.startswith("not ready for PPO: it is hardly better than")
 
 
 def test_a_good_model_is_ready(
