@@ -10,7 +10,7 @@ from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, PLAYGROUND
 from alignloop.errors import UserError
 from alignloop.records import Prompt
-from alignloop.run import RunFolder, holds_model
+from alignloop.run import holds_model
 
 if TYPE_CHECKING:
     from alignloop.evaluate.judges import Judge, JudgeFacts
@@ -112,39 +112,42 @@ def judge_of(recipe: Recipe, source: str, folder: Path) -> "tuple[Judge, JudgeFa
     return judge, facts
 
 
-def learnt_from(recipe: Recipe, folder: RunFolder) -> Mapping[str, Sequence[Prompt]]:
-    """The prompts that the run's own files have taught, by the setting that names the file.
+def learnt_from(recipe: Recipe) -> Mapping[str, Sequence[Prompt]]:
+    """The prompts that the run's own files teach, by the setting that names the file.
 
     The playground's own sets are apart by construction, and its tests compare them.
     """
     found: dict[str, Sequence[Prompt]] = {}
-    for setting, prompts in _taught(recipe, folder):
+    for setting, prompts in _taught(recipe.model_copy(update={"skip_refused": True})):
         found[setting] = list({prompt.messages: prompt for prompt in prompts}.values())
     return found
 
 
-def _taught(recipe: Recipe, folder: RunFolder) -> Iterator[tuple[str, Sequence[Prompt]]]:
+def _taught(recipe: Recipe) -> Iterator[tuple[str, Sequence[Prompt]]]:
     from alignloop import sources
     from alignloop.data.formats import read_pairs
 
-    def there(source: str, stage: str) -> bool:
-        file = source != PLAYGROUND and not source.startswith(LABEL) and Path(source).exists()
-        return file and (folder.path / stage).is_dir()
-
-    if there(recipe.sft.demonstrations, "sft"):
-        told = sources.demonstrations(recipe, recipe.sft.demonstrations)[0]
-        yield "sft.demonstrations", [one.prompt for one in told]
-    for setting, section, stage in (
-        ("reward.pairs", recipe.reward, "reward"),
-        ("dpo.pairs", recipe.dpo, "dpo"),
-    ):
-        if there(section.pairs, stage):
-            pairs = read_pairs(section.pairs, format=section.format, skip_refused=True)
+    told = _file(recipe.sft.demonstrations)
+    if told is not None:
+        kept = sources.demonstrations(recipe, told)[0]
+        yield "sft.demonstrations", [one.prompt for one in kept]
+    for setting, section in (("reward.pairs", recipe.reward), ("dpo.pairs", recipe.dpo)):
+        file = _file(section.pairs)
+        if file is not None:
+            pairs = read_pairs(file, format=section.format, skip_refused=True)
             kept = sources.to_learn_from(recipe, pairs, setting)
             yield setting, [pair.prompt for pair in kept]
-    if there(recipe.rl.prompts, "rl"):
-        train, validation = sources.rl_prompts(recipe, recipe.rl.prompts)
+    file = _file(recipe.rl.prompts)
+    if file is not None:
+        train, validation = sources.rl_prompts(recipe, file)
         yield "rl.prompts", [*train, *validation]
+
+
+def _file(source: str | None) -> str | None:
+    """A person's file that is there: no playground, no labelling project."""
+    if source is None or source == PLAYGROUND or source.startswith(LABEL):
+        return None
+    return source if Path(source).exists() else None
 
 
 def _model(named: str | None) -> Path | None:

@@ -174,7 +174,7 @@ class Pipeline:
             known = Known(
                 judge=facts,
                 rl=_facts_of_rl(self.path, models["policy"]),
-                taught=judging.learnt_from(self.config, folder),
+                taught=judging.learnt_from(self.config),
                 near_duplicate=self.config.data.near_duplicate,
             )
             compare_policies(

@@ -204,10 +204,10 @@ def in_words(card: dict[str, Any]) -> tuple[str, ...]:
     accuracy, verdict = card["accuracy"], card["verdict"]
     value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
     longer = card["longer_wins"]["value"]
-    which = "longer" if longer >= 0.5 else "shorter"
+    which, by_length = "longer" if longer >= 0.5 else "shorter", 100 * max(longer, 1 - longer)
     return (
         f"right on {value} % [{low}, {high}] of {card['num_pairs']} pairs that it never saw",
-        f"a coin is right on 50 %, 'the {which} answer wins' on {100 * max(longer, 1 - longer):.0f} %",
+        f"a coin is right on 50 %, 'the {which} answer wins' on {by_length:.0f} %",
         f"{'ready' if verdict['ready'] else 'not ready'} for PPO: {'; '.join(verdict['reasons'])}",
     )
 
