@@ -81,9 +81,8 @@ def cluster_bootstrap(
     squares = drawn[:, 2] - 2 * off * drawn[:, 3] + off**2 * drawn[:, 4]
     squares[squares < _EPSILON * spread] = 0  # equal values have no spread, whatever rounding says
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.nan_to_num(
-            off * drawn[:, 1] / np.sqrt(squares), nan=0.0, posinf=np.inf, neginf=-np.inf
-        )
+        ratios = off * drawn[:, 1] / np.sqrt(squares)
+    ratios[np.isnan(ratios)] = 0
     ends = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     low, high = mean - ends[::-1] * np.sqrt(spread) / sizes.sum()
     return Estimate(value=mean, low=float(low), high=float(high), n=count)
@@ -94,7 +93,7 @@ def _cluster_sums(values: Floats, clusters: ArrayLike) -> tuple[Floats, Floats]:
     codes, num_clusters = cluster_codes(clusters)
     assert codes.shape == values.shape, (codes.shape, values.shape)
     sums = np.bincount(codes, weights=values, minlength=num_clusters)
-    return sums, np.bincount(codes, np.ones(len(codes)), num_clusters)
+    return np.asarray(sums, float), np.bincount(codes, minlength=num_clusters).astype(np.float64)
 
 
 def cluster_codes(clusters: ArrayLike) -> tuple[Ints, int]:

@@ -8,7 +8,7 @@ from scipy.special import stdtrit
 
 
 def finish_window(left: int, counts: Sequence[int]) -> tuple[float, float]:
-    """In how many days `left` pieces of work are done, at the earliest and at the latest, with 95 %.
+    """In how many days `left` pieces of work are done, earliest and latest, with 95 %.
 
     The two m at which (m mean - left)^2 = t^2 s^2 (m + m^2 / n): of m days to come the sum has the
     variance m s^2, and m^2 s^2 / n more, since the mean of n days is not the pace. s^2 is the
