@@ -44,7 +44,8 @@ def length_controlled_win_rate(
     Where all differences, or all wins, are equal nothing can be controlled, and this is
     the plain win rate.
 
-    The interval is that of `share_estimate` of the linearised fit (each prompt's influence).
+    The interval is that of `share_estimate` of the linearised fit: each prompt's influence, its
+    residual divided by 1 - leverage (MacKinnon and White 1985, HC3).
 
     Shapes: `wins` [n] in [0, 1]; `length_differences` [n], own length minus the other's, in
     any unit (AlpacaEval: characters); `clusters` and `difficulties` [n]. Raises UserError where
@@ -65,7 +66,10 @@ def length_controlled_win_rate(
     expected = expit(at_zero @ fitted)
     share = float(expected.mean())
     slope = (expected * (1 - expected)) @ at_zero / len(won)
-    pulls = design @ np.linalg.solve(curvature, slope) * (won - expit(design @ fitted))
+    chances = expit(design @ fitted)
+    spread = chances * (1 - chances)
+    leverage = spread * np.einsum("nt,nt->n", design @ np.linalg.inv(curvature), design)
+    pulls = design @ np.linalg.solve(curvature, slope) * (won - chances) / (1 - leverage)
     linear = share + (expected - share) + len(won) * pulls
     sums = np.bincount(codes, weights=linear, minlength=num_clusters)
     sizes = np.bincount(codes, minlength=num_clusters)
