@@ -276,7 +276,10 @@ def main() -> None:
         row = measure(design, options.samples, options.seed)
         found.setdefault((design.interval, design.size), []).append(row)
         if options.all:
-            print(f"{row.covered:.3f}  {row.width:8.3f}  {design.interval}, {design.size}, {design.name}", flush=True)
+            print(
+                f"{row.covered:.3f}  {row.width:8.3f}  {design.interval}, {design.size}, {design.name}",
+                flush=True,
+            )
     print("| interval | size | designs | lowest coverage | of which design | its median width |")
     print("|---|---|---|---|---|---|")
     for (interval, size), rows in sorted(found.items(), key=lambda item: item[0][0]):

@@ -46,10 +46,10 @@ from alignloop.stats.overopt import (
 )
 from alignloop.stats.pace import finish_window
 from alignloop.stats.ranking import bradley_terry, choices_of, plackett_luce
+from alignloop.stats.refusals import looks_like_refusal
 from alignloop.stats.textstats import (
     corpus_distinct_n,
     distinct_n,
-    looks_like_refusal,
     repetition,
     words,
 )

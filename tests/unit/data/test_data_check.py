@@ -105,7 +105,10 @@ def test_a_table_that_ends_in_the_middle(tmp_path: Path) -> None:
         ("xyzzy", "latin"),
         ("用pandas把DataFrame按groupby聚合", "zh"),
         ("请解释 TensorFlow DataLoader num_workers prefetch_factor 参数", "zh"),
-        ("为什么报错？\n```python\nfor i in range(10):\n    print(the_list_of_things[i])\n```", "zh"),
+        (
+            "为什么报错？\n```python\nfor i in range(10):\n    print(the_list_of_things[i])\n```",
+            "zh",
+        ),
         ("解释`numpy.broadcast_to(array, shape, subok=False)`", "zh"),
         ("```\nprint(1)\n```", "latin"),
         ("什么是https://example.org/a/very/long/address/in/english", "zh"),
