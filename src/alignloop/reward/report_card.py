@@ -28,8 +28,9 @@ from alignloop.stats.calibration import (
     log_loss,
     reliability_bins,
     spearman_length,
+    temperature_note,
 )
-from alignloop.stats.intervals import cluster_bootstrap
+from alignloop.stats.intervals import cluster_share
 
 CLOSE_TO_CEILING, ABOVE_LENGTH, WELL_CALIBRATED = 0.05, 0.10, 0.05
 
@@ -54,14 +55,15 @@ def fit_scale_temperature(
     pairs: Sequence[PreferencePair],
     config: RewardConfig,
 ) -> RewardScale:
-    """The same scale with the temperature that makes sigmoid(difference / T) likeliest.
+    """The same scale with the temperature that makes sigmoid(difference / T) likeliest, bounded.
 
     A tie counts half for either side, as in the loss and in the report card's calibration.
     """
     differences = score_differences(model, tokenizer, scale, pairs, config)
     outcomes = np.array([pair.preference for pair in pairs])
-    temperature = float(fit_temperature(differences, outcomes))
-    return scale.model_copy(update={"temperature": temperature})
+    temperature = fit_temperature(differences, outcomes)
+    note = temperature_note(temperature, differences)
+    return scale.model_copy(update={"temperature": temperature, "temperature_note": note})
 
 
 def write_report_card(
@@ -85,7 +87,7 @@ def write_report_card(
     outcomes = np.array([pair.preference for pair in pairs])
     decided = [pair for pair in pairs if pair.preference != 0.5]
     differences = everything[outcomes != 0.5]
-    card = _accuracies(decided, differences, seed)
+    card = _accuracies(decided, differences)
     fitted = np.full(len(pairs), scale.temperature)
     if labels.one_test:
         fitted = _temperature_of_the_other_half(pairs, everything, seed)
@@ -93,7 +95,8 @@ def write_report_card(
     sure = differences / fitted[outcomes != 0.5]
     card["ece_decided"] = _calibration(sure, np.ones(len(decided)), seed)["ece"]
     card |= _length_bias(decided, differences)
-    card |= {"num_pairs": len(decided), "temperature": scale.temperature, "labels": labels.seen}
+    card |= {"num_pairs": len(decided), "temperature": scale.temperature}
+    card |= {"temperature_note": scale.temperature_note, "labels": labels.seen}
     judged = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
     card["raw_agreement"] = raw_agreement(judged) if judged else None
     # Each label counts once in the accuracy, so it does here: of a close call fewer people decide.
@@ -103,17 +106,12 @@ def write_report_card(
     return card
 
 
-def _accuracies(
-    pairs: Sequence[PreferencePair], differences: np.ndarray, seed: int
-) -> dict[str, Any]:
+def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dict[str, Any]:
     right = np.where(differences == 0, 0.5, differences > 0).astype(float)
     clusters = [pair.prompt.prompt_id for pair in pairs]
 
-    def estimate(values: np.ndarray, where: list[int]) -> dict[str, float]:
-        chosen = [clusters[i] for i in where]
-        return asdict_estimate(
-            cluster_bootstrap(values[where], chosen, seed=derive_seed(seed, "card") % 2**32)
-        )
+    def estimate(values: np.ndarray, where: list[int]) -> dict[str, Any]:
+        return cluster_share(values[where], [clusters[i] for i in where]).plain()
 
     everything = list(range(len(pairs)))
     lengths = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
@@ -210,8 +208,3 @@ def in_words(card: dict[str, Any]) -> tuple[str, ...]:
         f"a coin is right on 50 %, 'the {which} answer wins' on {by_length:.0f} %",
         f"{'ready' if verdict['ready'] else 'not ready'} for PPO: {'; '.join(verdict['reasons'])}",
     )
-
-
-def asdict_estimate(estimate: Any) -> dict[str, float]:
-    """An `Estimate` as plain numbers for JSON."""
-    return {key: float(value) for key, value in asdict(estimate).items()}

@@ -3,11 +3,11 @@
 The names below are pure functions on numbers and texts: no torch.
 """
 
+from alignloop.stats.abilities import abilities
 from alignloop.stats.agreement import (
     DawidSkene,
     accuracy_ceiling,
     agreement_per_label,
-    bradley_terry,
     cohen_kappa,
     dawid_skene,
     fleiss_kappa,
@@ -23,6 +23,8 @@ from alignloop.stats.calibration import (
     log_loss,
     reliability_bins,
     spearman_length,
+    temperature_note,
+    temperature_range,
 )
 from alignloop.stats.intervals import (
     Estimate,
@@ -30,6 +32,8 @@ from alignloop.stats.intervals import (
     cluster_bootstrap,
     cluster_share,
     paired_sign_test,
+    share_estimate,
+    share_interval,
     wilson,
 )
 from alignloop.stats.overopt import (
@@ -40,10 +44,12 @@ from alignloop.stats.overopt import (
     fit_rl_curve,
     rl_curve,
 )
+from alignloop.stats.pace import finish_window
+from alignloop.stats.ranking import bradley_terry, choices_of, plackett_luce
+from alignloop.stats.refusals import looks_like_refusal
 from alignloop.stats.textstats import (
     corpus_distinct_n,
     distinct_n,
-    looks_like_refusal,
     repetition,
     words,
 )
@@ -55,12 +61,14 @@ __all__ = [
     "GaoFit",
     "Interval",
     "ReliabilityBin",
+    "abilities",
     "accuracy_ceiling",
     "agreement_per_label",
     "best_of_n_kl",
     "bon_curve",
     "bradley_terry",
     "brier",
+    "choices_of",
     "cluster_bootstrap",
     "cluster_share",
     "cohen_kappa",
@@ -68,6 +76,7 @@ __all__ = [
     "dawid_skene",
     "distinct_n",
     "expected_calibration_error",
+    "finish_window",
     "fit_bon_curve",
     "fit_rl_curve",
     "fit_temperature",
@@ -78,11 +87,16 @@ __all__ = [
     "log_loss",
     "looks_like_refusal",
     "paired_sign_test",
+    "plackett_luce",
     "raw_agreement",
     "reliability_bins",
     "repetition",
     "rl_curve",
+    "share_estimate",
+    "share_interval",
     "spearman_length",
+    "temperature_note",
+    "temperature_range",
     "wilson",
     "win_rate",
     "words",

@@ -4,7 +4,6 @@ import pytest
 
 from alignloop.evaluate.tables import Answer, figures, measure, win_rates
 from alignloop.records import Message, Prompt
-from alignloop.stats.intervals import wilson
 
 
 def prompt(name: str, category: str = "explain", language: str = "en") -> Prompt:
@@ -91,21 +90,19 @@ def test_what_no_answer_counts_for_is_none() -> None:
     }
 
 
-def test_equal_answers_leave_no_doubt_in_a_mean() -> None:
-    cell = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)["judge_score"]
-    assert cell == {
-        "value": pytest.approx(0.4),
-        "low": pytest.approx(0.4),
-        "high": pytest.approx(0.4),
-        "n": 2,
-    }
+def test_equal_answers_are_no_certainty() -> None:
+    two = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)
+    assert (two["judge_score"]["value"], two["judge_score"]["n"]) == (pytest.approx(0.4), 2)
+    assert two["judge_score"]["low"] < 0.1 and two["judge_score"]["high"] > 0.9
+    # a length has no bounds: nothing is known of its spread, and no interval is made up
+    assert two["length"] == {"value": 10.0, "low": None, "high": None, "n": 2}
 
 
 def test_none_of_a_few_is_not_surely_none() -> None:
-    """No harm in 2 answers: the bootstrap would say 0 to 0, Wilson says 0 to z^2 / (2 + z^2)."""
+    """No harm in 2 answers: the bootstrap would say 0 to 0, the mid-p says (1 - p)^2 = .05."""
     safe = [answer(1.0, complied_with_harm=False) for _ in range(2)]
     cell = figures(PROMPTS[2:4], safe, seed=0)["harmful_compliance"]
-    assert cell == {"value": 0.0, "low": 0.0, "high": pytest.approx(1.959964**2 / 5.841459), "n": 2}
+    assert cell == {"value": 0.0, "low": 0.0, "high": pytest.approx(1 - 0.05**0.5), "n": 2}
 
 
 def test_the_unit_is_the_prompt() -> None:
@@ -114,7 +111,9 @@ def test_the_unit_is_the_prompt() -> None:
     cell = figures(twice, [answer(0.0), answer(0.0), answer(1.0), answer(1.0)], seed=0)[
         "judge_score"
     ]
-    assert (cell["value"], cell["n"], cell["low"], cell["high"]) == (0.5, 2, 0.0, 1.0)
+    assert (cell["value"], cell["n"]) == (0.5, 2)
+    once = figures(twice[::2], [answer(0.0), answer(1.0)], seed=0)["judge_score"]
+    assert (cell["low"], cell["high"]) == pytest.approx((once["low"], once["high"]), rel=1e-12)
 
 
 def test_measure_splits_by_category_and_language() -> None:
@@ -190,8 +189,7 @@ def test_swapping_the_sides_mirrors_the_rates() -> None:
 def test_a_clean_sweep_is_not_certainty() -> None:
     found = win_rates(PROMPTS[:3], [answer(0.1)] * 3, [answer(0.2)] * 3, seed=0)
     overall = found["win_rate"]["overall"]
-    assert (overall["value"], overall["low"]) == (1.0, wilson(3, 3).low)
-    assert overall["low"] == pytest.approx(1 / (1 + 1.959964**2 / 3), abs=1e-6)
+    assert (overall["value"], overall["low"]) == (1.0, pytest.approx(0.05 ** (1 / 3)))
     assert found["sign_test_p"] == pytest.approx(0.25)
 
 
