@@ -21,6 +21,13 @@ class Section(BaseModel):
         return values
 
 
+def refuse_idle(section: Section, names: tuple[str, ...], without: str) -> None:
+    """Raise ValueError where a setting is not at its default and changes nothing as things stand."""
+    for name in names:
+        if getattr(section, name) != type(section).model_fields[name].get_default():
+            raise ValueError(f"{name} = {getattr(section, name)} changes nothing without {without}")
+
+
 def tables_in(field: FieldInfo) -> list[type[Section]]:
     """The sections that a field may hold: one, one that may be none, or all of a union."""
     parts = (field.annotation, *get_args(field.annotation))
