@@ -64,9 +64,11 @@ def is_plain(folder: Path) -> bool:
     """
     start = _settings(folder).get("init_lora_weights")
     changes = isinstance(start, str) and start.lower().startswith(CHANGES_WEIGHTS)
-    in_layers = re.compile(r"\.\d+\..*\.lora_(A\.weight|B\.weight|magnitude_vector)")
+    matrix = re.compile(r".*\.lora_(A\.weight|B\.weight|magnitude_vector)")
     names = set(read_weights(folder)) - {HEAD}
-    return not changes and all(in_layers.search(name) for name in names)
+    return not changes and all(
+        matrix.fullmatch(name) and not name.startswith(OUTPUT_LAYERS) for name in names
+    )
 
 
 def read_shape(folder: Path) -> Any:
@@ -176,12 +178,10 @@ def merged(model: Any, folder: Path) -> Any:
     if model.get_output_embeddings() is None:  # a scorer on a policy's adapter
         tensors = {n: value for n, value in tensors.items() if not n.startswith(OUTPUT_LAYERS)}
     matrices = {name: value for name, value in tensors.items() if ".lora_" in name}
-    whole = {
-        name.removeprefix(PREFIX).replace(".base_layer.", "."): value
-        for name, value in tensors.items()
-        if name not in matrices
-    }
+    below = {name: value for name, value in tensors.items() if ".base_layer." in name}
+    whole = {n: value for n, value in tensors.items() if n not in matrices and n not in below}
     _untie_where_one_changes(model, tensors, shape)
+    _replace(model, below, folder)  # what the matrices are added to
     try:
         tuner = LoraModel(model, shape, "merged")
     except (ValueError, TypeError, RuntimeError, AttributeError, ImportError) as error:
@@ -191,11 +191,11 @@ def merged(model: Any, folder: Path) -> Any:
     plain: Any = tuner.merge_and_unload()
     plain.requires_grad_(True)
     if scores(folder) and hasattr(plain, "score"):
-        if "score.weight" not in whole:
+        if HEAD not in whole:
             raise UserError("this adapter has no scalar head for this model", where=str(folder))
-        plain.score = with_bias(plain.score, "score.bias" in whole)
+        plain.score = with_bias(plain.score, f"{PREFIX}score.bias" in whole)
     elif not hasattr(plain, "score"):
-        whole = {name: value for name, value in whole.items() if not name.startswith("score.")}
+        whole.pop(HEAD, None)
     _replace(plain, whole, folder)
     return plain
 
@@ -214,15 +214,16 @@ def with_bias(head: nn.Linear, wanted: bool) -> nn.Linear:
 
 def _replace(model: Any, whole: Mapping[str, Tensor], folder: Path) -> None:
     """Put whole tensors in the place of the model's own of these names."""
-    rows = max((len(value) for name, value in whole.items() if "embed" in name), default=0)
-    if rows > model.get_input_embeddings().weight.shape[0]:  # tokens were added before training
+    embedding = model.get_input_embeddings()
+    rows = max((len(value) for name, value in whole.items() if _is_of(name, model, embedding)), default=0)
+    if rows > embedding.weight.shape[0]:  # tokens were added before training
         model.resize_token_embeddings(rows, mean_resizing=False)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, value in whole.items():
-        there = parameters.get(name)
+        there = parameters.get(name.removeprefix(PREFIX).replace(".base_layer.", "."))
         if there is None or there.shape != value.shape:
             raise UserError(
-                f"the adapter is not of this model, or of a kind that is not read: {PREFIX}{name}",
+                f"the adapter is not of this model, or of a kind that is not read: {name}",
                 where=str(folder),
                 fix="merge it with PEFT (`merge_and_unload`) and save the whole model",
             )
@@ -236,10 +237,16 @@ def _untie_where_one_changes(model: Any, tensors: Mapping[str, Tensor], shape: A
     """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     tied = head is not None and head.weight is embedding.weight
-    outside = [name for name in tensors if not re.search(r"\.\d+\.", name) and name != HEAD]
-    if tied and outside and not getattr(shape, "ensure_weight_tying", False):
+    changed = any(_is_of(name, model, part) for name in tensors for part in (head, embedding))
+    if tied and changed and not getattr(shape, "ensure_weight_tying", False):
         head.weight = nn.Parameter(head.weight.detach().clone())
         model.config.tie_word_embeddings = False
+
+
+def _is_of(name: str, model: Any, part: nn.Module) -> bool:
+    """Whether a tensor of an adapter belongs to a module of the model."""
+    where = next(there for there, module in model.named_modules() if module is part)
+    return name.startswith(f"{PREFIX}{where}.")
 
 
 def _settings(folder: Path) -> dict[str, Any]:
