@@ -22,7 +22,7 @@ class Section(BaseModel):
 
 
 def refuse_idle(section: Section, names: tuple[str, ...], without: str) -> None:
-    """Raise ValueError where a setting is not at its default and changes nothing as things stand."""
+    """Raise ValueError where a setting that is not at its default changes nothing as things are."""
     for name in names:
         if getattr(section, name) != type(section).model_fields[name].get_default():
             raise ValueError(f"{name} = {getattr(section, name)} changes nothing without {without}")

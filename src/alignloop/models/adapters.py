@@ -59,7 +59,7 @@ def scores(folder: Path) -> bool:
 def is_plain(folder: Path) -> bool:
     """Whether an adapter is matrices in the layers (and a head) alone, so that a trunk can hold it.
 
-    PEFT's `modules_to_save`, adapters of the embedding or the output layer, and initialisations that
+    PEFT's `modules_to_save`, adapters of the embedding or the output layer, and beginnings that
     change the weights below make a model of its own: such an adapter is merged.
     """
     start = _settings(folder).get("init_lora_weights")
@@ -169,8 +169,8 @@ def merged(model: Any, folder: Path) -> Any:
     """The plain model with an adapter directory's changes in its weights: W + alpha / rank * B A.
 
     So for LoRA; rsLoRA divides by the rank's root, DoRA scales the columns: PEFT merges each. What
-    PEFT keeps beside the matrices (`modules_to_save`, biases, a reward model's head) takes the place
-    of the model's own. Raises UserError where the files hold something else.
+    PEFT keeps beside the matrices (`modules_to_save`, biases, a reward model's head) replaces the
+    model's own. Raises UserError where the files hold something else.
     """
     from peft.tuners.lora import LoraModel
 
@@ -215,7 +215,8 @@ def with_bias(head: nn.Linear, wanted: bool) -> nn.Linear:
 def _replace(model: Any, whole: Mapping[str, Tensor], folder: Path) -> None:
     """Put whole tensors in the place of the model's own of these names."""
     embedding = model.get_input_embeddings()
-    rows = max((len(value) for name, value in whole.items() if _is_of(name, model, embedding)), default=0)
+    sizes = [len(value) for name, value in whole.items() if _is_of(name, model, embedding)]
+    rows = max(sizes, default=0)
     if rows > embedding.weight.shape[0]:  # tokens were added before training
         model.resize_token_embeddings(rows, mean_resizing=False)
     parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -231,14 +232,15 @@ def _replace(model: Any, whole: Mapping[str, Tensor], folder: Path) -> None:
 
 
 def _untie_where_one_changes(model: Any, tensors: Mapping[str, Tensor], shape: Any) -> None:
-    """Give the output layer a matrix of its own where the adapter changes it or the embedding alone.
+    """Give the output layer a matrix of its own where the adapter changes it or the embedding.
 
     As in PEFT, whose copy of a tied layer is trained by itself unless `ensure_weight_tying` is set.
     """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
-    tied = head is not None and head.weight is embedding.weight
+    if head is None or head.weight is not embedding.weight:
+        return
     changed = any(_is_of(name, model, part) for name in tensors for part in (head, embedding))
-    if tied and changed and not getattr(shape, "ensure_weight_tying", False):
+    if changed and not getattr(shape, "ensure_weight_tying", False):
         head.weight = nn.Parameter(head.weight.detach().clone())
         model.config.tie_word_embeddings = False
 

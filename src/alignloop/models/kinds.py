@@ -1,4 +1,4 @@
-"""What a model directory holds, told before its weights are read: a policy, a reward model, neither.
+"""What a model directory holds, before its weights are read: a policy, a reward model, neither.
 
 By config.json and the names and shapes in the headers of its safetensors files. A reward model of
 another library may keep its head under another name than transformers does, and say in config.json
@@ -91,7 +91,7 @@ def is_reward_model(folder: Path) -> bool:
 def require_policy(folder: Path) -> None:
     """Raise UserError, naming what a directory holds, where that writes no text.
 
-    Tied embeddings make the missing output layer no missing tensor, so that such a model would load.
+    With tied embeddings no tensor would be missing, so that such a model would load.
     """
     if is_adapter(folder):
         if scores(folder):
@@ -104,7 +104,9 @@ def require_policy(folder: Path) -> None:
     settings = settings_of(folder)
     classes = settings.get("architectures") or []
     if classes and not any(_writes_text(name, settings) for name in classes):
-        kind = "a reward model or classifier" if _scores(classes[0], folder) else "no language model"
+        kind = (
+            "a reward model or classifier" if _scores(classes[0], folder) else "no language model"
+        )
         raise UserError(
             f"this is a {classes[0]}, {kind}: it cannot be a policy",
             where=str(folder),
@@ -140,7 +142,7 @@ def scale_in_config(folder: Path) -> tuple[float, float] | None:
 
 
 def by_openrlhf(folder: Path) -> bool:
-    """Whether a reward model is of OpenRLHF's class, which reads an EOS at the end of every text."""
+    """Whether a reward model is of OpenRLHF's class, which reads EOS at the end of every text."""
     return "RewardModel" in (settings_of(folder).get("architectures") or [])
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from alignloop.errors import UserError
 
 # Names under which tokenizers keep a token for padding, or one that nobody has used, without the
-# signs around them: "<|pad|>", "[PAD]", "<|finetune_right_pad_id|>"; "<|reserved_special_token_7|>".
+# signs around them: "<|pad|>", "<|finetune_right_pad_id|>"; "<|reserved_special_token_7|>".
 FOR_PADDING = re.compile(r"(finetune_?right_?)?pad(ding)?(_?(token|id))*")
 UNUSED = re.compile(r"(reserved|unused|placeholder)(_?special)?(_?token)?_?\d*")
 NEW = "<|pad|>"

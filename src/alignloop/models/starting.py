@@ -244,8 +244,8 @@ def _require_plain(folder: Path) -> None:
     """Raise UserError for an adapter with more than matrices in the layers, to be trained on."""
     if is_adapter(folder) and not is_plain(folder):
         raise UserError(
-            "this adapter changes more than linear layers (modules_to_save, embedding, output layer,"
-            " or how it was begun), and cannot be trained on as an adapter",
+            "this adapter changes more than linear layers (modules_to_save, embedding, output"
+            " layer, or how it was begun), and cannot be trained on as an adapter",
             where=str(folder),
             fix="make a plain model of it first: `alignloop merge ADAPTER_DIR OUT`",
         )

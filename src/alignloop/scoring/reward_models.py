@@ -110,7 +110,7 @@ class RewardModel:
     def reads_ids_of(self, tokenizer: Any) -> bool:
         """Whether a causal model whose token ids are another tokenizer's and mean the same there.
 
-        Then it can say something of every token; a PAD beyond its own words needs a row all the same.
+        Then it can say something of every token; a PAD beyond its words needs a row all the same.
         """
         theirs = tokenizer.get_vocab()
         rows = self.model.get_input_embeddings().weight.shape[0]

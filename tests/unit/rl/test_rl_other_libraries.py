@@ -78,7 +78,7 @@ def parts(
 def test_it_reads_the_line_break_behind_the_turn(
     eos: str, pad: str, family: str, parts: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """The policy's own tokenizer, no reward_scale.json: read as TRL trained it, judge and reward."""
+    """The policy's tokenizer, no reward_scale.json: read as TRL trained it, by judge and reward."""
     tokenizer = byte_tokenizer(eos=eos, pad=pad)
     policy = policy_at(tmp_path / "policy", tokenizer, family)
     reward = reward_at(tmp_path / "reward", tokenizer, family)
@@ -101,7 +101,9 @@ def test_a_critic_begins_as_a_reward_model_of_the_same_words(
     assert torch.equal(parts(policy, reward).learner.critic.score.weight, head)
     # a PAD that was added has no row in the reward model: the critic begins as the policy then
     same = byte_tokenizer(eos=END, pad=END)
-    policy, reward = (make(tmp_path / f"own-{make.__name__}", same) for make in (policy_at, reward_at))
+    policy, reward = (
+        make(tmp_path / f"own-{make.__name__}", same) for make in (policy_at, reward_at)
+    )
     critic = parts(policy, reward).learner.critic
     assert critic.get_input_embeddings().weight.shape[0] == len(same) + 1
     assert critic.score.weight.abs().max() > 0
@@ -131,7 +133,9 @@ def test_an_adapter_of_peft_shares_the_policys_trunk(
     tokenizer.save_pretrained(tmp_path / "reward")
     model.base_model.model.config.pad_token_id = tokenizer.pad_token_id
     model.eval()
-    expected = [float(model(torch.tensor([ids])).logits[0, 0].detach()) for ids in ids_of(tokenizer)]
+    expected = [
+        float(model(torch.tensor([ids])).logits[0, 0].detach()) for ids in ids_of(tokenizer)
+    ]
     run = parts(base, tmp_path / "reward", LoraConfig(rank=3))
     scorer = run.scorer.rewarder.rewarder.scorer
     assert scorer.model.base_model is run.learner.policy.base_model

@@ -228,9 +228,7 @@ def test_pad_equal_to_eos_needs_nothing_from_anybody(
     other = copy.deepcopy(tokenizer)
     other.pad_token = other.eos_token
     other.save_pretrained(folder)
-    parts = build(
-        rl_config(), model_config, rl_inputs(policy_dir=folder), seed=3, observer=None
-    )
+    parts = build(rl_config(), model_config, rl_inputs(policy_dir=folder), seed=3, observer=None)
     assert (parts.tokenizer.pad_token, parts.tokenizer.eos_token) == ("<pad>", "<eos>")
     assert parts.scorer.pad_id == parts.learner.policy.config.pad_token_id == 0
     assert parts.scorer.reference.config.pad_token_id == 0

@@ -322,7 +322,7 @@ def test_a_row_without_a_distribution_has_no_logprob(
     logits[1, vocabulary // 2] = bad
     found, said = draw(logits, uniform, temperature)
     assert said.isnan().tolist() == [False, True, False]
-    assert 0 <= int(found.min()) and int(found.max()) < vocabulary
+    assert int(found.min()) >= 0 and int(found.max()) < vocabulary
     assert found[[0, 2]].tolist() == tokens[[0, 2]].tolist()
     assert torch.equal(said[[0, 2]], logprobs[[0, 2]])
     logits[1] = -torch.inf

@@ -150,9 +150,7 @@ def at_the_last_token(folder: Path, ids: list[list[int]]) -> list[float]:
 
 def as_openrlhf(folder: Path, head: str, **settings: Any) -> None:
     change_tensors(folder, **{"score.weight": f"{head}.weight"})
-    change_config(
-        folder, architectures=["RewardModel"], id2label=None, label2id=None, **settings
-    )
+    change_config(folder, architectures=["RewardModel"], id2label=None, label2id=None, **settings)
 
 
 @pytest.mark.parametrize("head", ["score", "value_head", "my_head"])
