@@ -1,8 +1,10 @@
 """Low-rank adapters: train a few million numbers beside weights that stay as they are."""
 
-from pydantic import Field
+from typing import Self
 
-from alignloop.config.section import Section
+from pydantic import Field, model_validator
+
+from alignloop.config.section import Section, refuse_idle
 
 
 class LoraConfig(Section):
@@ -31,6 +33,13 @@ class LoraConfig(Section):
     load_in_4bit: bool = Field(
         default=False, description="keep W in 4 bits (QLoRA); needs a GPU and bitsandbytes"
     )
+
+    @model_validator(mode="after")
+    def _need_a_rank(self) -> Self:
+        if self.rank is None:
+            names = ("alpha", "dropout", "target_modules", "load_in_4bit")
+            refuse_idle(self, names, "lora.rank")
+        return self
 
     @property
     def on(self) -> bool:

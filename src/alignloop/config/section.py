@@ -50,6 +50,13 @@ def _check_text(text: str) -> None:
         raise ValueError("this is no UTF-8 text") from None
 
 
+def refuse_idle(section: Section, names: tuple[str, ...], without: str) -> None:
+    """Raise ValueError where a setting that is not at its default changes nothing as things are."""
+    for name in names:
+        if getattr(section, name) != type(section).model_fields[name].get_default():
+            raise ValueError(f"{name} = {getattr(section, name)} changes nothing without {without}")
+
+
 def tables_in(field: FieldInfo) -> list[type[Section]]:
     """The sections that a field may hold: one, one that may be none, or all of a union."""
     parts = (field.annotation, *get_args(field.annotation))

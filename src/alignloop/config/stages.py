@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from alignloop.config.algorithms import Algorithm, PpoConfig
-from alignloop.config.section import LARGEST, Section
+from alignloop.config.section import LARGEST, Section, refuse_idle
 
 PLAYGROUND = "playground"
 LABEL = "label:"  # a labelling project as a source: "label:DIR", or a database's URL after it
@@ -172,16 +172,17 @@ class RewardConfig(OptimizerSection):
 
     @model_validator(mode="after")
     def _shares_leave_training_pairs(self) -> Self:
-        names = ("held_out_model_share", "judge_share", "calibration_share", "test_share")
+        of_others = ("held_out_model_share", "judge_share")
+        names = (*of_others, "calibration_share", "test_share")
         if self.labels == "folds":
-            defaults = type(self).model_fields
-            changed = [name for name in names if getattr(self, name) != defaults[name].default]
-            if changed:
-                raise ValueError(f'{", ".join(changed)} need labels = "shares"')
+            refuse_idle(self, names, 'reward.labels = "shares"')
             return self
-        used = names if self.held_out_model else names[2:]
-        if sum(getattr(self, name) for name in used) >= 0.9:
-            raise ValueError(f"{' + '.join(used)} leave less than a tenth of the pairs to train on")
+        if not self.held_out_model:
+            refuse_idle(self, of_others, "reward.held_out_model")
+            names = names[2:]
+        if sum(getattr(self, name) for name in names) >= 0.9:
+            told = " + ".join(names)
+            raise ValueError(f"{told} leave less than a tenth of the pairs to train on")
         return self
 
 
@@ -222,9 +223,17 @@ class DpoConfig(OptimizerSection):
 
 
 class SamplingConfig(Section):
-    """How responses are drawn. Rollouts sample from the full distribution: no top_k, no top_p."""
+    """How responses are drawn: by default from the whole distribution, as RL has to."""
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(
+        default=1.0, ge=0, description="divides logits; 0 = always the likeliest token, not in rl"
+    )
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="draw among the likeliest tokens that have this share together; in rl 1",
+    )
     max_new_tokens: int = Field(default=256, ge=1)
     batch_size: int = Field(
         default=128, ge=1, le=MOST_AT_ONCE, description="sequences decoded together"
@@ -234,6 +243,12 @@ class SamplingConfig(Section):
         description="compile the decoding step by torch.compile, which needs a C++ compiler and"
         " some 20 s once: a tenth faster for the smallest models (docs/performance.md)",
     )
+
+    @model_validator(mode="after")
+    def _choose_one_way(self) -> Self:
+        if self.temperature == 0:
+            refuse_idle(self, ("top_p",), "a temperature above 0")
+        return self
 
 
 STAGE_REWARD = "reward"  # in rl.rewards: the model of this run's reward stage
@@ -340,13 +355,30 @@ class RlConfig(OptimizerSection):
             )
         for text in self.rewards:
             RewardPart.parse(text)
+        if not any(names_function(part) for part in (self.reward_function or "", *self._sources())):
+            refuse_idle(self, ("reward_time_limit",), "a reward function")
+        if self.missing_eos == "off":
+            refuse_idle(self, ("missing_eos_penalty",), "rl.missing_eos = 'replace' or 'subtract'")
         return self
+
+    @model_validator(mode="after")
+    def _draw_from_the_whole_distribution(self) -> Self:
+        """Line 12: an update weighs every token by its probability, which a cut would change."""
+        if self.sampling.temperature == 0 or self.sampling.top_p < 1:
+            raise ValueError(
+                "RL draws from the whole distribution: rl.sampling.temperature must be above 0 and"
+                " rl.sampling.top_p 1 (evaluate.sampling may have others)"
+            )
+        return self
+
+    def _sources(self) -> list[str]:
+        return [RewardPart.parse(text).source for text in self.rewards]
 
     @property
     def uses_reward_stage(self) -> bool:
         """Whether the model of this run's reward stage has a part in the reward."""
         if self.rewards:
-            return any(RewardPart.parse(text).source == STAGE_REWARD for text in self.rewards)
+            return STAGE_REWARD in self._sources()
         return self.reward_model is None and self.reward_function is None
 
 
@@ -391,3 +423,11 @@ class PlaygroundConfig(Section):
         default=0.2, ge=0, le=1, description="pairs judged by all annotators"
     )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+
+    @model_validator(mode="after")
+    def _draw_answers_that_differ(self) -> Self:
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "playground.sampling.temperature = 0 gives equal answers: nothing to compare"
+            )
+        return self

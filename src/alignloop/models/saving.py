@@ -6,9 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from alignloop.errors import UserError
+from alignloop.models.kinds import SCALE_FILE
 from alignloop.models.roles import role_of, save_role
-
-SCALE_FILE = "reward_scale.json"
 
 
 class RewardScale(BaseModel):

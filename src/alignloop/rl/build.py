@@ -19,7 +19,7 @@ from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.algorithms.base import Algorithm, CriticPlan
 from alignloop.rl.experience import Scorer
-from alignloop.rl.rewards import ModelRewarder, Rewarder
+from alignloop.rl.rewards import Rewarder
 from alignloop.rl.sources import RewardSources
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
@@ -184,14 +184,14 @@ def _critic(
     rewarder: Rewarder,
     seed: int,
 ) -> Any:
-    """From the reward model, where one alone gives the reward and reads as the policy does.
+    """From the reward model, where one alone gives the reward and reads the policy's tokens.
 
     `beside` is the policy with its directory, tokenizer and settings.
     """
-    if plan.starts_from == "reward" and isinstance(rewarder, ModelRewarder):
-        scale = rewarder.scale
-        lora = beside[-1]
-        return start_critic(rewarder.model, lora, seed, scale=scale.scale, bias=scale.bias)
+    start = rewarder.critic_start() if plan.starts_from == "reward" else None
+    if start is not None:
+        model, scale = start
+        return start_critic(model, beside[-1], seed, scale=scale.scale, bias=scale.bias)
     return fresh_critic(*beside, seed)
 
 

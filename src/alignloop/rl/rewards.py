@@ -72,6 +72,10 @@ class Rewarder(Protocol):
         """Normalised scores [batch]."""
         ...
 
+    def critic_start(self) -> tuple[Any, RewardScale] | None:
+        """The reward model that a critic may begin as, with its scale; None = the policy."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelRewarder:
@@ -89,23 +93,33 @@ class ModelRewarder:
             raw[rows] = sequence_scores(self.model, ids, attention)
         return (raw - self.scale.bias) / self.scale.scale
 
+    def critic_start(self) -> tuple[Any, RewardScale] | None:
+        """The model that a critic begins as, with its scale."""
+        return self.model, self.scale
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextRewarder:
-    """Answers as texts: a person's function, or a reward model with a tokenizer of its own.
+    """Answers as texts: a person's function, or a reward model that is not ours.
 
-    `tokenizer` is the policy's; `prompts` are looked up by their id.
+    `tokenizer` is the policy's; `prompts` are looked up by their id. `same_words` is that reward
+    model where its token ids are the policy's: a critic may begin as it.
     """
 
     scorer: TextScorer
     tokenizer: Any
     prompts: Mapping[str, Prompt]
+    same_words: ModelRewarder | None = None
 
     def scores(self, answers: Answers) -> PerSequence:
         """What the scorer says of prompt and decoded response, [batch]."""
         prompts = [self.prompts[rollout.prompt_id] for rollout in answers.rollouts]
         texts = [decode(self.tokenizer, rollout.response_ids) for rollout in answers.rollouts]
         return torch.tensor(self.scorer.scores(prompts, texts))
+
+    def critic_start(self) -> tuple[Any, RewardScale] | None:
+        """The model that a critic begins as where one reads the policy's tokens, with its scale."""
+        return None if self.same_words is None else self.same_words.critic_start()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +132,10 @@ class WeightedRewarder:
         """The weighted sum [batch]."""
         found = [weight * rewarder.scores(answers) for weight, rewarder in self.parts]
         return torch.stack(found).sum(dim=0)
+
+    def critic_start(self) -> tuple[Any, RewardScale] | None:
+        """None: no model says what a sum is."""
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,3 +155,7 @@ class EndRewarder:
             amount = abs(self.penalty)
             return missing_eos(scores, answers.finished, penalty=amount, mode="subtract")
         return scores
+
+    def critic_start(self) -> tuple[Any, RewardScale] | None:
+        """That of the rewarder inside."""
+        return self.rewarder.critic_start()

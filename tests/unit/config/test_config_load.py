@@ -126,7 +126,11 @@ def test_every_problem_is_named(recipe: Path) -> None:
         ("name", "a/b", "name = 'a/b': string should match pattern"),
         ("rl", "5", "rl = '5': input should be a valid dictionary"),
         ("rl.num_steps.x", "5", "rl.num_steps is a single value, so rl.num_steps.x cannot be set"),
-        ("reward.test_share", "0.3", 'reward: test_share need labels = "shares"'),
+        (
+            "reward.test_share",
+            "0.3",
+            "reward: test_share = 0.3 changes nothing without reward.labels",
+        ),
     ],
 )
 def test_a_value_out_of_range_names_key_and_value(
