@@ -7,12 +7,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from alignloop.data.containers.cells import LISTS, list_in
 from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.errors import UserError
 
-# Columns that hold a list of turns in every format; a cell of theirs is JSON. Texts stay texts.
-LISTS = {"messages", "conversations", "turns", "instances", "history", "answers", "responses"}
 SHAPE = 'name the columns in the first line, and put texts with line ends or commas in "quotes"'
 
 
@@ -68,14 +67,5 @@ def _row(columns: list[str], cells: list[str], line: int) -> Row | BadRow:
         return BadRow(line=line, problem=problem, fix=SHAPE, content=content)
     value: dict[str, Any] = {}
     for name, cell in zip(columns, cells, strict=True):
-        value[name] = _listed(cell) if name in LISTS else cell
+        value[name] = list_in(cell) if name in LISTS else cell
     return Row(line=line, value=value)
-
-
-def _listed(cell: str) -> Any:
-    """The list that a cell spells as JSON; any other text as it is, for the format to refuse."""
-    try:
-        found = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    return found if isinstance(found, list) else cell

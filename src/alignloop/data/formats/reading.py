@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignloop.data.containers import BadRow, Table, training_tables
+from alignloop.data.formats.cells import opened
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_named, recognise
@@ -130,13 +131,14 @@ def read_table(table: Table, formats: Sequence[Format]) -> Iterator[Recognised |
             yield Refusal(**place, problem=row.problem, fix=row.fix, row=row.content)
             continue
         try:
-            format_ = recognise(row.value, formats)
-            records = format_.read(row.value, source)
+            value = opened(row.value, strict=table.container not in ("json", "jsonl"))
+            format_ = recognise(value, formats)
+            records = format_.read(value, source)
         except Refused as error:
             place = {"file": table.name, "line": row.line}
             yield Refusal(**place, problem=error.problem, fix=error.fix, row=row.value)
         else:
-            yield Recognised(line=row.line, format=format_, records=records, row=row.value)
+            yield Recognised(line=row.line, format=format_, records=records, row=value)
 
 
 def _collect(
