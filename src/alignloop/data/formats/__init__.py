@@ -16,6 +16,7 @@ from alignloop.data.formats import label_studio as label_studio
 from alignloop.data.formats import argilla as argilla
 from alignloop.data.formats import tools_of_annotation as tools_of_annotation
 from alignloop.data.formats import labels as labels
+from alignloop.data.formats import graded as graded
 from alignloop.data.formats import conversations as conversations
 from alignloop.data.formats import texts as texts
 from alignloop.data.formats import transcripts as transcripts

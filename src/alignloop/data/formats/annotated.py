@@ -75,7 +75,7 @@ class Annotated:
 
     def _pairs_of(self, vote: Vote) -> list[PreferencePair]:
         (judgement,) = replace(self, votes=(vote,)).judgements()
-        if not vote.ranking or len(self.comparison.responses) == 2 and not vote.ratings:
+        if not vote.ranking or (len(self.comparison.responses) == 2 and not vote.ratings):
             return pairs_from_judgements([self.comparison], [judgement])
         texts = {one.response_id: one.text for one in self.comparison.responses}
         rank = {name: place for place, equal in enumerate(vote.ranking) for name in equal}

@@ -7,7 +7,7 @@ as a text it would be learnt with its brackets and quotes.
 import re
 
 from alignloop.data.containers.cells import LISTS, list_in, value_in
-from alignloop.data.formats.parts import ROLES
+from alignloop.data.formats.dialects import ROLES
 from alignloop.data.formats.registry import Refused, Row, shown
 
 _WHO, _WHAT = ("role", "from"), ("content", "value")
@@ -33,7 +33,7 @@ def opened(row: Row, *, strict: bool = True) -> Row:
 
 
 def _opened(key: str, cell: object, strict: bool) -> object:
-    if not isinstance(cell, str) or not _BEGINS.match(cell) and not _wraps(cell):
+    if not isinstance(cell, str) or (not _BEGINS.match(cell) and not _wraps(cell)):
         return cell
     found = value_in(cell)
     if isinstance(found, dict) and len(found) == 1 and _TURNS & found.keys():
