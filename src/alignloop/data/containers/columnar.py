@@ -1,18 +1,13 @@
 """Rows of Parquet and Arrow files, batch by batch, through the libraries of `datasets`."""
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from alignloop.data.containers.limits import (
-    MAX_GROUP_BYTES,
-    MAX_NESTING,
-    MAX_ROW_BYTES,
-    nests_too_deep,
-)
+from alignloop.data.containers.features import Features, as_meant, features_of
+from alignloop.data.containers.limits import MAX_GROUP_BYTES, MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.data.containers.unpack import is_packed, unpacked
 from alignloop.errors import UserError
@@ -59,12 +54,12 @@ def _rows(path: Path, kind: str, batches: Any) -> Iterator[Row | BadRow]:
         with _plain(path) as plain, arrow.memory_map(str(plain)) as mapped:
             for batch in batches(mapped):
                 _refuse_large(path, batch.nbytes)
-                spelled = json_columns(batch.schema.metadata)
+                features = features_of(batch.schema.metadata)
                 batch.validate(full=True)  # offsets of a damaged file would read foreign memory
                 for start in range(0, batch.num_rows, BATCH_ROWS):
                     for row in batch.slice(start, BATCH_ROWS).to_pylist():
                         number += 1
-                        yield _row(number, row, spelled)
+                        yield _row(number, row, features)
     except (arrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         raise _damaged(path, kind, number, error) from error
     except (MemoryError, KeyError, IndexError, TypeError) as error:
@@ -78,52 +73,12 @@ def _damaged(path: Path, kind: str, number: int, error: Exception) -> UserError:
     )
 
 
-def json_columns(metadata: Any) -> dict[str, Any]:
-    """The columns in which `datasets` keeps values as JSON texts, by name, with their features.
-
-    It types columns so whose values are of several kinds, also within lists and objects; what it
-    wrote says so in the schema. Nothing where it did not write the file, or wrote none.
-    """
-    try:
-        told = json.loads((metadata or {})[b"huggingface"])
-        features = told["info"]["features"]
-        return {name: feature for name, feature in features.items() if _holds_json(feature)}
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        return {}
-
-
-def _holds_json(feature: Any) -> bool:
-    if isinstance(feature, dict):
-        is_json = feature.get("_type") == "Json"
-        return is_json or any(_holds_json(inner) for inner in feature.values())
-    return isinstance(feature, list) and any(_holds_json(inner) for inner in feature)
-
-
-def _decoded(value: Any, feature: Any) -> Any:
-    """A value whose JSON texts are what they spell; raises ValueError for one that is broken."""
-    if value is None or not _holds_json(feature):
-        return value
-    if isinstance(feature, list):  # [feature]: a list, as older versions write it
-        return [_decoded(item, feature[0]) for item in value] if len(feature) == 1 else value
-    if feature.get("_type") == "Json":
-        found = json.loads(value) if isinstance(value, str | bytes) else value
-        if nests_too_deep(found):
-            raise ValueError(f"nested more than {MAX_NESTING} deep")
-        return found
-    inner = feature.get("feature", feature)
-    if isinstance(value, list):
-        return [_decoded(item, inner) for item in value]
-    if isinstance(value, dict) and isinstance(inner, dict):
-        return {key: _decoded(item, inner.get(key)) for key, item in value.items()}
-    return value
-
-
-def _row(number: int, value: dict[str, Any], spelled: dict[str, Any]) -> Row | BadRow:
+def _row(number: int, value: dict[str, Any], features: Features) -> Row | BadRow:
     if sum(len(text) for text in value.values() if isinstance(text, str)) > MAX_ROW_BYTES:
         problem = f"the row is longer than {MAX_ROW_BYTES // 2**20} MiB"
         return BadRow(line=number, problem=problem, fix="cut its texts, or remove the row")
     try:
-        value = value | {key: _decoded(value.get(key), spelled[key]) for key in spelled}
+        value = as_meant(value, features)
     except (ValueError, RecursionError) as error:
         problem = f"a column that the file calls JSON holds none: {error}"
         return BadRow(line=number, problem=problem, fix="write the file again")

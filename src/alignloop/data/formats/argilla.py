@@ -4,7 +4,7 @@ Only responses that were submitted count: a draft was not finished, and a discar
 Suggestions are a model's and no judgement.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from alignloop.data.containers.cells import value_in
@@ -135,7 +135,7 @@ def _old(row: Row, source: str) -> Annotated:
     return _annotated(fields, source, said)
 
 
-def _annotated(fields: Row, source: str, said: list[Said]) -> Annotated:
+def _annotated(fields: Row, source: str, said: Sequence[Said]) -> Annotated:
     answers = answers_of(fields)
     if len(answers) < 2:
         raise Refused(

@@ -5,14 +5,18 @@ as a text it would be learnt with its brackets and quotes.
 """
 
 import re
+from typing import Any
 
 from alignloop.data.containers.cells import LISTS, list_in, value_in
 from alignloop.data.formats.dialects import ROLES
 from alignloop.data.formats.registry import Refused, Row, shown
 
 _WHO, _WHAT = ("role", "from"), ("content", "value")
+_MAYBE = re.compile(
+    r"""\s*(?:\[\s*)*\{.*?["'](?:role|from|messages|conversations?)["']\s*:""", re.S
+)
 _BEGINS = re.compile(
-    r"""\s*(?:\[\s*\{\s*["'](?:role|from|content|value)|\{\s*["'](?:role|from))["']"""
+    r"""\s*(?:(?:\[\s*)+\{\s*["'](?:role|from|content|value)|\{\s*["'](?:role|from))["']\s*:"""
 )
 _TURNS = {"messages", "conversations", "conversation"}
 
@@ -33,16 +37,13 @@ def opened(row: Row, *, strict: bool = True) -> Row:
 
 
 def _opened(key: str, cell: object, strict: bool) -> object:
-    if not isinstance(cell, str) or (not _BEGINS.match(cell) and not _wraps(cell)):
+    if not isinstance(cell, str) or not (_MAYBE.match(cell) or _BEGINS.match(cell)):
         return cell
-    found = value_in(cell)
-    if isinstance(found, dict) and len(found) == 1 and _TURNS & found.keys():
-        found = next(iter(found.values()))
-    if isinstance(found, list) and found and all(_is_turn(one, strict) for one in found):
-        return _alone(found)
-    if isinstance(found, dict) and _is_turn(found, strict=False):
-        return _alone([found])
-    if strict and (isinstance(found, str) or _is_columns(found)) and _BEGINS.match(cell):
+    found = _unwrapped(value_in(cell))
+    turns: list[Any] = found if isinstance(found, list) else [found]
+    if turns and all(_is_turn(one, strict and isinstance(found, list)) for one in turns):
+        return turns if key in LISTS else _alone(turns)
+    if strict and _BEGINS.match(cell) and (isinstance(found, str | list) or _is_columns(found)):
         raise Refused(
             f'"{key}" begins like a conversation and cannot be read as one: {shown(cell)}',
             "write it as JSON (json.dumps) or as Python prints a list of turns, whole",
@@ -50,8 +51,17 @@ def _opened(key: str, cell: object, strict: bool) -> object:
     return cell
 
 
-def _wraps(cell: str) -> bool:
-    return cell.lstrip()[:1] == "{" and any(name in cell[:40] for name in _TURNS)
+def _unwrapped(found: object) -> object:
+    """{"messages": [...]} and [[...]] are the list within; an object of lists, its turns."""
+    if isinstance(found, dict) and len(found) == 1 and _TURNS & found.keys():
+        return next(iter(found.values()))
+    if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
+        return found[0]
+    if isinstance(found, dict) and _is_columns(found):
+        lists = list(found.values())
+        if all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
+            return [dict(zip(found, values, strict=True)) for values in zip(*lists, strict=True)]
+    return found
 
 
 def _is_turn(item: object, strict: bool) -> bool:

@@ -45,7 +45,7 @@ def _lists_of_texts(row: Row) -> bool:
 def _alternating_pair(row: Row, source: str) -> list[PreferencePair]:
     """MOSS-RLHF (Zheng et al. 2023): two lists of texts, the last of which are the answers."""
     told = {key: _by_turns(row[key], last="assistant") for key in ("chosen", "rejected")}
-    return [_chat_pair({**row, **told}, source, [])]
+    return [_chat_pair(row | told, source, [])]
 
 
 def _by_turns(said: Sequence[object], last: Role) -> list[Row]:
@@ -72,7 +72,7 @@ def _implicit_pair(row: Row, source: str) -> list[PreferencePair]:
 def _llama_factory_pair(row: Row, source: str) -> list[PreferencePair]:
     """LLaMA-Factory 1: two conversations, contents in parts."""
     told = {key: row[f"{key}_messages"] for key in ("chosen", "rejected")}
-    return [_chat_pair({**row, **told}, source, [])]
+    return [_chat_pair(row | told, source, [])]
 
 
 @pairs("sharegpt", conversations=list, chosen=ANSWER, rejected=ANSWER)
@@ -193,7 +193,7 @@ def _each_answer(
 def _dialogue(row: Row, source: str) -> list[Demonstration]:
     """Texts by turns, the last of which is an answer (MOSS-RLHF writes them as bare lists)."""
     return _chat(
-        {**row, "dialogue": _by_turns(row["dialogue"], last="assistant")}, source, "dialogue"
+        row | {"dialogue": _by_turns(row["dialogue"], last="assistant")}, source, "dialogue"
     )
 
 
@@ -215,7 +215,7 @@ def _question_turns(row: Row, source: str) -> list[Demonstration]:
     asked = asked_in(row)
     told = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
     answer = row[_turns_in(row)]
-    return _prompt_completion({**row, "prompt": told, "completion": answer}, source)
+    return _prompt_completion(row | {"prompt": told, "completion": answer}, source)
 
 
 # --- prompts -----------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def _sharegpt_prompt(row: Row, source: str) -> list[Prompt]:
 @prompts("dialogue", dialogue=list)
 def _dialogue_prompt(row: Row, source: str) -> list[Prompt]:
     last: Role = "user" if len(row["dialogue"]) % 2 else "assistant"
-    turns = {**row, "dialogue": _by_turns(row["dialogue"], last=last)}
+    turns = row | {"dialogue": _by_turns(row["dialogue"], last=last)}
     return [_question(turns, source, "dialogue")]
 
 

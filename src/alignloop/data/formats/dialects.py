@@ -77,11 +77,11 @@ def _of_parts(parts: list[Any]) -> Row:
     Parts are {"type", "text"} (OpenAI), {"type", "value"} (LLaMA-Factory 1), or plain texts.
     """
     found: dict[str, list[Any]] = {"text": [], "reasoning": [], "tool_call": []}
-    names = {"thinking": "reasoning", "output_text": "text", "input_text": "text", None: "text"}
+    names = {"thinking": "reasoning", "output_text": "text", "input_text": "text"}
     for part in parts:
         fields = part if isinstance(part, dict) else {"text": part}
-        kind = fields.get("type") if isinstance(fields.get("type"), str) else None
-        kind = names.get(kind, kind)
+        told = fields.get("type")
+        kind = names.get(told, told) if isinstance(told, str) else "text"
         said = next((fields[key] for key in ("text", "value", kind) if key in fields), None)
         if kind not in found or not isinstance(said, str):
             return {"content": parts}

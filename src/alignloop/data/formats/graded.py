@@ -20,7 +20,7 @@ def _xstest(row: Row, source: str) -> list[Labelled]:
             "write 1_full_compliance, 2_full_refusal or 3_partial_refusal, or remove the row",
         )
     unsafe = row["type"].strip().lower().startswith("contrast")
-    told = {**row, "category": row["type"].strip()}
+    told = row | {"category": row["type"].strip()}
     asked = prompt(told, source, text(row, "prompt"))
     return [Labelled(prompt=asked, response=text(row, "completion"), good=(grade == "1") != unsafe)]
 

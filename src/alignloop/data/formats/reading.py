@@ -99,7 +99,7 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
                 fix="give each prompt an id of its own, or leave prompt_id out",
             )
     if len(distinct) < len(prompts):
-        logger.info("%s: left out %d repeated prompts", path, len(prompts) - len(distinct))
+        logger.warning("%s: left out %d repeated prompts", path, len(prompts) - len(distinct))
     return list(distinct.values())
 
 
@@ -112,8 +112,12 @@ def stream(
     """The records of all tables to learn from, one by one, with the refusals among them."""
     formats = formats_named(format, kinds)
     for table in training_tables(source):
+        silent = 0
         for found in read_table(table, formats):
             yield from [found] if isinstance(found, Refusal) else found.records
+            silent += isinstance(found, Recognised) and not found.records
+        if silent:
+            logger.warning("%s: %d rows say nothing that can be learnt", table.name, silent)
 
 
 def stream_prompts(source: str | Path, format: str | None = None) -> Iterator[Prompt | Refusal]:

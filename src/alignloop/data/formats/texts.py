@@ -48,7 +48,7 @@ def _crows(row: Row, source: str) -> list[PreferencePair]:
 
     The data set asks nothing, so that all its pairs answer one neutral request.
     """
-    told = {**row, "category": word(row, "bias_type")}
+    told = row | {"category": word(row, "bias_type")}
     less, more = text(row, "sent_less"), text(row, "sent_more")
     return [pair(told, source, "Write one sentence.", less, more)]
 

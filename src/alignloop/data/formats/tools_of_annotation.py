@@ -26,7 +26,7 @@ def _prodigy(row: Row, source: str) -> Annotated:
     answers = answers_of({"options": row["options"]})
     if len(answers) < 2:
         raise Refused("the task holds no two options with a text", "remove the row")
-    asked = row if asks(row) else {**row, "prompt": row.get("text")}
+    asked = row if asks(row) else row | {"prompt": row.get("text")}
     comparison = compared(asked, source, answers)
     if row["answer"].lower() != "accept":
         return Annotated(comparison=comparison, votes=())
@@ -112,7 +112,7 @@ def _is_doccano(row: Row) -> bool:
 def _doccano(row: Row, source: str) -> Annotated:
     """Question and answers in one text, and the label of the better one; a file for each person."""
     question, answers = answers_in_lines(text(row, "text"))
-    comparison = compared({**row, "prompt": question}, source, answers)
+    comparison = compared(row | {"prompt": question}, source, answers)
     if len(row["label"]) > 1:
         raise Refused(
             f'"label" names several: {shown(row["label"])}', "keep one, or remove the row"
@@ -164,7 +164,7 @@ def _potato(row: Row, source: str) -> Annotated:
     if len(answers) < 2 or not asks(row):
         told = row.get("displayed_text", row.get("text"))
         question, answers = answers_in_lines(_plain_text(told if isinstance(told, str) else ""))
-        asked = {**row, "prompt": question}
+        asked = row | {"prompt": question}
     if len(answers) < 2:
         raise Refused(
             "the text that was shown holds no question with two answers",
