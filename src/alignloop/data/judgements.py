@@ -61,19 +61,21 @@ def write_judgements(
 def annotated_rows(source: str, format: str | None = None) -> Iterator[Annotated | Refusal]:
     """What people said, row by row, with the refused rows among them.
 
-    Raises UserError for a format that tells nothing of single people.
+    Rows of a format that tells nothing of single people are refused.
     """
-    formats = [one for one in formats_named(format, ["pairs"]) if one.name in ANNOTATED]
-    if not formats:
-        raise UserError(
-            f'the format "{format}" does not say who judged what',
-            where="--format",
-            fix=f"choose one of: {', '.join(sorted(ANNOTATED))}",
-        )
+    formats = formats_named(format, ["pairs"])
     for table in training_tables(source):
         name = Path(table.name).name.split(".")[0]
         for found in read_table(table, formats):
             if isinstance(found, Refusal):
                 yield found
-            else:
+            elif found.format.name in ANNOTATED:
                 yield ANNOTATED[found.format.name](found.row, name)
+            else:
+                yield Refusal(
+                    file=table.name,
+                    line=found.line,
+                    problem=f"pairs ({found.format.name}) that do not say who judged what",
+                    fix="give the export of an annotation tool, or write --to pairs",
+                    row=found.row,
+                )

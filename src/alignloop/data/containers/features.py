@@ -1,4 +1,4 @@
-"""What `datasets` says of its columns: values that are kept as JSON texts, and classes as numbers."""
+"""What `datasets` says of its columns: values kept as JSON texts, and classes kept as numbers."""
 
 import json
 from typing import Any

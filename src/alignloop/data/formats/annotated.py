@@ -310,8 +310,10 @@ def _by_points(points: Mapping[str, float]) -> tuple[tuple[str, ...], ...]:
 def last_of_each(votes: Sequence[Vote]) -> tuple[Vote, ...]:
     """One vote for each person: the one that was given last; nobody's name is nobody's second."""
     kept: dict[str, Vote] = {}
-    for place, vote in enumerate(sorted(votes, key=lambda vote: vote.created_at)):
-        kept[vote.annotator or f"\0{place}"] = vote
+    for place, vote in enumerate(votes):
+        person = vote.annotator or f"\0{place}"
+        if person not in kept or kept[person].created_at <= vote.created_at:
+            kept[person] = vote
     return tuple(kept.values())
 
 
