@@ -31,7 +31,8 @@ folders, directories of the datasets library, and hub:org/name. Exit code 1 wher
 """
 CONVERT_HELP = """\
 Writes a file of any known format as JSONL: our records, or TRL's conversational columns. Refused
-rows stop the conversion, or with --skip-refused go to refused.jsonl beside OUT.
+rows stop the conversion, or with --skip-refused go to refused.jsonl beside OUT. What annotation
+tools export becomes judgements, with OUT.comparisons.jsonl beside them. Nothing is overwritten.
 """
 
 MERGE_HELP = """\
@@ -260,7 +261,8 @@ def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = convert.add_argument
     add("source", metavar="FILE", help="file, folder, or hub:org/name")
     add("out", metavar="OUT", help="a .jsonl or .jsonl.gz file")
-    add("--to", required=True, choices=("pairs", "demonstrations", "prompts", "trl"))
+    add("--to", required=True, choices=("pairs", "demonstrations", "prompts", "judgements", "trl"))
+    add("--overwrite", action="store_true", help="replace OUT where it is there")
     add("--format", metavar="F", help="the one format of all rows, such as alpaca")
     add("--skip-refused", action="store_true", help="go on, and keep them in refused.jsonl")
     several = {"action": "append", "default": []}

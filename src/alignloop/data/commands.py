@@ -43,6 +43,7 @@ def run_convert(options: argparse.Namespace) -> int:
         exclude=options.exclude,
         near_duplicate=options.near_duplicate,
         shares=shares_of(options.split),
+        overwrite=options.overwrite,
     )
     names = {"exact": "held out", "near": "near duplicates of held-out prompts"}
     print(", ".join(f"{names.get(name, name)}: {count}" for name, count in counts.items()))
