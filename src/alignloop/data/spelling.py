@@ -73,7 +73,7 @@ def special_ids(tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
 @lru_cache(maxsize=8)
 def _ids_of(tokenizer: PreTrainedTokenizerBase, size: int) -> frozenset[int]:
     names = [token.content for token in _special_tokens(tokenizer, size)]
-    return frozenset(tokenizer.convert_tokens_to_ids(names))
+    return frozenset(cast("list[int]", tokenizer.convert_tokens_to_ids(names)))
 
 
 def own_words(text: str, pattern: re.Pattern[str] | None) -> Written:
@@ -141,7 +141,7 @@ def _own_tokens(written: Written, pattern: re.Pattern[str]) -> Iterator[re.Match
 
 
 def _marks(kinds: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
-    """As long as what it stands for, so that places stay; no two of them touch in an unclear way."""
+    """For each kind one of its length, so that places stay, and that shows where it begins."""
     base = _free(texts, 2 * len(kinds))
     return {
         kind: chr(base + 2 * n) + chr(base + 2 * n + 1) * (len(kind) - 1)
@@ -237,17 +237,17 @@ def _twin(
     tokenizer: PreTrainedTokenizerBase, size: int, base: int
 ) -> tuple[Tokenizer, dict[str, str], dict[int, int]]:
     """The copy, its name of each special token, and the id of each name's token."""
-    backend = cast("Any", tokenizer).backend_tokenizer
+    backend: Tokenizer = cast("Any", tokenizer).backend_tokenizer
     twin = Tokenizer.from_str(backend.to_str())
     twin.no_truncation()
     twin.no_padding()
     twin.encode_special_tokens = True  # the old names are text
     names: dict[str, str] = {}
-    own_id: dict[int, int] = {}
+    own_id: dict[int | None, int | None] = {}
     for n, token in enumerate(_special_tokens(tokenizer, size)):
         name = names[token.content] = chr(base + n) * len(token.content)
         flags = {flag: getattr(token, flag) for flag in ("lstrip", "rstrip", "normalized")}
         added = AddedToken(name, special=False, single_word=token.single_word, **flags)
         twin.add_tokens([added])
         own_id[twin.token_to_id(name)] = backend.token_to_id(token.content)
-    return twin, names, own_id
+    return twin, names, cast("dict[int, int]", own_id)

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateError
+from jinja2.ext import Extension
 
-from alignloop.data.spelling import Written, special_pattern, told_apart, tokens_of
+from alignloop.data.spelling import Written, special_pattern, tokens_of, told_apart
 from alignloop.errors import UserError
 from alignloop.records import Extra, Message, ToolCall, answer_of
 
@@ -28,6 +30,12 @@ TEMPLATES = {"chatml": CHATML}
 Tools = Sequence[dict[str, Any]]
 
 _OWN_WORDS = ("role", "type")
+_WRITING = (
+    "join",
+    "indent",
+    "tojson",
+    "default",
+)  # filters whose texts are written, not looked for
 
 
 def install_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
@@ -84,14 +92,15 @@ def written(
     require_template(tokenizer)
     chat = as_dicts(tokenizer, messages)
     pattern = special_pattern(tokenizer)
-    said = list(_texts((chat, list(tools))))
+    structured = tools or any(_is_structured(turn) for turn in messages)
+    said = list(_texts((chat, list(tools)))) if structured else [m.content for m in messages]
 
     def render(change: Callable[[str], str]) -> str:
         """With each text changed; the real one is made once."""
-        changed = _changed((chat, list(tools)), change)
-        return _render(tokenizer, *changed, add_generation_prompt, messages)
+        changed, changed_tools = _changed((chat, list(tools)), change)
+        return _render(tokenizer, changed, changed_tools, add_generation_prompt, messages)
 
-    if tools or any(_is_structured(turn) for turn in messages):
+    if structured:
         _check_carried(tokenizer, messages, chat, tools, add_generation_prompt)
     if pattern is None or not any(pattern.search(one) for one in said):
         text = _render(tokenizer, chat, list(tools), add_generation_prompt, messages)
@@ -122,6 +131,44 @@ def _render(
         ) from error
     assert isinstance(text, str), "one conversation gives one text"
     return text
+
+
+def rendered(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], add_generation_prompt: bool
+) -> str:
+    """The text alone."""
+    return written(tokenizer, messages, add_generation_prompt).text
+
+
+def looked_for_by(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """What a template may look for in a text: all that it compares, replaces or splits by.
+
+    A text without any of these is written as another one in its place would be.
+    """
+    looking = (nodes.Compare, nodes.Test, nodes.Call, nodes.Filter, nodes.Assign)
+    tree = Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).parse(
+        str(tokenizer.chat_template)
+    )
+    found = {
+        const.value
+        for kind in looking
+        for node in tree.find_all(kind)
+        if not (isinstance(node, nodes.Filter) and node.name in _WRITING)
+        for const in node.find_all(nodes.Const)
+        if isinstance(const.value, str) and const.value.strip()
+    }
+    return sorted(found)
+
+
+class _Generation(Extension):
+    """The tag that TRL's templates put around answers."""
+
+    tags = {"generation"}  # noqa: RUF012
+
+    def parse(self, parser: Any) -> list[nodes.Node]:
+        """What stands within it."""
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 # --- tools, calls and reasoning ----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Thoughts before an answer: where a template opens one itself, it is closed once, and in its place.
+"""Thoughts before an answer: what a template opens itself is closed once, in its place.
 
 R1-Distill, QwQ and Qwen3-Thinking write <think> at the end of a prompt. Data may hold the mark once
 more, or no thought at all.
@@ -69,8 +69,19 @@ def with_thought(
     said = _thought_of(answer, thought)
     if said.strip() and not said.endswith(("\n", " ")):
         said += thought.space
-    closing = Written(text=thought.closes + _gap(answer, thought))
+    gap = "" if rest.text[:1].isspace() else _gap(answer, thought)  # R1 cuts at the mark alone
+    closing = Written(text=thought.closes + gap)
     return own_words(said or thought.space, pattern) + closing + rest
+
+
+def leaves_out_thought(answer: Message, rest: str) -> bool:
+    """Whether an answer's own thought is not in what the template wrote of it."""
+    for opens, closes in _MARKS:
+        said, found, _ = answer.content.partition(closes)
+        if found:
+            thought = said.lstrip().removeprefix(opens).strip()
+            return bool(thought) and thought not in rest
+    return False
 
 
 def _thought_of(answer: Message, thought: Thought) -> str:

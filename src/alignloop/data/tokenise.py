@@ -65,7 +65,8 @@ def encode_example(
 ) -> Encoded:
     """Prompt tokens, then response tokens, then the token that ends a turn; the mask covers these.
 
-    The response is a text, or a turn of the role "assistant" with reasoning and calls. Nothing is cut: a response without its end would teach the model to stop in mid-sentence.
+    The response is a text, or a turn of the role "assistant" with reasoning and calls.
+    Nothing is cut: a response without its end would teach the model to stop in mid-sentence.
     Text in the response that spells a special token stays text.
 
     Raises UserError, naming the prompt, if all of it is more than `max_tokens`.

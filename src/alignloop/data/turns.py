@@ -8,11 +8,11 @@ and none has to mark its answers.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from os.path import commonprefix
 from typing import TYPE_CHECKING
 
 from alignloop.data.spelling import (
@@ -24,13 +24,20 @@ from alignloop.data.spelling import (
     tokens_of,
     tokens_with_places,
 )
-from alignloop.data.templates import Tools, apply_template, written
-from alignloop.data.thoughts import closed_once, opened_thought, with_thought
+from alignloop.data.templates import Tools, apply_template, looked_for_by, written
+from alignloop.data.thoughts import (
+    closed_once,
+    leaves_out_thought,
+    opened_thought,
+    with_thought,
+)
 from alignloop.errors import UserError
 from alignloop.records import Extra, Message, ToolCall, answer_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
 
 # Stands for any answer; of letters alone, so that no template changes it.
 _OTHER = "AnotherAnswerInThisPlace"
@@ -112,7 +119,7 @@ def prompt_with_answers(
         return ids, [False] * len(ids)
     tokens = tokens_with_places(tokenizer, text)
     spans = [_span(tokenizer, messages, place, text.text, tools) for place in answers]
-    return tokens.ids, _tokens_within(tokenizer, text.text, tokens, spans)
+    return tokens.ids, _tokens_within(text.text, tokens, spans)
 
 
 # --- the last answer ---------------------------------------------------------------------------
@@ -125,25 +132,39 @@ def _whole(
     tools: Tools,
     opening: Written,
 ) -> tuple[Written, list[int]]:
-    """Prompt and answer up to the end of its turn, and the tokens that are to be added to end it."""
+    """Prompt and answer up to the end of its turn, and the tokens that end it but are not there."""
     shape = _shape(tokenizer)
+    added = [] if shape.written_end else list(shape.ends)
+    if shape.plain and not answer.extra and not shape.looks_at(answer.content):
+        return opening + Written(text=answer.content + shape.tail[: shape.kept]), added
     found = written(tokenizer, [*asked, answer], add_generation_prompt=False, tools=tools)
     end = shape.end_within(found.text, calls=bool(answer.tool_calls))
-    added = [] if shape.written_end else list(shape.ends)
     thought = opened_thought(opening.text)
     at = len(opening.text)
     if end is not None and found.text.startswith(opening.text):
-        if closed_once(found.text[at:], thought):
+        rest = found.part(at, end)
+        if closed_once(rest.text, thought):
+            if leaves_out_thought(answer, rest.text):
+                _say_what_is_left_out(tokenizer)
             return found.part(0, end), added
-    if end is not None and thought:
-        bare = opening.text[: opening.text.rindex(thought.opens)]
-        if found.text.startswith(bare):
-            rest = found.part(len(bare), end)
-            pattern = special_pattern(tokenizer)
-            return opening + with_thought(answer, rest, thought, pattern), added
-    # a template that writes a finished answer otherwise than it opens one
-    words = own_words(answer.content, special_pattern(tokenizer))
-    return opening + words + Written(text=shape.between), list(shape.ends)
+    pattern = special_pattern(tokenizer)
+    ending = Written(text=shape.tail[: shape.kept])
+    if thought is None:  # a template that writes a finished answer otherwise than it opens one
+        return opening + own_words(answer.content, pattern) + ending, added
+    bare = opening.text[: opening.text.rindex(thought.opens)]
+    if end is not None and found.text.startswith(bare):
+        rest = found.part(len(bare), end)
+    else:
+        rest = own_words(answer.content, pattern) + ending
+    return opening + with_thought(answer, rest, thought, pattern), added
+
+
+@lru_cache(maxsize=8)
+def _say_what_is_left_out(_tokenizer: PreTrainedTokenizerBase) -> None:
+    """Once for each tokenizer."""
+    logger.warning(
+        "the chat template leaves out the thoughts of answers: only what follows them is learnt"
+    )
 
 
 def _parted(
@@ -159,7 +180,17 @@ def _parted(
         if tokens.ids[: len(before)] == before:
             return before, tokens.ids[len(before) :]
     after = whole.part(len(opening.text), len(whole.text))
-    return tokens_of(tokenizer, opening), tokens_of(tokenizer, after)
+    return tokens_of(tokenizer, opening), _in_the_middle(tokenizer, after)
+
+
+def _in_the_middle(tokenizer: PreTrainedTokenizerBase, text: Written) -> list[int]:
+    """Tokens of a text that follows another: at a beginning, sentencepiece adds a space."""
+    for anchor in ("\n", ".", "a", "1"):
+        before = tokens_of(tokenizer, Written(text=anchor))
+        found = tokens_of(tokenizer, Written(text=anchor) + text)
+        if found[: len(before)] == before:
+            return found[len(before) :]
+    return tokens_of(tokenizer, text)
 
 
 def _opening_tokens(
@@ -190,17 +221,24 @@ class _Shape:
     """How a template ends an answer.
 
     `tail` is all that it writes after the text of a last answer, of which the first `kept`
-    characters end the turn, with the tokens `ends` after the white space `between`. A call of a
-    tool may have an end of its own (gpt-oss).
+    characters end the turn, with the tokens `ends`. A call of a
+    tool may have an end of its own (gpt-oss). A `plain` one writes any answer as it is after its
+    opening, where the answer holds nothing that `special` matches.
     """
+
+    plain: bool
+    special: re.Pattern[str] | None
 
     tail: str
     kept: int
     ends: tuple[int, ...]
-    between: str
     written_end: bool
     call_tail: str
     call_ends: tuple[int, ...]
+
+    def looks_at(self, text: str) -> bool:
+        """Whether the template may write this text otherwise than another one."""
+        return bool(self.special and self.special.search(text))
 
     def end_within(self, text: str, *, calls: bool) -> int | None:
         """Where in a finished conversation its last turn ends; None where the tail is another."""
@@ -220,7 +258,7 @@ def _shape_of(tokenizer: PreTrainedTokenizerBase, _template: str, _size: int) ->
     assert isinstance(tokenizer.eos_token_id, int), "check_tokenizer comes first"
     tail = _after_answer(tokenizer, [])
     try:
-        common = commonprefix([tail, _after_answer(tokenizer, _ASKED)])
+        common = _common_start(tail, _after_answer(tokenizer, _ASKED))
     except UserError:  # a template that takes one turn alone
         common = tail
     pattern = special_pattern(tokenizer)
@@ -229,11 +267,15 @@ def _shape_of(tokenizer: PreTrainedTokenizerBase, _template: str, _size: int) ->
     # one token that ends a conversation (gpt-oss).
     found = re.match(rf"(\s*)((?:{names})+)", common) or re.match(rf"(\s*)({names})", tail)
     call_tail = "" if found is None else _call_tail(tokenizer, tail, names)
+    looked_for = "|".join(
+        [*map(re.escape, looked_for_by(tokenizer)), *([names] if pattern else [])]
+    )
     return _Shape(
+        plain=_writes_as_it_is(tokenizer, tail),
+        special=re.compile(looked_for) if looked_for else None,
         tail=tail,
         kept=found.end() if found else 0,
         ends=_ids(tokenizer, found[2]) if found else (tokenizer.eos_token_id,),
-        between=found[1] if found else "",
         written_end=found is not None,
         call_tail=call_tail,
         call_ends=_ids(tokenizer, call_tail.strip()),
@@ -244,6 +286,17 @@ def _after_answer(tokenizer: PreTrainedTokenizerBase, following: Sequence[Messag
     """What the template writes behind the text of an answer."""
     turns = [*_ASKED, answer_of(_OTHER), *following]
     return written(tokenizer, turns, add_generation_prompt=False).text.partition(_OTHER)[2]
+
+
+def _writes_as_it_is(tokenizer: PreTrainedTokenizerBase, tail: str) -> bool:
+    """Whether a last answer stands unchanged between the opening and the end."""
+    opening = written(tokenizer, _ASKED, add_generation_prompt=True).text
+    for pad in (" ", "\n", "\t", ""):
+        text = f'{pad}\n {_OTHER} "q" \\ é\n\n\tb \n{pad}'
+        whole = written(tokenizer, [*_ASKED, answer_of(text)], add_generation_prompt=False).text
+        if whole != opening + text + tail:
+            return False
+    return True
 
 
 def _call_tail(tokenizer: PreTrainedTokenizerBase, tail: str, names: str) -> str:
@@ -258,11 +311,25 @@ def _call_tail(tokenizer: PreTrainedTokenizerBase, tail: str, names: str) -> str
     return "" if text.endswith(tail) or found is None else found.group()
 
 
+def _common_start(one: str, other: str) -> str:
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))]
+
+
 def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
     return tuple(tokens_of(tokenizer, Written(text=text))) if text else ()
 
 
 # --- answers within a prompt -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Span:
+    """Where in a text an answer begins, and where it ends without the tokens that end it."""
+
+    start: int
+    end: int
+    ends: tuple[int, ...]
 
 
 def _span(
@@ -271,51 +338,42 @@ def _span(
     place: int,
     text: str,
     tools: Tools,
-) -> tuple[int, int]:
-    """Where in the text of the prompt an answer begins, and where it ends without its end."""
-    before, after = _around(tokenizer, messages, place, tools)
+) -> _Span:
+    """Found by writing the conversation with another answer in this place."""
+    turn, shape = messages[place], _shape(tokenizer)
+    other = _with_another_call(turn) if turn.tool_calls else answer_of(_OTHER)
+    turns = [*messages[:place], other, *messages[place + 1 :]]
+    changed = written(tokenizer, turns, add_generation_prompt=True, tools=tools).text
+    opening = written(tokenizer, messages[:place], add_generation_prompt=True, tools=tools).text
+    if turn.tool_calls:
+        same = len(_common_start(text[::-1], changed[::-1]))
+        pattern = special_pattern(tokenizer)
+        ending = pattern.search(text, len(text) - same) if pattern else None
+        start = _common_start(text, opening)  # without the thought that an opening may end with
+        end = ending.start() if ending else len(text) - same
+        return _Span(start=len(start), end=end, ends=shape.call_ends or shape.ends)
+    before, _, after = changed.partition(_OTHER)
     if not (text.startswith(before) and text.endswith(after)):
         raise UserError(
             "the chat template writes the turns around an answer otherwise because of its text",
-            where=f'the answer "{messages[place].content[:40]}"',
+            where=f'the answer "{turn.content[:40]}"',
             fix="remove this conversation, or give its last answer alone",
         )
-    opening = written(tokenizer, messages[:place], add_generation_prompt=True, tools=tools).text
-    start = len(opening) if before.startswith(opening) else len(before)
-    return start, len(text) - len(after)
+    start = opening if before.startswith(opening) else before
+    return _Span(start=len(start), end=len(text) - len(after), ends=shape.ends)
 
 
-def _around(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int, tools: Tools
-) -> tuple[str, str]:
-    """What the template writes before and after a turn, with another answer in its place."""
-    turn = messages[place]
-    others = [answer_of(_OTHER)]
-    if turn.tool_calls:  # a template may ask for a call before its result (gpt-oss)
-        calls = (
-            *turn.tool_calls[:-1],
-            turn.tool_calls[-1].model_copy(update={"arguments": _OTHER}),
-        )
-        others.append(answer_of(turn.content, Extra(tool_calls=calls)))
-    for other in others:
-        try:
-            turns = [*messages[:place], other, *messages[place + 1 :]]
-            changed = written(tokenizer, turns, add_generation_prompt=True, tools=tools).text
-            break
-        except UserError:
-            if other is others[-1]:
-                raise
-    before, _, after = changed.partition(_OTHER)
-    return before, after
+def _with_another_call(turn: Message) -> Message:
+    last = turn.tool_calls[-1].model_copy(update={"arguments": {_OTHER: _OTHER}})
+    return turn.model_copy(update={"tool_calls": (*turn.tool_calls[:-1], last)})
 
 
-def _tokens_within(
-    tokenizer: PreTrainedTokenizerBase, text: str, tokens: Tokens, spans: Sequence[tuple[int, int]]
-) -> list[bool]:
+def _tokens_within(text: str, tokens: Tokens, spans: Sequence[_Span]) -> list[bool]:
     """True for the tokens of each span and for the end-of-turn tokens that follow it."""
     ids, offsets = tokens.ids, tokens.offsets
-    ends, mask = list(_shape(tokenizer).ends), [False] * len(ids)
-    for start, end in spans:
+    mask = [False] * len(ids)
+    for span in spans:
+        start, end, ends = span.start, span.end, list(span.ends)
         for place, (begins, stops) in enumerate(offsets):
             mask[place] = mask[place] or (begins < end and stops > start)
         following = next((place for place, (begins, _) in enumerate(offsets) if begins >= end), 0)
