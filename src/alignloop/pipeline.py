@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alignloop.config import Recipe, load_recipe, to_toml
+from alignloop.config.model_paths import no_model
 from alignloop.config.stages import PLAYGROUND
 from alignloop.errors import UserError
 from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
@@ -289,6 +290,8 @@ def _prepare_torch(config: Recipe) -> None:
 
 def _require(folder: Path, command: str, setting: str) -> None:
     if not holds_model(folder):
+        if folder.name != "model":  # no stage's own: somebody named it
+            raise no_model(folder, setting)
         raise UserError(
             "there is no model here",
             where=str(folder),
