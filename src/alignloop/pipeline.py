@@ -190,19 +190,23 @@ class Pipeline:
             _require(sft_dir, "alignloop sft", "evaluate.baseline")
             _require(policy_dir, "alignloop rl", "evaluate.policy")
             source = str(prompts or config.prompts)
+            models = {"sft": sft_dir, "policy": policy_dir}
+            if base := sources.base_to_show(self.config, sft_dir):
+                _require(base, "alignloop sft", "evaluate.base")
+                models["base"] = base
             judge_dir = self._held_out_reward_model(folder) or folder.path / "reward" / "model"
             if source != PLAYGROUND and not sources.judged_by_function(self.config, judge_dir):
                 _require(judge_dir, "alignloop reward", "rl.held_out_reward_model")
             compare_policies(
                 config,
                 self.config.model,
-                {"sft": sft_dir, "policy": policy_dir},
+                models,
                 sources.evaluation_sets(self.config, source, folder),
                 sources.judge(self.config, source, judge_dir),
                 StageRun(folder, "evaluate", self.config.seed),
             )
-            models = {"sft": str(sft_dir), "policy": str(policy_dir)}
-            _record(folder, "evaluate", target, **models, prompts=source)
+            named = {who: str(path) for who, path in models.items()}
+            _record(folder, "evaluate", target, **named, prompts=source)
             return target
 
     def report(self) -> Path:
