@@ -40,6 +40,11 @@ Writes a plain model directory from an adapter's: what a stage wrote with lora.r
 The model that the adapter belongs to is the one that it names, or --base DIR. A reward model keeps
 its head and its reward_scale.json. Nothing is overwritten.
 """
+CONVERT_MODEL_HELP = """\
+Writes a model directory that can be trained from a GGUF file, by transformers: weights as
+safetensors, dequantised, with config, tokenizer and chat template. What was written is read again
+and must give the same logits and an answer. Needs `pip install 'alignloop[gguf]'`; no network.
+"""
 PLAN_HELP = """\
 Says before a run what it needs: parameters, memory of each stage by role, tokens per step, and an
 estimate of the time from a measurement of a few seconds on this machine. Reads the config.json of
@@ -175,6 +180,7 @@ def make_parser() -> argparse.ArgumentParser:
     settings.set_defaults(do=_print_settings)
     _add_playground(commands)
     _add_data(commands)
+    _add_models(commands)
     _add_merge_and_plan(commands)
     add_label(commands)
     return parser
@@ -275,6 +281,24 @@ def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
     convert.set_defaults(do=_convert_data)
 
 
+def _add_models(commands: "argparse._SubParsersAction[Parser]") -> None:
+    models = commands.add_parser("models", help="model directories out of other files")
+    actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
+    convert = actions.add_parser(
+        "convert",
+        help="make a model directory of a GGUF file",
+        description=CONVERT_MODEL_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = convert.add_argument
+    add("source", metavar="FILE.gguf", help="a GGUF file, or a folder with one")
+    add("out", metavar="OUT", help="the new model directory")
+    types = ("float32", "bfloat16")
+    add("--dtype", choices=types, default=types[0], help="type of the weights (default: float32)")
+    add("--tokenizer", metavar="DIR", help="take this directory's tokenizer, not the file's")
+    convert.set_defaults(do=_convert_model)
+
+
 def _add_merge_and_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
     shape = argparse.RawDescriptionHelpFormatter
     text = "write a plain model from an adapter's directory"
@@ -298,22 +322,55 @@ def _add_merge_and_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
     plan.set_defaults(do=_plan)
 
 
-def _merge(options: argparse.Namespace, _rest: Sequence[str]) -> None:
-    out, base = Path(options.out), Path(options.base) if options.base else None
+def _refuse_to_overwrite(out: Path) -> None:
     if out.exists():
         raise UserError(
             "there is something here already, and nothing is overwritten",
             where=str(out),
             fix="name another directory, or remove this one",
         )
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    import transformers
 
-    from alignloop.models.merging import merge_adapter
-    from alignloop.run import atomic_folder
+
+def _quiet_transformers() -> None:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+
+
+def _convert_model(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    out = Path(options.out)
+    _refuse_to_overwrite(out)
+    _quiet_transformers()
+    from alignloop.models.convert import convert_gguf, find_gguf
+    from alignloop.run import atomic_folder
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    file = find_gguf(Path(options.source))
+    tokenizer = Path(options.tokenizer) if options.tokenizer else None
+    with atomic_folder(out) as folder:
+        made = convert_gguf(file, folder, dtype=options.dtype, tokenizer_from=tokenizer, say=say)
+    for note in made.notes:
+        say(f"note: {note}")
+    if not made.has_template:
+        say("note: it has no chat template; `--model.chat_template chatml` gives it one")
+    kinds = ", ".join(f"{count} {name}" for name, count in made.header.types.items())
+    say(f"{made.header.architecture}, {made.parameters:,} parameters from tensors {kinds}")
+    say(f"it answers: {made.answer!r}")
+    print(out.resolve())
+
+
+def _merge(options: argparse.Namespace, _rest: Sequence[str]) -> None:
+    out, base = Path(options.out), Path(options.base) if options.base else None
+    _refuse_to_overwrite(out)
+    _quiet_transformers()
+    from alignloop.models.merging import merge_adapter
+    from alignloop.run import atomic_folder
+
     with atomic_folder(out) as folder:
         merge_adapter(Path(options.adapter), folder, base)
     print(out.resolve())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from alignloop import judging
 from alignloop.config import Recipe, load_recipe
+from alignloop.config.model_paths import no_model
 from alignloop.config.stages import LABEL, PLAYGROUND
 from alignloop.errors import UserError
 from alignloop.judging import RewardModels
@@ -155,10 +156,12 @@ class Pipeline:
         """The SFT model against the policy on held-out prompts; returns evaluate/results.json."""
         self._check_compiler("evaluate")
         inputs = self._evaluate_inputs(baseline, policy, prompts)
-        models = {"sft": Path(inputs["sft"]), "policy": Path(inputs["policy"])}
+        models = {who: Path(inputs[who]) for who in ("sft", "policy", "base") if who in inputs}
         if not self._finished("evaluate"):
             self._require(models["sft"], "sft", "evaluate.baseline")
             self._require(models["policy"], "rl", "evaluate.policy")
+            if "base" in models:
+                self._require(models["base"], "sft", "evaluate.base")
             if "judge" in inputs:
                 self._require(Path(inputs["judge"]), "reward", "rl.held_out_reward_model")
         with self._staging.stage("evaluate", inputs) as (folder, stage):
@@ -269,6 +272,8 @@ class Pipeline:
     def _evaluate_inputs(
         self, baseline: Named = None, policy: Named = None, prompts: Named = None
     ) -> dict[str, str]:
+        from alignloop import sources
+
         config = self.config.evaluate
         source = str(prompts or config.prompts)
         found = {
@@ -276,6 +281,8 @@ class Pipeline:
             "policy": str(policy or config.policy or _trained_policy(self.path)),
             "prompts": source,
         }
+        if base := sources.base_to_show(self.config, Path(found["sft"])):
+            found["base"] = str(base)
         judge = RewardModels.of(self.config, self.path).best
         if judge is not None and not judging.judged_by_gold(self.config, source):
             found["judge"] = str(judge)
@@ -375,6 +382,8 @@ class Pipeline:
     def _require(self, folder: Path, stage: str, setting: str) -> None:
         if holds_model(folder):
             return
+        if folder.name != "model":  # no stage's own: somebody named it
+            raise no_model(folder, setting)
         from alignloop import sources
 
         if stage == "sft" and self.config.sft.demonstrations == PLAYGROUND:

@@ -186,6 +186,18 @@ def rl_prompts(
     return parts["train"], parts["validation"]
 
 
+def base_to_show(recipe: Recipe, baseline: Path) -> Path | None:
+    """The model that a person had before SFT, for a third column; none where there is none.
+
+    The playground's own is nobody's; where the baseline is the model itself, it has its column.
+    """
+    named = recipe.evaluate.base
+    if named is None or (named == "model" and recipe.model.path == PLAYGROUND):
+        return None
+    path = Path(recipe.model.path if named == "model" else named)
+    return None if path.resolve() == baseline.resolve() else path
+
+
 def evaluation_sets(
     recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> dict[str, Sequence[Prompt]]:

@@ -34,6 +34,7 @@ NAMES_OF_INPUTS = frozenset(
         "rl.validation_prompts",
         "evaluate.baseline",
         "evaluate.policy",
+        "evaluate.base",
         "evaluate.prompts",
         "evaluate.reward_model",
     }

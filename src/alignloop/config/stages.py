@@ -385,6 +385,11 @@ class RlConfig(OptimizerSection):
 class EvaluateConfig(Section):
     """The honest comparison of the SFT model with the policy, on held-out prompts."""
 
+    base: str | None = Field(
+        default="model",
+        description="model directory whose answers stand beside both; 'model' = the one that SFT"
+        " began with, unless it is the playground's; none = no third column",
+    )
     baseline: str | None = Field(
         default=None, description="model directory; none = the SFT stage's model"
     )

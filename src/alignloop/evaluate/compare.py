@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.config import EvaluateConfig, ModelConfig
+from alignloop.data.templates import install_template
 from alignloop.data.tokenise import CONTEXT, LengthLimit, decode, encode_fitting, encode_prompt
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
@@ -51,7 +52,10 @@ def compare_policies(
     known: Known,
     run: StageRun,
 ) -> dict[str, Any]:
-    """Answer every set with `models` "sft" and "policy", judge, write answers and results."""
+    """Answer every set with `models` "sft" and "policy", judge, write answers and results.
+
+    A third one, "base", is what there was before SFT: its figures and answers stand beside theirs.
+    """
     chosen = {
         name: choose_prompts(
             prompts_that_fit(prompts, models["sft"], model_config, config),
@@ -76,11 +80,10 @@ def compare_policies(
         {
             "set": name,
             "prompt": prompt.model_dump(mode="json"),
-            "sft": asdict(a),
-            "policy": asdict(b),
+            **{who: asdict(answers[who][name][i]) for who in models},
         }
         for name, prompts in chosen.items()
-        for prompt, a, b in zip(prompts, answers["sft"][name], answers["policy"][name], strict=True)
+        for i, prompt in enumerate(prompts)
     ]
     atomic_write(run.path / "answers.jsonl", "".join(map(json_line, rows)))
     seed = derive_seed(run.seed, "evaluate") % 2**32
@@ -106,7 +109,8 @@ def _what_bears_on_it(
 ) -> dict[str, Any]:
     """What the verdict is weighed by, beside the figures."""
     both = {
-        name: list(zip(*(answers[who][name] for who in models), strict=True)) for name in chosen
+        name: list(zip(*(answers[who][name] for who in ("sft", "policy")), strict=True))
+        for name in chosen
     }
     return {
         "judge_facts": asdict(known.judge),
@@ -176,6 +180,8 @@ def answer_all(
 ) -> list[Rollout]:
     """One answer to each prompt; the model is gone again when the judge comes."""
     tokenizer = load_tokenizer(folder, model_config)
+    if model_config.chat_template and tokenizer.chat_template is None:  # a base model's own
+        install_template(tokenizer, model_config.chat_template)
     policy = read_policy(folder, tokenizer, model_config)
     sampler = new_sampler(policy, tokenizer, config.sampling)
     asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from alignloop.config import LoraConfig, ModelConfig
+from alignloop.config.model_paths import no_model
 from alignloop.errors import UserError
 from alignloop.models.adapters import base_of, is_adapter, merged, with_bias
 from alignloop.models.kinds import (
@@ -238,11 +239,7 @@ def _tokenizer_class(folder: Path) -> Any:
 def _model_folder(path: str | Path) -> Path:
     folder = Path(path)
     if not (folder / "config.json").is_file() and not is_adapter(folder):
-        raise UserError(
-            "there is no model here (config.json is missing)",
-            where=str(folder),
-            fix="give a model directory as written by `model.save_pretrained(folder)`",
-        )
+        raise no_model(path)
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from alignloop.config import ModelConfig
+from alignloop.config.model_paths import no_model
 from alignloop.errors import UserError
 from alignloop.models.adapters import CONFIG, base_of, is_adapter, scores
 from alignloop.models.kinds import is_ours, unread_token
@@ -56,7 +57,7 @@ def _standing_on(base: Path | None, adapter: Path) -> Iterator[Path]:
         yield adapter
         return
     if not (base / "config.json").is_file():
-        raise UserError("there is no model here (config.json is missing)", where=str(base))
+        raise no_model(base, "--base")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "adapter"
         shutil.copytree(adapter, folder)

@@ -9,6 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from alignloop.config import LoraConfig
+from alignloop.config.model_paths import is_gguf, no_model
 from alignloop.errors import UserError
 from alignloop.plan.memory import Shape
 
@@ -59,18 +60,14 @@ def shape_of(model: Any, lora: LoraConfig) -> Shape:
 
 
 def _config_file(path: Path) -> Path:
-    if path.is_file():
+    if path.is_file() and not is_gguf(path):
         return path
     if (path / "adapter_config.json").is_file():
         from alignloop.models.adapters import base_of
 
         path = base_of(path)
     if not (path / "config.json").is_file():
-        raise UserError(
-            "there is no model here (config.json is missing)",
-            where=str(path),
-            fix="name a model directory, or a config.json: --model.path FILE",
-        )
+        raise no_model(path)
     return path / "config.json"
 
 

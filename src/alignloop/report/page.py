@@ -199,7 +199,9 @@ def _sft_result(run: Run) -> str:
         for m in run.metrics
         if m.get("stage") == "sft" and m.get("held_out_perplexity") is not None
     ]
-    return f"perplexity {found[-1]:.2f}" if found else ""
+    before = run.facts.get("sft", {}).get("perplexity_before")
+    start = f"{before:.2f} → " if before is not None and len(found) > 1 else ""
+    return f"perplexity {start}{found[-1]:.2f}" if found else ""
 
 
 def _reward_result(run: Run) -> str:

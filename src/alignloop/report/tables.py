@@ -118,11 +118,15 @@ def write_time(text: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One metric before (SFT) and after (RLHF); `trend` is "better", "worse" or ""."""
+    """One metric before (SFT) and after (RLHF); `trend` is "better", "worse" or "".
+
+    `base` is the model that SFT began with, where it was asked too.
+    """
 
     metric: Metric
     sft: Estimate | None
     policy: Estimate | None
+    base: Estimate | None = None
 
     @property
     def trend(self) -> str:
@@ -168,6 +172,11 @@ class EvaluationSet:
     length_controlled: Estimate | None
     sign_test_p: float | None
 
+    @property
+    def has_base(self) -> bool:
+        """Whether there is a column for the model that SFT began with."""
+        return any(change.base is not None for change in self.overall)
+
     def change(self, key: str) -> Change | None:
         """The overall change of one metric, where it was measured."""
         return next((change for change in self.overall if change.metric.key == key), None)
@@ -175,9 +184,9 @@ class EvaluationSet:
 
 def changes_of(node: Any, keys: Iterable[str] | None = None) -> tuple[Change, ...]:
     """The changes in {"sft": {metric: ...}, "policy": {...}}, in the order of `METRICS`."""
-    sft, policy = as_dict(as_dict(node).get("sft")), as_dict(as_dict(node).get("policy"))
+    sides = {who: as_dict(as_dict(node).get(who)) for who in ("base", "sft", "policy")}
     return tuple(
-        Change(metric=m, sft=Estimate.of(sft.get(m.key)), policy=Estimate.of(policy.get(m.key)))
+        Change(metric=m, **{who: Estimate.of(found.get(m.key)) for who, found in sides.items()})
         for m in METRICS
         if keys is None or m.key in keys
     )
@@ -373,12 +382,13 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A held-out prompt and what both models answered."""
+    """A held-out prompt and what both models answered, and the one before SFT where asked."""
 
     prompt: Prompt
     set_name: str
     sft: Answer
     policy: Answer
+    base: Answer | None = None
 
 
 def answer_of(node: Any) -> Answer:
@@ -431,6 +441,7 @@ def answer_pairs(rows: Sequence[Mapping[str, Any]], count: int) -> list[Pair]:
             set_name=str(row.get("set", "")),
             sft=answer_of(row.get("sft")),
             policy=answer_of(row.get("policy")),
+            base=answer_of(row["base"]) if row.get("base") else None,
         )
         for row in rows
     ]

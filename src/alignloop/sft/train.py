@@ -69,6 +69,8 @@ def train_sft(
     schedule = cosine_schedule(len(batches), config.warmup_share)
     state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
     for step in run.steps(len(batches), state, save_every=config.save_every):
+        if step == 1 and tests:
+            _measure_the_start(policy, tests, tokenizer.pad_token_id, config, run)
         started = time.perf_counter()
         batch = [examples[index] for index in batches[step - 1]]
         with dropping(policy, derive_seed(run.seed, "dropout", "sft", step)):
@@ -98,10 +100,21 @@ def train_sft(
         {
             "steps": len(batches),
             "num_demonstrations": len(examples),
+            "perplexity_before": run.memory.get("perplexity_before"),
             "held_out_perplexity": run.memory.get("held_out_perplexity"),
         }
     )
     return target
+
+
+def _measure_the_start(
+    policy: Any, tests: Sequence[Encoded], pad_id: int, config: SftConfig, run: StageRun
+) -> None:
+    """What the model was worth before the first step: the held-out perplexity at step 0."""
+    before = perplexity(policy, tests, pad_id, config)
+    run.memory["perplexity_before"] = before
+    run.log(0, {"held_out_perplexity": before})
+    run.say(f"sft: held-out perplexity {before:.4g} before the first step, {len(tests)} answers")
 
 
 def perplexity(policy: Any, examples: Sequence[Encoded], pad_id: int, config: SftConfig) -> float:

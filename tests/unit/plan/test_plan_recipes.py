@@ -119,4 +119,4 @@ def test_a_model_that_is_not_there_is_one_line(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit) as ended:
         main(["plan", str(ROOT / "recipes/laptop-0.5b"), "--no-measure"])
     assert ended.value.code == 2
-    assert "config.json is missing" in capsys.readouterr().err
+    assert "models/Qwen2.5-0.5B: there is no such folder" in capsys.readouterr().err

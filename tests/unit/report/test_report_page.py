@@ -209,6 +209,27 @@ def test_answers_without_a_judge_are_shown(run_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_model_from_before_sft_has_a_column_of_its_own(run_path: Path) -> None:
+    assert "Base" not in page_of(run_path).text
+    path = run_path / "evaluate" / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    first = next(iter(results["sets"].values()))
+    first["overall"]["base"] = first["overall"]["sft"] | {
+        "helpfulness": {"value": 0.1234, "low": 0.1, "high": 0.2, "n": 300}
+    }
+    path.write_text(json.dumps(results), encoding="utf-8")
+    path = run_path / "evaluate" / "answers.jsonl"
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        row["base"] = row["sft"] | {"response": "what it said before"}
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    page = page_of(run_path)
+    assert "Base is the model that SFT began with" in page.text
+    assert "0.12" in page.text
+    assert "what it said before" in page.text
+
+
+@pytest.mark.slow
 def test_the_settings_wanted_decide_how_many_answers_are_shown(run_path: Path) -> None:
     config = (run_path / "config.toml").read_text(encoding="utf-8")
     (run_path / "config.toml").write_text(

@@ -142,15 +142,31 @@ def test_demonstrations_are_learnt(
     lm_dirs: dict[str, Path], demonstrations: list[Demonstration], stage_run: Callable[..., Any]
 ) -> None:
     folder, lines = train(lm_dirs["llama"], demonstrations, stage_run("sft"))
-    assert [line["step"] for line in lines] == list(range(1, 25))
-    assert lines[-1]["loss"] < lines[0]["loss"] / 2
+    assert [line["step"] for line in lines] == list(range(25))
+    assert lines[-1]["loss"] < lines[1]["loss"] / 2
     seen = {
         line["step"]: line["held_out_perplexity"] for line in lines if "held_out_perplexity" in line
     }
-    assert set(seen) == {6, 12, 18, 24}
-    assert seen[24] < seen[6]
+    assert set(seen) == {0, 6, 12, 18, 24}
+    assert seen[24] < seen[6] < seen[0]
     assert AutoModelForCausalLM.from_pretrained(folder).config.model_type == "llama"
     assert AutoTokenizer.from_pretrained(folder).chat_template
+
+
+def test_step_0_is_the_model_that_came_in(
+    lm_dirs: dict[str, Path],
+    demonstrations: list[Demonstration],
+    examples: list[Encoded],
+    policy: Any,
+    stage_run: Callable[..., Any],
+) -> None:
+    """The held-out perplexity by the definition, of the model as it was."""
+    run = stage_run("sft")
+    _, lines = train(lm_dirs["llama"], demonstrations, run, max_steps=2)
+    total, count = naive_total(policy, examples[:3])
+    assert lines[0]["step"] == 0
+    assert lines[0]["held_out_perplexity"] == pytest.approx(math.exp(total / count), rel=1e-5)
+    assert run.stage.facts()["perplexity_before"] == lines[0]["held_out_perplexity"]
 
 
 def test_the_same_seed_gives_the_same_model(
