@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+NOT_FINITE = "a value was not finite"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
@@ -37,12 +39,17 @@ class Watch:
         `kl` is None where nobody asked for it: there is no budget then.
         """
         if not finite:
-            return self._with(reason=f"a value was not finite at step {step}")
+            return self._with(reason=f"{NOT_FINITE} at step {step}")
         if self.kl_budget is not None and kl is not None and kl > self.kl_budget:
             return self._with(
                 reason=f"the KL budget is spent: {kl:.2f} of {self.kl_budget:g} nats at step {step}"
             )
         return self
+
+    @property
+    def not_finite(self) -> bool:
+        """Whether it stopped because a value was not finite."""
+        return self.reason.startswith(NOT_FINITE)
 
     def _with(self, **changes: object) -> "Watch":
         return Watch(**{**vars(self), **changes})  # type: ignore[arg-type]

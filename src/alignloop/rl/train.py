@@ -19,7 +19,7 @@ from alignloop.losses import (
     reduce_tokens,
 )
 from alignloop.models import save_model
-from alignloop.models.training import linear_schedule
+from alignloop.models.training import Guard, linear_schedule
 from alignloop.rl.algorithms.base import Algorithm, Credit
 from alignloop.rl.build import Parts, RlInputs, build
 from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
@@ -33,6 +33,7 @@ from alignloop.run.stage_run import StageRun
 from alignloop.stats.textstats import repetition
 
 SHOWN = ("score", "kl", "response_length", "validation_gold", "tokens_per_second")
+SHOWN += ("skipped_steps",)  # where there are any
 MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
 
 
@@ -63,6 +64,7 @@ def train_rl(
         experience = make_experience(scored, credit, config.algorithm.importance_cap)
         metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
         clock.append(time.perf_counter())
+        metrics |= _left_out(metrics, step, config, run)
         metrics |= _describe(scored, credit) | _texts(rollouts, parts) | _speeds(clock, scored)
         metrics |= _price(algorithm, kl_coef, scored)
         run.memory["kl_coef"] = _next_kl_coef(algorithm, kl_coef, metrics, len(rollouts))
@@ -78,6 +80,15 @@ def train_rl(
         if _watch(run, config).reason:
             run.end()
     return _finish(config, run)
+
+
+def _left_out(
+    metrics: dict[str, float], step: int, config: RlConfig, run: StageRun
+) -> dict[str, float]:
+    """Count the optimiser steps that were left out, and stop where none has any effect."""
+    steps, taken = int(metrics["optimizer_steps"]), int(metrics.pop("finite_steps"))
+    guard, last = Guard(stage=run.name, section="rl"), step == config.num_steps
+    return guard.left_out(run.memory, step, taken=taken, steps=steps, last=last)
 
 
 @contextmanager
@@ -209,6 +220,13 @@ def _speeds(clock: list[float], scored: ScoredRollouts) -> dict[str, float]:
 def _finish(config: RlConfig, run: StageRun) -> Path:
     """The best checkpoint becomes the stage's model."""
     watch, last = _watch(run, config), run.memory["last"]
+    if watch.not_finite and watch.best_step == 0:
+        raise UserError(
+            f"training has diverged: {watch.reason}, and no policy before it was better than the"
+            " one that it began with",
+            where=run.name,
+            fix="lower rl.learning_rate, or check the rewards and the models' weights",
+        )
     target = run.path / "model"
     with atomic_folder(target) as folder:
         shutil.copytree(run.path / "best", folder, dirs_exist_ok=True)
