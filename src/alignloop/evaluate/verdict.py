@@ -207,6 +207,14 @@ def _of_training(results: Results) -> Iterator[Finding]:
             english="RL kept the model that it began with, so that both sides are the same",
             chinese="强化学习保留了起始模型，双方相同",
         )
+    if facts.get("skipped_steps"):
+        yield Finding(
+            key="skipped_steps",
+            weight="note",
+            english=f"{facts['skipped_steps']} steps of RL were left out: their gradients were not"
+            " finite",
+            chinese=f"强化学习有 {facts['skipped_steps']} 步因梯度不是有限数而被跳过",
+        )
     if facts.get("cannot_choose"):
         gold = results["judge_facts"]["kind"] == "gold"
         yield Finding(

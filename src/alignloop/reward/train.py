@@ -27,11 +27,12 @@ from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
 from alignloop.models.roles import dropping, learnt
 from alignloop.models.starting import start_reward_model
 from alignloop.models.training import (
+    Guard,
+    above_coin_toss,
     backward_through_scores,
     cosine_schedule,
     descend,
     make_optimizer,
-    refuse_nan,
 )
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, micro_batches, scores_of
@@ -81,6 +82,7 @@ def train_reward(
     state = TrainingState(
         modules={"reward_model": learnt(model)}, optimizers={"reward_model": optimizer}
     )
+    guard = Guard(stage=run.name, section="reward", limit=above_coin_toss)
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
         batch = encode_pairs([pairs[i] for i in batches[step - 1]], tokenizer, config.max_tokens)
@@ -88,10 +90,11 @@ def train_reward(
             metrics = _accumulate(model, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        refuse_nan(metrics["loss"], step, run.name, "reward")
+        last = step == len(batches)
+        metrics |= guard.seen(run.memory, step, loss=metrics["loss"], norm=norm, last=last)
         metrics |= {"gradient_norm": norm, "learning_rate": rate}
         metrics["seconds_per_step"] = time.perf_counter() - started
-        run.log(step, metrics, show=("loss", "accuracy"))
+        run.log(step, metrics, show=("loss", "accuracy", "skipped_steps"))
     run.say(f"{run.name}: bias, temperature and report card")
     scale = _fit_scale(model, tokenizer, anchors, calibration, config)
     card = write_report_card(run.path, model, tokenizer, scale, labels, config, run.seed)

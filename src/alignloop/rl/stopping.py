@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from alignloop.stats.overopt import OUTSIDE
 
+NOT_FINITE = "a value was not finite"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -66,12 +68,17 @@ class Watch:
         `kl` is None where nobody asked for it: there is no budget then.
         """
         if not finite:
-            return self._with(reason=f"a value was not finite at step {step}")
+            return self._with(reason=f"{NOT_FINITE} at step {step}")
         if self.kl_budget is not None and kl is not None and kl > self.kl_budget:
             return self._with(
                 reason=f"the KL budget is spent: {kl:.2f} of {self.kl_budget:g} nats at step {step}"
             )
         return self
+
+    @property
+    def not_finite(self) -> bool:
+        """Whether it stopped because a value was not finite."""
+        return self.reason.startswith(NOT_FINITE)
 
     def _why(self, waited: int, seen: Evaluation) -> str:
         """The reason to stop, with what the figures say of its cause and no more."""

@@ -21,7 +21,7 @@ from alignloop.losses import (
     reduce_tokens,
 )
 from alignloop.models import save_model
-from alignloop.models.training import linear_schedule
+from alignloop.models.training import Guard, linear_schedule
 from alignloop.rl.algorithms.base import Algorithm, Credit
 from alignloop.rl.build import Parts, RlInputs, build
 from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
@@ -35,6 +35,7 @@ from alignloop.run.stage_run import StageRun
 from alignloop.stats.textstats import repetition
 
 SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_score")
+SHOWN += ("skipped_steps",)  # where there are any
 MOSTLY_CUT_OFF = 0.5
 MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
 
@@ -66,6 +67,7 @@ def train_rl(
         experience = make_experience(scored, credit, config.algorithm.importance_cap)
         metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
         clock.append(time.perf_counter())
+        metrics |= _left_out(metrics, step, config, run)
         metrics |= _describe(scored, credit) | _texts(rollouts, parts) | _speeds(clock, scored)
         metrics |= _price(algorithm, kl_coef, scored)
         run.memory["kl_coef"] = _next_kl_coef(algorithm, kl_coef, metrics, len(rollouts))
@@ -81,6 +83,15 @@ def train_rl(
         if _watch(run, config).reason:
             run.end()
     return _finish(config, run)
+
+
+def _left_out(
+    metrics: dict[str, float], step: int, config: RlConfig, run: StageRun
+) -> dict[str, float]:
+    """Count the optimiser steps that were left out, and stop where none has any effect."""
+    steps, taken = int(metrics["optimizer_steps"]), int(metrics.pop("finite_steps"))
+    guard, last = Guard(stage=run.name, section="rl"), step == config.num_steps
+    return guard.left_out(run.memory, step, taken=taken, steps=steps, last=last)
 
 
 @contextmanager
@@ -253,12 +264,19 @@ def _speeds(clock: list[float], scored: ScoredRollouts) -> dict[str, float]:
 def _finish(config: RlConfig, run: StageRun) -> Path:
     """The best checkpoint becomes the stage's model."""
     watch, last = _watch(run, config), run.memory["last"]
+    kept = watch.best
+    assert kept is not None, "step 0 is always evaluated"
+    if watch.not_finite and kept.step == 0:
+        raise UserError(
+            f"training has diverged: {watch.reason}, and no policy before it was better than the"
+            " one that it began with",
+            where=run.name,
+            fix="lower rl.learning_rate, or check the rewards and the models' weights",
+        )
     target = run.path / "model"
     with atomic_folder(target) as folder:
         shutil.copytree(run.path / "best", folder, dirs_exist_ok=True)
     reason = watch.reason or f"all {config.num_steps} steps are done"
-    kept = watch.best
-    assert kept is not None, "step 0 is always evaluated"
     run.say(f"stopped because {reason}; kept the policy of step {kept.step}")
     if kept.step == 0:
         run.say("that is the model it began with: no step was worth more")
@@ -275,6 +293,7 @@ def _finish(config: RlConfig, run: StageRun) -> Path:
             "best_kl": kept.kl,
             "best_outside": kept.outside,
             "cannot_choose": doubt,
+            "skipped_steps": run.memory.get("skipped_steps", 0),
         }
     )
     remove_folder(run.path / "best")
