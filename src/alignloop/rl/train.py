@@ -28,11 +28,13 @@ from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
 from alignloop.rollout import Rollout, take_compile_seconds
 from alignloop.run import generator
+from alignloop.run.checkpoints import memories
 from alignloop.run.files import atomic_folder, remove_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.stats.textstats import repetition
 
 SHOWN = ("score", "kl", "response_length", "validation_gold", "tokens_per_second")
+BEST = "best"  # beside the checkpoints
 MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
 
 
@@ -125,11 +127,30 @@ def _evaluate(
         watch = watch.evaluated(step, metrics["validation_held_out_score"])
         run.memory["watch"] = vars(watch)
         if watch.best_step == step:
-            with atomic_folder(run.path / "best") as folder:
-                save_model(folder, parts.learner.policy, parts.tokenizer)
+            _keep(step, parts, run)
     if log:
         run.log(step, metrics | _compiling(run))
     return metrics
+
+
+def _keep(step: int, parts: Parts, run: StageRun) -> None:
+    """Save the policy of a step beside those that a checkpoint still speaks of.
+
+    Each step has a folder of its own: going on from a checkpoint, what its memory names as the
+    best is there, whatever was the best later on.
+    """
+    with atomic_folder(_kept_policy(run, step)) as folder:
+        save_model(folder, parts.learner.policy, parts.tokenizer)
+    spoken_of = [memory.get("watch", {}) for memory in memories(run.stage.checkpoints)]
+    keep = {_kept_policy(run, one.get("best_step", step)) for one in (*spoken_of, {})}
+    for path in set((run.path / BEST).glob("step-*")) - keep:
+        remove_folder(path)
+
+
+def _kept_policy(run: StageRun, step: int) -> Path:
+    """Where the policy of a step is kept; runs of earlier releases had one place for all."""
+    own, earlier = run.path / BEST / f"step-{step:06d}", run.path / BEST
+    return earlier if (earlier / "config.json").exists() and not own.exists() else own
 
 
 def _compiling(run: StageRun) -> dict[str, float]:
@@ -211,7 +232,7 @@ def _finish(config: RlConfig, run: StageRun) -> Path:
     watch, last = _watch(run, config), run.memory["last"]
     target = run.path / "model"
     with atomic_folder(target) as folder:
-        shutil.copytree(run.path / "best", folder, dirs_exist_ok=True)
+        shutil.copytree(_kept_policy(run, watch.best_step), folder, dirs_exist_ok=True)
     reason = watch.reason or f"all {config.num_steps} steps are done"
     run.say(f"stopped because {reason}; kept the policy of step {watch.best_step}")
     run.finish(
@@ -223,5 +244,5 @@ def _finish(config: RlConfig, run: StageRun) -> Path:
             "best_held_out_score": watch.best_score,
         }
     )
-    remove_folder(run.path / "best")
+    remove_folder(run.path / BEST)
     return target
