@@ -88,12 +88,12 @@ class Ahead:
             rl = self.recipe.rl
             parts = [RewardPart.parse(text).source for text in rl.rewards]
             named = {"rl.reward_model": rl.reward_model, "rl.policy": rl.policy}
-            named |= {"rl.held_out_reward_model": rl.held_out_reward_model}
-            named |= {"reward.model": self.recipe.reward.model} if "reward" not in self.done else {}
+            named["rl.held_out_reward_model"] = rl.held_out_reward_model
+            if self._wants_pairs and "reward" not in self.done:
+                named["reward.model"] = self.recipe.reward.model
             _require_models(named)
-            for part in parts:
-                if part != STAGE_REWARD and not names_function(part):
-                    _require_models({"rl.rewards": part})
+            for part in (one for one in parts if not names_function(one) and one != STAGE_REWARD):
+                _require_models({"rl.rewards": part})
         if "evaluate" not in self.done:
             evaluate = self.recipe.evaluate
             _require_models(
@@ -127,8 +127,8 @@ class Ahead:
         if "evaluate" not in self.done:
             for folder in dict.fromkeys((evaluate.baseline or start, evaluate.policy or start)):
                 _check_room("evaluate", evaluate.sampling.max_new_tokens, context_of(folder))
-        sampled = self._wants_pairs and self.recipe.reward.pairs == PLAYGROUND
-        if "reward" not in self.done and sampled:
+        collects = self._wants_pairs and self.recipe.reward.pairs == PLAYGROUND
+        if collects and "reward" not in self.done:
             _check_room("playground", playground.sampling.max_new_tokens, context_of(start))
 
     def _tokenizer(self, start: Path) -> Any:

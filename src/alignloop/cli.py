@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -91,6 +92,7 @@ STOPPED = (
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and turn errors for people into one message and exit code 2."""
+    _log_harmlessly()
     try:
         parser = make_parser()
         options, rest = parser.parse_known_args(arguments)
@@ -117,6 +119,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if (explained := _explained(error)) is not None:
             sys.exit(_fail(f"error: {explained}", 2))
         raise
+
+
+def _log_harmlessly() -> None:
+    """Warnings name people's files and rows: what a terminal would obey is written out."""
+
+    class Harmless(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return harmless(super().format(record))
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Harmless())
+
+
+def _say(what: object) -> None:
+    """A result on stdout: as it is for a program, harmless for a terminal."""
+    print(harmless(str(what)) if sys.stdout.isatty() else what)
 
 
 def _explained(error: Exception) -> UserError | None:
@@ -373,7 +391,7 @@ def _merge(options: argparse.Namespace, _rest: Sequence[str]) -> None:
 
     with atomic_folder(out) as folder:
         merge_adapter(Path(options.adapter), folder, base)
-    print(out.resolve())
+    _say(out.resolve())
 
 
 def _plan(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -425,7 +443,7 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
         "evaluate": pipeline.evaluate,
         "report": pipeline.report,
     }
-    print(stages[options.command]().resolve())
+    _say(stages[options.command]().resolve())
 
 
 def _print_settings(options: argparse.Namespace, _rest: Sequence[str]) -> None:
@@ -447,7 +465,7 @@ def _export_playground(options: argparse.Namespace, _rest: Sequence[str]) -> Non
     from alignloop.playground.export import export
 
     for path in export(Path(options.out), options.seed):
-        print(path)
+        _say(path)
 
 
 def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
@@ -456,7 +474,7 @@ def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     named = [word.partition("=") for word in options.policy]
     policies = {name: Path(path) for name, _, path in named}
     for path in build_demo(policies, Path(options.out), options.seed):
-        print(path)
+        _say(path)
 
 
 def _by_the_system(error: OSError) -> UserError:

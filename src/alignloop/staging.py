@@ -71,7 +71,7 @@ class Staging:
                 self._discard(name, found[name])
             return
         told = [problem for problems in found.values() for problem in problems]
-        if told or (told := self._will_not_stand(stages)):
+        if told := told + self._will_not_stand(stages):
             raise _refusal(self.path, told)
 
     def problems(self, name: str, inputs: Mapping[str, str]) -> list[Problem]:

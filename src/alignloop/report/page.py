@@ -1,13 +1,12 @@
 """One self-contained HTML page from a run's folder."""
 
-import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 from pydantic import ValidationError
 
@@ -32,8 +31,9 @@ from alignloop.report.tables import (
     write_number,
     write_time,
 )
-from alignloop.run import atomic_write, read_jsonl, read_metrics, read_samples
-from alignloop.run.folder import seconds_by_stage
+from alignloop.run import atomic_write, chain, read_jsonl, read_metrics, read_samples
+from alignloop.run.files import explain_shape, read_object
+from alignloop.run.folder import is_run, seconds_by_stage
 
 STAGES = {
     "sft": ("Supervised fine-tuning", "监督微调"),
@@ -78,6 +78,7 @@ class Run:
     finished_at: dict[str, str]
     card: Json
     results: Json
+    broken: list[str]
 
 
 def write_report(run_path: str | Path) -> Path:
@@ -97,7 +98,11 @@ def write_report(run_path: str | Path) -> Path:
     cast(Any, environment).filters.update(
         duration=write_duration, number=write_number, interval=write_interval, time=write_time
     )
-    page = environment.get_template("report.html.j2").render(context_of(run))
+    with explain_shape(run.path):  # files that are JSON, but not as our stages write them
+        try:
+            page = environment.get_template("report.html.j2").render(context_of(run))
+        except UndefinedError as error:
+            raise KeyError(str(error)) from error
     target = run.path / "report.html"
     atomic_write(target, page)
     return target
@@ -105,8 +110,7 @@ def write_report(run_path: str | Path) -> Path:
 
 def read_run(path: Path) -> Run:
     """Read the small files of a run; raises `UserError` where `path` holds none of them."""
-    known = ("config.toml", "metrics.jsonl", "lineage.json", "evaluate/results.json")
-    if not any((path / name).exists() for name in known):
+    if not is_run(path):
         raise UserError(
             "this is no run's folder",
             where=str(path),
@@ -123,6 +127,7 @@ def read_run(path: Path) -> Run:
         finished_at={stage: str(c.get("finished_at", "")) for stage, c in done.items() if c},
         card=_read_json(path / "reward" / "report_card.json"),
         results=_read_json(path / "evaluate" / "results.json"),
+        broken=[str(problem) for problem in chain.broken(path)],
     )
 
 
@@ -157,6 +162,7 @@ def context_of(run: Run) -> Json:
         "settings": setting_tables(run.config),
         "phases": phase_seconds(run.metrics),
         "lineage": run.lineage,
+        "broken": run.broken,
     }
 
 
@@ -376,12 +382,7 @@ def _pairs(run: Run) -> list[Pair]:
 def _read_json(path: Path) -> Json:
     if not path.exists():
         return {}
-    try:
-        return as_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(
-            f"this file is not JSON ({error})", where=str(path), fix="run its stage again"
-        ) from error
+    return read_object(path)
 
 
 def _read_toml(path: Path) -> Json:
@@ -389,7 +390,7 @@ def _read_toml(path: Path) -> Json:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"this file is not TOML ({error})", where=str(path), fix="restore config.toml"
         ) from error

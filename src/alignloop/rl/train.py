@@ -30,6 +30,7 @@ from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
 from alignloop.rollout import Rollout, take_compile_seconds
 from alignloop.run import generator
+from alignloop.run.checkpoints import memories
 from alignloop.run.files import atomic_folder, remove_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.stats.textstats import repetition
@@ -37,6 +38,7 @@ from alignloop.stats.textstats import repetition
 SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_score")
 SHOWN += ("skipped_steps",)  # where there are any
 MOSTLY_CUT_OFF = 0.5
+BEST = "best"  # beside the checkpoints
 MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
 
 
@@ -144,11 +146,31 @@ def _evaluate(
         watch = watch.evaluated(_evaluation(step, metrics))
         run.memory["watch"] = _kept_in_json(watch)
         if watch.best is not None and watch.best.step == step:
-            with atomic_folder(run.path / "best") as folder:
-                save_model(folder, parts.learner.policy, parts.tokenizer)
+            _keep(step, parts, run)
     if log:
         run.log(step, metrics | _compiling(run))
     return metrics
+
+
+def _keep(step: int, parts: Parts, run: StageRun) -> None:
+    """Save the policy of a step beside those that a checkpoint still speaks of.
+
+    Each step has a folder of its own: going on from a checkpoint, what its memory names as the
+    best is there, whatever was the best later on.
+    """
+    with atomic_folder(_kept_policy(run, step)) as folder:
+        save_model(folder, parts.learner.policy, parts.tokenizer)
+    watches = [memory["watch"] for memory in memories(run.stage.checkpoints) if "watch" in memory]
+    spoken_of = {watch["best"]["step"] for watch in watches if watch["best"]}
+    keep = {_kept_policy(run, one) for one in (*spoken_of, step)}
+    for path in set((run.path / BEST).glob("step-*")) - keep:
+        remove_folder(path)
+
+
+def _kept_policy(run: StageRun, step: int) -> Path:
+    """Where the policy of a step is kept; runs of earlier releases had one place for all."""
+    own, earlier = run.path / BEST / f"step-{step:06d}", run.path / BEST
+    return earlier if (earlier / "config.json").exists() and not own.exists() else own
 
 
 def _compiling(run: StageRun) -> dict[str, float]:
@@ -275,7 +297,7 @@ def _finish(config: RlConfig, run: StageRun) -> Path:
         )
     target = run.path / "model"
     with atomic_folder(target) as folder:
-        shutil.copytree(run.path / "best", folder, dirs_exist_ok=True)
+        shutil.copytree(_kept_policy(run, kept.step), folder, dirs_exist_ok=True)
     reason = watch.reason or f"all {config.num_steps} steps are done"
     run.say(f"stopped because {reason}; kept the policy of step {kept.step}")
     if kept.step == 0:
@@ -296,5 +318,5 @@ def _finish(config: RlConfig, run: StageRun) -> Path:
             "skipped_steps": run.memory.get("skipped_steps", 0),
         }
     )
-    remove_folder(run.path / "best")
+    remove_folder(run.path / BEST)
     return target

@@ -13,7 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.errors import UserError
-from alignloop.run.files import atomic_write, explain_full_disk, read_object, remove_folder
+from alignloop.run.files import (
+    atomic_write,
+    explain_full_disk,
+    explain_shape,
+    read_object,
+    remove_folder,
+)
 from alignloop.run.machine import available_cores
 
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -188,7 +194,9 @@ def seconds_by_stage(run_path: Path) -> dict[str, float]:
     for part, stage in PARTS.items():
         folder = StageFolder(run_path / part)
         if folder.finished:
-            found[stage] = found.get(stage, 0.0) + float(folder.facts().get("seconds") or 0.0)
+            seconds = folder.facts().get("seconds") or 0.0
+            with explain_shape(folder.path / "done.json"):
+                found[stage] = found.get(stage, 0.0) + float(seconds)
     return found
 
 

@@ -141,8 +141,7 @@ def keep_pairs(where: str, run: RunFolder, stage_name: str) -> Path:
         for pair in pairs:
             write(pair.model_dump_json())
     facts = {"project": where, "content_hash": digest, "num_pairs": len(pairs)}
-    stage.finish(facts)
-    run.lineage(stage_name, facts, outputs=[path])
+    stage.finish(facts)  # and from there to lineage.json
     return path
 
 
