@@ -145,6 +145,7 @@ def context_of(run: Run) -> Json:
         "total_seconds": sum(run.seconds.values()),
         "headline": headline(run.results),
         "judge": judge_sentence(run.results),
+        "judge_card": card_rows(as_dict(as_dict(run.results.get("judge_facts")).get("card"))),
         "sentences": sentences(run, sets, frontier),
         "drawings": _safe_drawings(run, kept_step),
         "kept_step": kept_step,

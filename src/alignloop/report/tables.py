@@ -265,7 +265,14 @@ _CARD = (
         "“The longer wins” baseline",
         "长者胜基线",
         "percent",
-        "must be beaten clearly",
+        "below 50 % the shorter wins; the better of both rules must be beaten clearly",
+    ),
+    (
+        "bag_of_words",
+        "A bag of words",
+        "词袋基线",
+        "percent",
+        "TF-IDF and logistic regression on the same labels: what is had without a model",
     ),
     (
         "accuracy_where_shorter_is_better",
@@ -303,6 +310,8 @@ def card_rows(card: Json) -> list[CardRow]:
         node = card.get(key)
         if node is None:
             continue
+        if key == "temperature" and card.get("temperature_note"):
+            note = str(card["temperature_note"])
         estimate = Estimate.of(node)
         if estimate is not None:
             value = f"{write_number(estimate.value, style)} ({write_interval(estimate, style)})"

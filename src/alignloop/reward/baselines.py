@@ -11,6 +11,7 @@ from alignloop.stats.textstats import words
 
 MOST_WORDS = 50_000  # features: the commonest words and pairs of words of the training split
 FEWEST_PAIRS = 20  # a bag of words learns nothing from less
+MOST_PAIRS = 20_000  # it learns little from more, and takes seconds for these
 
 
 def longer_wins(pairs: Sequence[PreferencePair]) -> Estimate:
@@ -22,18 +23,6 @@ def longer_wins(pairs: Sequence[PreferencePair]) -> Estimate:
     return _share(np.sign(lengths), pairs)
 
 
-def length_rule(longer: Estimate) -> tuple[str, Estimate]:
-    """The better one of two rules, by name: "longer wins" or "shorter wins", and its accuracy.
-
-    max(l, 1 - l), with the interval mirrored; chosen on the very pairs that it is judged on, which
-    favours it by a little: a model has to beat the better rule.
-    """
-    if longer.value >= 0.5:
-        return "longer wins", longer
-    low, high = 1 - longer.high, 1 - longer.low
-    return "shorter wins", Estimate(value=1 - longer.value, low=low, high=high, n=longer.n)
-
-
 def bag_of_words(
     train: Sequence[PreferencePair], test: Sequence[PreferencePair]
 ) -> Estimate | None:
@@ -41,7 +30,7 @@ def bag_of_words(
 
     Logistic regression without intercept on tfidf(chosen) - tfidf(rejected), and its negative for
     the other side, over words and pairs of neighbouring words (Chinese: characters). Answers alone
-    are read, no prompts. The same data give the same number. None where `train` has fewer than 20
+    are read, no prompts, and at most 20,000 pairs to learn from. The same data give the same number. None where `train` has fewer than 20
     decided pairs, or no words. Raises UserError where `test` has no decided pairs.
 
     Source: scikit-learn's TfidfVectorizer and LogisticRegression at C = 1.
@@ -51,6 +40,7 @@ def bag_of_words(
     from sklearn.linear_model import LogisticRegression
 
     learnt, judged = ([p for p in pairs if p.preference != 0.5] for pairs in (train, test))
+    learnt = learnt[:MOST_PAIRS]
     if len(learnt) < FEWEST_PAIRS or not any(words(p.chosen + p.rejected) for p in learnt):
         return None
     vectors: Any = TfidfVectorizer(

@@ -16,6 +16,7 @@ from alignloop.data.preferences import labels_by_comparison
 from alignloop.data.splits import SplitByPrompt
 from alignloop.models import RewardScale
 from alignloop.records import PreferencePair
+from alignloop.reward.baselines import bag_of_words, longer_wins
 from alignloop.reward.batches import all_scores
 from alignloop.reward.labels import Labels
 from alignloop.run.files import atomic_write
@@ -95,6 +96,8 @@ def write_report_card(
     sure = differences / fitted[outcomes != 0.5]
     card["ece_decided"] = _calibration(sure, np.ones(len(decided)), seed)["ece"]
     card |= _length_bias(decided, differences)
+    words = bag_of_words(labels.train, pairs)
+    card["bag_of_words"] = None if words is None else words.plain()
     card |= {"num_pairs": len(decided), "temperature": scale.temperature}
     card |= {"temperature_note": scale.temperature_note, "labels": labels.seen}
     judged = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
@@ -114,8 +117,6 @@ def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dic
         return cluster_share(values[where], [clusters[i] for i in where]).plain()
 
     everything = list(range(len(pairs)))
-    lengths = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
-    longer = np.where(lengths == 0, 0.5, lengths > 0).astype(float)
     slices: dict[str, dict[str, Any]] = {}
     for name, key in (
         ("category", lambda pair: pair.prompt.category),
@@ -131,7 +132,7 @@ def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dic
             }
     return {
         "accuracy": estimate(right, everything),
-        "longer_wins": estimate(longer, everything),
+        "longer_wins": longer_wins(pairs).plain(),
         "by_slice": slices,
     }
 
@@ -180,15 +181,18 @@ def _length_bias(pairs: Sequence[PreferencePair], differences: np.ndarray) -> di
 def _verdict(card: dict[str, Any]) -> dict[str, Any]:
     """Ready for PPO or not, and why, in words."""
     reasons: list[str] = []
-    accuracy, longer = card["accuracy"]["value"], card["longer_wins"]["value"]
-    which = "longer" if longer >= 0.5 else "shorter"  # in some data people like the shorter one
-    by_length = max(longer, 1 - longer)
+    accuracy, (rule, by_length) = card["accuracy"]["value"], _length_rule(card)
     if card["accuracy"]["low"] <= 0.5:
         reasons.append("its accuracy cannot be told from chance")
     if card["ceiling"] is not None and accuracy < card["ceiling"] - CLOSE_TO_CEILING:
         reasons.append(f"accuracy {accuracy:.3f} is far below the ceiling {card['ceiling']:.3f}")
     if accuracy < by_length + ABOVE_LENGTH:
-        reasons.append(f"it is hardly better than 'the {which} answer wins' ({by_length:.3f})")
+        reasons.append(f"it is hardly better than 'the {rule}' ({by_length:.3f})")
+    words = card["bag_of_words"]
+    if words is not None and accuracy <= words["value"]:
+        reasons.append(
+            f"a bag of words, without any model, is right as often ({words['value']:.3f})"
+        )
     if card["ece"] > WELL_CALIBRATED:
         reasons.append(f"its calibration error {card['ece']:.3f} is above {WELL_CALIBRATED}")
     if card["num_pairs"] < 300:
@@ -201,10 +205,17 @@ def in_words(card: dict[str, Any]) -> tuple[str, ...]:
     """The card in three lines, for the person who watches the stage end."""
     accuracy, verdict = card["accuracy"], card["verdict"]
     value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
-    longer = card["longer_wins"]["value"]
-    which, by_length = "longer" if longer >= 0.5 else "shorter", 100 * max(longer, 1 - longer)
+    rule, by_length = _length_rule(card)
+    words = card["bag_of_words"]
+    beside = "" if words is None else f", a bag of words on {100 * words['value']:.0f} %"
     return (
         f"right on {value} % [{low}, {high}] of {card['num_pairs']} pairs that it never saw",
-        f"a coin is right on 50 %, 'the {which} answer wins' on {by_length:.0f} %",
+        f"a coin is right on 50 %, 'the {rule}' on {100 * by_length:.0f} %{beside}",
         f"{'ready' if verdict['ready'] else 'not ready'} for PPO: {'; '.join(verdict['reasons'])}",
     )
+
+
+def _length_rule(card: dict[str, Any]) -> tuple[str, float]:
+    """The better rule of length and its accuracy: in some data people like the shorter answer."""
+    longer = card["longer_wins"]["value"]
+    return ("longer answer wins", longer) if longer >= 0.5 else ("shorter answer wins", 1 - longer)

@@ -309,3 +309,26 @@ def test_a_good_model_is_ready(
         "ready": True,
         "reasons": ["accuracy and calibration are good enough"],
     }
+
+
+def test_a_bag_of_words_that_does_as_well_is_told(
+    make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One word gives the winner away: what a model is right on has to be more than that."""
+    pairs = [
+        PreferencePair(
+            prompt=make_prompt(f"tea {i}"), chosen=f"good thing {i % 7}", rejected=f"bad thing {i}"
+        )
+        for i in range(400)
+    ]
+    monkeypatch.setattr(card_module, "score_differences", lambda *_: np.ones(320))
+    labels = Labels(train=pairs[320:], calibration=(), test=pairs[:320], of=400)
+    card = write_report_card(
+        tmp_path, None, None, RewardScale(temperature=2.0), labels, RewardConfig(), seed=1
+    )
+    assert card["bag_of_words"]["value"] == 1.0
+    assert (
+        "a bag of words, without any model, is right as often (1.000)"
+        in (card["verdict"]["reasons"])
+    )
+    assert in_words(card)[1].endswith("a bag of words on 100 %")
