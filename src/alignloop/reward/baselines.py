@@ -30,8 +30,9 @@ def bag_of_words(
 
     Logistic regression without intercept on tfidf(chosen) - tfidf(rejected), and its negative for
     the other side, over words and pairs of neighbouring words (Chinese: characters). Answers alone
-    are read, no prompts, and at most 20,000 pairs to learn from. The same data give the same number. None where `train` has fewer than 20
-    decided pairs, or no words. Raises UserError where `test` has no decided pairs.
+    are read, no prompts, and at most 20,000 pairs to learn from. The same data give the same
+    number. None where `train` has fewer than 20 decided pairs, or no words. Raises UserError where
+    `test` has no decided pairs.
 
     Source: scikit-learn's TfidfVectorizer and LogisticRegression at C = 1.
     """
