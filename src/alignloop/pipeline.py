@@ -123,8 +123,8 @@ class Pipeline:
                 lora=self.config.lora,
             )
             run = StageRun(folder, "rl", self.config.seed)
-            for doubt in judging.doubts_about_reward(inputs.get("reward_model")):
-                run.say(f"rl: the reward model is not ready to be climbed: {doubt}")
+            if doubts := judging.doubts_about_reward(inputs.get("reward_model")):
+                run.say(f"rl: the reward model is not ready to be climbed: {'; '.join(doubts)}")
             observer = sources.gold_observer if source == PLAYGROUND else None
             train_rl(self.config.rl, self.config.model, named, run, observer=observer)
             return target

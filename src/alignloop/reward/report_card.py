@@ -201,7 +201,7 @@ def _verdict(card: dict[str, Any]) -> dict[str, Any]:
     return {"ready": ready, "reasons": reasons or ["accuracy and calibration are good enough"]}
 
 
-def in_words(card: dict[str, Any]) -> tuple[str, ...]:
+def in_words(card: dict[str, Any], purpose: str) -> tuple[str, ...]:
     """The card in three lines, for the person who watches the stage end."""
     accuracy, verdict = card["accuracy"], card["verdict"]
     value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
@@ -211,7 +211,7 @@ def in_words(card: dict[str, Any]) -> tuple[str, ...]:
     return (
         f"right on {value} % [{low}, {high}] of {card['num_pairs']} pairs that it never saw",
         f"a coin is right on 50 %, 'the {rule}' on {100 * by_length:.0f} %{beside}",
-        f"{'ready' if verdict['ready'] else 'not ready'} for PPO: {'; '.join(verdict['reasons'])}",
+        f"{'ready' if verdict['ready'] else 'not ready'} {purpose}: {'; '.join(verdict['reasons'])}",
     )
 
 

@@ -36,7 +36,7 @@ from alignloop.models.training import (
 )
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, micro_batches, scores_of
-from alignloop.reward.labels import PURPOSES, Labels
+from alignloop.reward.labels import CLIMBED, PURPOSES, Labels
 from alignloop.reward.report_card import fit_scale_temperature, in_words, write_report_card
 from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
@@ -98,7 +98,7 @@ def train_reward(
     run.say(f"{run.name}: bias, temperature and report card")
     scale = _fit_scale(model, tokenizer, anchors, calibration, config)
     card = write_report_card(run.path, model, tokenizer, scale, labels, config, run.seed)
-    for line in in_words(card):
+    for line in in_words(card, "for PPO" if run.name == CLIMBED else "to be trusted"):
         run.say(f"{run.name}: {line}")
     target = run.path / "model"
     with atomic_folder(target) as folder:

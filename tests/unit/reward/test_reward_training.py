@@ -282,7 +282,7 @@ def test_the_shorter_answer_is_a_baseline_as_the_longer_is(
     assert (
         "it is hardly better than 'the shorter answer wins' (0.800)" in (card["verdict"]["reasons"])
     )
-    right, baseline, verdict = in_words(card)
+    right, baseline, verdict = in_words(card, "for PPO")
     assert right.startswith("right on 80 % [") and right.endswith(
         "] of 320 pairs that it never saw"
     )
@@ -331,4 +331,4 @@ def test_a_bag_of_words_that_does_as_well_is_told(
         "a bag of words, without any model, is right as often (1.000)"
         in (card["verdict"]["reasons"])
     )
-    assert in_words(card)[1].endswith("a bag of words on 100 %")
+    assert in_words(card, "for PPO")[1].endswith("a bag of words on 100 %")
