@@ -205,13 +205,14 @@ def in_words(card: dict[str, Any], purpose: str) -> tuple[str, ...]:
     """The card in three lines, for the person who watches the stage end."""
     accuracy, verdict = card["accuracy"], card["verdict"]
     value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
+    ready = "ready" if verdict["ready"] else "not ready"
     rule, by_length = _length_rule(card)
     words = card["bag_of_words"]
     beside = "" if words is None else f", a bag of words on {100 * words['value']:.0f} %"
     return (
         f"right on {value} % [{low}, {high}] of {card['num_pairs']} pairs that it never saw",
         f"a coin is right on 50 %, 'the {rule}' on {100 * by_length:.0f} %{beside}",
-        f"{'ready' if verdict['ready'] else 'not ready'} {purpose}: {'; '.join(verdict['reasons'])}",
+        f"{ready} {purpose}: {'; '.join(verdict['reasons'])}",
     )
 
 
