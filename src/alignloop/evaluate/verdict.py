@@ -221,7 +221,7 @@ def _of_training(results: Results) -> Iterator[Finding]:
             key="cannot_choose",
             weight="note" if gold else "untrusted",
             english=f"RL could not choose a checkpoint: {facts['cannot_choose']}",
-            chinese=f"强化学习无法挑选检查点：{facts['cannot_choose']}",
+            chinese="强化学习无法挑选检查点（原因见英文）",
         )
 
 
@@ -264,8 +264,8 @@ def _of_measures(results: Results) -> Iterator[Finding]:
 
 
 LOOKS: tuple[Callable[[Results], Iterator[Finding]], ...] = (
-    _of_answers,
     _of_training,
+    _of_answers,
     _of_distance,
     _of_judge,
     _of_prompts,
