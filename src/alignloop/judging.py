@@ -123,6 +123,27 @@ def learnt_from(recipe: Recipe) -> Mapping[str, Sequence[Prompt]]:
     return found
 
 
+def doubts_about_validation(
+    recipe: Recipe, train: Sequence[Prompt], validation: Sequence[Prompt]
+) -> str:
+    """Whether the prompts that choose RL's checkpoint are learnt from as well; "" if they are not.
+
+    The playground's own sets are apart by construction.
+    """
+    if _file(recipe.rl.prompts) is None:
+        return ""
+    from alignloop.evaluate.overlap import overlaps
+
+    sets = {"validation": validation}
+    found = overlaps(sets, {"rl.prompts": train}, recipe.data.near_duplicate)["sets"]["validation"]
+    if not found["seen"]:
+        return ""
+    return (
+        f"{found['seen']} of {found['n']} validation prompts are training prompts, too, or nearly:"
+        " the curves and the choice of the checkpoint flatter the policy"
+    )
+
+
 def _taught(recipe: Recipe) -> Iterator[tuple[str, Sequence[Prompt]]]:
     from alignloop import sources
     from alignloop.data.formats import read_pairs

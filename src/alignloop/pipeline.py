@@ -125,6 +125,8 @@ class Pipeline:
             run = StageRun(folder, "rl", self.config.seed)
             if doubts := judging.doubts_about_reward(inputs.get("reward_model")):
                 run.say(f"rl: the reward model is not ready to be climbed: {'; '.join(doubts)}")
+            if doubt := judging.doubts_about_validation(self.config, train, validation):
+                run.say(f"rl: {doubt}")
             observer = sources.gold_observer if source == PLAYGROUND else None
             train_rl(self.config.rl, self.config.model, named, run, observer=observer)
             return target
