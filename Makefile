@@ -1,11 +1,11 @@
 # make demo: the whole loop on this machine. make test: everything. make quick: unit and house tests.
-# make bench: against TRL.
+# make interop: with models and files of TRL and PEFT. make bench: against TRL.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests start dozens of processes, each of which would compile the package again without it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick check install bench clean
+.PHONY: demo test quick check install interop bench clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -34,15 +34,24 @@ test: check
 		--no-loadscope-reorder tests/e2e tests/golden tests/unit tests/house
 	$(BIN)/python -m pytest -m alone tests
 
-# TRL, and the last version of it that had PPO, in an environment of their own.
-.venv-trl/installed:
+# TRL and PEFT in an environment of their own, without alignloop.
+.venv-trl/installed: constraints.txt
 	$(PYTHON) -m venv .venv-trl
 	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt torch
-	.venv-trl/bin/python -m pip install --quiet trl==1.16.0
+	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt trl==1.16.0 peft
+	touch $@
+
+# Models that their trainers make, read here; files that we write, read by their trainers.
+interop: install .venv-trl/installed
+	OMP_NUM_THREADS=1 ALIGNLOOP_TRL_PYTHON=$(CURDIR)/.venv-trl/bin/python \
+		$(BIN)/python -m pytest -p no:schemathesis tests/interop
+
+# The last version of TRL that had PPO.
+.venv-trl/trl-1.12.0/installed: .venv-trl/installed
 	.venv-trl/bin/python -m pip install --quiet --no-deps --target .venv-trl/trl-1.12.0 trl==1.12.0
 	touch $@
 
-bench: install .venv-trl/installed
+bench: install .venv-trl/installed .venv-trl/trl-1.12.0/installed
 	$(BIN)/python benchmarks/vs_trl.py --trl-python .venv-trl/bin/python --trl-ppo-path .venv-trl/trl-1.12.0
 
 clean:

@@ -1,4 +1,7 @@
-"""Models and tokenizers as other libraries leave them: ChatML, PAD = EOS, heads of other names."""
+"""Models and tokenizers as other libraries leave them: ChatML, PAD = EOS, heads of other names.
+
+Nothing of alignloop is imported at the top: tests/interop runs this where only TRL is installed.
+"""
 
 import json
 from pathlib import Path
@@ -16,8 +19,6 @@ from transformers import (
     Qwen2Config,
     set_seed,
 )
-
-from alignloop.records import Message, Prompt
 
 END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHATML = (
@@ -114,7 +115,9 @@ def change_tensors(folder: Path, **changes: Any) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def as_prompt(text: str) -> Prompt:
+def as_prompt(text: str) -> Any:
+    from alignloop.records import Message, Prompt
+
     return Prompt(prompt_id=f"p:{text}", messages=(Message(role="user", content=text),))
 
 
