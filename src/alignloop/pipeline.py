@@ -11,7 +11,7 @@ from alignloop.config import Recipe, load_recipe, to_toml
 from alignloop.config.model_paths import no_model
 from alignloop.config.stages import PLAYGROUND
 from alignloop.errors import UserError
-from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
+from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model, say_line
 
 if TYPE_CHECKING:
     from alignloop.plan import Plan
@@ -240,6 +240,7 @@ class Pipeline:
         with self._opened() as folder:
             stage = folder.stage(name)
             if not stage.finished:
+                say_line(f"{name}: loading libraries, then reading its files")
                 _prepare_torch(self.config)
             yield folder, stage
 

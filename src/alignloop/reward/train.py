@@ -36,7 +36,7 @@ from alignloop.models.training import (
     refuse_nan,
 )
 from alignloop.records import Demonstration, PreferencePair
-from alignloop.reward.batches import all_scores, micro_batches, scores_of
+from alignloop.reward.batches import all_scores, heard_by, micro_batches, scores_of
 from alignloop.reward.report_card import fit_scale_temperature, write_report_card
 from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
@@ -123,8 +123,9 @@ def train_reward(
         metrics["seconds_per_step"] = time.perf_counter() - started
         run.log(step, metrics, show=("loss", "accuracy"))
     run.say(f"{run.name}: bias, temperature and report card")
-    scale = _fit_scale(model, tokenizer, anchors, calibration, config)
-    card = write_report_card(run.path, model, tokenizer, scale, test, config, run.seed)
+    with heard_by(lambda text: run.say(f"{run.name}: {text}")):
+        scale = _fit_scale(model, tokenizer, anchors, calibration, config)
+        card = write_report_card(run.path, model, tokenizer, scale, test, config, run.seed)
     target = run.path / "model"
     with atomic_folder(target) as folder:
         save_model(folder, model, tokenizer, scale=scale)
