@@ -397,10 +397,12 @@ def _merge(options: argparse.Namespace, _rest: Sequence[str]) -> None:
 def _plan(options: argparse.Namespace, rest: Sequence[str]) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from alignloop.config import load_recipe
+
+    recipe = load_recipe(options.recipe, parse_overrides(rest))  # refused before torch is loaded
     from alignloop.pipeline import plan_of
     from alignloop.plan.view import as_json, as_text
 
-    plan = plan_of(load_recipe(options.recipe, parse_overrides(rest)), measure=options.measure)
+    plan = plan_of(recipe, measure=options.measure)
     print(as_json(plan) if options.json else as_text(plan))
 
 

@@ -13,7 +13,7 @@ from alignloop.config import Recipe, to_toml
 from alignloop.config.frozen import OWN, changed_settings
 from alignloop.config.load import kept_recipe
 from alignloop.errors import UserError
-from alignloop.run import RunFolder, StageFolder, chain
+from alignloop.run import RunFolder, StageFolder, chain, say_line
 from alignloop.run.chain import Fingerprints, Problem
 from alignloop.run.machine import available_cores
 
@@ -107,6 +107,7 @@ class Staging:
     def _begin(self, folder: RunFolder, name: str, inputs: Mapping[str, str]) -> None:
         from alignloop.run.checkpoints import any_checkpoint
 
+        say_line(f"{name}: loading libraries, then reading its files")
         threads = self.config.num_threads or available_cores()
         _prepare_torch(self.config.seed, threads)
         folder.write_config(to_toml(self.config))

@@ -77,3 +77,11 @@ def test_help_is_there_at_once() -> None:
         seconds.append(time.perf_counter() - began)
         assert "evaluate" in shown.stdout
     assert min(seconds) < HELP_SECONDS, seconds
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "sft", "evaluate"])
+def test_a_recipe_that_is_not_there_is_refused_before_torch_loads(command: str) -> None:
+    asked = (
+        f"import alignloop.cli as c\ntry: c.main(['{command}', 'nowhere'])\nexcept SystemExit: pass"
+    )
+    assert loaded(asked, HEAVY) == "[]"

@@ -12,14 +12,14 @@ from alignloop.errors import harmless
 
 REFUSED_SHOWN = 10
 BAR_WIDTH = 32
+WIDEST = 10_000  # columns: wider than any file's name
 
 
 def show(reports: Sequence[Report], tokenizer: str, console: Console) -> None:
     """One line per file, then the details of each."""
     overview = Table(title=None, show_edge=False, pad_edge=False)
-    overview.add_column("file", overflow="fold")
-    for name in ("format", "encoding"):
-        overview.add_column(name, overflow="fold")
+    for name in ("file", "format", "encoding"):
+        overview.add_column(name, no_wrap=True)
     for name in ("rows", "refused", "duplicates", "shared prompts"):
         overview.add_column(name, justify="right")
     for report in reports:
@@ -33,7 +33,9 @@ def show(reports: Sequence[Report], tokenizer: str, console: Console) -> None:
             f"{max(report.shared_prompts.values(), default=0)}",
             style="red" if report.num_refused else None,
         )
-    console.print(overview)
+    # As wide as it is: a terminal wraps long lines by itself, and a name stays whole in a copy.
+    wide = Console(file=console.file, width=WIDEST, force_terminal=console.is_terminal)
+    wide.print(overview)
     for report in reports:
         _show_one(report, tokenizer, console)
 
@@ -48,7 +50,7 @@ def _text(text: str) -> Text:
 
 def _show_one(report: Report, tokenizer: str, console: Console) -> None:
     console.print()
-    console.rule(_text(_name(report)), align="left")
+    console.print(_text(f"── {_name(report)} ──"), soft_wrap=True)
     facts = Table.grid(padding=(0, 2))
     for name, value in _facts(report):
         facts.add_row(name, _text(value))

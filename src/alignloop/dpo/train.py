@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,6 +35,7 @@ from alignloop.models.training import (
 from alignloop.records import PreferencePair
 from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
+from alignloop.run.progress import Say, now_and_then
 from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
 from alignloop.shapes import PerSequence
@@ -83,18 +85,20 @@ class Learner:
         return found.logprobs.sum(dim=1)
 
     @torch.no_grad()
-    def all_logprobs(self, batch: PairBatch) -> PerSequence:
-        """The same of all texts, [texts], without gradient."""
+    def all_logprobs(self, batch: PairBatch, say: Say | None = None) -> PerSequence:
+        """The same of all texts, [texts], without gradient; `say` hears how far it is."""
         found = torch.zeros(len(batch.texts))
-        whole = one_pass_batches(batch, self.config.micro_batch_tokens)
-        for cut in whole or self.cuts(batch.texts):
+        cuts = one_pass_batches(batch, self.config.micro_batch_tokens) or self.cuts(batch.texts)
+        for cut in now_and_then(cuts, say, "{done} of {total} texts read", sizes=map(len, cuts)):
             found[cut] = self.logprobs(batch.texts, cut)
         return found
 
-    def as_reference(self, pairs: Sequence[PreferencePair]) -> ReferencePairs:
+    def as_reference(
+        self, pairs: Sequence[PreferencePair], say: Say | None = None
+    ) -> ReferencePairs:
         """What the policy says before it has learnt anything: the reference of all that follows."""
         batch = self.encode(pairs)
-        found = self.all_logprobs(batch)
+        found = self.all_logprobs(batch, say)
         chosen, rejected = found[list(batch.chosen)], found[list(batch.rejected)]
         return ReferencePairs(pairs=pairs, chosen=chosen, rejected=rejected)
 
@@ -162,20 +166,25 @@ def train_dpo(
     splits_by = run.seed if split_seed is None else split_seed
     fitting = pairs_that_fit(pairs, tokenizer, limit)
     train_set, test_set = hold_out(fitting, config.held_out_share, splits_by, section="dpo")
+    run.say(f"dpo: {len(train_set)} pairs to learn, {len(test_set)} held out; loading the model")
     adapter_seed = derive_seed(run.seed, "adapter", "dpo")
     policy = start_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
     learner = Learner(policy=policy, tokenizer=tokenizer, config=config)
-    run.say(f"{run.name}: the reference reads {len(train_set) + len(test_set)} pairs")
-    reference = learner.as_reference(train_set)  # before a checkpoint moves the policy
-    held_out = learner.as_reference(test_set) if test_set else None
-    optimizer = make_optimizer(policy, config)
-    batches = batches_of_epochs(
-        train_set,
-        config.batch_size,
-        run.seed,
-        num_epochs=config.num_epochs,
-        max_steps=config.max_steps,
+    batches, wanted = _in_use(
+        batches_of_epochs(
+            train_set,
+            config.batch_size,
+            run.seed,
+            num_epochs=config.num_epochs,
+            max_steps=config.max_steps,
+        )
     )
+    say = partial(_say_of_reference, run)
+    run.say(f"{run.name}: the reference reads {len(wanted) + len(test_set)} pairs")
+    # before a checkpoint moves the policy
+    reference = learner.as_reference([train_set[i] for i in wanted], say)
+    held_out = learner.as_reference(test_set, say) if test_set else None
+    optimizer = make_optimizer(policy, config)
     schedule = cosine_schedule(len(batches), config.warmup_share)
     state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
     guard = Guard(stage=run.name, section="dpo", limit=above_coin_toss)
@@ -202,13 +211,28 @@ def train_dpo(
     return target
 
 
+def _say_of_reference(run: StageRun, text: str) -> None:
+    run.say(f"{run.name}: the reference: {text}")
+
+
+def _in_use(batches: Sequence[Sequence[int]]) -> tuple[list[list[int]], list[int]]:
+    """The batches over those pairs alone that a step will learn, and which pairs these are.
+
+    With max_steps that is a part of them: the reference need not read the rest.
+    """
+    wanted = sorted({row for batch in batches for row in batch})
+    place = {row: number for number, row in enumerate(wanted)}
+    return [[place[row] for row in batch] for batch in batches], wanted
+
+
 def pair_loss(
     logprobs: PerSequence, batch: PairBatch, reference: ReferencePairs, config: DpoConfig
 ) -> tuple[torch.Tensor, dict[str, float]]:
     """The weighted mean loss of some pairs, and what it has made of them.
 
     A reward is beta * log(policy / reference), the margin that of chosen minus that of rejected;
-    accuracy is the share of decided pairs (no ties) with a margin above 0.
+    accuracy is the share of decided pairs (no ties) with a margin above 0, a margin of 0 counting
+    half: before the first step, where policy and reference are one, it is 0.5.
     """
     chosen, rejected = logprobs[list(batch.chosen)], logprobs[list(batch.rejected)]
     preference, weight = torch.tensor(batch.preference), torch.tensor(batch.weight)
@@ -224,7 +248,8 @@ def pair_loss(
     chosen_reward = config.beta * (chosen.detach() - reference.chosen)
     rejected_reward = config.beta * (rejected.detach() - reference.rejected)
     decided = preference != 0.5
-    right = (chosen_reward > rejected_reward)[decided].float()
+    margins = (chosen_reward - rejected_reward)[decided]
+    right = 0.5 * (margins.sign() + 1)
     return (losses * weight).sum() / weight.sum(), {
         "accuracy": float(right.mean()) if len(right) else 0.5,
         "chosen_reward": float(chosen_reward.mean()),

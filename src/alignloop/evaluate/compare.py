@@ -71,6 +71,7 @@ def compare_policies(
             rollouts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
             if seconds := take_compile_seconds():
                 run.say(f"evaluate: compiled the decoding step in {seconds:.1f} s")
+    run.say(f"evaluate: {judge.name} judges")
     words = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
     answers = {
         who: {n: judge_all(chosen[n], drawn, words[who], judge) for n, drawn in by_set.items()}
@@ -96,6 +97,7 @@ def compare_policies(
     atomic_write(
         run.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     )
+    run.say(people_instead(run.folder.path))
     run.finish({"judge": judge.name, "num_prompts": {name: len(p) for name, p in chosen.items()}})
     return results
 
@@ -134,6 +136,19 @@ def same_weights(one: Path, other: Path) -> bool:
     names = [[file.name for file in found] for found in files]
     alike = bool(files[0]) and names[0] == names[1]
     return alike and all(filecmp.cmp(a, b, shallow=False) for a, b in zip(*files, strict=True))
+
+
+def people_instead(run_path: Path) -> str:
+    """How people judge the same answers, blindly: three commands."""
+    label = f"alignloop label {{}} --project {run_path / 'label'}"
+    return "\n    ".join(
+        (
+            "evaluate: have people judge these answers, who do not see which model gave them:",
+            label.format("project add evaluation"),
+            label.format(f"import {run_path / 'evaluate' / 'answers.jsonl'} --batch answers"),
+            label.format("serve"),
+        )
+    )
 
 
 def prompts_that_fit(

@@ -17,10 +17,11 @@ from alignloop.data.formats.reading import read_table
 from alignloop.data.formats.registry import formats_named
 from alignloop.data.refusals import Refusal
 from alignloop.label.store.tasks import UNKEPT
-from alignloop.records import Comparison, PreferencePair, Record, Response
+from alignloop.records import Comparison, PreferencePair, Prompt, Record, Response
 
 Why = Literal["random", "uncertain", "ensemble", "coverage", "gold", "repeat", "import"]
 MOST_ANSWERS = 9
+COMPARED = ("sft", "policy")  # the two sides of a line of evaluate/answers.jsonl
 
 
 class NewItem(Record):
@@ -67,18 +68,46 @@ def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
 
 def items_of_table(table: Table, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
     """The questions of one table: rows of one kind that follow each other are read together."""
-    for own, rows in groupby(table.rows(), key=_is_own):
-        if own:
+    for kind, rows in groupby(table.rows(), key=_kind):
+        if kind == "own":
             yield from (_own_item(table, row, gold) for row in rows if isinstance(row, Row))
+        elif kind == "evaluated":
+            yield from _evaluated_items(table, (row for row in rows if isinstance(row, Row)), gold)
         else:
             yield from _items_of_pairs(_part(table, rows), gold=gold)
 
 
-def _is_own(row: Row | BadRow) -> bool:
-    """Whether a row is a Comparison or a NewItem of ours."""
+def _kind(row: Row | BadRow) -> Literal["own", "evaluated", "pairs"]:
+    """A Comparison or NewItem of ours, a line of evaluate/answers.jsonl, or anything else."""
     if isinstance(row, BadRow):
-        return False
-    return isinstance(row.value.get("comparison"), dict) or "responses" in row.value
+        return "pairs"
+    if isinstance(row.value.get("comparison"), dict) or "responses" in row.value:
+        return "own"
+    sides = (row.value.get(who) for who in COMPARED)
+    evaluated = all(isinstance(side, dict) and "response" in side for side in sides)
+    return "evaluated" if evaluated and isinstance(row.value.get("prompt"), dict) else "pairs"
+
+
+def _evaluated_items(table: Table, rows: Iterable[Row], gold: bool) -> Iterator[NewItem | Refusal]:
+    """What `alignloop evaluate` compared, for people to judge blindly.
+
+    Where both said the same, or one said nothing, there is nothing to ask.
+    """
+    for row in rows:
+        try:
+            prompt = Prompt.model_validate(row.value["prompt"])
+        except ValidationError as error:
+            fix = "give evaluate/answers.jsonl as it was written"
+            yield Refusal(
+                file=table.name, line=row.line, problem=explain(error), fix=fix, row=row.value
+            )
+            continue
+        said = {str(row.value[who]["response"]).strip(): who for who in COMPARED}
+        if len(said) < len(COMPARED) or "" in said:
+            continue
+        item = _item_of_texts(prompt, list(said), digest_of([prompt.prompt_id, *sorted(said)]))
+        models = {one.response_id: said[one.text] for one in item.comparison.responses}
+        yield _askable(table, row.line, item.model_copy(update={"models": models}), gold, row.value)
 
 
 def _own_item(table: Table, row: Row, gold: bool) -> NewItem | Refusal:
@@ -182,14 +211,20 @@ def _item_of_pairs(pairs: list[PreferencePair], *, gold: bool) -> NewItem:
     """One question of the distinct answers of some pairs, in an order that says nothing."""
     prompt = pairs[0].prompt
     texts = sorted({text for pair in pairs for text in (pair.chosen, pair.rejected)})
-    ids = {text: digest_of([prompt.prompt_id, text]) for text in texts}
-    # Not by who won: the stored order must not tell the right answer.
-    by_hash = sorted(texts, key=lambda text: ids[text])
-    responses = [Response(response_id=ids[text], text=text) for text in by_hash]
     key = pairs[0].comparison_id or digest_of([prompt.prompt_id, *texts])
-    made = Comparison(comparison_id=key, prompt=prompt, responses=tuple(responses))
+    item = _item_of_texts(prompt, texts, key)
+    ids = {response.text: response.response_id for response in item.comparison.responses}
     right = _gold_of(pairs, ids) if gold else None
-    return NewItem(comparison=made, why="import" if right is None else "gold", gold=right)
+    return item.model_copy(update={"gold": right, "why": "import" if right is None else "gold"})
+
+
+def _item_of_texts(prompt: Prompt, texts: Iterable[str], key: str) -> NewItem:
+    ids = {text: digest_of([prompt.prompt_id, text]) for text in texts}
+    # Not by who won or who said it: the stored order must tell nothing.
+    by_hash = sorted(ids, key=lambda text: ids[text])
+    responses = [Response(response_id=ids[text], text=text) for text in by_hash]
+    made = Comparison(comparison_id=key, prompt=prompt, responses=tuple(responses))
+    return NewItem(comparison=made)
 
 
 def _gold_of(pairs: list[PreferencePair], ids: dict[str, str]) -> str | None:

@@ -1,6 +1,8 @@
 """Scores of many texts, in micro-batches of similar length."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor
 from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.data.tokenise import Encoded
 from alignloop.models import sequence_scores
+from alignloop.run.progress import Say, now_and_then
 
 
 def micro_batches(texts: Sequence[Encoded], micro_batch_tokens: int) -> list[list[int]]:
@@ -22,12 +25,27 @@ def scores_of(model: Any, texts: Sequence[Encoded], indices: list[int], pad_id: 
     return sequence_scores(model, batch["input_ids"], batch["attention_mask"])
 
 
+_heard_by: ContextVar[Say | None] = ContextVar("heard_by", default=None)
+
+
+@contextmanager
+def heard_by(say: Say) -> Iterator[None]:
+    """`say` hears how far `all_scores` is, as long as it takes, however deep it is called."""
+    token = _heard_by.set(say)
+    try:
+        yield
+    finally:
+        _heard_by.reset(token)
+
+
 @torch.no_grad()
 def all_scores(
     model: Any, texts: Sequence[Encoded], pad_id: int, micro_batch_tokens: int
 ) -> Tensor:
     """Raw scores [texts] in the order of `texts`, without gradient."""
     scores = torch.zeros(len(texts))
-    for indices in micro_batches(texts, micro_batch_tokens):
+    cuts = micro_batches(texts, micro_batch_tokens)
+    words = "{done} of {total} texts scored"
+    for indices in now_and_then(cuts, _heard_by.get(), words, sizes=map(len, cuts)):
         scores[indices] = scores_of(model, texts, indices, pad_id)
     return scores

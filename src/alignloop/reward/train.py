@@ -35,7 +35,7 @@ from alignloop.models.training import (
     make_optimizer,
 )
 from alignloop.records import Demonstration, PreferencePair
-from alignloop.reward.batches import all_scores, micro_batches, scores_of
+from alignloop.reward.batches import all_scores, heard_by, micro_batches, scores_of
 from alignloop.reward.labels import CLIMBED, PURPOSES, Labels
 from alignloop.reward.report_card import fit_scale_temperature, in_words, write_report_card
 from alignloop.run import derive_seed
@@ -96,8 +96,9 @@ def train_reward(
         metrics["seconds_per_step"] = time.perf_counter() - started
         run.log(step, metrics, show=("loss", "accuracy", "skipped_steps"))
     run.say(f"{run.name}: bias, temperature and report card")
-    scale = _fit_scale(model, tokenizer, anchors, calibration, config)
-    card = write_report_card(run.path, model, tokenizer, scale, labels, config, run.seed)
+    with heard_by(lambda text: run.say(f"{run.name}: {text}")):
+        scale = _fit_scale(model, tokenizer, anchors, calibration, config)
+        card = write_report_card(run.path, model, tokenizer, scale, labels, config, run.seed)
     for line in in_words(card, "for PPO" if run.name == CLIMBED else "to be trusted"):
         run.say(f"{run.name}: {line}")
     target = run.path / "model"

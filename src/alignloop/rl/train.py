@@ -51,10 +51,13 @@ def train_rl(
     observer: Observer | None = None,
 ) -> Path:
     """Train the policy; returns the directory of the checkpoint that `Watch` has kept."""
+    counts = (len(inputs.prompts), len(inputs.validation_prompts))
+    run.say("rl: {} prompts to learn from, {} for the curves; loading the models".format(*counts))
     parts = build(config, model_config, inputs, seed=run.seed, observer=observer)
     algorithm, rate = parts.learner.algorithm, linear_schedule(config.num_steps)
     for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
         if step == 1:
+            run.say("rl: asking the validation prompts before the first step")
             _evaluate(0, config, parts, run)
         clock = [time.perf_counter()]
         rollouts = parts.sampler.generate(

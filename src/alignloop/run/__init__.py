@@ -6,7 +6,7 @@ Checkpoints live in `alignloop.run.checkpoints`, the only part that imports torc
 from alignloop.run.files import append_jsonl, atomic_folder, atomic_write, read_jsonl
 from alignloop.run.folder import RunFolder, StageFolder, fingerprint, holds_model
 from alignloop.run.metrics import MetricLog, SampleLog, read_metrics, read_samples
-from alignloop.run.progress import Progress, progress_for
+from alignloop.run.progress import Progress, progress_for, say_line
 from alignloop.run.seeds import derive_seed, generator, set_determinism
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "read_jsonl",
     "read_metrics",
     "read_samples",
+    "say_line",
     "set_determinism",
 ]

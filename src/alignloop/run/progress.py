@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from typing import Protocol, Self
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, Self, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -14,6 +14,32 @@ from alignloop.errors import harmless
 _MAX_FIGURES = 5
 _PLAIN_SECONDS = 10.0
 _live_console: Console | None = None  # the console of the one bar that may be alive
+
+
+Say = Callable[[str], None]
+Item = TypeVar("Item")
+
+
+def now_and_then(
+    items: Sequence[Item],
+    say: Say | None,
+    words: str,
+    *,
+    sizes: Iterable[int] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Item]:
+    """The items one by one; every ten seconds `say` hears `words`, with {done} and {total} filled.
+
+    `sizes` are what each item counts, 1 where it is not given. For work without steps of its own.
+    """
+    counts = list(sizes) if sizes is not None else [1] * len(items)
+    done, total, told = 0, sum(counts), clock()
+    for item, count in zip(items, counts, strict=True):
+        yield item
+        done += count
+        if say is not None and clock() - told >= _PLAIN_SECONDS:
+            say(words.format(done=done, total=total))
+            told = clock()
 
 
 class Progress(Protocol):
@@ -49,6 +75,11 @@ def progress_for(
     if _live_console is None and console.is_interactive:
         return _Bar(stage, total, console, start, clock)
     return _PlainLines(stage, total, console, start, clock)
+
+
+def say_line(text: str) -> None:
+    """A line for the person who watches, where no stage is at work yet; above the bar if any."""
+    _print(_live_console or Console(stderr=True), text)
 
 
 class _Clock:

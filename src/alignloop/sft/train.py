@@ -71,6 +71,9 @@ def train_sft(
     )
     examples = _encode(train_set, tokenizer, limit)
     tests = _encode(test_set, tokenizer, limit) if test_set else []
+    run.say(
+        f"sft: {len(examples)} demonstrations to learn, {len(tests)} held out; loading the model"
+    )
     adapter_seed = derive_seed(run.seed, "adapter", "sft")
     policy = start_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
     optimizer = make_optimizer(policy, config)

@@ -207,6 +207,17 @@ def test_the_table_for_people(
     assert str(BASE_MODEL.name) in out.replace("\n", "")
 
 
+def test_names_of_files_stay_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = tmp_path / ("a folder with a name that is rather long, " * 3)
+    folder.mkdir()
+    path = write(folder / "pairs-2026-11-30-second-annotators.jsonl", PAIR)
+    _, out, _ = run(capsys, "check", str(path))
+    assert sum(str(path) in line for line in out.splitlines()) == 2  # the table, and its part
+
+
 def test_a_small_file_needs_no_heavy_library(tmp_path: Path) -> None:
     import subprocess
     import sys

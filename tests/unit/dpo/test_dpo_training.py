@@ -104,6 +104,44 @@ def test_the_loss_by_hand() -> None:
     assert metrics["margin"] == pytest.approx((LOG3 - 1) / 2)
 
 
+def test_margins_of_nothing_count_half() -> None:
+    """Before the first step policy and reference are one, and nothing is ranked: 0.5, not 0."""
+    batch = PairBatch(
+        texts=(), chosen=(0, 2), rejected=(1, 3),
+        preference=(1.0, 1.0), margin=(0.0, 0.0), weight=(1.0, 1.0),
+    )  # fmt: skip
+    logprobs = torch.tensor([-1.0, -4.0, -2.0, -2.0])
+    reference = ReferencePairs(pairs=(), chosen=logprobs[[0, 2]], rejected=logprobs[[1, 3]])
+    assert pair_loss(logprobs, batch, reference, DpoConfig())[1]["accuracy"] == 0.5
+
+
+def test_the_reference_reads_only_what_a_step_will_learn(
+    lm_dirs: dict[str, Path],
+    pairs: list[PreferencePair],
+    stage_run: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[list[PreferencePair]] = []
+    whole = Learner.as_reference
+
+    def noted(self: Learner, some: Any, say: Any = None) -> ReferencePairs:
+        read.append(list(some))
+        return whole(self, some, say)
+
+    monkeypatch.setattr(Learner, "as_reference", noted)
+    losses = []
+    for name, steps in (("all", None), ("two", 2)):
+        config = DpoConfig(max_steps=steps, batch_size=6, held_out_share=0, learning_rate=1e-3)
+        run = stage_run("dpo", run=name)
+        model = ModelConfig(path=str(lm_dirs["llama"]))
+        train_dpo(config, model, lm_dirs["llama"], pairs, run)
+        losses.append([line["loss"] for line in read_metrics(run.folder.path, "dpo")])
+    everything, some = read
+    assert sorted(map(repr, everything)) == sorted(map(repr, pairs))
+    assert len(some) == 12 and set(map(repr, some)) < set(map(repr, pairs))
+    assert losses[1][0] == pytest.approx(losses[0][0], abs=1e-6)  # the same pairs first
+
+
 def test_a_tie_is_a_soft_label_and_counts_for_no_accuracy() -> None:
     loss, metrics = by_hand(preference=(1.0, 0.5))
     tie = (math.log1p(math.e) + math.log1p(1 / math.e)) / 2

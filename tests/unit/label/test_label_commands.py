@@ -1,5 +1,6 @@
 """`alignloop label ...`, in this process: what it prints, and how it fails."""
 
+import json
 import re
 import stat
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 from label_support import PASSWORD, SOURCE, comparison
 
 from alignloop import cli
+from alignloop.evaluate.compare import people_instead
 from alignloop.label.commands import check_binding
+from alignloop.label.reading import NewItem, items_of_file
 from alignloop.label.store import accounts, tokens
 from alignloop.label.store.database import FILE, open_database
 
@@ -58,6 +61,46 @@ def test_from_nothing_to_items_and_people(run: Run, tmp_path: Path) -> None:
     assert run("user", "disable", "ann")[1] == "ann\n"
     assert run("user", "list")[1] == "ann\tannotator\tdisabled\n"
     database.close()
+
+
+def test_the_commands_that_evaluate_prints(run: Run, tmp_path: Path) -> None:
+    """evaluate/answers.jsonl as it is: blind, with who said it; equal answers ask nothing."""
+    rows = [
+        {
+            "set": "prompts",
+            "prompt": comparison(n).prompt.model_dump(mode="json"),
+            "sft": {"response": f"answer {n}", "num_tokens": 2, "score": 0.5},
+            "policy": {"response": said, "num_tokens": 2, "score": 0.5},
+            "base": {"response": "what it said before", "num_tokens": 4, "score": 0.1},
+        }
+        for n, said in enumerate(("better 0", "better 1", "answer 2", ""))
+    ]
+    folder = tmp_path / "evaluate"
+    folder.mkdir()
+    file = folder / "answers.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    printed = people_instead(tmp_path).splitlines()[1:]
+    commands = [line.split()[2:] for line in printed]
+    assert [line.split()[:2] for line in printed] == [["alignloop", "label"]] * 3
+    assert {words[-2:][0] for words in commands} == {"--project"}
+    add, importing, serve = (words[:-2] for words in commands)
+    assert run(*add)[0] == 0
+    assert run(*importing)[:2] == (0, "added: 2, there already: 0, refused: 0\n")
+    assert serve == ["serve"]
+    items = [item for item in items_of_file(file) if isinstance(item, NewItem)]
+    for n, item in enumerate(items):
+        said = {one.text: item.models[one.response_id] for one in item.comparison.responses}
+        assert said == {f"answer {n}": "sft", f"better {n}": "policy"}
+
+
+def test_a_damaged_evaluation_is_refused_by_line(run: Run, tmp_path: Path) -> None:
+    run("project", "add", "demo")
+    file = tmp_path / "answers.jsonl"
+    row = {"prompt": {"prompt_id": 3}, "sft": {"response": "a"}, "policy": {"response": "b"}}
+    file.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    code, out, err = run("import", str(file), "--batch", "one")
+    assert "refused: 1" in out and code != 0
+    assert "answers.jsonl:1" in err
 
 
 def test_refused_rows_are_told_and_the_exit_code_is_1(run: Run, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from alignloop.run.progress import progress_for
+from alignloop.run.progress import now_and_then, progress_for
 
 
 class _Time:
@@ -105,3 +105,17 @@ def test_a_second_bar_becomes_lines_above_the_first():
     with progress_for("sft", 2, _plain()) as after:
         after.update(1)
     assert "sft" not in _text(console), "the bar that ended must not take later lines"
+
+
+def test_long_work_without_steps_says_how_far_it_is():
+    clock = _Time()
+    heard: list[str] = []
+    for _ in now_and_then(
+        ["a", "b", "c"], heard.append, "{done} of {total}", sizes=[10, 20, 30], clock=clock
+    ):
+        clock.now += 7.0
+    assert heard == ["30 of 60"]  # after 14 seconds; the last 7 are less than ten
+
+
+def test_without_anybody_who_listens_it_is_the_items():
+    assert list(now_and_then([3, 1, 2], None, "")) == [3, 1, 2]
