@@ -59,7 +59,7 @@ class RewardSources:
         scorer = RewardModel.load(folder, self.model_config, micro_batch_tokens=budget)
         return TextRewarder(scorer=scorer, tokenizer=self.tokenizer, prompts=self.prompts)
 
-    def ended(self, rewarder: Rewarder) -> Rewarder:
+    def ended(self, rewarder: Rewarder) -> EndRewarder:
         """The same, with the penalty for responses that were cut off."""
         return EndRewarder(
             rewarder=rewarder,

@@ -51,6 +51,7 @@ def train_rl(
     for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
         if step == 1:
             _evaluate(0, config, parts, run)
+        parts = parts.with_penalty(run.memory.get("missing_eos_penalty"))
         clock = [time.perf_counter()]
         rollouts = parts.sampler.generate(
             parts.stream.at(step), generator(run.seed, "rollout", step)
@@ -131,6 +132,12 @@ def _evaluate(
     """Ask the validation prompts; keep the policy if the held-out score is the best so far."""
     metrics, samples = parts.validation.evaluate(step)
     run.log_samples(samples)
+    if "missing_eos_penalty" in metrics:
+        penalty = run.memory["missing_eos_penalty"] = metrics["missing_eos_penalty"]
+        run.say(
+            f"rl.missing_eos_penalty = {config.missing_eos_penalty:g} would pay for never ending:"
+            f" responses that end score about that or less; {penalty:.3g} is used"
+        )
     watch = _watch(run, config)
     if not watch.reason:
         watch = watch.evaluated(step, metrics["validation_held_out_score"])

@@ -1,7 +1,7 @@
 """The curves: what the policy answers to validation prompts, and how the scores see it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -36,11 +36,18 @@ class Validation:
     num_printed: int
 
     def evaluate(self, step: int) -> tuple[dict[str, float], list[Sample]]:
-        """Metrics named validation_*, and the first few samples; a KL only with a reference."""
+        """Metrics named validation_*, and the first few samples; a KL only with a reference.
+
+        At step 0 `missing_eos_penalty` is among them where the one of the settings would pay.
+        """
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
         rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
         scored = self.scorer.score(rollouts)
-        held_out = scored.scores
+        assert scored.raw_scores is not None
+        held_out, ending = scored.raw_scores, self.scorer.rewarder  # the penalty chooses nothing
+        if step == 0:
+            ending = ending.checked(scored.raw_scores, scored.finished)
+            scored = replace(scored, scores=ending.ended(scored.raw_scores, scored.finished))
         if self.held_out is not None:
             asker = self.scorer
             answers = Answers.of(rollouts, asker.pad_id, asker.micro_batch_tokens)
@@ -69,4 +76,6 @@ class Validation:
             metrics["validation_kl"] = float(kl.mean())
         if self.observer is not None:
             metrics |= {f"validation_{k}": v for k, v in self.observer(samples).items()}
+        if ending.penalty != self.scorer.rewarder.penalty:
+            metrics["missing_eos_penalty"] = ending.penalty
         return metrics, samples[: self.num_printed]
