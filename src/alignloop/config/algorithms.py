@@ -87,6 +87,11 @@ class GrpoConfig(AlgorithmSection):
     kl_coef: float = Field(
         default=0.0, ge=0, description="weight of the k3 KL to the reference in the loss"
     )
+    kl_gradient: Literal["kl", "k3"] = Field(
+        default="kl",
+        description="of that term: the KL's own, by the ratio to the policy that drew (as TRL from"
+        " 1.16); or that of k3 alone (Shao et al. 2024)",
+    )
     group_size: int = Field(
         default=8, ge=2, le=10_000, description="responses to each prompt of a step"
     )

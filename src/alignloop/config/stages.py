@@ -328,7 +328,10 @@ class RlConfig(OptimizerSection):
     missing_eos: Literal["replace", "subtract", "off"] = Field(
         default="replace", description="what happens to the score of a response that was cut off"
     )
-    missing_eos_penalty: float = Field(default=-1.0, description="the score put there, or added")
+    missing_eos_penalty: float = Field(
+        default=-1.0,
+        description="the score put there, or a lower one where it would pay; or added",
+    )
     kl_budget: float | None = Field(
         default=None, gt=0, description="stop at this KL (nats per sequence)"
     )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, RlConfig
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
@@ -81,6 +81,18 @@ class Parts:
     learner: Learner
     validation: Validation
     state: TrainingState
+
+    def with_penalty(self, penalty: float | None) -> Self:
+        """The same, with another score for responses that were cut off; None changes nothing."""
+        if penalty is None or penalty == self.scorer.rewarder.penalty:
+            return self
+        rewarder = replace(self.scorer.rewarder, penalty=penalty)
+        observed = replace(self.validation.scorer, rewarder=rewarder)
+        return replace(
+            self,
+            scorer=replace(self.scorer, rewarder=rewarder),
+            validation=replace(self.validation, scorer=observed),
+        )
 
 
 def build(
@@ -196,7 +208,8 @@ def _critic(
 
 
 def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:
-    return None if folder is None else sources.ended(sources.model(folder))
+    """Without the penalty for cut off responses: what chooses a checkpoint is what it says."""
+    return None if folder is None else sources.model(folder)
 
 
 def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:

@@ -1,7 +1,7 @@
 """Where rewards come from: one Protocol, and the loop does not know what stands behind it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, Self
 
 import torch
@@ -148,14 +148,38 @@ class EndRewarder:
 
     def scores(self, answers: Answers) -> PerSequence:
         """Scores [batch] with the penalty in them."""
-        scores = self.rewarder.scores(answers)
+        return self.ended(self.rewarder.scores(answers), answers.finished)
+
+    def ended(self, raw: PerSequence, finished: torch.Tensor) -> PerSequence:
+        """The penalty in scores that are there already, [batch]."""
         if self.missing_eos == "replace":
-            return missing_eos(scores, answers.finished, penalty=self.penalty)
+            return missing_eos(raw, finished, penalty=self.penalty)
         if self.missing_eos == "subtract":
-            amount = abs(self.penalty)
-            return missing_eos(scores, answers.finished, penalty=amount, mode="subtract")
-        return scores
+            return missing_eos(raw, finished, penalty=abs(self.penalty), mode="subtract")
+        return raw
+
+    def checked(self, raw: PerSequence, finished: torch.Tensor) -> Self:
+        """The same, with a penalty that does not pay beside the first policy's `raw` scores."""
+        if self.missing_eos != "replace":
+            return self  # what is taken from a score is always less than it
+        ended = raw[finished] if bool(finished.any()) else raw
+        return replace(self, penalty=sound_penalty(self.penalty, ended))
 
     def critic_start(self) -> tuple[Any, RewardScale] | None:
         """That of the rewarder inside."""
         return self.rewarder.critic_start()
+
+
+def sound_penalty(penalty: float, scores: PerSequence) -> float:
+    """The score of a response that was cut off, such that never ending does not pay.
+
+    penalty              where penalty <= mean - std / 2 (and below the mean)
+    mean - std           elsewhere; mean - 1 where all scores are equal
+
+    `scores` [n] are those of responses that ended, of the policy that training starts from; std
+    divides by n. A fixed penalty says nothing by itself: where answers score -3, a -1 is a prize.
+    """
+    mean, std = float(scores.mean()), float(scores.std(unbiased=False))
+    if penalty < mean and penalty <= mean - std / 2:
+        return penalty
+    return mean - (std or 1.0)

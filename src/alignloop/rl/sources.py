@@ -69,7 +69,7 @@ class RewardSources:
             scorer=scorer, tokenizer=self.tokenizer, prompts=self.prompts, same_words=start
         )
 
-    def ended(self, rewarder: Rewarder) -> Rewarder:
+    def ended(self, rewarder: Rewarder) -> EndRewarder:
         """The same, with the penalty for responses that were cut off."""
         return EndRewarder(
             rewarder=rewarder,

@@ -59,6 +59,7 @@ def train_rl(
         if step == 1:
             run.say("rl: asking the validation prompts before the first step")
             _evaluate(0, config, parts, run)
+        parts = parts.with_penalty(run.memory.get("missing_eos_penalty"))
         clock = [time.perf_counter()]
         rollouts = parts.sampler.generate(
             parts.stream.at(step), generator(run.seed, "rollout", step)
@@ -139,6 +140,12 @@ def _evaluate(
     """Ask the validation prompts; keep the policy if it is worth more than any before it."""
     metrics, samples = parts.validation.evaluate(step, run.memory.get("usual_surprise"))
     run.log_samples(samples)
+    if "missing_eos_penalty" in metrics:
+        penalty = run.memory["missing_eos_penalty"] = metrics["missing_eos_penalty"]
+        run.say(
+            f"rl.missing_eos_penalty = {config.missing_eos_penalty:g} would pay for never ending:"
+            f" responses that end score about that or less; {penalty:.3g} is used"
+        )
     if step == 0:
         run.memory["usual_surprise"] = metrics.get("validation_surprise_95")
         run.memory["learnt_score"] = parts.validation.learnt

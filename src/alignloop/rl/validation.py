@@ -1,7 +1,7 @@
 """The curves: what the policy answers to validation prompts, and how the scores see it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -45,12 +45,17 @@ class Validation:
 
         surprise = -log p_reference(answer) / tokens, in nats per token. `validation_surprise_95` is
         its 95 % quantile; `validation_outside` is the share of answers beyond `usual`, which is
-        that quantile at step 0.
+        that quantile at step 0. There, `missing_eos_penalty` is among them where the one of the
+        settings would pay.
         """
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
         rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
         scored = self.scorer.score(rollouts)
-        held_out = scored.scores
+        assert scored.raw_scores is not None
+        held_out, ending = scored.raw_scores, self.scorer.rewarder  # the penalty chooses nothing
+        if step == 0:
+            ending = ending.checked(scored.raw_scores, scored.finished)
+            scored = replace(scored, scores=ending.ended(scored.raw_scores, scored.finished))
         if self.held_out is not None:
             asker = self.scorer
             answers = Answers.of(rollouts, asker.pad_id, asker.micro_batch_tokens)
@@ -81,6 +86,8 @@ class Validation:
             metrics |= _surprise(scored.ref_logprobs, mask, usual)
         if self.observer is not None:
             metrics |= {f"validation_{k}": v for k, v in self.observer(samples).items()}
+        if ending.penalty != self.scorer.rewarder.penalty:
+            metrics["missing_eos_penalty"] = ending.penalty
         return metrics, samples[: self.num_printed]
 
 

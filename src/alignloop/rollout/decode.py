@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal, Protocol
 
 import torch
@@ -111,12 +112,13 @@ class TransformersSampler:
             torch.arange(len(prompts), device=device),
         )
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        argument = cache_argument(self.model)
         for t in range(self.config.max_new_tokens):
             output = self.model(
                 input_ids=input_ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                **{argument: cache},
                 use_cache=True,
                 logits_to_keep=1,
             )
@@ -143,6 +145,14 @@ class TransformersSampler:
             (tokens[i, :n].tolist(), logprobs[i, :n].tolist())
             for i, n in enumerate(lengths.tolist())
         ]
+
+
+def cache_argument(model: Any) -> str:
+    """What a model's forward pass calls its KV cache: "cache", or "past_key_values".
+
+    transformers renames it from 5.24 on, family by family, and warns of the old name.
+    """
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 
 
 def is_stop(tokens: Tensor, stop_ids: Sequence[int]) -> Tensor:

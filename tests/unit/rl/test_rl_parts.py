@@ -294,8 +294,8 @@ def test_validation_asks_the_same_questions_every_time(
     assert seen == [3, 3] and len(samples) == 2
     assert metrics["validation_gold"] == 0.5
     assert metrics["validation_kl"] == 0.0
-    # Without a second reward model the first has to do for both.
-    assert metrics["validation_held_out_score"] == metrics["validation_score"]
+    # Without a second reward model the first has to do for both; the penalty chooses nothing.
+    assert metrics["validation_score"] == -1.0 < metrics["validation_held_out_score"]
 
 
 def test_the_held_out_model_judges_the_same_answers(

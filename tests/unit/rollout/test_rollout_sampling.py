@@ -17,7 +17,7 @@ from alignloop.errors import UserError
 from alignloop.models import load_policy, token_logprobs
 from alignloop.records import Prompt
 from alignloop.rollout import Rollout, Sampler, new_sampler
-from alignloop.rollout.decode import draw
+from alignloop.rollout.decode import cache_argument, draw
 from alignloop.run import generator
 
 Asked = list[tuple[str, list[int]]]
@@ -353,3 +353,16 @@ def test_logits_that_are_no_numbers_are_told_at_once(
 def test_a_prompt_that_is_too_long_is_told(prompts: list[Prompt], tokenizer: Any) -> None:
     with pytest.raises(UserError, match="max_prompt_tokens allows 3"):
         encode_prompt(tokenizer, prompts[0], 3)
+
+
+def test_the_cache_has_the_name_that_the_family_knows() -> None:
+    """transformers 5.24 renames the argument, family by family."""
+
+    class New:
+        def forward(self, input_ids: Any, cache: Any = None) -> None: ...
+
+    class Old:
+        def forward(self, input_ids: Any, past_key_values: Any = None) -> None: ...
+
+    assert cache_argument(New()) == "cache"
+    assert cache_argument(Old()) == "past_key_values"
