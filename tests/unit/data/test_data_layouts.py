@@ -1,4 +1,4 @@
-"""Published layouts as they are, roles and weights of turns, and tables without names of columns."""
+"""Published layouts as they are, roles and weights of turns, tables without names of columns."""
 
 import json
 from pathlib import Path
