@@ -94,9 +94,8 @@ def _is_text(cell: str) -> bool:
     cell = cell.strip()
     wide = sum(character > "\u2e7f" for character in cell)
     ended = cell.endswith((".", "?", "!", "。", "？", "！", "…", '"', "”"))
-    return (
-        len(cell.split()) >= 6 or (ended and len(cell.split()) >= 3) or wide >= 10 or "\n" in cell
-    )
+    sentence = ended and (len(cell.split()) >= 3 or wide >= 4)
+    return sentence or len(cell.split()) >= 6 or wide >= 10 or "\n" in cell
 
 
 def _has_no_names(cells: list[str]) -> bool:
