@@ -1,9 +1,9 @@
 """How often the intervals that people are shown hold the truth: python benchmarks/coverage.py
 
-Draws data of known truth, asks for the nominal 95 % interval, and counts. Prints, for every interval
-and size, the lowest coverage over its designs and the median width of that design, as the table in
-docs/evaluation.md. An open end covers whatever lies on its side; where most intervals are open on
-both sides the width is a dash.
+Draws data of known truth, asks for the nominal 95 % interval, and counts. Prints, for every
+interval and size, the lowest coverage over its designs and the median width of that design, as the
+table in docs/evaluation.md. An open end covers whatever lies on its side; where most intervals are
+open the width is a dash.
 """
 
 import argparse
@@ -164,7 +164,7 @@ def at_equal_length(n: int) -> Iterator[Design]:
 
 
 def alphas(n: int) -> Iterator[Design]:
-    """Krippendorff's alpha of people who are right with a given accuracy, else say another label."""
+    """Krippendorff's alpha of people who are right with an accuracy, else say another label."""
     for people in (2, 4):
         for labels in (2, 3):
             for accuracy in (0.7, 0.9, 0.95):
@@ -199,7 +199,7 @@ def alpha_of(n: int, people: int, labels: int, accuracy: float, first: float) ->
 
 
 def rankings(n: int) -> Iterator[Design]:
-    """Abilities about the mean of all, from pairs, from several votes on a prompt, from rankings."""
+    """Abilities about the mean of all: from pairs, several votes on a prompt, rankings."""
     for truth in ((0.0, 0.0, 0.0), (1.0, 0.0, -1.0), (4.0, 0.0, 0.0), (2.0, 1.0, 0.0, -3.0)):
         for kind in ("pairs", "4 alike votes on a prompt", "rankings"):
             yield Design(
@@ -212,7 +212,7 @@ def rankings(n: int) -> Iterator[Design]:
 
 
 def abilities_of(n: int, truth: np.ndarray, kind: str) -> Draw:
-    """Draws n comparisons by Gumbel's noise; votes on one prompt share half of its variance."""
+    """Draws n comparisons, the best by Gumbel's noise."""
     at = truth - truth.mean()
 
     def draw(rng: Random) -> Iterator[tuple[float, float, float]]:
@@ -220,13 +220,10 @@ def abilities_of(n: int, truth: np.ndarray, kind: str) -> Draw:
         for number in range(n):
             some = len(at) if kind == "rankings" else 2
             models = rng.permutation(len(at))[:some]
-            copies = 4 if kind.startswith("4") else 1
-            if copies == 1:
-                order = models[np.argsort(-at[models] - rng.gumbel(size=some))]
-            else:  # one verdict, and four people who repeat it
-                if number % copies:
-                    continue
-                order = models[np.argsort(-at[models] - rng.gumbel(size=some))]
+            copies = 4 if kind.startswith("4") else 1  # one verdict, and people who repeat it
+            if number % copies:
+                continue
+            order = models[np.argsort(-at[models] - rng.gumbel(size=some))]
             told += [[[int(model)] for model in order]] * copies
             prompts += [number] * copies
         found = abilities(choices_of(told, len(at), np.unique(prompts, return_inverse=True)[1]))
@@ -276,18 +273,15 @@ def main() -> None:
         row = measure(design, options.samples, options.seed)
         found.setdefault((design.interval, design.size), []).append(row)
         if options.all:
-            print(
-                f"{row.covered:.3f}  {row.width:8.3f}  {design.interval}, {design.size}, {design.name}",
-                flush=True,
-            )
+            name = f"{design.interval}, {design.size}, {design.name}"
+            print(f"{row.covered:.3f}  {row.width:8.3f}  {name}", flush=True)
     print("| interval | size | designs | lowest coverage | of which design | its median width |")
     print("|---|---|---|---|---|---|")
     for (interval, size), rows in sorted(found.items(), key=lambda item: item[0][0]):
         worst = min(rows, key=lambda row: row.covered)
         width = f"{worst.width:.3g}" if np.isfinite(worst.width) else "–"
-        print(
-            f"| {interval} | {size} | {len(rows)} | {worst.covered:.3f} | {worst.design.name} | {width} |"
-        )
+        name = worst.design.name
+        print(f"| {interval} | {size} | {len(rows)} | {worst.covered:.3f} | {name} | {width} |")
 
 
 if __name__ == "__main__":

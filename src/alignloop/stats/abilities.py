@@ -5,13 +5,14 @@ from itertools import combinations
 import numpy as np
 from scipy.optimize import brentq
 from scipy.sparse.csgraph import connected_components
-from scipy.special import chdtri
+from scipy.special import chdtri, stdtrit
 
 from alignloop.stats.intervals import Estimate, Floats
 from alignloop.stats.ranking import (
     Choices,
     choices_of,
     climb,
+    curvatures_of_rows,
     differences,
     exists,
     likelihood,
@@ -22,6 +23,7 @@ from alignloop.stats.ranking import (
 _RIDGE = 1e-6  # a stop where the likelihood rises for ever
 _FARTHEST = 40.0  # nats from the estimate; an end is not looked for beyond
 _CHANCE = 0.025
+_SINGULAR = 1e-9
 
 
 def abilities(choices: Choices, *, level: float = 0.95) -> list[Estimate] | None:
@@ -30,7 +32,9 @@ def abilities(choices: Choices, *, level: float = 0.95) -> list[Estimate] | None
     The value is the most likely one; where none exists (somebody never lost, or never won), that
     with one more comparison of each two that were compared, tied. The ends are those of the profile
     likelihood: 2 (max l - max_{ability = x} l) <= c chi2(level), where c >= 1 is the variance over
-    clusters by that of independent choices (the sandwich's by the model's).
+    clusters (the jackknife's, each left out once) by that of independent choices. Where clusters
+    hold several choices, so that c is estimated, Student's quantile of clusters - 1, squared, stands
+    in place of chi2, and all ends are open where the comparisons hang on one cluster.
 
     An upper end is open where the data bound nothing: where not everybody else beat this contestant
     (if by a chain: A beat B, B beat it), or where it lost or tied in so few clusters that of
@@ -38,18 +42,18 @@ def abilities(choices: Choices, *, level: float = 0.95) -> list[Estimate] | None
     in which the contestant was compared. None where two groups were never compared.
 
     Source: Ford 1957 on what is finite; Venzon and Moolgavkar 1988 on profiles; Rotnitzky and
-    Jewell 1990 on the scale of the likelihood ratio in clusters.
+    Jewell 1990 on the likelihood ratio in clusters; Bell and McCaffrey 2002 on the jackknife.
     """
     pooled, num = merged(choices), choices.chosen.shape[1]
     beats = pooled.beats
     if connected_components(beats, connection="weak")[0] > 1:
         return None
     fitted = _estimate(pooled)
-    best = _highest(pooled)
+    best, cuts = _highest(pooled), _cuts(choices, pooled, fitted, level)
     reach = _reaches(beats)
     found: list[Estimate] = []
     for one in range(num):
-        cut = _design_effect(choices, pooled, fitted, one) * float(chdtri(1, 1 - level))
+        cut = float(cuts[one])
         lost, won, met = _clusters(choices, one)
         low = -np.inf if _rare(won, choices) or not reach[one].all() else None
         high = np.inf if _rare(lost, choices) or not reach[:, one].all() else None
@@ -113,18 +117,25 @@ def _rare(clusters: int, choices: Choices) -> bool:
     return (1 - clusters / count) ** count > _CHANCE
 
 
-def _design_effect(choices: Choices, pooled: Choices, scores: Floats, one: int) -> float:
-    """The variance of an ability over clusters by that of independent choices; at least 1."""
+def _cuts(choices: Choices, pooled: Choices, scores: Floats, level: float) -> Floats:
+    """How far twice the log likelihood may fall for each contestant, [n]."""
     num = len(scores)
-    contrast = np.eye(num)[one] - 1 / num
-    influence = np.linalg.pinv(likelihood(pooled, scores)[2]) @ contrast
-    pulls = scores_of_rows(choices, scores) @ influence
     names, places = np.unique(choices.clusters, return_inverse=True)
-    sums = np.bincount(places.reshape(-1), weights=pulls)
-    if len(names) < 2:
-        return np.inf
-    robust = float(sums @ sums) * len(names) / (len(names) - 1)
-    return max(1.0, robust / float(contrast @ influence))
+    count = len(names)
+    if count == len(choices.clusters):  # one choice each: independent, as the likelihood says
+        return np.full(num, float(chdtri(1, 1 - level)))
+    basis = differences(num)
+    whole = basis.T @ likelihood(pooled, scores)[2] @ basis
+    pulls, parts = np.zeros((count, num)), np.zeros((count, num, num))
+    np.add.at(pulls, places.reshape(-1), scores_of_rows(choices, scores))
+    np.add.at(parts, places.reshape(-1), curvatures_of_rows(choices, scores))
+    left = whole - basis.T @ parts @ basis
+    if count < 2 or np.linalg.eigvalsh(left)[:, 0].min() < _SINGULAR * np.trace(whole):
+        return np.full(num, np.inf)  # without one of the clusters nothing holds the rest together
+    moves = np.linalg.solve(left, (pulls @ basis)[:, :, None])[:, :, 0] @ basis.T
+    robust = (moves**2).sum(axis=0) * (count - 1) / count
+    assumed = np.diag(basis @ np.linalg.inv(whole) @ basis.T)
+    return np.maximum(1, robust / assumed) * float(stdtrit(count - 1, (1 + level) / 2)) ** 2
 
 
 def _end(pooled: Choices, one: int, fitted: Floats, side: int, best: float, cut: float) -> float:
@@ -140,6 +151,8 @@ def _end(pooled: Choices, one: int, fitted: Floats, side: int, best: float, cut:
         guess, reached = climb(pooled, start, others, guess=guess, ridge=ridge)
         return 2 * (best - reached) - cut
 
+    if not np.isfinite(cut):
+        return side * np.inf
     far = 1.0
     while fall(far) < 0:
         far *= 2

@@ -80,16 +80,46 @@ def cohen_kappa(table: ArrayLike, weights: Literal["linear", "quadratic"] | None
     Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError where it is empty.
     Source: Cohen 1960 and 1968.
     """
+    shares = _shares_of(table)
+    expected = np.outer(shares.sum(axis=1), shares.sum(axis=0))
+    steps = np.abs(np.subtract.outer(np.arange(len(shares)), np.arange(len(shares))))
+    power = {None: 0, "linear": 1, "quadratic": 2}[weights]
+    costs = np.where(steps == 0, 0.0, steps.astype(float) ** power)
+    return _beyond_chance(float((costs * shares).sum()), float((costs * expected).sum()))
+
+
+def scott_pi(table: ArrayLike) -> float:
+    """Agreement of two raters beyond chance, chance being one margin for both: (p_o - e) / (1 - e).
+
+    e = sum_k ((row_k + column_k) / 2)^2, the margins as shares. NaN where only one label was used.
+
+    Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError where it is empty.
+    Source: Scott 1955. (Fleiss' kappa is its form for many raters.)
+    """
+    shares = _shares_of(table)
+    margins = (shares.sum(axis=1) + shares.sum(axis=0)) / 2
+    return _beyond_chance(1 - float(np.trace(shares)), 1 - float(margins @ margins))
+
+
+def bennett_s(table: ArrayLike) -> float:
+    """Agreement of two raters beyond chance, chance being 1 / k: S = (k p_o - 1) / (k - 1).
+
+    k counts the labels that could be given (the table's size), whether used or not. For two labels
+    it is 2 p_o - 1, which skewed labels do not lower as they lower kappa. NaN for one label.
+
+    Shapes: `table` [k, k] of counts. Raises UserError where it is empty.
+    Source: Bennett, Alpert and Goldstein 1954.
+    """
+    shares = _shares_of(table)
+    return _beyond_chance(1 - float(np.trace(shares)), 1 - 1 / len(shares))
+
+
+def _shares_of(table: ArrayLike) -> Floats:
     counts = np.asarray(table, dtype=float)
     assert counts.ndim == 2 and counts.shape[0] == counts.shape[1], counts.shape
     if counts.sum() == 0:
         raise UserError(_NO_PAIRS, fix=_OVERLAP)
-    shares = counts / counts.sum()
-    expected = np.outer(shares.sum(axis=1), shares.sum(axis=0))
-    steps = np.abs(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
-    power = {None: 0, "linear": 1, "quadratic": 2}[weights]
-    costs = np.where(steps == 0, 0.0, steps.astype(float) ** power)
-    return _beyond_chance(float((costs * shares).sum()), float((costs * expected).sum()))
+    return counts / counts.sum()
 
 
 def fleiss_kappa(table: ArrayLike) -> float:

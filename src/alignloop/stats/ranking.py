@@ -8,7 +8,6 @@ from math import comb
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import connected_components
-from scipy.special import logsumexp
 
 from alignloop.errors import UserError
 from alignloop.stats.intervals import Floats, Ints
@@ -101,16 +100,25 @@ def likelihood(choices: Choices, scores: Floats) -> tuple[float, Floats, Floats]
 
 def _rows(choices: Choices, scores: Floats) -> tuple[Floats, Floats, Floats]:
     """Of each row its log likelihood [m], gradient [m, n] and chances [m, n]."""
-    with np.errstate(divide="ignore"):
-        logits = scores + np.log(choices.offered)
-    total = logsumexp(logits, axis=1)
-    chances = np.exp(logits - total[:, None])
-    return choices.chosen @ scores - total, choices.chosen - chances, chances
+    top = float(scores.max())
+    worth = choices.offered * np.exp(scores - top)
+    total = worth.sum(axis=1)
+    chances = worth / total[:, None]
+    return choices.chosen @ scores - np.log(total) - top, choices.chosen - chances, chances
 
 
 def scores_of_rows(choices: Choices, scores: Floats) -> Floats:
     """The weighted gradient of each row's log likelihood, [m, n]: what a sandwich is made of."""
     return _rows(choices, scores)[1] * choices.weights[:, None]
+
+
+def curvatures_of_rows(choices: Choices, scores: Floats) -> Floats:
+    """Minus the second derivative of each row's weighted log likelihood, [m, n, n]."""
+    chances = _rows(choices, scores)[2]
+    table = -chances[:, :, None] * chances[:, None, :]
+    places = np.arange(len(scores))
+    table[:, places, places] += chances
+    return table * choices.weights[:, None, None]
 
 
 def merged(choices: Choices) -> Choices:
@@ -151,7 +159,7 @@ def climb(
         step = np.linalg.solve(bend, slope)
         z = z + step * newton_damping(np.ptp(directions @ step))
         scores = start + directions @ z
-        if np.abs(step).max() < 1e-11:
+        if np.abs(step).max() < 1e-8:  # the error left is its square
             break
     return scores, likelihood(choices, scores)[0] - ridge * float(z @ z) / 2
 

@@ -16,12 +16,14 @@ from alignloop.stats.agreement import (
     Triple,
     accuracy_ceiling,
     agreement_per_label,
+    bennett_s,
     cohen_kappa,
     dawid_skene,
     fleiss_kappa,
     krippendorff_alpha,
     krippendorff_interval,
     raw_agreement,
+    scott_pi,
 )
 from alignloop.stats.intervals import wilson
 
@@ -107,6 +109,32 @@ def test_cohen_is_not_defined_by_one_label_or_none() -> None:
     assert math.isnan(cohen_kappa([[9, 0], [0, 0]]))
     with pytest.raises(UserError, match="judged twice"):
         cohen_kappa([[0, 0], [0, 0]])
+
+
+def test_scott_and_bennett_by_hand() -> None:
+    # 40 and 30 alike of 100: p_o = .7; margins 50/50 and 60/40: e = .55^2 + .45^2 = .505
+    table = [[40, 10], [20, 30]]
+    assert scott_pi(table) == pytest.approx((0.7 - 0.505) / (1 - 0.505))
+    assert bennett_s(table) == pytest.approx(2 * 0.7 - 1)
+    # a third label that nobody used is one that chance could have hit: (3 * .7 - 1) / 2
+    assert bennett_s([[40, 10, 0], [20, 30, 0], [0, 0, 0]]) == pytest.approx(0.55)
+    # skewed labels: p_o = .9 and kappa = -.05, but S = .8
+    skewed = [[90, 5], [5, 0]]
+    assert cohen_kappa(skewed) == pytest.approx(-0.0526, abs=1e-4)
+    assert (scott_pi(skewed), bennett_s(skewed)) == pytest.approx((-1 / 19, 0.8))
+    assert math.isnan(scott_pi([[4, 0], [0, 0]])) and math.isnan(bennett_s([[4]]))
+    with pytest.raises(UserError, match="judged twice"):
+        bennett_s([[0, 0], [0, 0]])
+
+
+@given(cells=st.lists(st.integers(0, 9), min_size=9, max_size=9).filter(any))
+def test_scott_of_two_is_fleiss_of_two(cells: list[int]) -> None:
+    table = np.array(cells).reshape(3, 3)
+    rows = [
+        np.bincount([i, j], minlength=3) for (i, j), n in np.ndenumerate(table) for _ in range(n)
+    ]
+    one, other = scott_pi(table), fleiss_kappa(rows)
+    assert one == pytest.approx(other, abs=1e-9) or (math.isnan(one) and math.isnan(other))
 
 
 def test_fleiss_of_the_textbook() -> None:
