@@ -101,7 +101,7 @@ class Watch:
 def doubt_about(kept: Evaluation) -> str:
     """Why the choice of a checkpoint means nothing, or ""."""
     if kept.eos_rate == 0:
-        return "all of its answers were cut off, so that every one got the penalty"
+        return "all of its answers were cut off"
     if kept.outside is not None and kept.outside > OUTSIDE:
         return (
             f"{kept.outside:.0%} of the answers at step {kept.step} are unlike those of the SFT"
