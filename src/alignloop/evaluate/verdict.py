@@ -204,7 +204,8 @@ def _of_training(results: Results) -> Iterator[Finding]:
         yield Finding(
             key="kept_start",
             weight="same",
-            english="RL kept the model that it began with, so that both sides are the same",
+            english="RL kept the model that it began with, so that both sides are the same"
+            f" ({facts.get('stopped_because', '')})",
             chinese="强化学习保留了起始模型，双方相同",
         )
     if facts.get("skipped_steps"):

@@ -34,12 +34,16 @@ class Evaluation:
 class Watch:
     """What has been seen so far; `.evaluated(...)` gives the next one. Stored in the checkpoints.
 
-    value = held_out - price * max(kl, 0), in the held-out score's units; the best one is kept.
+    value = held_out - price * max(kl, 0), in the held-out score's units; the best one is kept. Not
+    of a policy more than half of whose answers are unlike the SFT model's: there the held-out
+    model is asked about what it does not know. `bounded` is False where a person's function gives
+    the score: it knows all answers.
     """
 
     patience: int
     kl_budget: float | None
     price: float
+    bounded: bool = True
     best_value: float = float("-inf")
     best: Evaluation | None = None
     evaluations_since_best: int = 0
@@ -55,12 +59,16 @@ class Watch:
     def evaluated(self, seen: Evaluation) -> "Watch":
         """After an evaluation: remember the best one, or count towards patience."""
         value = seen.held_out - self.price * max(seen.kl or 0.0, 0.0)  # an estimate may be below 0
-        if value > self.best_value:
+        if value > self.best_value and not self.too_far(seen):
             return self._with(best_value=value, best=seen, evaluations_since_best=0)
         waited = self.evaluations_since_best + 1
         if waited < self.patience:
             return self._with(evaluations_since_best=waited)
         return self._with(evaluations_since_best=waited, reason=self._why(waited, seen))
+
+    def too_far(self, seen: Evaluation) -> bool:
+        """Whether a policy is where its held-out score means nothing."""
+        return self.bounded and seen.outside is not None and seen.outside > OUTSIDE
 
     def stepped(self, step: int, kl: float | None, finite: bool) -> "Watch":
         """After an update: stop on a value that is not finite or when the KL budget is spent.
@@ -88,6 +96,11 @@ class Watch:
             f"{what} has not risen for {waited} evaluations"
             f" (best {self.best_value:.3f} at step {self.best.step})"
         )
+        if self.too_far(seen):
+            return (
+                f"{said}; {seen.outside:.0%} of the answers are unlike the SFT model's by now, and"
+                " the held-out model knows only answers like its own: over-optimisation"
+            )
         if seen.eos_rate < 0.5:
             return f"{said}; {1 - seen.eos_rate:.0%} of the answers are cut off"
         if seen.climbed > self.best.climbed:
@@ -96,15 +109,3 @@ class Watch:
 
     def _with(self, **changes: object) -> "Watch":
         return Watch(**{**vars(self), **changes})  # type: ignore[arg-type]
-
-
-def doubt_about(kept: Evaluation) -> str:
-    """Why the choice of a checkpoint means nothing, or ""."""
-    if kept.eos_rate == 0:
-        return "all of its answers were cut off"
-    if kept.outside is not None and kept.outside > OUTSIDE:
-        return (
-            f"{kept.outside:.0%} of the answers at step {kept.step} are unlike those of the SFT"
-            " model (5 % would be), and the reward models have learnt from answers like its own"
-        )
-    return ""

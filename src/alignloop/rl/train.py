@@ -25,7 +25,7 @@ from alignloop.models.training import Guard, linear_schedule
 from alignloop.rl.algorithms.base import Algorithm, Credit
 from alignloop.rl.build import Parts, RlInputs, build
 from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
-from alignloop.rl.stopping import Evaluation, Watch, doubt_about
+from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
 from alignloop.rollout import Rollout, take_compile_seconds
@@ -195,8 +195,13 @@ def _compiling(run: StageRun) -> dict[str, float]:
 def _watch(run: StageRun, config: RlConfig) -> Watch:
     if "watch" in run.memory:
         return Watch.restored(run.memory["watch"])
-    price = run.memory.get("price", 0.0)
-    return Watch(patience=config.patience, kl_budget=config.kl_budget, price=price)
+    learnt = run.memory.get("learnt_score", True)
+    return Watch(
+        patience=config.patience,
+        kl_budget=config.kl_budget,
+        price=run.memory.get("price", 0.0),
+        bounded=learnt,
+    )
 
 
 def _kept_in_json(watch: Watch) -> dict[str, Any]:
@@ -311,8 +316,8 @@ def _finish(config: RlConfig, run: StageRun) -> Path:
     reason = watch.reason or f"all {config.num_steps} steps are done"
     run.say(f"stopped because {reason}; kept the policy of step {kept.step}")
     if kept.step == 0:
-        run.say("that is the model it began with: no step was worth more")
-    doubt = doubt_about(kept) if run.memory["learnt_score"] else ""
+        run.say("that is the model it began with: no step near enough to be judged was worth more")
+    doubt = "all of its answers were cut off" if kept.eos_rate == 0 else ""
     if doubt:
         run.say(f"this choice cannot be trusted: {doubt}")
     run.finish(

@@ -16,7 +16,7 @@ from alignloop.records import Message, Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import PromptStream, build
 from alignloop.rl.rewards import Answers, EndRewarder, ModelRewarder
-from alignloop.rl.stopping import Evaluation, Watch, doubt_about
+from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rl.train import _next_kl_coef
 from alignloop.rollout import Rollout
 from alignloop.run import generator
@@ -123,11 +123,18 @@ def test_the_reason_names_only_the_cause_that_the_figures_show() -> None:
     )
 
 
-def test_a_choice_among_strange_or_cut_off_answers_is_doubted() -> None:
-    assert doubt_about(seen_at(12, 1.0, outside=0.37)) == ""
-    assert "71% of the answers at step 20 are unlike" in doubt_about(seen_at(20, 1.0, outside=0.71))
-    assert "cut off" in doubt_about(seen_at(0, -1.0, eos_rate=0.0))
-    assert doubt_about(seen_at(4, 1.0, outside=None)) == ""
+def test_a_policy_that_is_too_far_to_be_judged_is_never_kept() -> None:
+    """C1: the only checkpoints that score more are 92 % unlike the SFT model's answers."""
+    begun = watch(patience=1).evaluated(seen_at(0, 0.008))
+    near = begun.evaluated(seen_at(4, 1.3, outside=0.37))
+    far = begun.evaluated(seen_at(4, 1.3, climbed=1.5, outside=0.92))
+    assert near.best == seen_at(4, 1.3, outside=0.37)
+    assert far.best == seen_at(0, 0.008)
+    assert "92% of the answers are unlike the SFT model's by now" in far.reason
+    function = watch(bounded=False).evaluated(seen_at(0, 0.1))
+    assert function.evaluated(seen_at(4, 0.9, outside=0.92)).best_value == 0.9
+    unmeasured = watch().evaluated(seen_at(0, 0.1)).evaluated(seen_at(4, 0.9, outside=None))
+    assert unmeasured.best_value == 0.9
 
 
 def test_a_watch_survives_its_way_through_json() -> None:
