@@ -152,8 +152,6 @@ class RewardConfig(OptimizerSection):
 
     @model_validator(mode="after")
     def _leave_training_pairs(self) -> Self:
-        if not self.held_out_model:
-            refuse_idle(self, ("held_out_model_share",), "reward.held_out_model")
         taken = self.calibration_share + self.test_share
         taken += self.held_out_model_share if self.held_out_model else 0
         if taken >= 0.9:
@@ -324,8 +322,6 @@ class RlConfig(OptimizerSection):
             RewardPart.parse(text)
         if not any(names_function(part) for part in (self.reward_function or "", *self._sources())):
             refuse_idle(self, ("reward_time_limit",), "a reward function")
-        if self.missing_eos == "off":
-            refuse_idle(self, ("missing_eos_penalty",), "rl.missing_eos = 'replace' or 'subtract'")
         return self
 
     @model_validator(mode="after")
