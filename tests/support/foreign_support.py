@@ -58,7 +58,7 @@ def config_of(family: str, tokenizer: Any, **changes: Any) -> Any:
         **changes,
     }
     if family == "gpt2":
-        return GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=256, **common)
+        return GPT2Config(n_embd=16, n_layer=2, n_head=2, n_positions=512, **common)
     kind = {"qwen2": Qwen2Config, "llama": LlamaConfig}[family]
     return kind(
         hidden_size=16,
@@ -66,7 +66,7 @@ def config_of(family: str, tokenizer: Any, **changes: Any) -> Any:
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
-        max_position_embeddings=256,
+        max_position_embeddings=512,
         **common,
     )
 

@@ -51,7 +51,11 @@ def _check_text(text: str) -> None:
 
 
 def refuse_idle(section: Section, names: tuple[str, ...], without: str) -> None:
-    """Raise ValueError where a setting that is not at its default changes nothing as things are."""
+    """Raise ValueError where a setting that is not at its default changes nothing as things are.
+
+    For settings of what was never asked for. Not for details of what somebody has turned off by its
+    switch (reward.held_out_model = false): a recipe may well have named them before.
+    """
     for name in names:
         if getattr(section, name) != type(section).model_fields[name].get_default():
             raise ValueError(f"{name} = {getattr(section, name)} changes nothing without {without}")

@@ -177,11 +177,9 @@ class RewardConfig(OptimizerSection):
         if self.labels == "folds":
             refuse_idle(self, names, 'reward.labels = "shares"')
             return self
-        if not self.held_out_model:
-            refuse_idle(self, of_others, "reward.held_out_model")
-            names = names[2:]
-        if sum(getattr(self, name) for name in names) >= 0.9:
-            told = " + ".join(names)
+        used = names if self.held_out_model else names[2:]
+        if sum(getattr(self, name) for name in used) >= 0.9:
+            told = " + ".join(used)
             raise ValueError(f"{told} leave less than a tenth of the pairs to train on")
         return self
 
@@ -360,8 +358,6 @@ class RlConfig(OptimizerSection):
             RewardPart.parse(text)
         if not any(names_function(part) for part in (self.reward_function or "", *self._sources())):
             refuse_idle(self, ("reward_time_limit",), "a reward function")
-        if self.missing_eos == "off":
-            refuse_idle(self, ("missing_eos_penalty",), "rl.missing_eos = 'replace' or 'subtract'")
         return self
 
     @model_validator(mode="after")

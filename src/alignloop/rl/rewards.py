@@ -8,6 +8,7 @@ import torch
 
 from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.data.tokenise import decode
+from alignloop.errors import UserError
 from alignloop.losses import missing_eos
 from alignloop.models import RewardScale, sequence_scores
 from alignloop.records import Prompt
@@ -86,11 +87,20 @@ class ModelRewarder:
 
     @torch.no_grad()
     def scores(self, answers: Answers) -> PerSequence:
-        """(raw - bias) / scale [batch], read micro-batch by micro-batch."""
+        """(raw - bias) / scale [batch], read micro-batch by micro-batch.
+
+        Raises UserError, naming the prompt, for a score that is no finite number.
+        """
         raw = torch.zeros(len(answers.rollouts))
         for rows in answers.cuts:
             ids, attention, _ = answers.take(rows)
             raw[rows] = sequence_scores(self.model, ids, attention)
+        if bad := (~raw.isfinite()).nonzero().flatten().tolist():
+            raise UserError(
+                f"the reward model's score is {float(raw[bad[0]])}, which is no finite number",
+                where=f'prompt_id "{answers.rollouts[bad[0]].prompt_id}"',
+                fix="its weights are damaged, or too large for model.dtype",
+            )
         return (raw - self.scale.bias) / self.scale.scale
 
     def critic_start(self) -> tuple[Any, RewardScale] | None:

@@ -148,6 +148,23 @@ def test_another_template_makes_texts_of_the_answers(
     assert parts.learner.critic.score.bias.tolist() == [0.0]  # from the policy, not this model
 
 
+def test_a_score_that_is_no_number_is_told(
+    answers: Answers,
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+) -> None:
+    parts = build(rl_config(), model_config, rl_inputs(), seed=3, observer=None)
+    assert isinstance(parts.scorer.rewarder, EndRewarder)
+    rewarder = parts.scorer.rewarder.rewarder
+    assert isinstance(rewarder, ModelRewarder)
+    with torch.no_grad():
+        rewarder.model.score.weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="score is nan") as caught:
+        rewarder.scores(answers)
+    assert caught.value.where == f'prompt_id "{answers.rollouts[0].prompt_id}"'
+
+
 @pytest.mark.slow
 def test_a_function_that_fails_loses_nothing(
     here: Path,
