@@ -1,5 +1,7 @@
 """The command line: one line for people, exit code 2, and never a traceback."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,7 +130,8 @@ def test_nothing_to_report(
 def test_a_second_process_on_the_same_run(
     capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
 ) -> None:
-    with RunFolder.create(tmp_path / "run"):
+    with RunFolder.create(tmp_path / "run") as folder:
+        folder.write_config("")
         line = fail(capsys, "report", recipe, "--folder", tmp_path / "run")
         assert "another run holds this folder" in line
         for stage in ("sft", "run"):
