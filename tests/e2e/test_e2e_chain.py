@@ -1,4 +1,4 @@
-"""A run folder that can be mended and cannot lie: what changed is refused, or done again if asked."""
+"""A run folder that can be mended and cannot lie: changes are refused, or made again if asked."""
 
 import json
 import os
@@ -79,7 +79,9 @@ def test_a_data_file_that_is_gone(own: Any, finished: Path, call: Any) -> None:
     assert ended.code == 2 and "its pairs" in ended.err and REFUSED in ended.err
 
 
-def test_sft_removed_and_its_data_changed(own: Any, finished: Path, call: Any) -> None:
+def test_sft_removed_and_its_data_changed(
+    own: Any, finished: Path, call: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.rmtree(finished / "sft")
     reword(own.folder / "demonstrations.jsonl")
     began = time.monotonic()
@@ -91,7 +93,7 @@ def test_sft_removed_and_its_data_changed(own: Any, finished: Path, call: Any) -
     ended = call(own.command("run", finished, "--redo"))
     assert ended.code == 0, ended.err
     for stage in ("reward_held_out", "reward", "rl", "evaluate"):
-        assert f"done again: {stage}: its " in ended.err
+        assert f"done again: {stage}: its " in caplog.text
     assert chain.broken(finished) == []
     lineage = json.loads((finished / "lineage.json").read_text())
     made = lineage["sft"]["outputs"]["sft/model"]
@@ -149,11 +151,16 @@ def test_a_bit_that_flips_in_a_finished_model(own: Any, finished: Path, call: An
 
 
 def test_a_deleted_model_is_made_again_by_its_command(
-    own: Any, finished: Path, call: Any, weights: Any, straight: Path
+    own: Any,
+    finished: Path,
+    call: Any,
+    weights: Any,
+    straight: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     shutil.rmtree(finished / "sft/model")
     ended = call(own.command("sft", finished))
-    assert ended.code == 0 and "sft/model is gone" in ended.err
+    assert ended.code == 0 and "sft/model is gone" in caplog.text
     assert weights(finished) == weights(straight)
 
 
@@ -215,6 +222,7 @@ def test_the_policys_start_replaced_during_rl(
 
 def test_a_kill_before_lineage_loses_no_entry(own: Any, finished: Path, call: Any) -> None:
     path = finished / "lineage.json"
+    assert call(own.command("report", finished)).code == 0  # it names the place that it is in now
     before = json.loads(path.read_text())
     assert set(before) == {"sft", "reward_held_out", "reward", "rl", "evaluate"}
     for torn in (None, "{", "[]", "1"):
