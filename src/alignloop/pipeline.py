@@ -267,11 +267,22 @@ class Pipeline:
 
 
 def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
-    """What a recipe needs; with `measure` an estimate of the time on this machine."""
-    from alignloop import sources
+    """What a recipe needs; with `measure` an estimate of the time on this machine.
+
+    Of a model directory the files of the recipe are read and counted too, and what `run` would
+    refuse is refused; of a config.json alone they are counted where they are there.
+    """
+    from alignloop import counting, sources
     from alignloop.plan import plan_recipe
 
-    return plan_recipe(recipe, sources.base_model(recipe), with_speed=measure)
+    counted = counting.count_inputs(recipe)
+    base, threads = sources.base_model(recipe), threads_of(recipe)
+    return plan_recipe(recipe, base, with_speed=measure, counted=counted, threads=threads)
+
+
+def threads_of(config: Recipe) -> int:
+    """The CPU threads of a run."""
+    return config.num_threads or os.cpu_count() or 1
 
 
 def _trained_policy(folder: RunFolder) -> Path:
@@ -289,7 +300,7 @@ def _prepare_torch(config: Recipe) -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    torch.set_num_threads(config.num_threads or os.cpu_count() or 1)
+    torch.set_num_threads(threads_of(config))
     set_determinism(config.seed)
 
 

@@ -125,6 +125,21 @@ def preference_pairs(
     return list(_to_learn_from(recipe, pairs, setting)), source
 
 
+def pairs_of_file(recipe: Recipe, setting: str, source: str) -> list[PreferencePair] | None:
+    """The pairs that a run would read from a file; None where a run makes them itself.
+
+    So it is with the playground and with a labelling project.
+    """
+    refuse_mixture(recipe, setting, source)
+    if source == PLAYGROUND or source.startswith(LABEL):
+        return None
+    from alignloop.data.formats import read_pairs
+
+    form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
+    pairs = _records(read_pairs, recipe, source, form, None)
+    return list(_to_learn_from(recipe, pairs, setting))
+
+
 def rl_prompts(
     recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
@@ -172,7 +187,9 @@ def base_to_show(recipe: Recipe, baseline: Path) -> Path | None:
     return None if path.resolve() == baseline.resolve() else path
 
 
-def evaluation_sets(recipe: Recipe, source: str, folder: RunFolder) -> dict[str, Sequence[Prompt]]:
+def evaluation_sets(
+    recipe: Recipe, source: str, folder: RunFolder | None = None
+) -> dict[str, Sequence[Prompt]]:
     """The held-out prompt sets by name; a person's file is one set, "prompts"."""
     refuse_mixture(recipe, "evaluate.prompts", source)
     if source == PLAYGROUND:

@@ -53,8 +53,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     # samples from models and files what they said: the one room that knows torch and the label room
     "asking": TOOLS | {"label"},
     "sources": TOOLS | STAGES | {"label", "playground"},
+    "counting": TOOLS | STAGES | {"plan", "sources"},
     "summary": {"run"},
-    "pipeline": TOOLS | STAGES | {"label", "report", "playground", "plan", "sources", "summary"},
+    "pipeline": TOOLS
+    | STAGES
+    | {"label", "report", "playground", "plan", "sources", "counting", "summary"},
     "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
     "cli_label": {"asking", "label", "playground"},
     "__main__": {"cli"},  # python -m alignloop
