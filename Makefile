@@ -1,11 +1,12 @@
 # make demo: the whole loop on this machine. make test: everything. make quick: unit and house tests.
 # make interop: with models and files of TRL and PEFT. make bench: against TRL.
+# make smollm2: a real model.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests start dozens of processes, each of which would compile the package again without it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick check install interop bench clean
+.PHONY: demo smollm2 test quick check install interop bench clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -17,6 +18,12 @@ install: .venv/installed
 
 demo: install
 	$(BIN)/alignloop run recipes/playground
+
+# A real pretrained model on published files (recipes/smollm2/README.md): make smollm2 DATA=DIR
+DATA ?= ../shared/data
+smollm2: install
+	$(BIN)/python recipes/smollm2/prepare.py --data "$(DATA)"
+	$(BIN)/alignloop run recipes/smollm2
 
 # schemathesis is for one end-to-end test, and its plugin takes seconds to load.
 quick: install

@@ -37,6 +37,7 @@ HH, SELF_INSTRUCT, TINKER, KOALA, VICUNA, JADE = SOURCES
 # Sizes that two CPU cores go through in half an hour; lengths in characters.
 NUM_PAIRS, NUM_HH_DEMONSTRATIONS, NUM_HH_PROMPTS = 400, 200, 200
 LONGEST_ANSWER, LONGEST_PROMPT, LONGEST_QUESTION = 320, 500, 240
+SPLIT_SEED = 27  # not the run's own (0), whose splits would then cut this one's parts again
 SHARES = {"pairs": 0.6, "demonstrations": 0.2, "rl": 0.2}
 
 
@@ -69,7 +70,7 @@ def record_sets(data: Path) -> dict[str, list[Any]]:
         return reader(str(data / name), skip_refused=True)
 
     hh = [pair for pair in read(read_pairs, HH) if is_short(pair)]
-    parts = split_by_prompt(hh, SHARES, 0)
+    parts = split_by_prompt(hh, SHARES, SPLIT_SEED)
     single = {name: [p for p in parts[name] if len(p.prompt.messages) == 1] for name in parts}
     people = [*read(read_demonstrations, SELF_INSTRUCT), *read(read_demonstrations, TINKER)]
     chosen = [

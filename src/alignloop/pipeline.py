@@ -12,6 +12,7 @@ from alignloop.config.stages import LABEL, PLAYGROUND
 from alignloop.errors import UserError
 from alignloop.judging import RewardModels
 from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
+from alignloop.run.machine import available_cores
 from alignloop.staging import Staging
 
 if TYPE_CHECKING:
@@ -398,11 +399,17 @@ class Pipeline:
 
 
 def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
-    """What a recipe needs; with `measure` an estimate of the time on this machine."""
-    from alignloop import sources
+    """What a recipe needs; with `measure` an estimate of the time on this machine.
+
+    Of a model directory the files of the recipe are read and counted too, and what `run` would
+    refuse is refused; of a config.json alone they are counted where they are there.
+    """
+    from alignloop import counting, sources
     from alignloop.plan import plan_recipe
 
-    return plan_recipe(recipe, sources.base_model(recipe), with_speed=measure)
+    counted = counting.count_inputs(recipe)
+    base, threads = sources.base_model(recipe), recipe.num_threads or available_cores()
+    return plan_recipe(recipe, base, with_speed=measure, counted=counted, threads=threads)
 
 
 def _facts_of_rl(path: Path, policy: Path) -> dict[str, Any]:

@@ -151,6 +151,21 @@ def preference_pairs(
     return list(to_learn_from(recipe, pairs, setting)), source
 
 
+def pairs_of_file(recipe: Recipe, setting: str, source: str) -> list[PreferencePair] | None:
+    """The pairs that a run would read from a file; None where a run makes them itself.
+
+    So it is with the playground and with a labelling project.
+    """
+    refuse_mixture(recipe, setting, source)
+    if source == PLAYGROUND or source.startswith(LABEL):
+        return None
+    from alignloop.data.formats import read_pairs
+
+    form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
+    pairs = _records(read_pairs, recipe, source, form, None)
+    return list(to_learn_from(recipe, pairs, setting))
+
+
 def rl_prompts(
     recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> tuple[Sequence[Prompt], Sequence[Prompt]]:

@@ -55,12 +55,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": TOOLS | STAGES | {"label", "playground"},
     "ahead": TOOLS | STAGES | {"label", "sources", "judging"},
     "judging": TOOLS | STAGES | {"playground", "sources"},
+    "counting": TOOLS | STAGES | {"plan", "sources", "judging"},
     "staging": {"config", "run"},
     "summary": {"run"},
     "pipeline": TOOLS
     | STAGES
     | {"label", "report", "playground", "plan"}
-    | {"sources", "judging", "summary", "ahead", "staging"},
+    | {"sources", "judging", "summary", "ahead", "staging", "counting"},
     "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
     "cli_label": {"asking", "label", "playground"},
     "__main__": {"cli"},  # python -m alignloop

@@ -243,16 +243,20 @@ def _model_folder(path: str | Path) -> Path:
     return folder
 
 
-def _load(
-    kind: Any, folder: Path, config: ModelConfig, *, fresh_head: bool = False, **options: Any
-) -> Any:
-    weights = [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]
-    if not weights:
+def require_weights(folder: Path) -> None:
+    """Raise UserError where a model directory has no safetensors weights."""
+    if not [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
         raise UserError(
             "this model directory has no safetensors weights",
             where=str(folder),
             fix="save it with `model.save_pretrained(folder, safe_serialization=True)`",
         )
+
+
+def _load(
+    kind: Any, folder: Path, config: ModelConfig, *, fresh_head: bool = False, **options: Any
+) -> Any:
+    require_weights(folder)
     try:
         model, info = kind.from_pretrained(
             folder,

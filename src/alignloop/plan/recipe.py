@@ -1,19 +1,24 @@
 """From a recipe to its plan."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from alignloop.config import Recipe
 from alignloop.config.stages import PLAYGROUND
 from alignloop.plan.memory import Shape
 from alignloop.plan.shape import read_shape
-from alignloop.plan.speed import Speed, measure, seconds_per_step
-from alignloop.plan.stages import StagePlan, stage_plans
+from alignloop.plan.speed import Speed, measure, seconds_in_all, seconds_per_step
+from alignloop.plan.stages import Rows, StagePlan, stage_plans
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a recipe needs; `seconds` per step by stage, between two numbers, where measured."""
+    """What a recipe needs; `seconds` per step and `totals` by stage, where measured.
+
+    Each time lies between two numbers. `threads` are those of the run, and of the measurement.
+    """
 
     name: str
     model: str
@@ -21,17 +26,35 @@ class Plan:
     stages: tuple[StagePlan, ...]
     speed: Speed | None
     seconds: dict[str, tuple[float, float]]
+    totals: dict[str, tuple[float, float]]
+    threads: int | None
 
 
-def plan_recipe(recipe: Recipe, base: Path, *, with_speed: bool) -> Plan:
+def plan_recipe(
+    recipe: Recipe,
+    base: Path,
+    *,
+    with_speed: bool,
+    counted: Mapping[str, Rows] = MappingProxyType({}),
+    threads: int | None = None,
+) -> Plan:
     """The plan of a recipe whose model is a directory or a config.json; loads no weights."""
     shape = read_shape(base, recipe.lora)
-    stages = stage_plans(recipe, shape)
-    speed = measure(recipe.model.dtype) if with_speed else None
-    seconds = {}
+    stages = stage_plans(recipe, shape, counted)
+    speed = measure(recipe.model.dtype, threads) if with_speed else None
+    seconds, totals = {}, {}
     if speed is not None:
         seconds = {stage.stage: seconds_per_step(stage, shape, speed) for stage in stages}
+        found = {stage.stage: seconds_in_all(stage, shape, speed) for stage in stages}
+        totals = {stage: total for stage, total in found.items() if total is not None}
     name = recipe.model.path if recipe.model.path == PLAYGROUND else str(base)
     return Plan(
-        name=recipe.name, model=name, shape=shape, stages=stages, speed=speed, seconds=seconds
+        name=recipe.name,
+        model=name,
+        shape=shape,
+        stages=stages,
+        speed=speed,
+        seconds=seconds,
+        totals=totals,
+        threads=threads,
     )

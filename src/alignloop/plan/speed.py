@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from alignloop.models import token_logprobs
 from alignloop.plan.memory import Shape
-from alignloop.plan.stages import StagePlan
+from alignloop.plan.stages import StagePlan, Work
 
 SECONDS = 1.0  # for each of the three measurements
 
@@ -24,8 +24,20 @@ class Speed:
     bandwidth: float
 
 
-def measure(dtype: str) -> Speed:
-    """This machine's speed in a type of numbers: on the GPU where there is one."""
+def measure(dtype: str, threads: int | None = None) -> Speed:
+    """This machine's speed in a type of numbers: on the GPU where there is one.
+
+    `threads` are those of the run that is planned; the process has its own again afterwards.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        return _measured(dtype)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _measured(dtype: str) -> Speed:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, dtype)
     size = 8192 if device == "cuda" else 1024
@@ -78,14 +90,33 @@ def _seconds(work: Callable[[], object], device: str) -> float:
 def seconds_per_step(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float, float]:
     """Between which a step of the stage takes: at the speed of large products, of a small model.
 
-    A forward pass takes 2 operations per weight and token. A token that is drawn reads all weights
-    once for all rows that are drawn together, which is what it costs where rows are few.
+    Of the texts that were counted, otherwise of the longest that the settings allow. A forward pass
+    takes 2 operations per weight and token. A token that is drawn reads all weights once for all
+    rows that are drawn together, which is what it costs where rows are few.
     """
+    most = Work(tokens=plan.tokens, passes=plan.passes, drawn=plan.drawn, rounds=plan.rounds)
+    short, long = plan.typical or (most, most)
+    fast, slow = _rates(speed)
+    return _seconds_of(short, plan, shape, speed, fast), _seconds_of(long, plan, shape, speed, slow)
+
+
+def seconds_in_all(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float, float] | None:
+    """Between which the whole stage takes; None where nobody knows how many steps it has."""
+    if plan.steps is None:
+        return None
+    each, found = seconds_per_step(plan, shape, speed), []
+    for seconds, rate in zip(each, _rates(speed), strict=True):
+        once = _seconds_of(plan.beside, plan, shape, speed, rate) if plan.beside else 0.0
+        found.append(plan.steps * seconds + once)
+    return found[0], found[1]
+
+
+def _rates(speed: Speed) -> tuple[float, float]:
+    return max(speed.products, speed.training), min(speed.products, speed.training)
+
+
+def _seconds_of(work: Work, plan: StagePlan, shape: Shape, speed: Speed, rate: float) -> float:
     weights = shape.linear + shape.vocabulary * shape.hidden
-    reading = plan.rounds * plan.roles[0].weights / speed.bandwidth
-
-    def at(rate: float) -> float:
-        drawing = max(2 * weights * plan.drawn / rate, reading)
-        return 2 * weights * plan.tokens * plan.passes / rate + drawing
-
-    return at(max(speed.products, speed.training)), at(min(speed.products, speed.training))
+    reading = work.rounds * plan.roles[0].weights / speed.bandwidth
+    drawing = max(2 * weights * work.drawn / rate, reading)
+    return 2 * weights * work.tokens * work.passes / rate + drawing

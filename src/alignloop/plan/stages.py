@@ -1,7 +1,9 @@
 """What each stage of a recipe needs: its roles, its largest micro-batch, its work per step."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from alignloop.config import DpoConfig, PpoConfig, Recipe, RewardConfig, SftConfig
 from alignloop.config.stages import RewardPart, names_function
@@ -34,12 +36,44 @@ class _Texts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rows:
+    """What was counted of a stage's files: steps, and tokens of a text at the mean.
+
+    `count` are the rows that it learns from or answers, in all models of the stage together;
+    `tokens` None = not counted; `answer` the mean tokens of an answer, where a stage draws them;
+    `read` are tokens that are read once beside the steps (report cards, perplexity, a reference);
+    `validation` the prompts of RL's curves, `models` those that the evaluation asks.
+    """
+
+    count: int
+    steps: int | None = None
+    tokens: float | None = None
+    answer: float | None = None
+    read: float = 0.0
+    validation: int | None = None
+    models: int = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What takes time: tokens that pass through a model so often, and tokens that are drawn."""
+
+    tokens: float
+    passes: float
+    drawn: float = 0.0
+    rounds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class StagePlan:
     """One stage: bytes by role and by purpose, and the work of one step.
 
     `tokens` are those of a step at most, prompts included; `passes` counts how often a token goes
     forwards through a model's layers, a backward pass as two; `drawn` are the tokens of answers
     that are decoded one after the other, in `rounds` of as many rows as fit the sampler.
+
+    `rows` is what was counted of the stage's files; `typical` is then the work of a step with texts
+    of the mean length, and with short and with the longest answers; `beside` what comes once.
     """
 
     stage: str
@@ -53,6 +87,9 @@ class StagePlan:
     drawn: int
     rounds: int
     steps: int | None
+    rows: Rows | None = None
+    typical: tuple[Work, Work] | None = None
+    beside: Work | None = None
 
     @property
     def update(self) -> int:
@@ -76,8 +113,18 @@ class StagePlan:
         return max(self.update, self.rollout)
 
 
-def stage_plans(recipe: Recipe, shape: Shape) -> tuple[StagePlan, ...]:
-    """Every stage that learns, and the evaluation."""
+def stage_plans(
+    recipe: Recipe, shape: Shape, counted: Mapping[str, Rows] = MappingProxyType({})
+) -> tuple[StagePlan, ...]:
+    """Every stage that learns, and the evaluation; `counted` is what was found in their files."""
+    plans = _at_most(recipe, shape)
+    return tuple(
+        with_rows(plan, recipe, counted[plan.stage]) if plan.stage in counted else plan
+        for plan in plans
+    )
+
+
+def _at_most(recipe: Recipe, shape: Shape) -> tuple[StagePlan, ...]:
     numbers = numbers_of(recipe)
     policy: Wanted = [("policy", True, False)]
     scorer: Wanted = [("reward model", True, True)]
@@ -228,3 +275,61 @@ def _evaluate(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
         rounds=2 * math.ceil(config.max_prompts / sampling.batch_size) * sampling.max_new_tokens,
         steps=1,
     )
+
+
+def with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
+    """The plan with what was counted: steps, and the work of texts as long as they are."""
+    if plan.stage == "rl":
+        return _rl_with_rows(plan, recipe, rows)
+    if plan.stage == "evaluate":
+        return _evaluation_with_rows(plan, recipe, rows)
+    counted = replace(plan, rows=rows, steps=rows.steps if rows.steps is not None else plan.steps)
+    if rows.tokens is None or not rows.steps:
+        return counted
+    config = {"sft": recipe.sft, "reward": recipe.reward, "dpo": recipe.dpo}[plan.stage]
+    texts = config.batch_size * (1 if plan.stage == "sft" else 2)
+    work = Work(tokens=texts * rows.tokens, passes=plan.passes)
+    return replace(counted, typical=(work, work), beside=Work(tokens=rows.read, passes=1.0))
+
+
+def _answers(asked: int, prompt: float, answer: float, batch: int, passes: float) -> Work:
+    """`asked` prompts are answered, in batches, and what results is read `passes` times."""
+    return Work(
+        tokens=asked * (prompt + answer),
+        passes=passes,
+        drawn=asked * answer,
+        rounds=math.ceil(asked / batch) * answer,
+    )
+
+
+def _rl_with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
+    """Validation comes before the first step, every `eval_every` steps and at the end."""
+    config, sampling = recipe.rl, recipe.rl.sampling
+    if rows.tokens is None:
+        return replace(plan, rows=rows)
+    answers = config.batch_size * getattr(config.algorithm, "group_size", 1)
+    longest = float(sampling.max_new_tokens)
+    lengths = (min(longest, rows.answer or longest), longest)
+    prompt, batch = rows.tokens, sampling.batch_size
+    short, long = (_answers(answers, prompt, length, batch, plan.passes) for length in lengths)
+    times = math.ceil(config.num_steps / config.eval_every) + 1
+    asked = min(config.validation_size, rows.validation or config.validation_size)
+    one = _answers(asked, prompt, lengths[1], batch, 2.0)
+    whole = Work(
+        tokens=times * one.tokens, passes=2.0, drawn=times * one.drawn, rounds=times * one.rounds
+    )
+    return replace(plan, rows=rows, typical=(short, long), beside=whole)
+
+
+def _evaluation_with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
+    """One step: every model answers as many prompts as there are."""
+    sampling, models = recipe.evaluate.sampling, rows.models
+    if rows.tokens is None:
+        return replace(plan, rows=rows)
+    longest = float(sampling.max_new_tokens)
+    lengths = (min(longest, rows.answer or longest), longest)
+    short, long = (
+        _answers(models * rows.count, rows.tokens, length, sampling.batch_size, 2.0)
+        for length in lengths
+    )
+    return replace(plan, rows=rows, typical=(short, long), steps=1)

@@ -21,11 +21,13 @@ def as_json(plan: Plan) -> str:
             "peak_bytes": stage.peak,
             "host_bytes": stage.host,
             "seconds_per_step": plan.seconds.get(stage.stage),
+            "seconds_in_all": plan.totals.get(stage.stage),
         }
         for stage in plan.stages
     ]
     speed = None if plan.speed is None else asdict(plan.speed)
     facts = {"recipe": plan.name, "model": plan.model, "shape": asdict(plan.shape)}
+    facts |= {"threads": plan.threads, "seconds_of_run": _of_run(plan)}
     return json.dumps({**facts, "speed": speed, "stages": stages}, indent=1)
 
 
@@ -64,14 +66,37 @@ def _stage(stage: StagePlan, plan: Plan) -> str:
 
 
 def _work(stage: StagePlan, plan: Plan) -> str:
+    lines = [_counted(stage)] if stage.rows is not None else []
     work = f"  at most {stage.tokens:,} tokens per step"
-    if stage.stage not in plan.seconds:
-        return work
-    low, high = plan.seconds[stage.stage]
-    work += f"; {_duration(low)} to {_duration(high)} per step"
-    if stage.steps and stage.steps > 1:
-        work += f", {_duration(low * stage.steps)} to {_duration(high * stage.steps)} for all"
-    return work
+    if stage.stage in plan.seconds:
+        low, high = plan.seconds[stage.stage]
+        work += f"; {_duration(low)} to {_duration(high)} per step"
+    if stage.stage in plan.totals and (stage.rows is not None or (stage.steps or 1) > 1):
+        low, high = plan.totals[stage.stage]
+        work += f", {_duration(low)} to {_duration(high)} for all"
+    return "\n".join([*lines, work])
+
+
+def _counted(stage: StagePlan) -> str:
+    """What was found in the stage's files."""
+    rows = stage.rows
+    assert rows is not None
+    what = {"sft": "demonstrations", "rl": "prompts", "evaluate": "prompts"}
+    text = f"  {rows.count:,} {what.get(stage.stage, 'pairs')}"
+    if rows.tokens is not None:
+        text += f", {rows.tokens:.0f} tokens at the mean"
+    if stage.stage == "evaluate":
+        return f"{text}, {rows.models} models answer"
+    return text + (f", {stage.steps:,} steps" if stage.steps else "")
+
+
+def _of_run(plan: Plan) -> tuple[float, float] | None:
+    """What `alignloop run` takes, where every stage of it is known: DPO is none of them."""
+    wanted = [stage.stage for stage in plan.stages if stage.stage != "dpo"]
+    if not all(name in plan.totals for name in wanted):
+        return None
+    low, high = (sum(plan.totals[name][i] for name in wanted) for i in (0, 1))
+    return low, high
 
 
 def _row(role: RoleMemory) -> list[str]:
@@ -81,12 +106,28 @@ def _row(role: RoleMemory) -> list[str]:
 
 
 def _speed(plan: Plan) -> str:
-    speed = plan.speed
+    speed, of_run = plan.speed, _of_run(plan)
     assert speed is not None
+    threads = (
+        f", {plan.threads} thread{'s' * (plan.threads > 1)}"
+        if plan.threads and speed.device == "cpu"
+        else ""
+    )
+    counted = any(stage.typical for stage in plan.stages)
+    texts = (
+        "texts as long as yours (those of stages without a count: of full length)"
+        if counted
+        else "texts of full length"
+    )
+    whole = ""
+    if of_run is not None:
+        low, high = map(_duration, of_run)
+        whole = f"`alignloop run` in all: {low} to {high}.\n"
     return (
-        f"This machine ({speed.device}): {speed.products / 1e9:,.0f} GFLOP/s in large products,"
+        f"{whole}This machine ({speed.device}{threads}): {speed.products / 1e9:,.0f} GFLOP/s"
+        f" in large products,"
         f" {speed.training / 1e9:,.0f} in a small model,\n{speed.bandwidth / 1e9:,.0f} GB/s copied;"
-        " times are between these two speeds, for texts of full length."
+        f" times are between these two speeds, for {texts}."
     )
 
 

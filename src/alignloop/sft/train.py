@@ -63,21 +63,15 @@ def train_sft(
         install_template(tokenizer, model_config.chat_template)
     check_tokenizer(tokenizer, model_config.path)
     splits_by = run.seed if split_seed is None else split_seed
-    share = 0.0 if held_out else config.held_out_share
-    train_set, test_set = hold_out(demonstrations, share, splits_by, section="sft")
-    test_set = [*held_out, *test_set]
-    limit = LengthLimit.of(
-        "sft.max_tokens", config.max_tokens, context_of(model_config.path), config.too_long
-    )
-    examples = _encode(train_set, tokenizer, limit)
-    tests = _encode(test_set, tokenizer, limit) if test_set else []
+    context = context_of(model_config.path)
+    examples, tests = learning_set(config, demonstrations, held_out, tokenizer, context, splits_by)
     run.say(
         f"sft: {len(examples)} demonstrations to learn, {len(tests)} held out; loading the model"
     )
     adapter_seed = derive_seed(run.seed, "adapter", "sft")
     policy = start_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
     optimizer = make_optimizer(policy, config)
-    batches = _all_batches(examples, config, run.seed)
+    batches = all_batches(examples, config, run.seed)
     schedule = cosine_schedule(len(batches), config.warmup_share)
     state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
     vocabulary = policy.get_output_embeddings().weight.shape[0]
@@ -150,6 +144,26 @@ def refuse_diverged(memory: dict[str, Any], vocabulary: int) -> None:
     )
 
 
+def learning_set(
+    config: SftConfig,
+    demonstrations: Sequence[Demonstration],
+    held_out: Sequence[Demonstration],
+    tokenizer: Any,
+    context: int | None,
+    split_seed: int,
+) -> tuple[list[Encoded], list[Encoded]]:
+    """What is learnt, and what the perplexity is of; raises UserError for what cannot be.
+
+    `context` is the longest text that the model reads, in tokens.
+    """
+    share = 0.0 if held_out else config.held_out_share
+    train_set, test_set = hold_out(demonstrations, share, split_seed, section="sft")
+    test_set = [*held_out, *test_set]
+    limit = LengthLimit.of("sft.max_tokens", config.max_tokens, context, config.too_long)
+    examples = _encode(train_set, tokenizer, limit)
+    return examples, _encode(test_set, tokenizer, limit) if test_set else []
+
+
 def perplexity(policy: Any, examples: Sequence[Encoded], pad_id: int, config: SftConfig) -> float:
     """exp of the mean negative log-probability per response token, EOS included."""
     total, count = 0.0, 0
@@ -178,7 +192,7 @@ def _encode(
     return codes
 
 
-def _all_batches(examples: Sequence[Encoded], config: SftConfig, seed: int) -> list[list[int]]:
+def all_batches(examples: Sequence[Encoded], config: SftConfig, seed: int) -> list[list[int]]:
     """The batches of all epochs in order: a function of the seed, so resuming needs no state."""
     lengths = [len(example.input_ids) for example in examples]
     batches: list[list[int]] = []

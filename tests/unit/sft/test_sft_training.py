@@ -16,7 +16,7 @@ from alignloop.models import load_policy
 from alignloop.records import Demonstration, Message, Prompt
 from alignloop.run import read_metrics
 from alignloop.sft import train_sft
-from alignloop.sft.train import _accumulate, _all_batches, _encode, perplexity
+from alignloop.sft.train import _accumulate, _encode, all_batches, perplexity
 
 ANSWERS = ("very good", "bad", "the sun is red", "很好", "no")
 
@@ -95,12 +95,12 @@ def test_the_number_of_steps_by_hand(examples: list[Encoded]) -> None:
     """Ten examples in batches of four are three steps per epoch."""
     for epochs, steps in ((1.0, 3), (3.0, 9), (0.5, 2), (1.5, 4)):
         config = SftConfig(batch_size=4, num_epochs=epochs)
-        assert len(_all_batches(examples, config, 0)) == steps
+        assert len(all_batches(examples, config, 0)) == steps
     config = SftConfig(batch_size=4, num_epochs=2.0)
-    batches = _all_batches(examples, config, 0)
+    batches = all_batches(examples, config, 0)
     assert sorted(i for batch in batches[:3] for i in batch) == list(range(10))
-    assert batches == _all_batches(examples, config, 0) != _all_batches(examples, config, 1)
-    assert len(_all_batches(examples, SftConfig(batch_size=4, max_steps=1), 0)) == 1
+    assert batches == all_batches(examples, config, 0) != all_batches(examples, config, 1)
+    assert len(all_batches(examples, SftConfig(batch_size=4, max_steps=1), 0)) == 1
 
 
 @pytest.mark.parametrize(("own", "share", "learnt"), [(2, 0.4, 10), (0, 0.4, 8), (0, 0.0, 10)])

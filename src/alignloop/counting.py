@@ -1,0 +1,221 @@
+"""What `alignloop plan` finds in a recipe's files: rows, steps, tokens. Part of the pipeline.
+
+They are read as the stages read them, so that what a stage would refuse is refused here.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from alignloop import sources
+from alignloop.config import Recipe
+from alignloop.errors import UserError
+from alignloop.plan.stages import Rows
+from alignloop.records import PreferencePair
+
+
+def count_inputs(recipe: Recipe) -> dict[str, Rows]:
+    """Rows by stage, as far as they are written before the run begins.
+
+    Of a model directory with its tokenizer. Where model.path is a config.json alone (a plan for a
+    machine elsewhere), and for DPO, which is no part of `run`, a file that cannot be read is not
+    counted. Raises UserError for what `alignloop run` would refuse.
+    """
+    base = sources.base_model(recipe)
+    if base.is_file():
+        counters = _counters(recipe, None, None)
+        return {stage: rows for stage, count in counters.items() if (rows := _if_any(count))}
+    _check_settings(recipe)
+    tokenizer, context = _tokenizer_of(base, recipe)
+    counters = _counters(recipe, tokenizer, context)
+    dpo = counters.pop("dpo")
+    found = {stage: rows for stage, count in counters.items() if (rows := count()) is not None}
+    answer = _mean_answer(recipe, tokenizer)
+    for stage in ("rl", "evaluate"):
+        if stage in found:
+            found[stage] = _with_answer(found[stage], answer)
+    if rows := _if_any(dpo):
+        found["dpo"] = rows
+    return found
+
+
+def _check_settings(recipe: Recipe) -> None:
+    """What `Pipeline.run` looks at before its first stage."""
+    for name in ("playground", "rl", "evaluate"):
+        wanted = getattr(recipe, name).sampling.compile
+        sources.check_compiler((f"{name}.sampling.compile", wanted))
+    sources.check_reward_functions(recipe)
+    sources.check_judge(recipe, Path("reward/model"))
+
+
+def _tokenizer_of(base: Path, recipe: Recipe) -> tuple[Any, int | None]:
+    """The tokenizer as SFT makes it ready, and the model's context."""
+    from alignloop.data.templates import install_template
+    from alignloop.data.tokenise import check_tokenizer
+    from alignloop.models import context_of, load_tokenizer
+    from alignloop.models.loading import require_weights
+
+    tokenizer = load_tokenizer(base, recipe.model)
+    require_weights(base)
+    if recipe.model.chat_template and recipe.sft.demonstrations is not None:
+        install_template(tokenizer, recipe.model.chat_template)
+    check_tokenizer(tokenizer, str(base))
+    return tokenizer, context_of(base)
+
+
+Count = Callable[[], Rows | None]
+
+
+def _counters(recipe: Recipe, tokenizer: Any, context: int | None) -> dict[str, Count]:
+    """One function for each stage, in the order of the run."""
+
+    def pairs(setting: str) -> Rows | None:
+        return _pairs(recipe, setting, tokenizer, context)
+
+    counters: dict[str, Count] = {}
+    if (told := recipe.sft.demonstrations) is not None:
+        counters["sft"] = lambda: _sft(recipe, told, tokenizer, context)
+    if recipe.rl.uses_reward_stage:
+        counters["reward"] = lambda: pairs("reward.pairs")
+    return counters | {
+        "rl": lambda: _rl(recipe, tokenizer),
+        "dpo": lambda: pairs("dpo.pairs"),
+        "evaluate": lambda: _evaluate(recipe, tokenizer, context),
+    }
+
+
+def _if_any(count: Count) -> Rows | None:
+    try:
+        return count()
+    except UserError:
+        return None
+
+
+def _sft(recipe: Recipe, source: str, tokenizer: Any, context: int | None) -> Rows:
+    from alignloop.sft.train import all_batches, learning_set
+
+    config = recipe.sft
+    records, held_out = sources.demonstrations(recipe, source)
+    if tokenizer is None:
+        return Rows(count=len(records))
+    seed = sources.split_seed(recipe, source)
+    examples, tests = learning_set(config, records, held_out, tokenizer, context, seed)
+    steps = len(all_batches(examples, config, recipe.seed))
+    times = 2 + (steps // config.eval_every if config.eval_every else 0)
+    lengths = [len(example.input_ids) for example in examples]
+    read = times * sum(len(test.input_ids) for test in tests)
+    return Rows(count=len(examples), steps=steps, tokens=_mean(lengths), read=read)
+
+
+def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) -> Rows | None:
+    """The pairs of the reward models, all together, or of DPO."""
+    from alignloop.data.pairs import batches_of_epochs, pairs_that_fit
+    from alignloop.data.tokenise import LengthLimit
+
+    section = setting.partition(".")[0]
+    config = recipe.dpo if section == "dpo" else recipe.reward
+    records = sources.pairs_of_file(recipe, setting, config.pairs)
+    if records is None or tokenizer is None:
+        return None if records is None else Rows(count=len(records))
+    limit = LengthLimit.of(f"{section}.max_tokens", config.max_tokens, context, config.too_long)
+    fitting = pairs_that_fit(records, tokenizer, limit)
+    trained, tested = _sets_of_pairs(recipe, section, fitting)
+    options = {"num_epochs": config.num_epochs, "max_steps": config.max_steps}
+    sets = [batches_of_epochs(some, config.batch_size, recipe.seed, **options) for some in trained]
+    # texts of DPO are read by the reference once; those of a report card by its model
+    read = _tokens([pair for some in tested for pair in some], tokenizer, limit.tokens)
+    return Rows(
+        count=sum(map(len, trained)),
+        steps=sum(map(len, sets)),
+        tokens=_tokens(fitting, tokenizer, limit.tokens) / (2 * len(fitting)),
+        read=read,
+    )
+
+
+def _sets_of_pairs(
+    recipe: Recipe, section: str, pairs: Sequence[PreferencePair]
+) -> tuple[list[list[PreferencePair]], list[list[PreferencePair]]]:
+    """The pairs that each model learns, and those that are read once."""
+    if section == "dpo":
+        from alignloop.data.splits import hold_out
+
+        seed = sources.split_seed(recipe, recipe.dpo.pairs)
+        train, test = hold_out(pairs, recipe.dpo.held_out_share, seed, section="dpo")
+        return [train], [train, test, test]
+    from alignloop.judging import trained
+    from alignloop.reward.labels import share_out
+
+    splits = sources.split_seed(recipe, recipe.reward.pairs)
+    models = share_out(pairs, recipe.reward, splits, trained(recipe)).values()
+    read = [part for labels in models for part in (labels.calibration, labels.test)]
+    return [list(labels.train) for labels in models], list(map(list, read))
+
+
+def _tokens(pairs: Sequence[PreferencePair], tokenizer: Any, most: int) -> int:
+    """Tokens of both texts of all pairs."""
+    from alignloop.data.tokenise import encode_example
+
+    texts = ((pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected))
+    return sum(len(encode_example(tokenizer, *text, most).input_ids) for text in texts)
+
+
+def _rl(recipe: Recipe, tokenizer: Any) -> Rows:
+    from alignloop.data.tokenise import LengthLimit, encode_fitting, encode_prompt
+    from alignloop.data.truncation import prompt_cutter
+
+    config = recipe.rl
+    train, validation = sources.rl_prompts(recipe, config.prompts)
+    if tokenizer is None:
+        return Rows(count=len(train), steps=config.num_steps, validation=len(validation))
+    most = config.max_prompt_tokens
+    limit = LengthLimit.of("rl.max_prompt_tokens", most, None, config.too_long)
+    cut = prompt_cutter(tokenizer, limit)
+    sets = [
+        encode_fitting(some, lambda p: encode_prompt(tokenizer, p, limit.tokens), limit, cut)[1]
+        for some in (train, validation)
+    ]
+    lengths = [len(codes) for codes in sets[0]]
+    return Rows(
+        count=len(lengths),
+        steps=config.num_steps,
+        tokens=_mean(lengths),
+        validation=len(sets[1]),
+    )
+
+
+def _evaluate(recipe: Recipe, tokenizer: Any, context: int | None) -> Rows:
+    from alignloop.data.tokenise import encode_prompt
+    from alignloop.evaluate.compare import MAX_PROMPT_TOKENS, prompts_that_fit
+
+    config = recipe.evaluate
+    sets = sources.evaluation_sets(recipe, config.prompts)
+    models = 2 + (sources.base_to_show(recipe, Path("sft/model")) is not None)
+    if tokenizer is None:
+        count = sum(min(len(prompts), config.max_prompts) for prompts in sets.values())
+        return Rows(count=count, steps=1, models=models)
+    base = sources.base_model(recipe)
+    fitting = {n: prompts_that_fit(p, base, recipe.model, config) for n, p in sets.items()}
+    lengths = [
+        len(encode_prompt(tokenizer, prompt, MAX_PROMPT_TOKENS))
+        for prompts in fitting.values()
+        for prompt in prompts
+    ]
+    count = sum(min(len(prompts), config.max_prompts) for prompts in fitting.values())
+    return Rows(count=count, steps=1, tokens=_mean(lengths), models=models)
+
+
+def _mean_answer(recipe: Recipe, tokenizer: Any) -> float:
+    """Tokens of a demonstration's answer: what a policy that has learnt them will say at least."""
+    records, _ = sources.demonstrations(recipe, recipe.sft.demonstrations)
+    texts = [record.response for record in records[:1000]]
+    return 1 + _mean([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids])
+
+
+def _with_answer(rows: Rows, answer: float) -> Rows:
+    from dataclasses import replace
+
+    return replace(rows, answer=answer)
+
+
+def _mean(numbers: Sequence[int]) -> float:
+    return sum(numbers) / max(1, len(numbers))
