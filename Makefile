@@ -5,7 +5,7 @@ BIN := .venv/bin
 # Tests start dozens of processes, each of which would compile the package again without it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test quick check install bench clean
+.PHONY: demo test quick check install bench newest oldest clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -34,6 +34,32 @@ test: check
 		--no-loadscope-reorder tests/e2e tests/golden tests/unit tests/house
 	$(BIN)/python -m pytest -m alone tests
 
+# The newest releases that pyproject.toml allows, and the oldest: the quick suite on each, in an environment of
+# its own. torch is that of constraints.txt: the build for CPUs is there for this version alone.
+SUITE := -m pytest -p no:schemathesis -m "not slow" -n 2 --dist worksteal -q tests/unit
+.venv-newest/installed: pyproject.toml
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	grep '^torch==' constraints.txt > .venv-newest/torch.txt
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --editable '.[dev]'
+	touch $@
+
+newest: .venv-newest/installed
+	.venv-newest/bin/python -m pip list --format freeze | grep -iE '^(torch|transformers|peft|datasets|pydantic)=='
+	OMP_NUM_THREADS=1 .venv-newest/bin/python $(SUITE)
+
+.venv-oldest/installed: pyproject.toml
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(PYTHON) tests/floors.py > .venv-oldest/floors.txt
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/floors.txt --editable '.[dev]'
+	touch $@
+
+oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python $(SUITE)
+
 # TRL, and the last version of it that had PPO, in an environment of their own.
 .venv-trl/installed:
 	$(PYTHON) -m venv .venv-trl
@@ -46,4 +72,4 @@ bench: install .venv-trl/installed
 	$(BIN)/python benchmarks/vs_trl.py --trl-python .venv-trl/bin/python --trl-ppo-path .venv-trl/trl-1.12.0
 
 clean:
-	rm -rf .venv .venv-trl runs
+	rm -rf .venv .venv-trl .venv-newest .venv-oldest runs
