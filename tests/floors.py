@@ -1,4 +1,4 @@
-"""Prints constraints that hold what alignloop depends on at the lowest version of pyproject.toml."""
+"""Prints constraints that hold each dependency at the lowest version of pyproject.toml."""
 
 import re
 import tomllib
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def floors(pyproject: str) -> list[str]:
-    """`name==version` for each requirement `name>=version`; the tools of the tests are left free."""
+    """`name==version` for each requirement `name>=version`; the tools of the tests stay free."""
     found = []
     for text in tomllib.loads(pyproject)["project"]["dependencies"]:
         match = re.match(r"([\w.-]+)>=([^,;\s]+)", text)
