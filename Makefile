@@ -34,8 +34,8 @@ test: check
 		--no-loadscope-reorder tests/e2e tests/golden tests/unit tests/house
 	$(BIN)/python -m pytest -m alone tests
 
-# The newest releases that pyproject.toml allows, and the oldest: the quick suite on each, in an environment of
-# its own. torch is that of constraints.txt: the build for CPUs is there for this version alone.
+# The newest releases, ceilings of pyproject.toml or not, and the oldest that it allows: the quick suite on each, in an
+# environment of its own. torch is that of constraints.txt, whose build for CPUs is small.
 SUITE := -m pytest -p no:schemathesis -m "not slow" -n 2 --dist worksteal -q tests/unit
 .venv-newest/installed: pyproject.toml
 	rm -rf .venv-newest
@@ -43,6 +43,8 @@ SUITE := -m pytest -p no:schemathesis -m "not slow" -n 2 --dist worksteal -q tes
 	.venv-newest/bin/python -m pip install --quiet --constraint constraints.txt torch
 	grep '^torch==' constraints.txt > .venv-newest/torch.txt
 	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --editable '.[dev]'
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --upgrade \
+		transformers peft datasets pydantic
 	touch $@
 
 newest: .venv-newest/installed
