@@ -6,7 +6,7 @@ BIN := .venv/bin
 # Tests start dozens of processes, each of which would compile the package again without it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo smollm2 test quick check install interop bench clean
+.PHONY: demo smollm2 test quick check install interop bench newest oldest clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -41,6 +41,34 @@ test: check
 		--no-loadscope-reorder tests/e2e tests/golden tests/unit tests/house
 	$(BIN)/python -m pytest -m alone tests
 
+# The newest releases, ceilings of pyproject.toml or not, and the oldest that it allows: the quick suite on each, in an
+# environment of its own. torch is that of constraints.txt, whose build for CPUs is small.
+SUITE := -m pytest -p no:schemathesis -m "not slow" -n 2 --dist worksteal -q tests/unit
+.venv-newest/installed: pyproject.toml
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	grep '^torch==' constraints.txt > .venv-newest/torch.txt
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --editable '.[dev]'
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --upgrade \
+		transformers peft datasets pydantic
+	touch $@
+
+newest: .venv-newest/installed
+	.venv-newest/bin/python -m pip list --format freeze | grep -iE '^(torch|transformers|peft|datasets|pydantic)=='
+	OMP_NUM_THREADS=1 .venv-newest/bin/python $(SUITE)
+
+.venv-oldest/installed: pyproject.toml
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(PYTHON) tests/floors.py > .venv-oldest/floors.txt
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/floors.txt --editable '.[dev]'
+	touch $@
+
+oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python $(SUITE)
+
 # TRL and PEFT in an environment of their own, without alignloop.
 .venv-trl/installed: constraints.txt
 	$(PYTHON) -m venv .venv-trl
@@ -62,4 +90,4 @@ bench: install .venv-trl/installed .venv-trl/trl-1.12.0/installed
 	$(BIN)/python benchmarks/vs_trl.py --trl-python .venv-trl/bin/python --trl-ppo-path .venv-trl/trl-1.12.0
 
 clean:
-	rm -rf .venv .venv-trl runs
+	rm -rf .venv .venv-trl .venv-newest .venv-oldest runs

@@ -2,6 +2,7 @@
 
     PYTHONPATH=src python tests/golden/spread.py            # the table, against the stored curves
     PYTHONPATH=src python tests/golden/spread.py --write    # curves.json and spread.json anew
+    PYTHONPATH=src python tests/golden/spread.py --curves   # curves.json alone: one run, not twenty
 
 Two sources of float32's freedom are measured against the stored curves. Kernels: the same run by
 other instruction sets of ATen, MKL and oneDNN, on one thread and on two. Rounding: the same run
@@ -54,6 +55,7 @@ def main() -> None:
     """Run under every setting, print what lies how far apart, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--write", action="store_true", help="write curves.json and spread.json")
+    parser.add_argument("--curves", action="store_true", help="write curves.json alone")
     parser.add_argument("--one", type=Path, help="write one run's numbers into this file")
     parser.add_argument("--draws", type=Path, help="draws near an edge fall as this file says")
     parser.add_argument("--threads", type=int, default=1)
@@ -65,9 +67,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "stored.json"
         stored_file = CURVES
-        if options.write:
+        if options.write or options.curves:
             _start(out, {}, ())
             stored_file = out
+        if options.curves:
+            _write_curves(json.loads(out.read_text(encoding="utf-8")))
+            return
         stored: dict[str, Any] = json.loads(stored_file.read_text(encoding="utf-8"))
         runs = {
             name: _start(Path(scratch) / "run.json", env, ("--threads", str(threads)), stored_file)
@@ -83,6 +88,14 @@ def main() -> None:
     if options.write:
         _write(CURVES, stored)
         _write(SPREAD, spread)
+
+
+def _write_curves(stored: dict[str, Any]) -> None:
+    """The spread that is known stays; a quantity that is new has none yet, and is named."""
+    _write(CURVES, stored)
+    spread = json.loads(SPREAD.read_text(encoding="utf-8"))
+    if new := sorted(scales(stored["curves"]).keys() - spread.keys()):
+        print(f"needs --write, because these have no spread yet: {', '.join(new)}", file=sys.stderr)
 
 
 def _one_run(options: argparse.Namespace) -> None:
