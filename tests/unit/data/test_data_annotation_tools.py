@@ -349,6 +349,30 @@ def test_answers_within_a_text(told: str, question: str, answers: list[str]) -> 
     assert (found[0], list(found[1].values())) == (question, answers)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        {**TEXTS, "model1": "gpt-x", "model2": "llama-y", "text1": "t", "text2": "u"},
+        {**TEXTS, "model_answer1": "gpt-x", "model_answer2": "llama-y"},
+        {
+            "chat": [{"role": "user", "content": "What is rent?"}],
+            "回答A": "Money.",
+            "回答B": "Mine.",
+        },
+        {
+            "prompt": "What is rent?",
+            "response_a": [{"role": "assistant", "content": "Money."}],
+            "response_b": [{"role": "assistant", "content": "Mine."}],
+        },
+        {"prompt": "What is rent?", "left": "Money.", "right": "Mine."},
+    ],
+)
+def test_which_texts_are_the_answers(tmp_path: Path, data: dict[str, Any]) -> None:
+    path = rows_file(tmp_path / "a.jsonl", task(annotation(2, result("left")), data=data))
+    (pair,) = read_pairs(path)
+    assert (pair.prompt.text, pair.chosen) == ("What is rent?", "Money.")
+
+
 # --- names of answers, and records -------------------------------------------------------------
 
 

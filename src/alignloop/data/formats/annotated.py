@@ -10,19 +10,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from alignloop.data.formats.dialects import in_one_form, role_of
 from alignloop.data.formats.parts import (
     asked_in,
     asks,
     check_distinct,
     digest_of,
     grouped_pairs,
+    messages,
     number,
     prompt,
     text,
 )
 from alignloop.data.formats.registry import Refused, Row, Type, pairs, shown
 from alignloop.data.preferences import pairs_from_judgements
-from alignloop.records import Comparison, Judgement, PreferencePair, Response
+from alignloop.records import Comparison, Judgement, Message, PreferencePair, Response
 
 UNKNOWN_TIME = datetime.fromtimestamp(0, UTC)  # of a judgement whose export gives no time
 
@@ -104,12 +106,7 @@ def annotated(name: str, fits: Any = None, **keys: Type) -> Callable[[Read], Rea
 
 def compared(row: Row, source: str, answers: Mapping[str, str]) -> Comparison:
     """The question of a row with these answers, by name; its id depends on their texts alone."""
-    if not asks(row):
-        raise Refused(
-            f"there are answers ({', '.join(answers)[:80]}), and nothing that was asked",
-            'give the question as "prompt", or remove the row',
-        )
-    asked = prompt(row, source, asked_in(row))
+    asked = prompt(row, source, _asked(row, answers))
     said = {name: text({name: answers[name]}, name) for name in answers}
     if len({one.strip() for one in said.values()}) == 1:
         check_distinct(*list(said.values())[:2])
@@ -120,14 +117,32 @@ def compared(row: Row, source: str, answers: Mapping[str, str]) -> Comparison:
     )
 
 
+def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
+    """The question under one of the usual names, or a chat under any name."""
+    if asks(row):
+        return asked_in(row)
+    chats = [key for key in row if key not in answers and _is_chat(row[key])]
+    if len(chats) != 1:
+        raise Refused(
+            f"there are answers ({', '.join(answers)[:80]}), and nothing that was asked",
+            'give the question as "prompt", or remove the row',
+        )
+    return messages(row[chats[0]], chats[0])
+
+
+def _is_chat(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(role_of, value))
+
+
 # --- answers -----------------------------------------------------------------------------------
 
-_WORDS = (
-    "answer|response|output|completion|reply|candidate|option|generation|summary|text|model|"
-    "assistant|prediction|候选回答|候选|回答|答案|回复|选项|模型"
+_COLUMNS = (
+    "answer|response|completion|output|reply|candidate|generation|prediction|summary|option|text|"
+    "候选回答|候选|回答|答案|回复|选项"
 )
+_WORDS = f"{_COLUMNS}|model|assistant|模型"
 _COLUMN = re.compile(
-    rf"(?:{_WORDS})([a-l]|\d{{1,2}})|([a-l]|\d{{1,2}})的?(?:{_WORDS})|(left|right)"
+    rf"(?:{_COLUMNS})([a-l]|\d{{1,2}})|([a-l]|\d{{1,2}})的?(?:{_COLUMNS})|(left|right)"
 )
 _LISTS = ("answers", "responses", "completions", "outputs", "candidates", "items", "options")
 _TEXTS = ("text", "body", "response", "answer", "content", "html", "value", "title")
@@ -144,18 +159,33 @@ def _mark(name: str) -> str:
 
 
 def answers_of(row: Row) -> dict[str, str]:
-    """The answers of a row by their names, in columns or in a list; fewer than two are none."""
-    columns = {
-        key: value
-        for key, value in row.items()
-        if isinstance(value, str) and _COLUMN.fullmatch(_plain(str(key)))
-    }
-    if len(columns) > 1:
-        marks = {key: _mark(key) for key in columns}
-        return {key: columns[key] for key in sorted(columns, key=lambda key: _order(marks[key]))}
+    """The answers of a row by their names, in columns or in a list; fewer than two are none.
+
+    Columns of one word belong together: answer1 and answer2 are two answers whatever text1 holds.
+    """
+    families: dict[str, dict[str, str]] = {}
+    for key, value in row.items():
+        name = _plain(str(key))
+        found, said = _COLUMN.fullmatch(name), _text_of(value)
+        if found and said is not None:
+            mark = next(filter(None, found.groups()))
+            word = "" if found[3] else name.removesuffix(mark) if found[1] else name[len(mark) :]
+            families.setdefault(word.removeprefix("的"), {})[str(key)] = said
+    several = [word for word in (*_COLUMNS.split("|"), "") if len(families.get(word, ())) > 1]
+    if several:
+        columns = families[several[0]]
+        return {key: columns[key] for key in sorted(columns, key=lambda key: _order(_mark(key)))}
     listed = next((row[key] for key in _LISTS if isinstance(row.get(key), list)), [])
-    found = dict(_listed(place, item) for place, item in enumerate(listed, start=1))
-    return {name: said for name, said in found.items() if said} if len(found) > 1 else {}
+    found_in = dict(_listed(place, item) for place, item in enumerate(listed, start=1))
+    return {name: said for name, said in found_in.items() if said} if len(found_in) > 1 else {}
+
+
+def _text_of(value: object) -> str | None:
+    """A text, also where it is the only turn of an answer."""
+    turns: list[Any] = value if isinstance(value, list) else [value]
+    if len(turns) == 1 and role_of(turns[0]) == "assistant":
+        value = in_one_form(turns[0])["content"]
+    return value if isinstance(value, str) else None
 
 
 def _order(mark: str) -> tuple[int, str]:
@@ -166,8 +196,8 @@ def _listed(place: int, item: object) -> tuple[str, str]:
     """An answer of a list with its id, or its place from 1 where it has none."""
     if not isinstance(item, dict):
         return str(place), item if isinstance(item, str) else ""
-    said = next((item[key] for key in _TEXTS if isinstance(item.get(key), str)), "")
-    return str(item.get("id", place)), said
+    said = next((item[key] for key in _TEXTS if isinstance(item.get(key), str)), None)
+    return str(item.get("id", place)), _text_of(item) or "" if said is None else said
 
 
 # --- what was said of them ---------------------------------------------------------------------
