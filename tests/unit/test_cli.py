@@ -161,8 +161,14 @@ def test_a_folder_that_is_no_run_stays_as_it_is(
 @pytest.mark.parametrize("where", ["a\0b", "/proc/nowhere/run", "\udcff"])
 @pytest.mark.parametrize("command", ["sft", "playground", "data", "merge"])
 def test_paths_that_no_system_takes(
-    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path, command: str, where: str
+    capsys: pytest.CaptureFixture[str],
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    where: str,
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a name of odd bytes is made, and only refused later
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"prompt": "a", "response": "b"}\n')
     words = {
