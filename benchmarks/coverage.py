@@ -207,7 +207,7 @@ def rankings(n: int) -> Iterator[Design]:
                 size=f"{n} comparisons",
                 name=f"{truth}, {kind}",
                 draw=abilities_of(n, np.array(truth), kind),
-                cost=10,
+                cost=20,
             )
 
 

@@ -1,5 +1,6 @@
 """What stands in the page's tables: numbers put into words, rows, the choice of answers to show."""
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,10 @@ def as_dict(value: Any) -> Json:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean or a rate with its 95 % interval; `n` counts what it was taken over."""
+    """A mean or a rate with its 95 % interval; `n` counts what it was taken over.
+
+    An end that is not known is -inf or inf.
+    """
 
     value: float
     low: float
@@ -39,8 +43,8 @@ class Estimate:
         low, high = fields.get("low"), fields.get("high")
         return cls(
             value=value,
-            low=value if low is None else float(low),
-            high=value if high is None else float(high),
+            low=-math.inf if low is None else float(low),
+            high=math.inf if high is None else float(high),
             n=int(fields.get("n") or 0),
         )
 
@@ -91,7 +95,18 @@ def write_number(value: float, style: str) -> str:
 
 
 def write_interval(estimate: Estimate, style: str) -> str:
-    """The interval's two ends in the same style; percentages without decimals, the unit once."""
+    """The interval's two ends in the same style; percentages without decimals, the unit once.
+
+    "" where there is none; an open end is ∞.
+    """
+    if math.isinf(estimate.low) and math.isinf(estimate.high):
+        return ""
+    if math.isinf(estimate.low) or math.isinf(estimate.high):
+        low, high = (
+            "∞" if math.isinf(end) else write_number(end, style)
+            for end in (estimate.low, estimate.high)
+        )
+        return f"{'−' if math.isinf(estimate.low) else ''}{low}–{high}"
     if style == "percent":
         return f"{100 * estimate.low:.0f}–{100 * estimate.high:.0f} %"
     return f"{write_number(estimate.low, style)}–{write_number(estimate.high, style)}"

@@ -7,7 +7,7 @@ from scipy.optimize import brentq
 from scipy.sparse.csgraph import connected_components
 from scipy.special import chdtri, stdtrit
 
-from alignloop.stats.intervals import Estimate, Floats
+from alignloop.stats.intervals import Estimate, Floats, Ints
 from alignloop.stats.ranking import (
     Choices,
     choices_of,
@@ -24,6 +24,7 @@ _RIDGE = 1e-6  # a stop where the likelihood rises for ever
 _FARTHEST = 40.0  # nats from the estimate; an end is not looked for beyond
 _CHANCE = 0.025
 _SINGULAR = 1e-9
+_MANY_CLUSTERS = 100  # from which their variance can be told where models hardly ever lose
 
 
 def abilities(choices: Choices, *, level: float = 0.95) -> list[Estimate] | None:
@@ -33,8 +34,9 @@ def abilities(choices: Choices, *, level: float = 0.95) -> list[Estimate] | None
     with one more comparison of each two that were compared, tied. The ends are those of the profile
     likelihood: 2 (max l - max_{ability = x} l) <= c chi2(level), where c >= 1 is the variance over
     clusters (the jackknife's, each left out once) by that of independent choices. Where clusters
-    hold several choices, so that c is estimated, Student's quantile of clusters - 1, squared, stands
-    in place of chi2, and all ends are open where the comparisons hang on one cluster.
+    hold several choices, so that c is estimated, Student's quantile of clusters - 1, squared,
+    stands in place of chi2, all ends are open where the comparisons hang on one cluster, and below
+    a hundred clusters the votes on one choice within a cluster count as one.
 
     An upper end is open where the data bound nothing: where not everybody else beat this contestant
     (if by a chain: A beat B, B beat it), or where it lost or tied in so few clusters that of
@@ -135,7 +137,18 @@ def _cuts(choices: Choices, pooled: Choices, scores: Floats, level: float) -> Fl
     moves = np.linalg.solve(left, (pulls @ basis)[:, :, None])[:, :, 0] @ basis.T
     robust = (moves**2).sum(axis=0) * (count - 1) / count
     assumed = np.diag(basis @ np.linalg.inv(whole) @ basis.T)
-    return np.maximum(1, robust / assumed) * float(stdtrit(count - 1, (1 + level) / 2)) ** 2
+    least = _usual_votes(choices, places.reshape(-1)) if count < _MANY_CLUSTERS else 1.0
+    return np.maximum(least, robust / assumed) * float(stdtrit(count - 1, (1 + level) / 2)) ** 2
+
+
+def _usual_votes(choices: Choices, places: Ints) -> float:
+    """How often the same choice is asked within one cluster: sum(m^2) / sum(m) over clusters."""
+    asked = np.concatenate([places[:, None], choices.offered], axis=1)
+    groups, owners = np.unique(asked, axis=0, return_inverse=True)
+    weights = np.bincount(owners.reshape(-1), weights=choices.weights)
+    most = np.zeros(int(places.max()) + 1)
+    np.maximum.at(most, groups[:, 0].astype(np.int64), weights)
+    return max(1.0, float(most @ most / most.sum()))
 
 
 def _end(pooled: Choices, one: int, fitted: Floats, side: int, best: float, cut: float) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignloop.errors import UserError
@@ -76,6 +76,7 @@ def test_bradley_terry_says_where_no_answer_exists() -> None:
         bradley_terry([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 50), min_size=6, max_size=6), st.permutations(range(3)))
 def test_bradley_terry_meets_its_equations_in_any_order(games: list[int], order: list[int]) -> None:
     wins = np.zeros((3, 3))
@@ -124,6 +125,7 @@ def test_a_tie_is_the_mean_of_both_orders() -> None:
     np.testing.assert_allclose(plackett_luce([[[0, 1, 2]]], 3), np.zeros(3), atol=1e-12)
 
 
+@settings(deadline=None)
 @given(tier=st.permutations(range(4)), rest=st.permutations(range(4)))
 def test_a_tie_of_three_is_the_mean_of_its_six_orders(tier: list[int], rest: list[int]) -> None:
     three, last = list(tier[:3]), tier[3]
@@ -145,6 +147,7 @@ def test_plackett_luce_says_where_no_answer_exists() -> None:
         plackett_luce([[list(range(11))]], 11)
 
 
+@settings(deadline=None)
 @given(data=st.data())
 def test_plackett_luce_finds_what_the_likelihood_prefers(data: st.DataObject) -> None:
     full = st.permutations(range(4)).map(lambda order: [[one] for one in order])
