@@ -39,18 +39,27 @@ class Fingerprints:
     """Checksums of what a command reads, each taken once until something is written."""
 
     def __init__(self, run_path: Path) -> None:
-        self._run, self._known = run_path, dict[Path, str | None]()
+        self._run = run_path
+        self._known, self._alone = (dict[Path, str | None]() for _ in range(2))
 
     def forget(self) -> None:
         """Something was written: look again."""
         self._known.clear()
+        self._alone.clear()
 
     def of(self, path: Path) -> str | None:
-        """The sha256 of a file or folder; None where there is neither."""
+        """The sha256 of a file or folder, with an adapter's base; None where there is neither."""
         if path not in self._known:
-            there = path.is_dir() or path.is_file()
-            self._known[path] = _with_base(path) if there else None
+            own = self.alone(path)
+            self._known[path] = None if own is None else _with_base(path, own)
         return self._known[path]
+
+    def alone(self, path: Path) -> str | None:
+        """The same of what lies there, without the base of an adapter: what a stage has written."""
+        if path not in self._alone:
+            there = path.is_dir() or path.is_file()
+            self._alone[path] = fingerprint(path) if there else None
+        return self._alone[path]
 
     def inputs(self, named: Mapping[str, str]) -> Inputs:
         """What a stage reads, by role: names as they stand, those within the run relative to it."""
@@ -104,7 +113,7 @@ def altered(run_path: Path, stage: str, prints: Fingerprints) -> list[Problem]:
     """Files that are not what a finished stage has written; those that are gone do not count."""
     found: list[Problem] = []
     for name, recorded in outputs_of(run_path, stage).items():
-        present = prints.of(run_path / name)
+        present = prints.alone(run_path / name)
         if present is not None and present != recorded:
             text = f"{name} is not what this stage has written: it was changed or damaged since"
             found.append(Problem(stage=stage, text=text))
@@ -242,10 +251,9 @@ def _place(run_path: Path, name: str) -> Path:
     return within if name.split("/")[0] in _ORDER else Path(name)
 
 
-def _with_base(path: Path) -> str:
+def _with_base(path: Path, found: str) -> str:
     """A checksum; that of an adapter covers the model which it belongs to."""
     settings = path / "adapter_config.json"
-    found = fingerprint(path)
     if not settings.is_file():
         return found
     try:
