@@ -90,7 +90,8 @@ def test_round_trips_are_the_identity(
     write_records(path, records)
     for place, step in enumerate(way):
         following = tmp_path / f"step{place}.jsonl.gz"
-        convert(str(path), following, kind if step == "own" else "trl")  # type: ignore[arg-type]
+        to = kind if step == "own" else "trl"
+        convert(str(path), following, to, overwrite=True)  # type: ignore[arg-type]
         path = following
     expected = answers_of(records) if "trl" in way else records
     assert read(path) == expected
