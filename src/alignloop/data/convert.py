@@ -15,7 +15,7 @@ from alignloop.data.formats.reading import stream, stream_prompts
 from alignloop.data.refusals import Refusal, RefusedRows
 from alignloop.data.splits import SplitByPrompt
 from alignloop.errors import UserError
-from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record
+from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record, answer_of
 
 To = Literal["pairs", "demonstrations", "prompts", "trl"]
 TARGETS: tuple[To, ...] = ("pairs", "demonstrations", "prompts", "trl")
@@ -125,34 +125,40 @@ def as_trl(record: Prompt | Demonstration | PreferencePair | Labelled) -> dict[s
     if isinstance(record, Labelled):
         return {
             "prompt": asked,
-            "completion": _answer(record.response),
+            "completion": _turns([answer_of(record.response)]),
             "label": record.good,
             **columns,
         }
     if record.source != record.prompt.source:
         columns["record_source"] = record.source
     if isinstance(record, Demonstration):
-        answer = _answer(record.response)
+        answer = _turns([record.answer])
         if record.every_turn:
             return {"messages": [*asked, *answer], **columns}
         return {"prompt": asked, "completion": answer, **columns}
     numbers = record.model_dump(include={"preference", "margin", "weight", "comparison_id"})
     given = {"preference": 1.0, "margin": 0.0, "weight": 1.0, "comparison_id": ""}
     columns |= {key: value for key, value in numbers.items() if value != given[key]}
-    both = {"chosen": _answer(record.chosen), "rejected": _answer(record.rejected)}
+    chosen, rejected = record.answers
+    both = {"chosen": _turns([chosen]), "rejected": _turns([rejected])}
     return {"prompt": asked, **both, **columns}
 
 
 def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
     """The source always, since a reader gives one to rows that have none; others where they are."""
     columns = {"prompt_id": prompt.prompt_id, "source": prompt.source}
-    more = {"category": prompt.category, "language": prompt.language}
+    more = {"category": prompt.category, "language": prompt.language, "tools": list(prompt.tools)}
     return columns | {key: value for key, value in more.items() if value}
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _answer(response: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": response}]
+def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """As OpenAI writes them, calls within "function"; what a turn has not got is left out."""
+    made = [message.model_dump() for message in messages]
+    for turn in made:
+        if calls := turn.get("tool_calls"):
+            turn["tool_calls"] = [
+                {"type": "function", "function": {k: v for k, v in call.items() if k != "id"}}
+                | ({"id": call["id"]} if "id" in call else {})
+                for call in calls
+            ]
+    return made

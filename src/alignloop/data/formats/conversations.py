@@ -52,7 +52,7 @@ def _chat_pair(row: Row, source: str, asked: Sequence[Message]) -> PreferencePai
         )
     before = [*asked, *chosen[:-1]]
     _check_question(before, "prompt")
-    return pair(row, source, before, chosen[-1].content, rejected[-1].content)
+    return pair(row, source, before, chosen[-1], rejected[-1])
 
 
 def _answer(row: Row, key: str, asked: Sequence[Message]) -> list[Message]:
@@ -68,7 +68,7 @@ def _answer(row: Row, key: str, asked: Sequence[Message]) -> list[Message]:
 
 
 def _check_question(before: Sequence[Message], key: str) -> None:
-    if not before or before[-1].role != "user":
+    if not before or before[-1].role not in ("user", "tool"):
         raise Refused(f'"{key}" asks nothing', "end the question with a user message")
 
 
@@ -96,7 +96,11 @@ def _has_answer(key: str) -> Callable[[Row], bool]:
     def look(row: Row) -> bool:
         last = row[key][-1] if row[key] else {}
         said_by = last.get("role", last.get("from")) if isinstance(last, dict) else None
-        return not isinstance(said_by, str) or ROLES.get(said_by.lower()) not in ("user", "system")
+        return not isinstance(said_by, str) or ROLES.get(said_by.lower()) not in (
+            "user",
+            "system",
+            "tool",
+        )
 
     return look
 
@@ -142,12 +146,12 @@ def _each_answer(
 ) -> list[Demonstration]:
     """One demonstration for each assistant turn from `start` on, asked by all turns before it."""
     answers = [n for n, turn in enumerate(turns) if turn.role == "assistant" and n >= start]
-    if any(n == 0 or turns[n - 1].role != "user" for n in answers):
+    if any(n == 0 or turns[n - 1].role not in ("user", "tool") for n in answers):
         raise Refused(
             f'an assistant message in "{key}" does not follow a user message',
             "put a user message before each assistant message, or remove the row",
         )
-    return [demonstration(row, source, turns[:n], turns[n].content) for n in answers]
+    return [demonstration(row, source, turns[:n], turns[n]) for n in answers]
 
 
 # --- prompts -----------------------------------------------------------------------------------
