@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"records"},
     "losses": {"shapes"},
     "data": {"records", "config"},
-    "models": {"shapes", "config"},
+    "models": {"shapes", "config", "data"},
     "parallel": {"shapes", "config"},
     "rollout": {"shapes", "records", "config", "data", "models", "parallel", "losses"},
     "scoring": {"shapes", "records", "config", "data", "models"},

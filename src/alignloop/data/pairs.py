@@ -13,7 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from alignloop.data.batching import token_budget_batches
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
 from alignloop.data.truncation import pair_cutter
-from alignloop.records import PreferencePair, Prompt
+from alignloop.records import Message, PreferencePair, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +55,15 @@ def encode_pairs(pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: in
     index: dict[tuple[str, str], int] = {}
     texts: list[Encoded] = []
 
-    def place(prompt: Prompt, response: str) -> int:
-        key = (prompt.model_dump_json(include={"messages"}), response)
+    def place(prompt: Prompt, answer: Message) -> int:
+        key = (_asked(prompt), answer.model_dump_json())
         if key not in index:
             index[key] = len(texts)
-            texts.append(encode_example(tokenizer, prompt, response, max_tokens))
+            texts.append(encode_example(tokenizer, prompt, answer, max_tokens))
         return index[key]
 
-    chosen = tuple(place(pair.prompt, pair.chosen) for pair in pairs)
-    rejected = tuple(place(pair.prompt, pair.rejected) for pair in pairs)
+    chosen = tuple(place(pair.prompt, pair.answers[0]) for pair in pairs)
+    rejected = tuple(place(pair.prompt, pair.answers[1]) for pair in pairs)
     return PairBatch(
         texts=tuple(texts),
         chosen=chosen,
@@ -80,10 +80,15 @@ def pairs_that_fit(
     """The pairs of which both texts fit; raises UserError where too long ones are refused."""
 
     def encode(pair: PreferencePair) -> None:
-        for response in (pair.chosen, pair.rejected):
-            encode_example(tokenizer, pair.prompt, response, limit.tokens)
+        for answer in pair.answers:
+            encode_example(tokenizer, pair.prompt, answer, limit.tokens)
 
     return encode_fitting(pairs, encode, limit, pair_cutter(tokenizer, limit))[0]
+
+
+def _asked(prompt: Prompt) -> str:
+    """What makes two prompts the same to a model, whatever they are called."""
+    return prompt.model_dump_json(include={"messages", "tools"})
 
 
 def prompt_batches(
@@ -92,7 +97,7 @@ def prompt_batches(
     """Index batches of about `batch_size` pairs in random order, the pairs of a prompt together."""
     groups: dict[str, list[int]] = {}
     for i, pair in enumerate(pairs):
-        groups.setdefault(pair.prompt.model_dump_json(include={"messages"}), []).append(i)
+        groups.setdefault(_asked(pair.prompt), []).append(i)
     order = list(groups.values())
     random.Random(f"pairs/{seed}/{epoch}").shuffle(order)
     batches: list[list[int]] = []

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from alignloop.data.formats.parts import Labelled, prompt_id
-from alignloop.records import Demonstration, Message, PreferencePair, Prompt
+from alignloop.records import Demonstration, Message, PreferencePair, Prompt, answer_of
 
 TRLRecord = Prompt | Demonstration | PreferencePair | Labelled
 TIES, SOFT = "ties left out", "soft labels written as plain pairs"
@@ -44,18 +44,19 @@ def as_trl(record: TRLRecord) -> dict[str, Any]:
     if isinstance(record, Labelled):
         return {
             "prompt": asked,
-            "completion": _answer(record.response),
+            "completion": _turns([answer_of(record.response)]),
             "label": record.good,
             **columns,
         }
     if record.source != record.prompt.source:
         columns["record_source"] = record.source
     if isinstance(record, Demonstration):
-        return {"prompt": asked, "completion": _answer(record.response), **columns}
+        return {"prompt": asked, "completion": _turns([record.answer]), **columns}
     numbers = record.model_dump(include={"preference", "weight", "comparison_id"})
     given = {"preference": 1.0, "weight": 1.0, "comparison_id": ""}
     columns |= {key: value for key, value in numbers.items() if value != given[key]}
-    both = {"chosen": _answer(record.chosen), "rejected": _answer(record.rejected)}
+    chosen, rejected = record.answers
+    both = {"chosen": _turns([chosen]), "rejected": _turns([rejected])}
     return {"prompt": asked, **both, "margin": record.margin, **columns}
 
 
@@ -65,22 +66,32 @@ def _each_answer(whole: Demonstration) -> list[Demonstration]:
     made: list[Demonstration] = []
     for place, turn in enumerate(turns):
         if turn.role == "assistant" and place > 0:
-            before = {"messages": turns[:place], "prompt_id": prompt_id(turns[:place])}
+            named = prompt_id(turns[:place], whole.prompt.tools)
+            before = {"messages": turns[:place], "prompt_id": named}
             prompt = whole.prompt.model_copy(update=before)
-            made.append(Demonstration(prompt=prompt, response=turn.content, source=whole.source))
+            made.append(
+                Demonstration(
+                    prompt=prompt, response=turn.content, source=whole.source, extra=turn.extra
+                )
+            )
     return [*made, whole.model_copy(update={"every_turn": False})]
 
 
 def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
     """The source always, since a reader gives one to rows that have none; others where they are."""
     columns = {"prompt_id": prompt.prompt_id, "source": prompt.source}
-    more = {"category": prompt.category, "language": prompt.language}
+    more = {"category": prompt.category, "language": prompt.language, "tools": list(prompt.tools)}
     return columns | {key: value for key, value in more.items() if value}
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    return [message.model_dump(exclude_defaults=True) for message in messages]
-
-
-def _answer(response: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": response}]
+    """As OpenAI writes them, calls within "function"; what a turn has not got is left out."""
+    made = [message.model_dump() for message in messages]
+    for turn in made:
+        if calls := turn.get("tool_calls"):
+            turn["tool_calls"] = [
+                {"type": "function", "function": {k: v for k, v in call.items() if k != "id"}}
+                | ({"id": call["id"]} if "id" in call else {})
+                for call in calls
+            ]
+    return made

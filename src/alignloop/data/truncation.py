@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from alignloop.data.templates import apply_template
+from alignloop.data.templates import Tools, apply_template
 from alignloop.data.tokenise import (
     Encoded,
     LengthLimit,
@@ -34,10 +34,10 @@ def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, room: int) ->
     """
     system = [message for message in prompt.messages[:1] if message.role == "system"]
     turns = list(prompt.messages[len(system) :])
-    while _length(tokenizer, [*system, *turns]) > room:
+    while _length(tokenizer, [*system, *turns], prompt.tools) > room:
         following = next((n for n, turn in enumerate(turns) if n and turn.role == "user"), None)
         if following is None:
-            question = _cut_question(tokenizer, system, turns, room)
+            question = _cut_question(tokenizer, system, turns, room, prompt.tools)
             if question is None:
                 return None
             turns = [question, *turns[1:]]
@@ -47,7 +47,11 @@ def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, room: int) ->
 
 
 def _cut_question(
-    tokenizer: PreTrainedTokenizerBase, system: list[Message], turns: list[Message], room: int
+    tokenizer: PreTrainedTokenizerBase,
+    system: list[Message],
+    turns: list[Message],
+    room: int,
+    tools: Tools,
 ) -> Message | None:
     """The longest end of the question that fits, found by halving; None where no character does."""
 
@@ -58,19 +62,19 @@ def _cut_question(
     if not fits:
         return None
     fits -= 1  # one character stays
-    if _length(tokenizer, [*system, without(fits), *turns[1:]]) > room:
+    if _length(tokenizer, [*system, without(fits), *turns[1:]], tools) > room:
         return None
     while fits - too_few > 1:
         middle = (fits + too_few) // 2
-        if _length(tokenizer, [*system, without(middle), *turns[1:]]) <= room:
+        if _length(tokenizer, [*system, without(middle), *turns[1:]], tools) <= room:
             fits = middle
         else:
             too_few = middle
     return without(fits)
 
 
-def _length(tokenizer: PreTrainedTokenizerBase, messages: list[Message]) -> int:
-    return len(apply_template(tokenizer, messages, add_generation_prompt=True))
+def _length(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: Tools) -> int:
+    return len(apply_template(tokenizer, messages, True, tools))
 
 
 def prompt_cutter(
@@ -91,8 +95,8 @@ def pair_cutter(
     """For `encode_fitting`: the pair with one shorter prompt for both responses."""
 
     def cut(pair: PreferencePair) -> tuple[PreferencePair, None] | None:
-        asked = pair.prompt.messages
-        answers = [answer_tokens(tokenizer, asked, text) for text in (pair.chosen, pair.rejected)]
+        asked, tools = pair.prompt.messages, pair.prompt.tools
+        answers = [answer_tokens(tokenizer, asked, answer, tools) for answer in pair.answers]
         shorter = cut_prompt(tokenizer, pair.prompt, limit.tokens - max(map(len, answers)))
         return shorter and (pair.model_copy(update={"prompt": shorter}), None)
 
@@ -108,8 +112,8 @@ def demonstration_cutter(
     """
 
     def cut(demonstration: Demonstration) -> tuple[Demonstration, Encoded] | None:
-        asked = demonstration.prompt.messages
-        answer = answer_tokens(tokenizer, asked, demonstration.response)
+        prompt = demonstration.prompt
+        answer = answer_tokens(tokenizer, prompt.messages, demonstration.answer, prompt.tools)
         room = max(limit.tokens - len(answer), int(limit.tokens * PROMPT_SHARE))
         prompt = cut_prompt(tokenizer, demonstration.prompt, room)
         if prompt is None:

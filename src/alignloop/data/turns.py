@@ -149,9 +149,16 @@ def _whole(
             return found.part(0, end), added
     pattern = special_pattern(tokenizer)
     ending = Written(text=shape.tail[: shape.kept])
+    followed = end is not None and thought is not None
+    bare = opening.text[: opening.text.rindex(thought.opens)] if thought else opening.text
+    if answer.tool_calls and not (followed and found.text.startswith(bare)):
+        raise UserError(
+            "the chat template writes a finished call of a tool otherwise than it opens an answer",
+            where=f'the answer "{answer.content[:40]}"',
+            fix="remove the calls from the data, or use a model whose template writes them",
+        )
     if thought is None:  # a template that writes a finished answer otherwise than it opens one
         return opening + own_words(answer.content, pattern) + ending, added
-    bare = opening.text[: opening.text.rindex(thought.opens)]
     if end is not None and found.text.startswith(bare):
         rest = found.part(len(bare), end)
     else:

@@ -178,8 +178,8 @@ def _anchors(
 
     Encoded before the first step, so that one that is too long is not found after the last.
     """
-    texts = [(d.prompt, d.response) for d in demonstrations[:1000]]
-    texts = texts or [(pair.prompt, pair.rejected) for pair in calibration]
+    texts = [(d.prompt, d.answer) for d in demonstrations[:1000]]
+    texts = texts or [(pair.prompt, pair.answers[1]) for pair in calibration]
     _, codes = encode_fitting(
         texts, lambda text: encode_example(tokenizer, *text, limit.tokens), limit
     )

@@ -95,7 +95,7 @@ def _chat_pair(row: Row, source: str, asked: Sequence[Message]) -> PreferencePai
         )
     before = [*asked, *chosen[:-1]]
     _check_question(before, "prompt")
-    return pair(row, source, before, chosen[-1].content, rejected[-1].content)
+    return pair(row, source, before, chosen[-1], rejected[-1])
 
 
 def _answer(row: Row, key: str, asked: Sequence[Message]) -> list[Message]:
@@ -184,7 +184,7 @@ def _each_answer(
             f'an assistant message in "{key}" does not follow a user message',
             "put a user message before each assistant message, or remove the row",
         )
-    return [demonstration(row, source, turns[:n], turns[n].content) for n in answers]
+    return [demonstration(row, source, turns[:n], turns[n]) for n in answers]
 
 
 @demonstrations(

@@ -85,7 +85,7 @@ def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
     """
     sorted_out: dict[str, tuple[list[Labelled], list[Labelled]]] = {}
     for one in labelled:
-        both = sorted_out.setdefault(prompt_id(one.prompt.messages), ([], []))
+        both = sorted_out.setdefault(prompt_id(one.prompt.messages, one.prompt.tools), ([], []))
         both[0 if one.good else 1].append(one)
     for good, bad in sorted_out.values():
         couples = [

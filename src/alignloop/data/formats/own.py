@@ -8,12 +8,17 @@ from alignloop.records import Demonstration, PreferencePair, Prompt
 
 def _check_messages(prompt: Row) -> None:
     for message in prompt["messages"]:
-        text(message, "content")
+        if message["role"] != "tool" and not message.get("tool_calls"):
+            text(message, "content")
 
 
 @pairs("alignloop", prompt=dict, chosen=str, rejected=str)
 def _own_pair(row: Row, source: str) -> list[PreferencePair]:
-    check_distinct(text(row, "chosen"), text(row, "rejected"))
+    for key in ("chosen", "rejected"):
+        if not row.get(f"{key}_extra"):
+            text(row, key)
+    if row.get("chosen_extra") == row.get("rejected_extra"):
+        check_distinct(row["chosen"], row["rejected"])
     record = checked(PreferencePair, without_provenance(row))
     _check_messages(row["prompt"])
     return [record]
@@ -21,7 +26,8 @@ def _own_pair(row: Row, source: str) -> list[PreferencePair]:
 
 @demonstrations("alignloop", prompt=dict, response=str)
 def _own_demonstration(row: Row, source: str) -> list[Demonstration]:
-    text(row, "response")
+    if not row.get("extra"):
+        text(row, "response")
     record = checked(Demonstration, row)
     _check_messages(row["prompt"])
     return [record]

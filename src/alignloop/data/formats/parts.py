@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from alignloop.data.files import explain
+from alignloop.data.formats.calls import beside_text, refuse_media, tools_of
 from alignloop.data.formats.dialects import in_one_form, said_by
 from alignloop.data.formats.registry import Refused, Row
-from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record
+from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record, answer_of
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -33,10 +34,16 @@ class Labelled:
     good: bool
 
 
-def prompt_id(messages: Sequence[Message]) -> str:
-    """Twelve hexadecimal digits (blake2b, 48 bits) that depend on roles and contents only."""
-    turns = [[message.role, message.content] for message in messages]
-    return digest_of(turns)
+def prompt_id(messages: Sequence[Message], tools: Sequence[Row] = ()) -> str:
+    """Twelve hexadecimal digits (blake2b, 48 bits) that depend on what the model reads only."""
+    turns: list[Any] = [[message.role, message.content, *_beside(message)] for message in messages]
+    return digest_of([*turns, *tools])
+
+
+def _beside(message: Message) -> list[Any]:
+    """What a turn holds beside role and content, where it holds something."""
+    more = message.model_dump(exclude={"role", "content"})
+    return [more] if more else []
 
 
 def digest_of(value: object) -> str:
@@ -88,7 +95,7 @@ def truth(value: object) -> bool | None:
 
 
 def messages(value: object, key: str) -> list[Message]:
-    """Turns with role and content (OpenAI) or from and value (ShareGPT); other keys do not count.
+    """Turns with role and content (OpenAI) or from and value (ShareGPT), calls and reasoning.
 
     A system message without a text says nothing and is left out.
     """
@@ -108,22 +115,34 @@ def message(item: object, key: str) -> Message | None:
         )
     if role == "system" and not str(fields["content"] or "").strip():
         return None
-    return Message(role=role, content=text(fields, "content"))
+    more = beside_text(fields, key)
+    if role == "tool" or more.get("tool_calls"):  # these may say nothing else
+        said = fields["content"] or ""
+        words = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    else:
+        words = text(fields, "content")
+    return Message(role=role, content=words, **more)
 
 
 def prompt(row: Row, source: str, asked: str | Sequence[Message]) -> Prompt:
     """The prompt of a row: its own prompt_id if it gives one, else the hash of the messages.
 
-    A row's "system" comes before the first message, unless that is one already.
+    A row's "system" comes before the first message; where that is a system message, too, both are
+    one. A row with pictures or sounds is refused, since nothing here reads them.
     """
+    refuse_media(row)
     turns = (Message(role="user", content=asked),) if isinstance(asked, str) else tuple(asked)
     system = word(row, "system").strip() and word(row, "system")
     if system and turns[0].role != "system":
         turns = (Message(role="system", content=system), *turns)
-    named = row.get("source")
+    elif system and system.strip() != turns[0].content.strip():
+        both = f"{system}\n\n{turns[0].content}"
+        turns = (turns[0].model_copy(update={"content": both}), *turns[1:])
+    named, tools = row.get("source"), tools_of(row)
     return Prompt(
-        prompt_id=word(row, "prompt_id") or prompt_id(turns),
+        prompt_id=word(row, "prompt_id") or prompt_id(turns, tools),
         messages=turns,
+        tools=tools,
         source=word(row, "source") if isinstance(named, str) else source,
         category=word(row, "category") or word(row, "topic"),
         language=word(row, "language"),
@@ -139,29 +158,45 @@ def demonstration(
     row: Row,
     source: str,
     asked: str | Sequence[Message],
-    response: str,
+    response: str | Message,
     *,
     every_turn: bool = False,
 ) -> Demonstration:
     """A demonstration of one response; `every_turn` counts the answers before it as well."""
-    made = prompt(row, source, asked)
+    made, answer = prompt(row, source, asked), as_answer(response)
     return Demonstration(
-        prompt=made, response=response, source=record_source(row, made), every_turn=every_turn
+        prompt=made,
+        response=answer.content,
+        source=record_source(row, made),
+        every_turn=every_turn,
+        extra=answer.extra,
     )
 
 
+def as_answer(response: str | Message) -> Message:
+    """An answer as a turn, whether it was given as one or as a text."""
+    return answer_of(response) if isinstance(response, str) else response
+
+
 def pair(
-    row: Row, source: str, asked: str | Sequence[Message], chosen: str, rejected: str
+    row: Row,
+    source: str,
+    asked: str | Sequence[Message],
+    chosen: str | Message,
+    rejected: str | Message,
 ) -> PreferencePair:
     """A pair; the row may give preference, margin and weight beside it."""
-    check_distinct(chosen, rejected)
+    better, worse = as_answer(chosen), as_answer(rejected)
+    if better.extra == worse.extra:
+        check_distinct(better.content, worse.content)
     made = prompt(row, source, asked)
     given = {
         key: value
         for key in ("preference", "margin", "weight")
         if (value := number(row.get(key))) is not None
     }
-    fields = {"prompt": made, "chosen": chosen, "rejected": rejected, **given}
+    fields = {"prompt": made, "chosen": better.content, "rejected": worse.content, **given}
+    fields |= {"chosen_extra": better.extra, "rejected_extra": worse.extra}
     fields |= {"source": record_source(row, made), "comparison_id": word(row, "comparison_id")}
     return checked(PreferencePair, fields)
 

@@ -92,7 +92,8 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
     """Each prompt once; raises UserError if one prompt_id names two different prompts."""
     distinct: dict[str, Prompt] = {}
     for prompt in prompts:
-        if distinct.setdefault(prompt.prompt_id, prompt).messages != prompt.messages:
+        first = distinct.setdefault(prompt.prompt_id, prompt)
+        if (first.messages, first.tools) != (prompt.messages, prompt.tools):
             raise UserError(
                 f'prompt_id "{prompt.prompt_id}" names two different prompts',
                 where=str(path),

@@ -1,0 +1,99 @@
+"""What stands beside the texts of a conversation: tools, calls of them, results and reasoning."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from alignloop.data.formats.registry import Refused, Row
+from alignloop.records import ToolCall
+
+MEDIA = ("images", "image", "videos", "video", "audios", "audio")
+REASONING = ("reasoning_content", "reasoning", "thinking")
+
+
+def tools_of(row: Row) -> tuple[dict[str, Any], ...]:
+    """The tools of a row, as JSON schemas; also as a JSON text, which tables hold.
+
+    Raises Refused for what is none.
+    """
+    given = _from_json(row.get("tools"))
+    if not given:
+        return ()
+    if not isinstance(given, list) or not all(isinstance(tool, dict) for tool in given):
+        raise Refused(
+            '"tools" is no list of JSON schemas',
+            'write "tools" as a list of objects with name, description and parameters',
+        )
+    return tuple(given)
+
+
+def refuse_media(row: Row) -> None:
+    """Refuse a row whose texts are about pictures or sounds that it holds."""
+    for key in MEDIA:
+        if isinstance(row.get(key), list | dict) and row[key]:
+            raise Refused(
+                f"the row has {key}, and nothing here reads more than texts",
+                f'remove the row, or take out "{key}" where its texts stand by themselves',
+            )
+
+
+def beside_text(turn: Row, key: str) -> dict[str, Any]:
+    """The fields of a Message that stand beside its text, those that the turn gives."""
+    given = _from_json(turn.get("tool_calls")) or []
+    if isinstance(turn.get("function_call"), dict):  # OpenAI's first form
+        given = [*given, turn["function_call"]]
+    if not isinstance(given, list):
+        raise _no_call(key)
+    found: dict[str, Any] = {"tool_calls": tuple(_call(one, key) for one in given)}
+    thought = next((turn[name] for name in REASONING if isinstance(turn.get(name), str)), "")
+    found["reasoning_content"] = thought if thought.strip() else ""
+    for name in ("tool_call_id", "name"):
+        if isinstance(turn.get(name), str) and (name != "name" or _says_tool(turn)):
+            found[name] = turn[name]
+    return {name: value for name, value in found.items() if value}
+
+
+def _says_tool(turn: Row) -> bool:
+    return turn.get("role", turn.get("from")) in ("tool", "function", "ipython")
+
+
+def _call(given: object, key: str) -> ToolCall:
+    """A call as OpenAI writes it, within "function" or by itself; arguments may be a JSON text."""
+    outer: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    inner = outer.get("function", outer)
+    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
+        raise _no_call(key)
+    arguments = _from_json(inner.get("arguments", inner.get("parameters")))
+    if arguments is None:
+        arguments = {}
+    if not isinstance(arguments, dict | str):
+        raise _no_call(key)
+    named = outer.get("id")
+    return ToolCall(
+        name=inner["name"], arguments=arguments, id=named if isinstance(named, str) else ""
+    )
+
+
+def _no_call(key: str) -> Refused:
+    return Refused(
+        f'a message in "{key}" has tool_calls that are none',
+        'write each as {"function": {"name": ..., "arguments": {...}}}',
+    )
+
+
+def _from_json(value: Any) -> Any:
+    """The value of a JSON text, or a text that is none; without the keys that hold null."""
+    if not isinstance(value, str):
+        return _without_nothing(value)
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return value
+    return _without_nothing(found) if isinstance(found, dict | list) else value
+
+
+def _without_nothing(value: Any) -> Any:
+    """Without the keys that hold null: columnar files give every call the keys of all calls."""
+    if isinstance(value, dict):
+        return {k: _without_nothing(one) for k, one in value.items() if one is not None}
+    return [_without_nothing(one) for one in value] if isinstance(value, list) else value
