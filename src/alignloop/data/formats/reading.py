@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alignloop.data.containers import BadRow, Table, training_tables
+from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_named, recognise
@@ -121,18 +123,40 @@ def stream_prompts(source: str | Path, format: str | None = None) -> Iterator[Pr
         yield found if isinstance(found, Prompt | Refusal) else found.prompt
 
 
-def read_table(table: Table, formats: Sequence[Format]) -> Iterator[Recognised | Refusal]:
-    """What every row of a table gave; raises UserError where the table itself is damaged."""
+def survey(table: Table) -> Columns:
+    """What the columns of a table hold: the first pass, which keeps facts and no row.
+
+    Where the table is damaged, that is told by the second pass, with the rows before it.
+    """
+    columns = Columns()
+    with suppress(UserError):
+        for row in table.rows():
+            if not isinstance(row, BadRow):
+                columns.look(row.value)
+    return columns
+
+
+def read_table(
+    table: Table, formats: Sequence[Format], columns: Columns | None = None
+) -> Iterator[Recognised | Refusal]:
+    """What every row of a table gave, read twice: what a column means is decided by all its rows.
+
+    `columns` is what a first pass saw, where there was one. Raises UserError where the table itself
+    is damaged, or where it cannot be told what a column means.
+    """
     source = Path(table.name).name.split(".")[0]
+    columns = survey(table) if columns is None else columns
     for row in table.rows():
         if isinstance(row, BadRow):
             place = {"file": table.name, "line": row.line}
             yield Refusal(**place, problem=row.problem, fix=row.fix, row=row.content)
             continue
         try:
-            format_ = recognise(row.value, formats)
-            records = format_.read(row.value, source)
+            format_ = recognise(row.value, formats, columns)
+            records = format_.read(row.value, source, columns)
         except Refused as error:
+            if error.whole_file:
+                raise UserError(error.problem, where=table.name, fix=error.fix) from error
             place = {"file": table.name, "line": row.line}
             yield Refusal(**place, problem=error.problem, fix=error.fix, row=row.value)
         else:
