@@ -54,8 +54,10 @@ def test_pairs(tmp_path: Path) -> None:
 def test_answers_that_no_format_knows_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {"question": "q", "reference_answer": "a", "difficulty": 2})
     report = report_of(path)
-    assert (report.format, report.unread) == ("question", ["reference_answer"])
-    assert report_of(write(tmp_path / "b.jsonl", PAIR)).unread == []
+    unread = {"reference_answer": 1, "difficulty": 1}
+    assert (report.format, report.unread) == ("question", unread)
+    assert any("only the question" in note for note in report.notes)
+    assert report_of(write(tmp_path / "b.jsonl", PAIR)).unread == {}
 
 
 def test_labels_and_ties(tmp_path: Path) -> None:

@@ -93,10 +93,10 @@ def _in_columns(row: Row) -> Answers | None:
     scores: dict[str, object] = {}
     ranks: dict[str, object] = {}
     whose: dict[str, object] = {}
-    for key, value in row.items():
+    for key in row:  # not the values: what is no answer's column is not read
         name = plain(key)
         if found := _COLUMN.fullmatch(name) or _RATED_COLUMN.fullmatch(_normal(key)):
-            place = (found[1] or found[2]).lower()
+            place, value = (found[1] or found[2]).lower(), row[key]
             if isinstance(value, str):
                 keys[place] = str(key)
                 rated = found.re is _RATED_COLUMN
@@ -104,11 +104,11 @@ def _in_columns(row: Row) -> Answers | None:
             elif isinstance(value, dict) and _text_key(value):
                 keys[place], inside[place] = str(key), value
         elif found := _SCORE_COLUMN.fullmatch(name):
-            scores[found[1] or found[2]] = value
+            scores[found[1] or found[2]] = row[key]
         elif found := _RANK_COLUMN.fullmatch(name):
-            ranks[found[1] or found[2]] = value
+            ranks[found[1] or found[2]] = row[key]
         elif found := _WHOSE_COLUMN.fullmatch(name):
-            whose[found[1]] = value
+            whose[found[1]] = dict.get(row, key)
     if len(keys) < 2:
         return None
     family, names = _ordered(keys)

@@ -55,7 +55,7 @@ def label_keys(row: Row) -> list[str]:
 
 def _is_short(value: object) -> bool:
     """Whether this may be a label: "chosen" may also hold an answer, and "feedback" a remark."""
-    return value is None or (isinstance(value, bool | int | float | str) and len(str(value)) < 20)
+    return not value or (not isinstance(value, list | dict) and len(str(value)) < 20)
 
 
 @observes

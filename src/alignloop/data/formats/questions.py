@@ -37,7 +37,7 @@ def _goal(row: Row, source: str) -> list[Prompt]:
 
 @prompts("jade-questions", 问题=str)
 def _jade_question(row: Row, source: str) -> list[Prompt]:
-    told = {**row, "category": word(row, "category") or word(row, "违规类型")}
+    told = row | {"category": word(row, "category") or word(row, "违规类型")}
     return [prompt(told, source, text(row, "问题"))]
 
 

@@ -1,6 +1,7 @@
 """Reading files of any format: records one by one, with the rows that are refused among them."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_named, recognise
+from alignloop.data.formats.used import Watched, but_names, in_words, unread_in
 from alignloop.data.refusals import Refusal, RefusedRows
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt
@@ -23,12 +25,13 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What one row gave: its format and its records."""
+    """What one row gave: its format, its records, and the keys of which nothing was read."""
 
     line: int
     format: Format
     records: Sequence[Any]
     row: Row = field(repr=False)
+    unread: Sequence[str] = ()
 
 
 def read_demonstrations(
@@ -104,6 +107,7 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
     return list(distinct.values())
 
 
+MOST_UNREAD = 100  # names of keys, of which a file may have any number
 PROMPT_SOURCES: tuple[Kind, ...] = ("prompts", "demonstrations", "pairs", "labels")
 
 
@@ -113,8 +117,17 @@ def stream(
     """The records of all tables to learn from, one by one, with the refusals among them."""
     formats = formats_named(format, kinds)
     for table in training_tables(source):
+        unread: Counter[str] = Counter()
+        rows = 0
         for found in read_table(table, formats):
-            yield from [found] if isinstance(found, Refusal) else found.records
+            rows += 1
+            if isinstance(found, Refusal):
+                yield found
+                continue
+            unread.update(but_names(found.unread)[: MOST_UNREAD - len(unread)])
+            yield from found.records
+        if unread and "prompts" not in kinds:
+            logger.warning("%s: not read: %s", table.name, in_words(unread, rows))
 
 
 def stream_prompts(source: str | Path, format: str | None = None) -> Iterator[Prompt | Refusal]:
@@ -153,14 +166,18 @@ def read_table(
             continue
         try:
             format_ = recognise(row.value, formats, columns)
-            records = format_.read(row.value, source, columns)
+            used: set[tuple[str, str]] = set()
+            records = format_.read(Watched(row.value, used), source, columns)
         except Refused as error:
             if error.whole_file:
                 raise UserError(error.problem, where=table.name, fix=error.fix) from error
             place = {"file": table.name, "line": row.line}
             yield Refusal(**place, problem=error.problem, fix=error.fix, row=row.value)
         else:
-            yield Recognised(line=row.line, format=format_, records=records, row=row.value)
+            unread = unread_in(row.value, used)
+            yield Recognised(
+                line=row.line, format=format_, records=records, row=row.value, unread=unread
+            )
 
 
 def _collect(

@@ -255,9 +255,12 @@ def _base(kind: Kind, seen: Set[object], ties_are_0: bool) -> int | None:
     return 0 if "zero" in seen else 1
 
 
+_CLASSES = re.compile(r"labels?|标签|标注|(?:best|chosen).*|.*(?:index|idx|id|number)")
+
+
 def _may_be_tie(kind: Kind) -> bool:
-    """ "preference" beside output_1 and output_2: 0 is a tie for AlpacaEval, and may be the first."""
-    return kind[1] == "named from 1" and plain(kind[0]).startswith("preference")
+    """Whether a 0 may be a tie: a winner or a preference may, a class or a place in a list not."""
+    return _CLASSES.fullmatch(plain(kind[0])) is None
 
 
 def verdict_of(
