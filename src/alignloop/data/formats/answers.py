@@ -43,10 +43,10 @@ STEMS = "甲乙丙丁戊"
 class Answers:
     """Answers by their names ("a", "1"), with scores and ranks as far as they are told.
 
-    The order is that of the names, or of the list. `family` says what the names are: digits, letters,
-    places (of a list, counted from 1 by us and by nobody else) or mixed. `others` are further names
-    of answers, such as the model's that gave it. `rated` and `ranked`: the row has such columns,
-    whatever stands in them. `marks` are what the answers themselves hold as "chosen" or "label".
+    The order is that of the names, or of the list. `family` says what the names are: digits,
+    letters, places (of a list, counted from 1 by us and by nobody else) or mixed. `others` are
+    further names of answers, such as the model's that gave it. `rated` and `ranked`: the row has
+    such columns, whatever stands in them. `marks` are what the answers themselves hold as "chosen" or "label".
     """
 
     texts: Mapping[str, str]

@@ -38,15 +38,14 @@ from alignloop.data.formats.registry import Refused, Row, pairs, shown
 from alignloop.data.formats.verdicts import (
     CHOICE,
     LABEL,
-    TIE,
     VOTER,
     Verdict,
     facts_of,
     is_table,
     keys_like,
-    said_in,
     verdict_of,
 )
+from alignloop.data.formats.winner_words import TIE, said_in
 from alignloop.records import PreferencePair, Prompt
 
 _ORDERS = ("ranking", "order", "排序")

@@ -30,19 +30,21 @@ from alignloop.records import Demonstration, Message, PreferencePair
 
 LABELS = ("label", "kto_tag")
 _ALSO = re.compile(
-    r"(?:is)?(?:desirable|good|accepted|acceptable|chosen|preferred)|binarylabel|thumbs?(?:up)?"
-    r"|(?:human)?feedback|标签|标注|好评|是否(?:好|可取|合格)"
+    r"(?:is)?(?:desirable|good|accepted|acceptable)|is(?:chosen|preferred)|thumbs?(?:up)?"
+    r"|(?:human|binary|final|gold)(?:label|feedback)|标签|标注|好评|是否(?:好|可取|合格)"
 )
+_REMARK = re.compile(r"feedback|评价|反馈")  # a label where it is one of the known words
 _GOOD = {
     "true", "yes", "y", "t", "good", "desirable", "desired", "chosen", "accept", "accepted",
     "acceptable", "positive", "pos", "up", "thumbsup", "like", "liked", "upvote", "preferred",
-    "correct", "right", "👍", "+", "好", "是", "对", "真", "赞", "正面", "可取", "喜欢", "合格", "正确",
+    "correct", "right", "👍", "+", "好", "是", "对", "真", "赞", "正面", "可取", "喜欢", "合格",
+    "正确",
 }  # fmt: skip
 _BAD = {
     "false", "no", "n", "f", "bad", "undesirable", "undesired", "rejected", "reject", "refused",
     "unacceptable", "negative", "neg", "down", "thumbsdown", "dislike", "disliked", "downvote",
-    "dispreferred", "incorrect", "wrong", "👎", "-", "坏", "不好", "差", "否", "错", "假", "踩", "负面",
-    "不可取", "不喜欢", "不合格", "错误",
+    "dispreferred", "incorrect", "wrong", "👎", "-", "坏", "不好", "差", "否", "错", "假", "踩",
+    "负面", "不可取", "不喜欢", "不合格", "错误",
 }  # fmt: skip
 _WRITE = 'write true or false in "{}", or remove the row'
 
@@ -50,11 +52,14 @@ _WRITE = 'write true or false in "{}", or remove the row'
 def label_keys(row: Row) -> list[str]:
     """The keys under which a row calls its answer good or bad; `label` and `kto_tag` first."""
     named = [key for key in LABELS if key in row]
-    return named or [key for key in row if _ALSO.fullmatch(plain(key)) and _is_short(row[key])]
+    return named or [key for key in row if _may_label(plain(key), row, key)]
 
 
-def _is_short(value: object) -> bool:
-    """Whether this may be a label: "chosen" may also hold an answer, and "feedback" a remark."""
+def _may_label(name: str, row: Row, key: str) -> bool:
+    """Whether this is a label's key, and no long text or object is under it."""
+    if _REMARK.fullmatch(name):
+        return isinstance(_said(row[key]), float)
+    value = row[key] if _ALSO.fullmatch(name) else [0]
     return not value or (not isinstance(value, list | dict) and len(str(value)) < 20)
 
 

@@ -15,7 +15,8 @@ from alignloop.data.formats.parts import (
     text,
 )
 from alignloop.data.formats.registry import Refused, Row, pairs, shown
-from alignloop.data.formats.verdicts import CHOICE, LABEL, keys_like, said_in
+from alignloop.data.formats.verdicts import CHOICE, LABEL, keys_like
+from alignloop.data.formats.winner_words import said_in
 from alignloop.records import Message, PreferencePair
 
 _BETTER = ("better", "preferred", "chosen_response", "response_chosen", "win", "好回答", "更好")

@@ -1,7 +1,7 @@
 """Points that stand in texts: at the ends of answers, and in texts of question and answers.
 
-A number at an answer's end is a rating only where the whole column has one there, set off from the
-sentence, on one scale, and where nothing else says which answer is better: "It is 3/4" is no rating.
+A number at an answer's end is a rating only where the whole column has one there, set off from
+the sentence, on one scale, and where nothing else says which answer is better: "It is 3/4" is none.
 """
 
 import re

@@ -30,7 +30,7 @@ class Watched(dict[str, Any]):
 
     def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The value, which counts as read; the default where there is none."""
-        return self[key] if key in self else default
+        return self[key] if key in self else default  # noqa: SIM401 (this is get)
 
     def __iter__(self) -> Iterator[str]:  # so that {**row} asks for each key
         return super().__iter__()

@@ -1,23 +1,19 @@
 """What a row says of which answer is better: a word, a number, a share; and what a column means.
 
-A number alone says nothing: 1 is the first answer where a column counts from 1, and the second where
-it counts from 0. `facts_of` tells what a row holds, all rows together decide (`meaning_of`), and
+A number alone says nothing: 1 is the first answer where a column counts from 1, and the second
+where it counts from 0. `facts_of` tells what a row holds, all rows together decide (`_base`), and
 where they leave two readings open the file is refused.
 """
 
-import math
 import re
-import unicodedata
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from alignloop.data.formats.answers import STEMS, Answers, plain
+from alignloop.data.formats.answers import Answers, plain
 from alignloop.data.formats.columns import Columns
-from alignloop.data.formats.parts import number
 from alignloop.data.formats.registry import Refused, RefusedFile, Row, shown
-
-TIE = "tie"  # no answer's name: names are letters and digits
+from alignloop.data.formats.winner_words import TIE, said_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,25 +24,16 @@ class Verdict:
     preference: float = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """What one cell holds, before its column is known: an answer or a tie, a number, or neither."""
-
-    kind: Literal["answer", "number", "missing", "unclear", "unknown"]
-    answer: str = ""
-    number: float = 0.0
-
-
 # --- keys --------------------------------------------------------------------------------------
 
 CHOICE = re.compile(
-    r"(?:human|annotator|overall|final|is)?"
-    r"(?:winner|winning|preferred|preference|better|best|chosen|choice|vote|verdict|judge?ment"
+    r"(?:human|annotator|overall|final|gold|expert|majority|gpt4|is)?"
+    r"(?:winner|winning|preferred|preference|better|best|chosen|choice|votes?|verdict|judge?ment"
     r"|selected|selection|comparison)"
     r"(?:response|answer|output|completion|option|side|model|index|idx|id|label|number)?"
     r"|胜者|胜方|获胜者|优胜|选择|优选|偏好|更好|较好|最好|最佳|最佳回答|更好的回答|投票|判断"
 )
-LABEL = re.compile(r"labels?|annotation|标签|标注")
+LABEL = re.compile(r"(?:human|gold|final|true)?(?:labels?|annotation)(?:id|idx)?|标签|标注")
 VOTER = re.compile(
     r"(?:annotator|annotation|rater|judge|labell?er|worker|evaluator|reviewer|标注员|标注者|标注人|评审)"
     r"(?:\d{1,2}|[a-h])(?:choice|vote|label|preference|winner)?"
@@ -66,142 +53,13 @@ def is_table(key: str, value: object, answers: Answers) -> bool:
     return key == "preference" and isinstance(value, list) and len(value) == couples
 
 
-# --- words -------------------------------------------------------------------------------------
-
-_MISSING = {"", "nan", "none", "null", "n/a", "na", "<na>", "无"}
-_TIES = {
-    "tie", "tied", "draw", "both", "equal", "same", "equallygood", "bothgood", "nopreference",
-    "tiebothgood", "itsatie", "bothequal", "abouttheSame".lower(), "thesame", "similar",
-    "平", "平手", "平局", "一样", "一样好", "相同", "都好", "两者都好", "两个都好", "打平", "持平",
-    "难分高下", "不分上下", "neither", "bothbad", "tiebothbad", "equallybad", "bothareBad".lower(),
-    "都不好", "都差", "都不行", "两者都差", "两个都差", "两者都不好", "两个都不好", "一样差",
-}  # fmt: skip
-_NOUN = (
-    "assistant|response|answer|output|model|option|completion|candidate|reply|system|choice|"
-    "chatbot|prediction|回答|答案|模型|助手|回复|选项|候选|方案|输出"
-)
-_PLACES = {
-    "left": 0, "first": 0, "1st": 0, "former": 0, "左": 0, "左边": 0, "左侧": 0, "左面": 0,
-    "第一": 0, "第一个": 0, "前者": 0,
-    "right": 1, "second": 1, "2nd": 1, "latter": 1, "右": 1, "右边": 1, "右侧": 1, "右面": 1,
-    "第二": 1, "第二个": 1, "后者": 1,
-    "third": 2, "3rd": 2, "第三": 2, "第三个": 2, "fourth": 3, "4th": 3, "第四": 3, "第四个": 3,
-}  # fmt: skip
-_ONE = (
-    "|".join(sorted(map(re.escape, _PLACES), key=len, reverse=True))
-    + r"|[a-l]|\d{1,2}|[甲乙丙丁戊]"
-)
-_SUBJECT = rf"(?:the\s+)?(?:(?:{_NOUN})[\s_\-.:#(]*)?\(?({_ONE})\)?(?:\s*(?:的?(?:{_NOUN})|one))?"
-_MUCH = (
-    r"(?:(?:much|far|slightly|clearly|significantly|a\s+bit|a\s+little|the|更|略|稍|明显|显著)\s*)*"
-)
-_WINS = rf"(?:is\s+)?{_MUCH}(?:better|best|preferred|winner|chosen|wins?|won)|{_MUCH}(?:更好|较好|最好|好|胜|胜出|获胜|赢|更佳|较佳|更优|较优|最佳|最优)"
-_BEFORE = (
-    r"(?:(?:the\s+)?(?:winner|better|best|preferred|preference|choice|verdict)"
-    rf"(?:\s+(?:{_NOUN}))?(?:\s+is)?\s*:?\s+|i\s+(?:prefer|choose)\s+|(?:胜者|选择|选|更好|偏好)(?:是|为)?\s*:?\s*)"
-)
-_NAMED = re.compile(rf"(?:{_BEFORE})?{_SUBJECT}(?:\s*(?:{_WINS})(?:\s*[.!。])?)?")
-_OVER = r">{1,3}|≻|(?:is\s+)?(?:much\s+|slightly\s+)?better\s+than|beats|wins\s+over|优于|好于|胜过|强于"
-_UNDER = r"<{1,3}|≺|(?:is\s+)?(?:much\s+|slightly\s+)?worse\s+than|loses\s+to|劣于|不如|差于"
-_AGAINST = re.compile(rf"{_SUBJECT}\s*(?:({_OVER})|({_UNDER})|(=|==|~|≈))\s*{_SUBJECT}")
-_BETTER_THAN = re.compile(rf"{_SUBJECT}\s*比\s*{_SUBJECT}\s*{_MUCH}(?:(好|强|优)|(差|弱))")
-
-
-def said_in(value: object, answers: Answers) -> Said:
-    """What a cell says: a word of ours, an answer's name or text, or a number."""
-    if isinstance(value, list):
-        if (place := _only_true(value)) is not None and len(value) == len(answers.names):
-            return Said(kind="answer", answer=answers.names[place])
-        value = value[0] if len(value) == 1 else False
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return Said(kind="missing")
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return Said(kind="unknown")
-    if isinstance(value, int | float):
-        return Said(kind="number", number=float(value))
-    by_word, by_text = _by_word(value, answers), _by_text(value, answers)
-    if not by_text or by_word.answer == by_text or value.strip().lower() in answers.texts:
-        return by_word  # a column's own name goes before a text
-    may_count = by_word.kind == "number" and 0 <= by_word.number <= len(answers.texts)
-    if by_word.kind == "answer" or may_count:
-        return Said(kind="unclear")
-    return Said(kind="answer", answer=by_text)
-
-
-def _only_true(values: list[Any]) -> int | None:
-    """The place of the one that is true among several, of which the others are false."""
-    truths = [number(int(one) if isinstance(one, bool) else one) for one in values]
-    known = len(truths) > 1 and all(one in (0, 1) for one in truths)
-    return truths.index(1) if known and truths.count(1) == 1 else None
-
-
-def _by_text(value: str, answers: Answers) -> str:
-    said = value.strip()
-    found = [name for name, told in answers.texts.items() if told.strip() == said]
-    return found[0] if said and len(found) == 1 else ""
-
-
-def _by_word(value: str, answers: Answers) -> Said:
-    said = unicodedata.normalize("NFKC", value).strip().lower()
-    if said in _MISSING:
-        return Said(kind="missing")
-    if (found := number(said)) is not None:
-        return Said(kind="number", number=found)
-    if said in answers.others:
-        return Said(kind="answer", answer=answers.others[said])
-    if said == "[[c]]" and len(answers.texts) == 2:
-        return Said(kind="answer", answer=TIE)  # the tie of MT-Bench's judges
-    said = said.strip("\"'*`。.!").strip()
-    said = said[2:-2] if said.startswith("[[") and said.endswith("]]") else said
-    if plain(said) in _TIES:
-        return Said(kind="answer", answer=TIE)
-    if found := _AGAINST.fullmatch(said) or _BETTER_THAN.fullmatch(said):
-        return _compared(found, answers)
-    named = _NAMED.fullmatch(said.replace("_", " ").replace("-", " "))
-    return _one(named[1], answers) if named else Said(kind="unknown")
-
-
-def _compared(found: re.Match[str], answers: Answers) -> Said:
-    """ "A > B", "B 不如 A", "A = B", between the two answers that there are."""
-    subjects = [found[1], found[5] if found.re is _AGAINST else found[2]]
-    first, second = (_one(name, answers) for name in subjects)
-    over, under = (found[2], found[3]) if found.re is _AGAINST else (found[3], found[4])
-    if len(answers.texts) != 2 or first == second or "unknown" in (first.kind, second.kind):
-        return Said(kind="unknown")
-    if not over and not under:
-        return Said(kind="answer", answer=TIE)
-    better, worse = (first, second) if over else (second, first)
-    if {first.number, second.number} == {1.0, 2.0} and first.kind == second.kind == "number":
-        return Said(kind="answer", answer=answers.names[int(better.number) - 1])
-    return better if worse.kind == better.kind == "answer" else Said(kind="unknown")
-
-
-def _one(name: str, answers: Answers) -> Said:
-    """An answer by its name or its place; a digit that is no name waits for its column."""
-    if name in _PLACES:
-        return _at(_PLACES[name], answers)
-    if name.isdigit():
-        return Said(kind="number", number=float(name))
-    if name in answers.texts:
-        return Said(kind="answer", answer=name)
-    if answers.family == "letters" and name.isascii() == answers.names[0].isascii():
-        return Said(kind="unknown")
-    return _at(STEMS.index(name) if name in STEMS else ord(name) - ord("a"), answers)
-
-
-def _at(place: int, answers: Answers) -> Said:
-    if answers.family == "mixed" or place >= len(answers.names):
-        return Said(kind="unknown")
-    return Said(kind="answer", answer=answers.names[place])
-
-
 # --- columns -----------------------------------------------------------------------------------
 
 Kind = tuple[str, str]  # the column's name, and how the answers beside it are named
 
 
 def kind_of(key: str, answers: Answers) -> Kind:
-    """Rows with answers of one naming are one column: output_1 says more of a 1 than a list does."""
+    """Rows with answers of one naming are one column: output_1 tells more of a 1 than a list."""
     names = answers.names
     for start in (0, 1):
         if answers.family == "digits" and names == [str(start + n) for n in range(len(names))]:
@@ -255,7 +113,7 @@ def _base(kind: Kind, seen: Set[object], ties_are_0: bool) -> int | None:
     return 0 if "zero" in seen else 1
 
 
-_CLASSES = re.compile(r"labels?|标签|标注|(?:best|chosen).*|.*(?:index|idx|id|number)")
+_CLASSES = re.compile(r".*labels?|标签|标注|(?:best|chosen).*|.*(?:index|idx|id|number)")
 
 
 def _may_be_tie(kind: Kind) -> bool:
@@ -346,6 +204,6 @@ def _undecided(
     raised = Refused if seen & {"answer"} else RefusedFile
     return raised(
         f'"{key}" is {shown(value)} (in the column: {numbers}), and {why}',
-        f"write the answers' names ({', '.join(answers.names)}), or say what the column counts from: "
-        "--format chosen-from-0 or --format chosen-from-1",
+        f"write the answers' names ({', '.join(answers.names)}), or say what the column counts "
+        "from: --format chosen-from-0 or --format chosen-from-1",
     )
