@@ -68,10 +68,10 @@ def test_every_key_that_is_not_read_is_named(tmp_path: Path) -> None:
         {"role": "assistant", "content": "a", "tool_calls": [1]},
     ]
     rows = [{"messages": said, "tools": [{"x": 1}], "images": ["p"], "id": n} for n in range(3)]
-    rows += [{"messages": said[:1] + [{"role": "assistant", "content": "b"}], "note": "", "id": 9}]
+    rows += [{"messages": [*said[:1], {"role": "assistant", "content": "b"}], "note": "", "id": 9}]
     found = report_of(write(tmp_path / "a.jsonl", *rows))
     assert found.unread == {"id": 4, "tools": 3, "images": 3, "tool_calls in messages": 3}
-    words_ = "id in 4 of 4 rows; tools, images, tool_calls in messages in 3 of 4 rows"
+    words_ = "id in 4 of 4 rows; tool_calls in messages, tools, images in 3 of 4 rows"
     assert in_words(found.unread, found.rows) == words_
 
 
@@ -82,7 +82,7 @@ def test_every_key_that_is_not_read_is_named(tmp_path: Path) -> None:
         ({"question": "q", "answer_a": "x", "answer_b": "y", "winner": "A", "why": "z"}, {"why"}),
         ({"instruction": "q", "output": "a", "input": "", "history": [["b", "c"]]}, set()),
         ({"prompt": "q", "completion": "a", "label": True, "rating": 3}, {"rating"}),
-        ({"问题": "q", "回答A": "x", "评分A": 6, "回答B": "y", "评分B": 9, "排序人": "w"}, {"排序人"}),
+        ({"问题": "q", "回答A": "x", "评分A": 6, "回答B": "y", "评分B": 9, "谁": "w"}, {"谁"}),
         (
             {"prompt": {"prompt_id": "p", "messages": [{"role": "user", "content": "q"}]},
              "response": "a", "source": "s"},

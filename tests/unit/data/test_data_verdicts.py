@@ -56,9 +56,17 @@ KEYS = ["label", "winner", "preference", "choice", "best", "chosen", "Winner", "
 CLASSES = {"label", "best", "chosen"}  # a 0 of theirs is an answer and no tie
 WORDS = [
     "{0}", "Assistant {0}", "[[{0}]]", "{0} is better", "Response {0}", "model_{0}", "回答{0}",
-    "{0}更好", "Answer {0} is much better.", "**{0}**", "option ({0})", "I prefer {0}", "选{0}",
+    "{0}更好", "Answer {0} is much better.", "[{0}]",
+    "My final verdict is: [[{0}]]", "**{0}**", "option ({0})", "I prefer {0}", "选{0}",
 ]  # fmt: skip
-PLACES = [("left", "right"), ("first", "second"), ("左", "右"), ("前者", "后者"), ("甲", "乙")]
+PLACES = [
+    ("left", "right"),
+    ("first", "second"),
+    ("左", "右"),
+    ("前者", "后者"),
+    ("甲", "乙"),
+    ("回答一", "回答二"),
+]
 AGAINST = [
     "{0}>{1}",
     "{1}<{0}",
@@ -495,3 +503,5 @@ def test_the_textbooks_rated_pair(tmp_path: Path, told: str) -> None:
     (pair,) = read_pairs(rows_file(tmp_path, {"text": told}))
     assert (pair.prompt.text, pair.chosen, pair.rejected) == ("Q", "y", "x")
     assert pair.margin == 3.0
+    more = rows_file(tmp_path, {"text": told}, {"text": "Another text, of no pair."})
+    assert len(read_pairs(more, skip_refused=True)) == 1

@@ -46,7 +46,8 @@ class Answers:
     The order is that of the names, or of the list. `family` says what the names are: digits,
     letters, places (of a list, counted from 1 by us and by nobody else) or mixed. `others` are
     further names of answers, such as the model's that gave it. `rated` and `ranked`: the row has
-    such columns, whatever stands in them. `marks` are what the answers themselves hold as "chosen" or "label".
+    such columns, whatever stands in them. `marks` are what the answers themselves hold as "chosen"
+    or "label".
     """
 
     texts: Mapping[str, str]

@@ -379,7 +379,8 @@ def _rated_at_ends(row: Row, source: str) -> list[PreferencePair]:
 
 
 def _is_rated_text(row: Row, columns: Columns) -> bool:
-    return told_in(row) is not None and one_scale(columns, "points in texts")
+    """Markers and points for each answer make the layout; only the scale is the column's."""
+    return told_in(row) is not None and len(columns.seen("points in texts") - {""}) == 1
 
 
 @pairs("rated-text", fits=_is_rated_text)

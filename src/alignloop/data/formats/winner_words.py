@@ -38,9 +38,9 @@ _NOUN = (
 )
 _PLACES = {
     "left": 0, "first": 0, "1st": 0, "former": 0, "左": 0, "左边": 0, "左侧": 0, "左面": 0,
-    "第一": 0, "第一个": 0, "前者": 0,
+    "第一": 0, "第一个": 0, "前者": 0, "一": 0,
     "right": 1, "second": 1, "2nd": 1, "latter": 1, "右": 1, "右边": 1, "右侧": 1, "右面": 1,
-    "第二": 1, "第二个": 1, "后者": 1,
+    "第二": 1, "第二个": 1, "后者": 1, "二": 1,
     "third": 2, "3rd": 2, "第三": 2, "第三个": 2, "fourth": 3, "4th": 3, "第四": 3, "第四个": 3,
 }  # fmt: skip
 _ONE = "|".join([*sorted(_PLACES, key=len, reverse=True), ID])
@@ -58,6 +58,7 @@ _BEFORE = (
     rf"(?:\s+(?:{_NOUN}))?(?:\s+is)?\s*:?\s+|i\s+(?:prefer|choose)\s+"
     r"|(?:胜者|选择|选|更好|偏好)(?:是|为)?\s*:?\s*)"
 )
+_BRACKETS = re.compile(r"\[\[([^\[\]]+)\]\]")
 _NAMED = re.compile(rf"(?:{_BEFORE})?{_SUBJECT}(?:\s*(?:{_WINS})(?:\s*[.!。])?)?")
 _OVER = (
     r">{1,3}|≻|(?:is\s+)?(?:much\s+|slightly\s+)?better\s+than|beats|wins\s+over"
@@ -110,10 +111,12 @@ def _by_word(value: str, answers: Answers) -> Said:
         return Said(kind="number", number=found)
     if said in answers.others:
         return Said(kind="answer", answer=answers.others[said])
-    if said == "[[c]]" and len(answers.texts) == 2:
-        return Said(kind="answer", answer=TIE)  # the tie of MT-Bench's judges
     said = said.strip("\"'*`。.!").strip()
-    said = said[2:-2] if said.startswith("[[") and said.endswith("]]") else said
+    if len(named := _BRACKETS.findall(said)) == 1:  # a judge's words around "[[A]]"
+        if named == ["c"] and len(answers.texts) == 2:
+            return Said(kind="answer", answer=TIE)  # the tie of MT-Bench's judges
+        said = named[0].strip()
+    said = said[1:-1].strip() if said[:1] == "[" and said[-1:] == "]" else said
     if plain(said) in _TIES:
         return Said(kind="answer", answer=TIE)
     if found := _AGAINST.fullmatch(said) or _BETTER_THAN.fullmatch(said):
