@@ -51,6 +51,8 @@ _WRITE = 'write true or false in "{}", or remove the row'
 
 def label_keys(row: Row) -> list[str]:
     """The keys under which a row calls its answer good or bad; `label` and `kto_tag` first."""
+    if {"final_label", "type"} <= row.keys():
+        return []  # XSTest: whether an answer is good depends on the prompt's type
     named = [key for key in LABELS if key in row]
     return named or [key for key in row if _may_label(plain(key), row, key)]
 

@@ -68,13 +68,13 @@ class Format:
 
 
 @cache
-def _takes(function: Callable[..., Any]) -> int:
-    return len(inspect.signature(function).parameters)
+def _wants_columns(function: Callable[..., Any]) -> bool:
+    return "columns" in inspect.signature(function).parameters
 
 
 def _call(function: Callable[..., Any], *given: Any, columns: Columns) -> Any:
-    """Call with the columns where the function has a place for them."""
-    return function(*given, columns) if _takes(function) > len(given) else function(*given)
+    """Call with the columns where the function has a parameter of that name."""
+    return function(*given, columns) if _wants_columns(function) else function(*given)
 
 
 FORMATS: list[Format] = []
