@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from alignloop.data.formats.parts import number, text
@@ -76,9 +77,10 @@ def looks_like_an_answer(key: str) -> bool:
     return bool(_LIKE_AN_ANSWER.search(plain(key)))
 
 
-def plain(key: object) -> str:
+@lru_cache(4096)
+def plain(key: str) -> str:
     """A key without case, spaces and marks: "回答A（评分）" is 回答a评分."""
-    return re.sub(r"[\s_\-.:()\[\]【】]", "", unicodedata.normalize("NFKC", str(key))).lower()
+    return re.sub(r"[\s_\-.:()\[\]【】]", "", unicodedata.normalize("NFKC", key)).lower()
 
 
 def points_of(value: object) -> float | None:
@@ -88,6 +90,21 @@ def points_of(value: object) -> float | None:
     return number(value)
 
 
+@lru_cache(4096)  # the keys of all rows are the same few
+def _role_of(key: str) -> tuple[str, str, str]:
+    """What a column holds by its key, of which answer, and the points within the key."""
+    name = plain(key)
+    if found := _COLUMN.fullmatch(name):
+        return "answer", (found[1] or found[2]).lower(), ""
+    if found := _RATED_COLUMN.fullmatch(unicodedata.normalize("NFKC", key)):
+        return "answer", found[1].lower(), found[2] or found[3]
+    for role, pattern in (("score", _SCORE_COLUMN), ("rank", _RANK_COLUMN)):
+        if found := pattern.fullmatch(name):
+            return role, found[1] or found[2], ""
+    whose = _WHOSE_COLUMN.fullmatch(name)
+    return ("whose", whose[1], "") if whose else ("", "", "")
+
+
 def _in_columns(row: Row) -> Answers | None:
     keys: dict[str, str] = {}
     inside: dict[str, Row] = {}
@@ -95,21 +112,20 @@ def _in_columns(row: Row) -> Answers | None:
     ranks: dict[str, object] = {}
     whose: dict[str, object] = {}
     for key in row:  # not the values: what is no answer's column is not read
-        name = plain(key)
-        if found := _COLUMN.fullmatch(name) or _RATED_COLUMN.fullmatch(_normal(key)):
-            place, value = (found[1] or found[2]).lower(), row[key]
+        role, place, points = _role_of(str(key))
+        if role == "answer":
+            value = row[key]
             if isinstance(value, str):
-                keys[place] = str(key)
-                rated = found.re is _RATED_COLUMN
-                scores |= {place: found[2] or found[3]} if rated else {}
+                keys[place] = key
+                scores |= {place: points} if points else {}
             elif isinstance(value, dict) and _text_key(value):
-                keys[place], inside[place] = str(key), value
-        elif found := _SCORE_COLUMN.fullmatch(name):
-            scores[found[1] or found[2]] = row[key]
-        elif found := _RANK_COLUMN.fullmatch(name):
-            ranks[found[1] or found[2]] = row[key]
-        elif found := _WHOSE_COLUMN.fullmatch(name):
-            whose[found[1]] = dict.get(row, key)
+                keys[place], inside[place] = key, value
+        elif role == "score":
+            scores[place] = row[key]
+        elif role == "rank":
+            ranks[place] = row[key]
+        elif role == "whose":
+            whose[place] = dict.get(row, key)
     if len(keys) < 2:
         return None
     family, names = _ordered(keys)
@@ -120,17 +136,16 @@ def _in_columns(row: Row) -> Answers | None:
             for name in names
         },
         family=family,
-        scores=_numbers({name: scores[name] for name in names if name in scores}) | more.scores,
-        ranks=_numbers({name: ranks[name] for name in names if name in ranks}) | more.ranks,
+        scores={
+            **_numbers({name: scores[name] for name in names if name in scores}),
+            **more.scores,
+        },
+        ranks={**_numbers({name: ranks[name] for name in names if name in ranks}), **more.ranks},
         others=_unlike({name: whose.get(name) for name in names}),
         rated=bool(scores.keys() & keys.keys()) or more.rated,
         ranked=bool(ranks.keys() & keys.keys()) or more.ranked,
         marks=more.marks if len(inside) == len(names) else (),
     )
-
-
-def _normal(key: object) -> str:
-    return unicodedata.normalize("NFKC", str(key))
 
 
 def _ordered(names: Mapping[str, Any]) -> tuple[str, list[str]]:

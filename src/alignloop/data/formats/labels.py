@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 
 from alignloop.data.formats.answers import plain
@@ -54,15 +55,23 @@ def label_keys(row: Row) -> list[str]:
     if {"final_label", "type"} <= row.keys():
         return []  # XSTest: whether an answer is good depends on the prompt's type
     named = [key for key in LABELS if key in row]
-    return named or [key for key in row if _may_label(plain(key), row, key)]
+    return named or [key for key in row if _may_label(key, row)]
 
 
-def _may_label(name: str, row: Row, key: str) -> bool:
+def _may_label(key: str, row: Row) -> bool:
     """Whether this is a label's key, and no long text or object is under it."""
-    if _REMARK.fullmatch(name):
-        return isinstance(_said(row[key]), float)
-    value = row[key] if _ALSO.fullmatch(name) else [0]
+    if not (kind := _label_kind(key)):
+        return False
+    value = row[key]
+    if kind == "remark":
+        return isinstance(_said(value), float)
     return not value or (not isinstance(value, list | dict) and len(str(value)) < 20)
+
+
+@lru_cache(4096)  # the keys of all rows are the same few
+def _label_kind(key: str) -> str:
+    name = plain(key)
+    return "label" if _ALSO.fullmatch(name) else "remark" if _REMARK.fullmatch(name) else ""
 
 
 @observes

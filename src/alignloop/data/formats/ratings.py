@@ -114,9 +114,9 @@ def answers_in_text(told: str) -> tuple[Answers | None, str]:
             texts[name], scores[name], scale = cut
             scales.add(scale)
     whole = len(texts) > 1 and scores.keys() == texts.keys() and question and len(scales) == 1
-    return (
-        (Answers(texts=texts, scores=scores, question=question), *scales) if whole else (None, "")
-    )
+    if not whole:
+        return None, ""
+    return Answers(texts=texts, scores=scores, question=question), scales.pop()
 
 
 def _marks(told: str) -> Iterator[re.Match[str]]:

@@ -8,10 +8,11 @@ where they leave two readings open the file is refused.
 import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from alignloop.data.formats.answers import Answers, plain
-from alignloop.data.formats.columns import Columns
+from alignloop.data.formats.columns import Columns, Fact
 from alignloop.data.formats.registry import Refused, RefusedFile, Row, shown
 from alignloop.data.formats.winner_words import TIE, said_in
 
@@ -42,9 +43,12 @@ VOTER = re.compile(
 
 def keys_like(pattern: re.Pattern[str], row: Row, answers: Answers) -> list[str]:
     """The keys of a row that say which answer is better, in the order of the row."""
-    return [
-        key for key in row if pattern.fullmatch(plain(key)) and not is_table(key, row[key], answers)
-    ]
+    return [key for key in row if _matches(pattern, key) and not is_table(key, row[key], answers)]
+
+
+@lru_cache(4096)
+def _matches(pattern: re.Pattern[str], key: str) -> bool:
+    return pattern.fullmatch(plain(key)) is not None
 
 
 def is_table(key: str, value: object, answers: Answers) -> bool:
@@ -67,7 +71,7 @@ def kind_of(key: str, answers: Answers) -> Kind:
     return key, "unnumbered"
 
 
-def facts_of(key: str, value: object, answers: Answers) -> Iterator[tuple[Kind, Any]]:
+def facts_of(key: str, value: object, answers: Answers) -> Iterator[Fact]:
     """What a row's cell tells of its column: which numbers occur, and whether there are words."""
     said, kind = said_in(value, answers), kind_of(key, answers)
     if said.kind != "number":
