@@ -10,7 +10,7 @@ from typing import Any
 from alignloop.data.containers import Table, tables_of
 from alignloop.data.formats.answers import looks_like_an_answer
 from alignloop.data.formats.parts import Labelled
-from alignloop.data.formats.reading import Recognised, read_table
+from alignloop.data.formats.reading import MOST_UNREAD, Recognised, read_table
 from alignloop.data.formats.registry import KINDS, Format, formats_named
 from alignloop.data.languages import language_of
 from alignloop.data.lengths import CountTokens, Lengths
@@ -20,6 +20,13 @@ from alignloop.records import Demonstration, PreferencePair, Prompt
 
 REFUSED_KEPT = 1000  # refused rows told one by one; the number is exact beyond it
 LABELS_KEPT = 20
+ONLY_ASKED = "there are keys that look like answers, and only the question of these rows is read"
+NOTES = {  # by format
+    "rated-at-ends": "ratings were read from the ends of the answers, and cut off there: nothing "
+    "else in the file says which answer is better",
+    "rated-text": "question, answers and ratings were read out of one text",
+    "annotators": "each annotator's vote is a judgement of its own; no majority is formed",
+}
 TOGETHER = 256  # records whose tokens are counted in one call
 
 
@@ -27,7 +34,8 @@ TOGETHER = 256  # records whose tokens are counted in one call
 class Report:
     """One file or split: what it is and what is in it. `as_json` gives it to programs.
 
-    `unread` names columns that look like answers in rows of which only the question is read.
+    `unread` counts the rows in which a key held something that was not read; `notes` says in words
+    what was read in a way that a person should know of.
     """
 
     file: str
@@ -47,7 +55,8 @@ class Report:
     languages: dict[str, int]
     chosen_longer: float | None
     labels: dict[str, int]
-    unread: list[str]
+    unread: dict[str, int]
+    notes: list[str]
 
     @property
     def format(self) -> str:
@@ -111,7 +120,8 @@ class _Tally:
     languages: Counter[str] = field(default_factory=Counter)
     longer: list[int] = field(default_factory=lambda: [0, 0])
     labels: Counter[str] = field(default_factory=Counter)
-    unread: set[str] = field(default_factory=set)
+    unread: Counter[str] = field(default_factory=Counter)
+    notes: dict[str, None] = field(default_factory=dict[str, None])
 
     def refuse(self, line: int, reason: str) -> None:
         self.num_refused += 1
@@ -128,8 +138,13 @@ class _Tally:
         if isinstance(given, str | int | bool):
             self.label(str(given))
         self.records += len(found.records)
-        if found.format.kind == "prompts":
-            self.unread.update(key for key in found.row if looks_like_an_answer(str(key)))
+        for name in found.unread:
+            if name in self.unread or len(self.unread) < MOST_UNREAD:
+                self.unread[name] += 1
+        if found.format.kind == "prompts" and any(map(looks_like_an_answer, found.unread)):
+            self.notes[ONLY_ASKED] = None
+        if note := NOTES.get(found.format.name):
+            self.notes[note] = None
         self.seen.update(_number(_content(record)) for record in found.records)
         for record in found.records:
             if isinstance(record, PreferencePair):
@@ -161,7 +176,8 @@ class _Tally:
             languages=dict(self.languages.most_common()),
             chosen_longer=self.longer[0] / self.longer[1] if self.longer[1] else None,
             labels=dict(self.labels.most_common()),
-            unread=sorted(self.unread),
+            unread=dict(self.unread.most_common()),
+            notes=list(self.notes),
         )
 
 

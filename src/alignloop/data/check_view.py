@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alignloop.data.check import Report
+from alignloop.data.formats.used import in_words
 from alignloop.errors import harmless
 
 REFUSED_SHOWN = 10
@@ -81,8 +82,8 @@ def _facts(report: Report) -> list[tuple[str, str]]:
         values = (tokens[key] for key in ("min", "median", "p95", "max"))
         facts.append(("tokens", "min {}, median {}, 95 % {}, max {}".format(*values)))
     if report.unread:
-        columns = ", ".join(report.unread)
-        facts.append(("not read", f"{columns}: of these rows only the question is understood"))
+        facts.append(("not read", in_words(report.unread, report.rows)))
+    facts += [("note", note) for note in report.notes]
     for name, count in report.shared_prompts.items():
         facts.append(("prompts shared", f"{count} with {name}"))
     return [(name, value) for name, value in facts if value]

@@ -88,10 +88,11 @@ def bands(threshold: float) -> tuple[int, int]:
 
     1 - (1 - threshold^rows)^bands >= 0.995, bands = 128 // rows, with the most rows that do: more
     rows mean fewer false candidates, which the sets themselves rule out. One row where none
-    does (thresholds below 0.04). Source: Leskovec, Rajaraman and Ullman 2020, sec. 3.4.
+    does (thresholds below 0.04); two bands at least, the fewest that MinHashLSH takes.
+    Source: Leskovec, Rajaraman and Ullman 2020, sec. 3.4.
     """
     found = 1
-    for rows in range(1, NUM_PERMUTATIONS + 1):
+    for rows in range(1, NUM_PERMUTATIONS // 2 + 1):
         if (1 - threshold**rows) ** (NUM_PERMUTATIONS // rows) <= 1 - RECALL:
             found = rows
     return NUM_PERMUTATIONS // found, found

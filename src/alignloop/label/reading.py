@@ -1,6 +1,6 @@
 """From files to questions: Comparison records first, else what the data layer reads as pairs."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -11,9 +11,10 @@ from alignloop.data.containers import BadRow, Row, Table, training_tables
 from alignloop.data.containers.json_rows import line_rows
 from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.files import PROVENANCE, explain, without_provenance
+from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled, digest_of
-from alignloop.data.formats.reading import read_table
+from alignloop.data.formats.reading import read_table, survey
 from alignloop.data.formats.registry import formats_named
 from alignloop.data.refusals import Refusal
 from alignloop.label.store.tasks import UNKEPT
@@ -50,10 +51,13 @@ def items_of_file(source: str | Path, *, gold: bool = False) -> Iterator[NewItem
 
 
 def items_of_lines(
-    lines: Iterable[tuple[int, str]], name: str, *, gold: bool = False
+    lines: Callable[[], Iterable[tuple[int, str]]], name: str, *, gold: bool = False
 ) -> Iterator[NewItem | Refusal]:
-    """The questions in lines of JSON, each with its number; `name` stands in complaints."""
-    table = Table(name=name, container="jsonl", rows=lambda: line_rows(lines))
+    """The questions in lines of JSON, each with its number; `name` stands in complaints.
+
+    `lines` gives them from the start each time: what a column means is looked at first.
+    """
+    table = Table(name=name, container="jsonl", rows=lambda: line_rows(lines()))
     yield from items_of_table(table, gold=gold)
 
 
@@ -68,20 +72,22 @@ def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
 
 def items_of_table(table: Table, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
     """The questions of one table: rows of one kind that follow each other are read together."""
+    columns = survey(table)
     for kind, rows in groupby(table.rows(), key=_kind):
         if kind == "own":
             yield from (_own_item(table, row, gold) for row in rows if isinstance(row, Row))
         elif kind == "evaluated":
             yield from _evaluated_items(table, (row for row in rows if isinstance(row, Row)), gold)
         else:
-            yield from _items_of_pairs(_part(table, rows), gold=gold)
+            yield from _items_of_pairs(_part(table, rows), columns, gold=gold)
 
 
 def _kind(row: Row | BadRow) -> Literal["own", "evaluated", "pairs"]:
     """A Comparison or NewItem of ours, a line of evaluate/answers.jsonl, or anything else."""
     if isinstance(row, BadRow):
         return "pairs"
-    if isinstance(row.value.get("comparison"), dict) or "responses" in row.value:
+    asked = isinstance(row.value.get("prompt"), dict) and "responses" in row.value
+    if isinstance(row.value.get("comparison"), dict) or asked:
         return "own"
     sides = (row.value.get(who) for who in COMPARED)
     evaluated = all(isinstance(side, dict) and "response" in side for side in sides)
@@ -167,12 +173,12 @@ def _part(table: Table, rows: Iterable[Row | BadRow]) -> Table:
     return Table(name=table.name, container=table.container, rows=lambda: iter(rows))
 
 
-def _items_of_pairs(table: Table, *, gold: bool) -> Iterator[NewItem | Refusal]:
+def _items_of_pairs(table: Table, columns: Columns, *, gold: bool) -> Iterator[NewItem | Refusal]:
     """Pairs become comparisons; those of one comparison_id in a row become one of K answers."""
     labelled: list[Labelled] = []
     waiting: list[PreferencePair] = []
     line = 1  # of the first that waits
-    for found in read_table(table, formats_named(None, ["pairs", "labels"])):
+    for found in read_table(table, formats_named(None, ["pairs", "labels"]), columns):
         if isinstance(found, Refusal):
             yield found
             continue
@@ -228,9 +234,14 @@ def _item_of_texts(prompt: Prompt, texts: Iterable[str], key: str) -> NewItem:
 
 
 def _gold_of(pairs: list[PreferencePair], ids: dict[str, str]) -> str | None:
-    """The answer that beats others and is beaten by none; "tie" where all pairs are ties."""
-    if all(pair.preference == 0.5 for pair in pairs):
+    """The answer that beats others and is beaten or equalled by none; "tie" where all are ties.
+
+    Where people disagree, or two are the best together, nothing is right alone: no majority is
+    made up.
+    """
+    ties = [pair for pair in pairs if pair.preference == 0.5]
+    if len(ties) == len(pairs):
         return "tie"
-    beaten = {pair.rejected for pair in pairs}
-    best = {pair.chosen for pair in pairs if pair.chosen not in beaten}
+    not_best = {pair.rejected for pair in pairs} | {pair.chosen for pair in ties}
+    best = {pair.chosen for pair in pairs if pair.chosen not in not_best}
     return ids[best.pop()] if len(best) == 1 else None

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from alignloop.cli import main
+from alignloop.data import read_pairs, read_prompts
 from alignloop.data.check import Report, check
+from alignloop.data.formats.used import in_words
 from alignloop.data.languages import language_of
 from alignloop.data.lengths import Lengths, load_counter
 from alignloop.errors import UserError
@@ -54,8 +56,72 @@ def test_pairs(tmp_path: Path) -> None:
 def test_answers_that_no_format_knows_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {"question": "q", "reference_answer": "a", "difficulty": 2})
     report = report_of(path)
-    assert (report.format, report.unread) == ("question", ["reference_answer"])
-    assert report_of(write(tmp_path / "b.jsonl", PAIR)).unread == []
+    unread = {"reference_answer": 1, "difficulty": 1}
+    assert (report.format, report.unread) == ("question", unread)
+    assert any("only the question" in note for note in report.notes)
+    assert report_of(write(tmp_path / "b.jsonl", PAIR)).unread == {}
+
+
+def test_every_key_that_is_not_read_is_named(tmp_path: Path) -> None:
+    said = [
+        {"role": "user", "content": "q"},
+        {"role": "assistant", "content": "a", "mood": [1]},
+    ]
+    rows = [{"messages": said, "skills": [{"x": 1}], "clips": ["p"], "id": n} for n in range(3)]
+    rows += [{"messages": [*said[:1], {"role": "assistant", "content": "b"}], "note": "", "id": 9}]
+    found = report_of(write(tmp_path / "a.jsonl", *rows))
+    assert found.unread == {"id": 4, "skills": 3, "clips": 3, "mood in messages": 3}
+    words_ = "id in 4 of 4 rows; mood in messages, skills, clips in 3 of 4 rows"
+    assert in_words(found.unread, found.rows) == words_
+
+
+@pytest.mark.parametrize(
+    ("row", "unread"),
+    [
+        ({**PAIR, "margin": 1, "system": "s", "level": 2, "extra": [], "more": None}, {"level"}),
+        ({"question": "q", "answer_a": "x", "answer_b": "y", "winner": "A", "why": "z"}, {"why"}),
+        ({"instruction": "q", "output": "a", "input": "", "history": [["b", "c"]]}, set()),
+        ({"prompt": "q", "completion": "a", "label": True, "rating": 3}, {"rating"}),
+        ({"问题": "q", "回答A": "x", "评分A": 6, "回答B": "y", "评分B": 9, "谁": "w"}, {"谁"}),
+        (
+            {"prompt": {"prompt_id": "p", "messages": [{"role": "user", "content": "q"}]},
+             "response": "a", "source": "s"},
+            set(),
+        ),
+        ({"history": "q", "human_ref_A": "x", "human_ref_B": "y", "labels": 1.0, "score_A": 3},
+         {"score_A"}),
+    ],
+)  # fmt: skip
+def test_what_is_read_is_not_called_unread(
+    tmp_path: Path, row: dict[str, Any], unread: set[str]
+) -> None:
+    found = report_of(write(tmp_path / "a.jsonl", row))
+    assert (set(found.unread), found.num_refused) == (unread, 0)
+
+
+def test_ratings_at_the_ends_of_answers_are_told(tmp_path: Path) -> None:
+    row = {"问题": "q", "回答A": "x（6 分）", "回答B": "y（9 分）"}
+    report = report_of(write(tmp_path / "a.jsonl", row))
+    assert report.format == "rated-at-ends" and "ends of the answers" in report.notes[0]
+    rows = [{**row, "winner": "A"}, {**row, "winner": "B"}]
+    assert report_of(write(tmp_path / "a.jsonl", *rows)).notes == []
+
+
+def test_stages_name_what_they_do_not_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "a.jsonl", *[{**PAIR, "id": n, "skills": "t"} for n in range(2)])
+    read_pairs(path)
+    assert "not read: skills in 2 of 2 rows" in caplog.text  # a row's number is nothing to learn
+    caplog.clear()
+    read_prompts(path)
+    assert "not read" not in caplog.text
+
+
+def test_a_file_whose_column_cannot_be_decided(tmp_path: Path) -> None:
+    row = {"question": "q", "answer_a": "x", "answer_b": "y", "winner": 1}
+    report = report_of(write(tmp_path / "a.jsonl", row, row))
+    assert report.records == 0 and "may count from 0 or from 1" in report.refused[0]["reason"]
 
 
 def test_labels_and_ties(tmp_path: Path) -> None:

@@ -1,47 +1,70 @@
 """Several answers to one question: in columns (回答A, output_1), in a list, or in one text."""
 
 import re
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from alignloop.data.formats.parts import number, text
-from alignloop.data.formats.registry import Refused, Row
+from alignloop.data.formats.registry import Refused, Row, shown
 
-_ANSWER = "候选回答|候选|回答|答案|回复|答|answer|response|output|completion|reply|prediction"
-_SCORE = "评分|分数|得分|打分|分|score|rating|points"
+ANSWER = "候选回答|候选|回答|答案|回复|答|answer|response|output|completion|reply|prediction"
+SCORE = "评分|分数|得分|打分|分|score|rating|points"
 _RANK = "排名|名次|rank"
-_ID = r"[a-l]|\d{1,2}|[甲乙丙丁戊]"
-_COLUMN = re.compile(f"(?:{_ANSWER})({_ID})|({_ID})的?(?:{_ANSWER})")
-_SCORE_COLUMN = re.compile(
-    f"(?:{_SCORE})({_ID})|(?:{_ANSWER})?({_ID})的?(?:{_ANSWER})?(?:{_SCORE})"
+ID = r"[a-l]|\d{1,2}|[甲乙丙丁戊]"
+POINTS = r"(\d+(?:\.\d+)?)\s*(?:分|points?|/\s*\d+)"
+_COLUMN = re.compile(f"(?:{ANSWER})({ID})|({ID})的?(?:{ANSWER})")
+# "回答A（评分：6分）" is a key that holds the points as well.
+_RATED_COLUMN = re.compile(
+    rf"\s*(?:{ANSWER})[\s_-]*({ID})\s*[(\[【]\s*(?:{SCORE})?\s*:?\s*(?:{POINTS}|(\d+(?:\.\d+)?))"
+    r"\s*[)\]】]\s*:?\s*",
+    re.I,
 )
-_RANK_COLUMN = re.compile(f"(?:{_RANK})({_ID})|(?:{_ANSWER})?({_ID})的?(?:{_ANSWER})?(?:{_RANK})")
+_SCORE_COLUMN = re.compile(f"(?:{SCORE})({ID})|(?:{ANSWER})?({ID})的?(?:{ANSWER})?(?:{SCORE})")
+_RANK_COLUMN = re.compile(f"(?:{_RANK})({ID})|(?:{ANSWER})?({ID})的?(?:{ANSWER})?(?:{_RANK})")
+_WHOSE_COLUMN = re.compile(f"(?:model|generator|system|模型)(?:name|id)?({ID})")
 _LIKE_AN_ANSWER = re.compile(
-    f"{_ANSWER}|chosen|rejected|target|summary|label|winner|{_SCORE}|{_RANK}"
-)
-_POINTS = r"(\d+(?:\.\d+)?)\s*(?:分|points?|/\s*\d+)"
-_AT_END = re.compile(
-    rf"\s*[(（\[【]?\s*(?:评分|得分|score|rating)?\s*[:：]?\s*{_POINTS}\s*[)）\]】]?\s*$", re.I
-)
-_TAIL = 40  # characters in which points at the end of an answer may stand
-_MARKER = re.compile(
-    rf"^[ \t]*(?:(问题|提问|question|prompt|q)|(?:{_ANSWER})\s*({_ID}))"
-    rf"\s*[(（\[【]?\s*(?:{_POINTS})?\s*[)）\]】]?\s*(?:[:：]|(?<=分)\s)",
-    re.I | re.M,
+    f"{ANSWER}|chosen|rejected|target|summary|label|winner|{SCORE}|{_RANK}"
 )
 _LISTS = ("answers", "responses", "completions", "outputs", "candidates", "回答", "答案")
-_TEXTS = ("text", "response", "answer", "content", "completion", "output", "回答")
+_LISTS_OF_TEXTS = ("output", "response", "answer", "completion")  # also names of one answer
+_TEXTS = ("text", "response", "answer", "content", "completion", "output", "回答", "内容")
 _SCORES = ("score", "rating", "overall_score", "points", "评分", "分数", "得分")
+_RANKS = ("rank", "ranking", "排名", "名次")
+_NAMES = ("id", "name", "model", "response_id", "answer_id")
+_MARKS = ("chosen", "is_chosen", "selected", "preferred", "best", "is_best", "winner", "label")
+_SCORE_LISTS = ("scores", "ratings", "评分", "分数")
+_RANK_LISTS = ("ranks", "rank", "排名", "名次")
+STEMS = "甲乙丙丁戊"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Answers by their names ("a", "1"), with scores and ranks as far as they are told."""
+    """Answers by their names ("a", "1"), with scores and ranks as far as they are told.
 
-    texts: dict[str, str]
-    scores: dict[str, float]
-    ranks: dict[str, float]
+    The order is that of the names, or of the list. `family` says what the names are: digits,
+    letters, places (of a list, counted from 1 by us and by nobody else) or mixed. `others` are
+    further names of answers, such as the model's that gave it. `rated` and `ranked`: the row has
+    such columns, whatever stands in them. `marks` are what the answers themselves hold as "chosen"
+    or "label".
+    """
+
+    texts: Mapping[str, str]
+    family: str = "places"
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    ranks: Mapping[str, float] = field(default_factory=dict[str, float])
+    others: Mapping[str, str] = field(default_factory=dict[str, str])
+    rated: bool = False
+    ranked: bool = False
+    marks: tuple[object, ...] = ()
     question: str = ""
+
+    @property
+    def names(self) -> list[str]:
+        """The names in order."""
+        return list(self.texts)
 
 
 def answers_in(row: Row) -> Answers | None:
@@ -51,125 +74,162 @@ def answers_in(row: Row) -> Answers | None:
 
 def looks_like_an_answer(key: str) -> bool:
     """Whether a column's name says that it holds an answer, or what somebody thinks of one."""
-    return bool(_LIKE_AN_ANSWER.search(_plain(key)))
+    return bool(_LIKE_AN_ANSWER.search(plain(key)))
 
 
-def _plain(key: str) -> str:
-    return re.sub(r"[\s_\-.:：]", "", key).lower()
+@lru_cache(4096)
+def plain(key: str) -> str:
+    """A key without case, spaces and marks: "回答A（评分）" is 回答a评分."""
+    return re.sub(r"[\s_\-.:()\[\]【】]", "", unicodedata.normalize("NFKC", key)).lower()
 
 
-def _in_columns(row: Row) -> Answers | None:
-    texts: dict[str, str] = {}
-    scores: dict[str, float] = {}
-    ranks: dict[str, float] = {}
-    for key, value in row.items():
-        name = _plain(str(key))
-        if found := _COLUMN.fullmatch(name):
-            if isinstance(value, str):
-                texts[found[1] or found[2]] = key
-        elif found := _SCORE_COLUMN.fullmatch(name):
-            _put(scores, found[1] or found[2], _points(value))
-        elif found := _RANK_COLUMN.fullmatch(name):
-            _put(ranks, found[1] or found[2], _points(value))
-    if len(texts) < 2:
-        return None
-    said = {name: row[key] for name, key in texts.items()}
-    if not scores and not ranks:
-        said, scores = _scores_at_ends(said)
-    return Answers(texts=said, scores=scores, ranks=ranks)
-
-
-def _put(found: dict[str, float], name: str, value: float | None) -> None:
-    if value is not None:
-        found[name] = value
-
-
-def _points(value: object) -> float | None:
+def points_of(value: object) -> float | None:
     """6, "6", "6 分", "6/10"."""
-    if isinstance(value, str) and (found := re.fullmatch(rf"\s*{_POINTS}\s*", value, re.I)):
+    if isinstance(value, str) and (found := re.fullmatch(rf"\s*{POINTS}\s*", value, re.I)):
         return float(found[1])
     return number(value)
 
 
-def _scores_at_ends(said: dict[str, str]) -> tuple[dict[str, str], dict[str, float]]:
-    """Where every answer ends with its points ("... 6 分"), these are no part of it."""
-    found = {name: _cut_points(answer) for name, answer in said.items()}
-    cut = {name: both[0] for name, both in found.items() if both}
-    if len(cut) < len(said):
-        return said, {}
-    return cut, {name: both[1] for name, both in found.items() if both}
+@lru_cache(4096)  # the keys of all rows are the same few
+def _role_of(key: str) -> tuple[str, str, str]:
+    """What a column holds by its key, of which answer, and the points within the key."""
+    name = plain(key)
+    if found := _COLUMN.fullmatch(name):
+        return "answer", (found[1] or found[2]).lower(), ""
+    if found := _RATED_COLUMN.fullmatch(unicodedata.normalize("NFKC", key)):
+        return "answer", found[1].lower(), found[2] or found[3]
+    for role, pattern in (("score", _SCORE_COLUMN), ("rank", _RANK_COLUMN)):
+        if found := pattern.fullmatch(name):
+            return role, found[1] or found[2], ""
+    whose = _WHOSE_COLUMN.fullmatch(name)
+    return ("whose", whose[1], "") if whose else ("", "", "")
 
 
-def _cut_points(answer: str) -> tuple[str, float] | None:
-    """The answer without the points at its end, and these."""
-    tail = answer[-_TAIL:]
-    found = _AT_END.search(tail)
-    return (answer[: len(answer) - len(tail) + found.start()], float(found[1])) if found else None
+def _in_columns(row: Row) -> Answers | None:
+    keys: dict[str, str] = {}
+    inside: dict[str, Row] = {}
+    scores: dict[str, object] = {}
+    ranks: dict[str, object] = {}
+    whose: dict[str, object] = {}
+    for key in row:  # not the values: what is no answer's column is not read
+        role, place, points = _role_of(str(key))
+        if role == "answer":
+            value = row[key]
+            if isinstance(value, str):
+                keys[place] = key
+                scores |= {place: points} if points else {}
+            elif isinstance(value, dict) and _text_key(value):
+                keys[place], inside[place] = key, value
+        elif role == "score":
+            scores[place] = row[key]
+        elif role == "rank":
+            ranks[place] = row[key]
+        elif role == "whose":
+            whose[place] = dict.get(row, key)
+    if len(keys) < 2:
+        return None
+    family, names = _ordered(keys)
+    more = _of_items({name: inside[name] for name in names if name in inside})
+    return Answers(
+        texts={
+            name: inside[name][_text_key(inside[name])] if name in inside else row[keys[name]]
+            for name in names
+        },
+        family=family,
+        scores={
+            **_numbers({name: scores[name] for name in names if name in scores}),
+            **more.scores,
+        },
+        ranks={**_numbers({name: ranks[name] for name in names if name in ranks}), **more.ranks},
+        others=_unlike({name: whose.get(name) for name in names}),
+        rated=bool(scores.keys() & keys.keys()) or more.rated,
+        ranked=bool(ranks.keys() & keys.keys()) or more.ranked,
+        marks=more.marks if len(inside) == len(names) else (),
+    )
+
+
+def _ordered(names: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """What the names are, and they in order; those that do not belong together stay as they are."""
+    if all(name.isdigit() for name in names):
+        return "digits", sorted(names, key=int)
+    if all(name in STEMS for name in names):
+        return "letters", sorted(names, key=STEMS.index)
+    if all(name.isascii() and name.isalpha() for name in names):
+        return "letters", sorted(names)
+    return "mixed", list(names)
+
+
+def _numbers(values: Mapping[str, object]) -> dict[str, float]:
+    found = {name: points_of(value) for name, value in values.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _unlike(values: Mapping[str, object]) -> dict[str, str]:
+    """Names of answers by what else they are called, where no two are called the same."""
+    called = {name: str(value).strip().lower() for name, value in values.items() if value}
+    whole = len(called) == len(values) and len(set(called.values())) == len(called)
+    return {value: name for name, value in called.items()} if whole else {}
 
 
 def _in_list(row: Row) -> Answers | None:
     key = next((key for key in _LISTS if isinstance(row.get(key), list)), None)
-    if key is None or len(row[key]) < 2:
+    items: Any = row[key] if key else None
+    if key is None:
+        key = next((key for key in _LISTS_OF_TEXTS if isinstance(row.get(key), list)), None)
+        items = row[key] if key else []
+        if not all(isinstance(item, str) for item in items):
+            return None
+    if len(items) < 2:
         return None
-    items: list[Any] = row[key]
     if all(isinstance(item, str) for item in items):
         texts = {str(place): item for place, item in enumerate(items, start=1)}
+        scores = _parallel(row, _SCORE_LISTS, len(items))
+        ranks = _parallel(row, _RANK_LISTS, len(items))
         return Answers(
             texts=texts,
-            scores=_parallel(row, ("scores", "ratings", "评分", "分数"), len(items)),
-            ranks=_parallel(row, ("ranks", "rank", "排名", "名次"), len(items)),
+            scores=scores or {},
+            ranks=ranks or {},
+            rated=scores is not None,
+            ranked=ranks is not None,
         )
-    fields = [item for item in items if isinstance(item, dict)]
-    said = [next((item[name] for name in _TEXTS if name in item), None) for item in fields]
-    if len(said) < len(items) or not all(isinstance(answer, str) for answer in said):
+    if not all(isinstance(item, dict) and _text_key(item) and not _is_turn(item) for item in items):
         return None
-    texts = {str(place): str(answer) for place, answer in enumerate(said, start=1)}
-    scores: dict[str, float] = {}
-    ranks: dict[str, float] = {}
-    for place, item in enumerate(fields, start=1):
-        _put(
-            scores,
-            str(place),
-            next((_points(item[name]) for name in _SCORES if name in item), None),
-        )
-        _put(ranks, str(place), _points(item.get("rank", item.get("排名"))))
-    return Answers(texts=texts, scores=scores, ranks=ranks)
+    return _of_items({str(place): item for place, item in enumerate(items, start=1)})
 
 
-def _parallel(row: Row, keys: tuple[str, ...], count: int) -> dict[str, float]:
-    """Numbers in a list beside the list of answers."""
-    for key in keys:
-        value = row.get(key)
-        if isinstance(value, list) and len(value) == count:
-            points = [_points(item) for item in value]
-            if all(point is not None for point in points):
-                return {str(n): float(point or 0) for n, point in enumerate(points, start=1)}
-    return {}
+def _text_key(item: Row) -> str:
+    return next((name for name in _TEXTS if isinstance(item.get(name), str)), "")
 
 
-def answers_in_text(told: str) -> Answers | None:
-    """Lines such as 问题：... 回答A：... 6 分 回答B：... 9 分; None for other texts."""
-    marks = list(_MARKER.finditer(told))
-    if not marks:
+def _is_turn(item: Row) -> bool:
+    return "role" in item or "from" in item
+
+
+def _of_items(items: Mapping[str, Row]) -> Answers:
+    """Answers that are objects: text, score, rank and a name of their own."""
+    scores = {n: item[key] for n, item in items.items() for key in _SCORES if key in item}
+    ranks = {n: item[key] for n, item in items.items() for key in _RANKS if key in item}
+    called = {n: next((item[k] for k in _NAMES if k in item), None) for n, item in items.items()}
+    marks = [next((item[k] for k in _MARKS if k in item), None) for item in items.values()]
+    return Answers(
+        texts={n: item[_text_key(item)] for n, item in items.items()},
+        scores=_numbers(scores),
+        ranks=_numbers(ranks),
+        others=_unlike(called),
+        rated=bool(scores),
+        ranked=bool(ranks),
+        marks=tuple(marks) if any(mark is not None for mark in marks) else (),
+    )
+
+
+def _parallel(row: Row, keys: tuple[str, ...], count: int) -> dict[str, float] | None:
+    """Numbers in a list beside the list of answers; None where there is no such list."""
+    told = next((row[key] for key in keys if isinstance(row.get(key), list)), None)
+    if told is None:
         return None
-    ends = [*(mark.start() for mark in marks[1:]), len(told)]
-    texts: dict[str, str] = {}
-    scores: dict[str, float] = {}
-    question = told[: marks[0].start()].strip()
-    for mark, end in zip(marks, ends, strict=True):
-        said = told[mark.end() : end].strip()
-        if mark[1]:
-            question = said
-            continue
-        name = mark[2].lower()
-        texts[name] = said
-        if mark[3]:
-            scores[name] = float(mark[3])
-        elif cut := _cut_points(said):
-            texts[name], scores[name] = cut
-    if len(texts) < 2 or scores.keys() != texts.keys() or not question:
-        return None
-    return Answers(texts=texts, scores=scores, ranks={}, question=question)
+    if len(told) != count:
+        return {}
+    return _numbers({str(place): value for place, value in enumerate(told, start=1)})
 
 
 def checked_texts(answers: Answers) -> list[str]:
@@ -179,7 +239,7 @@ def checked_texts(answers: Answers) -> list[str]:
     ]
 
 
-def for_all(answers: Answers, numbers: dict[str, float], what: str) -> list[float]:
+def for_all(answers: Answers, numbers: Mapping[str, float], what: str) -> list[float]:
     """The numbers in the order of the answers; refused where one is missing."""
     missing = [name for name in answers.texts if name not in numbers]
     if missing:
@@ -187,3 +247,48 @@ def for_all(answers: Answers, numbers: dict[str, float], what: str) -> list[floa
             f"answer {missing[0]} has no {what}", f"give each answer a {what}, or remove the row"
         )
     return [numbers[name] for name in answers.texts]
+
+
+def ranks_of_order(key: str, order: str | Sequence[Any], answers: Answers) -> dict[str, float]:
+    """Ranks from 0 of an order, the best first: "B > A = C", ["b", "a"], [1, 0].
+
+    Raises Refused where it names something else, or one answer twice.
+    """
+    if isinstance(order, str):
+        steps = [re.split(r"[=＝]", step) for step in re.split(r"[>＞,，]", order)]
+    else:
+        steps = [step if isinstance(step, list) else [step] for step in order]
+    named = [[_order_name(name) for name in step] for step in steps]
+    from_0 = "0" not in answers.texts and any("0" in step for step in named)
+    by_text = {said.strip().lower(): name for name, said in answers.texts.items()}
+    ranks: dict[str, float] = {}
+    for rank, step in enumerate(named):
+        for name in step:
+            answer = _in_order(str(int(name) + 1) if from_0 and name.isdigit() else name, answers)
+            if isinstance(order, list) and answer and by_text.get(name, answer) != answer:
+                answer = None  # a name of one answer, and the text of another
+            answer = answer or by_text.get(name)
+            if answer is None or answer in ranks:
+                raise Refused(
+                    f'"{key}" names {shown(name)}, which is no answer or stands there twice',
+                    f"name each of {', '.join(answers.texts)} once, the best first",
+                )
+            ranks[answer] = float(rank)
+    return ranks
+
+
+def _order_name(name: object) -> str:
+    found = number(name)
+    if found is not None and found.is_integer():
+        return str(int(found))  # 2.0 is what pandas writes
+    return str(name).strip().lower()
+
+
+def _in_order(name: str, answers: Answers) -> str | None:
+    """An answer by its name, or by its place where the names are of another sort: 2 is b."""
+    if name in answers.texts or name in answers.others:
+        return answers.others.get(name, name)
+    place = int(name) - 1 if name.isdigit() else ord(name) - ord("a") if len(name) == 1 else -1
+    other_sort = answers.family == ("letters" if name.isdigit() else "digits")
+    fits = (other_sort or answers.family == "places") and 0 <= place < len(answers.names)
+    return answers.names[place] if fits else None

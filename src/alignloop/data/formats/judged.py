@@ -1,17 +1,23 @@
-"""Several answers that were judged: rated, ranked, compared two by two, or one of them chosen."""
+"""Several answers that were judged, by the order of precedence of docs/data.md.
 
-import re
+An explicit choice decides, then a ranking, then a label, then points in columns of their own, and
+points at the ends of texts only where the whole column has them and nothing else judges. A row that
+is judged and not understood is refused: it never becomes a prompt or a demonstration.
+"""
+
+from collections.abc import Callable, Iterator
 from itertools import combinations
-from typing import Any
 
 from alignloop.data.formats.answers import (
     Answers,
     answers_in,
-    answers_in_text,
     checked_texts,
     for_all,
+    ranks_of_order,
 )
+from alignloop.data.formats.columns import Columns, Fact, observes
 from alignloop.data.formats.parts import (
+    MAX_STRENGTH,
     asked_in,
     asks,
     check_distinct,
@@ -21,23 +27,30 @@ from alignloop.data.formats.parts import (
     prompt,
     text,
 )
+from alignloop.data.formats.ratings import (
+    one_scale,
+    rated_at_ends,
+    scale_at_ends,
+    scale_in_text,
+    told_in,
+)
 from alignloop.data.formats.registry import Refused, Row, pairs, shown
-from alignloop.records import PreferencePair
+from alignloop.data.formats.verdicts import (
+    CHOICE,
+    LABEL,
+    VOTER,
+    Verdict,
+    facts_of,
+    is_table,
+    keys_like,
+    verdict_of,
+)
+from alignloop.data.formats.winner_words import TIE, said_in
+from alignloop.records import PreferencePair, Prompt
 
 _ORDERS = ("ranking", "order", "排序")
-_CHOICES = (
-    "label",
-    "winner",
-    "preference",
-    "choice",
-    "preferred",
-    "better",
-    "chosen",
-    "胜者",
-    "选择",
-)
-_TIES = {"tie", "tied", "both", "equal", "same", "平", "平手", "一样"}
-_TEXTS = ("text", "内容", "文本")
+_WHO = ("annotator", "annotator_id", "annotator_index", "annotator_name", "judge", "标注员")
+_NAME_ONE = 'write its name, or "tie", or remove the row'
 
 
 def _answers(row: Row) -> Answers:
@@ -46,92 +59,62 @@ def _answers(row: Row) -> Answers:
     return found
 
 
-# --- ratings -----------------------------------------------------------------------------------
+def _with_answers(fits: Callable[[Row, Answers, Columns], object]) -> Callable[..., bool]:
+    """Whether a row asks something, holds answers, and these fit."""
+
+    def look(row: Row, columns: Columns) -> bool:
+        found = answers_in(row) if asks(row) else None
+        return found is not None and bool(fits(row, found, columns))
+
+    return look
 
 
-def _is_rated(row: Row) -> bool:
-    found = answers_in(row) if asks(row) else None
-    return found is not None and bool(found.scores)
+# --- the first pass ----------------------------------------------------------------------------
 
 
-@pairs("rated-answers", fits=_is_rated)
-def _rated(row: Row, source: str) -> list[PreferencePair]:
-    """回答A 6 分, 回答B 9 分: B is preferred, and the strength is the difference, 3 at most."""
-    answers = _answers(row)
-    scores = for_all(answers, answers.scores, "score")
-    asked = prompt(row, source, asked_in(row))
-    return grouped_pairs(asked, checked_texts(answers), scores, strength=True)
-
-
-def _is_rated_text(row: Row) -> bool:
-    return any(isinstance(row.get(key), str) and answers_in_text(row[key]) for key in _TEXTS)
-
-
-@pairs("rated-text", fits=_is_rated_text)
-def _rated_text(row: Row, source: str) -> list[PreferencePair]:
-    """Question, answers and their points as one text."""
-    told = next(row[key] for key in _TEXTS if isinstance(row.get(key), str))
-    answers = answers_in_text(told)
-    assert answers is not None, "fits has found it"
-    asked = prompt(row, source, text({"question": answers.question}, "question"))
-    scores = for_all(answers, answers.scores, "score")
-    return grouped_pairs(asked, checked_texts(answers), scores, strength=True)
-
-
-# --- rankings ----------------------------------------------------------------------------------
-
-
-def _is_ranked(row: Row) -> bool:
-    found = answers_in(row) if asks(row) else None
-    ordered = any(isinstance(row.get(key), str | list) for key in _ORDERS)
-    return found is not None and (bool(found.ranks) or ordered)
-
-
-@pairs("ranked-answers", fits=_is_ranked)
-def _ranked(row: Row, source: str) -> list[PreferencePair]:
-    """Ranks (1 is the best) or an order, the best first ("B > A = C", or a list) of K answers."""
-    answers = _answers(row)
-    ranks = for_all(answers, answers.ranks or _ranks_of_order(row, answers), "rank")
-    asked = prompt(row, source, asked_in(row))
-    texts = checked_texts(answers)
-    return grouped_pairs(asked, texts, [-rank for rank in ranks], strength=False)
-
-
-def _ranks_of_order(row: Row, answers: Answers) -> dict[str, float]:
-    key = next(key for key in _ORDERS if isinstance(row.get(key), str | list))
-    order: Any = row[key]
-    if isinstance(order, str):
-        steps = [re.split(r"[=＝]", step) for step in re.split(r"[>＞,，]", order)]
+@observes
+def _judged_columns(row: Row) -> Iterator[Fact]:
+    """What stands in the columns that judge answers; and whether all answers end with points."""
+    answers = answers_in(row) if asks(row) else None
+    if answers is None:
+        if (scale := scale_in_text(row)) is not None:
+            yield "points in texts", scale
+        return
+    keys = keys_like(CHOICE, row, answers) + keys_like(LABEL, row, answers)
+    for key in keys:
+        yield from facts_of(key, row[key], answers)
+        yield ("filled", key), said_in(row[key], answers).kind != "missing"
+    voters = keys_like(VOTER, row, answers)
+    for key in voters:
+        yield from facts_of("votes", row[key], answers)
+    if keys or voters or _judges_itself(row, answers):
+        yield "answers", "judged"
     else:
-        steps = [step if isinstance(step, list) else [step] for step in order]
-    named = [[str(name).strip().lower() for name in step] for step in steps]
-    if not any(name in answers.texts for step in named for name in step if name == "0"):
-        zero = any(name == "0" for step in named for name in step)
-        named = [[str(int(n) + 1) if zero and n.isdigit() else n for n in step] for step in named]
-    by_text = {said.strip().lower(): name for name, said in answers.texts.items()}
-    ranks: dict[str, float] = {}
-    for rank, step in enumerate(named):
-        for name in step:
-            answer = name if name in answers.texts else by_text.get(name)
-            if answer is None or answer in ranks:
-                raise Refused(
-                    f'"{key}" names {shown(name)}, which is no answer or stands there twice',
-                    f"name each of {', '.join(answers.texts)} once, the best first",
-                )
-            ranks[answer] = float(rank)
-    return ranks
+        yield "points at ends", scale_at_ends(answers)
+
+
+def _judges_itself(row: Row, answers: Answers) -> bool:
+    more = answers.rated or answers.ranked or bool(answers.marks) or _is_ordered(row)
+    return more or is_table("preference", row.get("preference"), answers)
+
+
+def _is_ordered(row: Row) -> bool:
+    return any(isinstance(row.get(key), str | list) for key in _ORDERS)
+
+
+def _filled(keys: list[str], columns: Columns) -> list[str]:
+    """The keys under which some row of the table says something."""
+    return [key for key in keys if True in columns.seen(("filled", key))]
 
 
 # --- two by two --------------------------------------------------------------------------------
 
 
-def _is_preference_table(row: Row) -> bool:
-    found = answers_in(row) if asks(row) else None
-    wanted = len(found.texts) * (len(found.texts) - 1) // 2 if found else 0
-    return found is not None and len(row["preference"]) == wanted
+def _has_table(row: Row, answers: Answers, columns: Columns) -> bool:
+    return is_table("preference", row["preference"], answers)
 
 
-@pairs("preference-table", fits=_is_preference_table, preference=list)
+@pairs("preference-table", fits=_with_answers(_has_table), preference=list)
 def _compared(row: Row, source: str) -> list[PreferencePair]:
     """One number for each two of K answers, (1, 2), (1, 3), ..: 1 the first, 2 the second, 0 a tie.
 
@@ -166,49 +149,245 @@ def _compared(row: Row, source: str) -> list[PreferencePair]:
 # --- one of them chosen ------------------------------------------------------------------------
 
 
-@pairs("llmbar", input=str, output_1=str, output_2=str, label=(str, int))
-def _llmbar(row: Row, source: str) -> list[PreferencePair]:
+def _is_alpaca_eval(row: Row) -> bool:
+    return any(key in row for key in ("annotator", "annotator_index", "generator_1", "generator_2"))
+
+
+@pairs(
+    "alpaca-eval",
+    fits=_is_alpaca_eval,
+    instruction=str,
+    output_1=str,
+    output_2=str,
+    preference=(int, float, str),
+)
+def _alpaca_eval(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
+    """AlpacaEval's annotations: 1 to 2, and p = preference - 1 is how sure the second is better.
+
+    0 (older files) and 1.5 are ties (Li et al. 2023, alpaca_eval's own reading).
+    """
+    answers = _answers(row)
+    known = {"base": 1, "ties_are_0": True}
+    verdict = verdict_of("preference", row["preference"], answers, columns, **known)
+    return _pairs_of(row, source, answers, verdict)
+
+
+@pairs("llmbar", input=str, output_1=str, output_2=str, label=(str, int, float))
+def _llmbar(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
     """The label names the better one of two outputs."""
-    if str(row["label"]) not in ("1", "2"):
-        raise Refused(f'"label" is {shown(row["label"])}', "write 1 or 2, or remove the row")
-    return _chosen_of(row, source)
+    answers = _answers(row)
+    return _pairs_of(row, source, answers, _verdict(row, ["label"], answers, columns))
 
 
-def _is_chosen_of(row: Row) -> bool:
-    found = answers_in(row) if asks(row) else None
-    return found is not None and any(_choice(row, key, found) for key in _CHOICES)
+def _is_chosen(row: Row, answers: Answers, columns: Columns) -> bool:
+    """Whether a choice or a label decides; an empty column leaves it to ranks and points."""
+    choices, labels = (keys_like(pattern, row, answers) for pattern in (CHOICE, LABEL))
+    if _filled(choices, columns):
+        return True
+    if answers.ranked or _is_ordered(row):
+        return False
+    return bool(_filled(labels, columns)) or (bool(choices + labels) and not answers.rated)
 
 
-def _choice(row: Row, key: str, answers: Answers) -> str:
-    """The name of the answer that a key names ("B", 2, "output_2"), "tie", or none."""
-    said = str(row.get(key, "")).strip().lower()
-    if said in _TIES or said in answers.texts:
-        return "tie" if said in _TIES else said
-    last = re.sub(r"[\s_\-]", "", said)[-1:]
-    named = re.fullmatch(r"(?:output|answer|response|model|回答|答案|option)[\s_\-]?\w", said)
-    return last if named and last in answers.texts else ""
-
-
-@pairs("chosen-answer", fits=_is_chosen_of)
-def _chosen_of(row: Row, source: str) -> list[PreferencePair]:
+@pairs("chosen-answer", fits=_with_answers(_is_chosen))
+def _chosen_of(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
     """LLMBar (output_1, output_2, label) and its like: the chosen one beats each other one."""
     answers = _answers(row)
-    choice = next(found for key in _CHOICES if (found := _choice(row, key, answers)))
-    texts = dict(zip(answers.texts, checked_texts(answers), strict=True))
+    choices, labels = (keys_like(pattern, row, answers) for pattern in (CHOICE, LABEL))
+    keys = _filled(choices, columns) or _filled(labels, columns) or choices or labels
+    return _pairs_of(row, source, answers, _verdict(row, keys, answers, columns))
+
+
+def _verdict(
+    row: Row, keys: list[str], answers: Answers, columns: Columns, base: int | None = None
+) -> Verdict:
+    """What all keys together say; refused where none is understood, or where two disagree."""
+    found: dict[str, Verdict] = {}
+    refused: list[Refused] = []
+    for key in keys:
+        try:
+            found[key] = verdict_of(key, row[key], answers, columns, base=base)
+        except Refused as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    if len({verdict.choice for verdict in found.values()}) > 1:
+        told = ", ".join(f'"{key}" names {verdict.choice}' for key, verdict in found.items())
+        raise Refused(f"two columns disagree: {told}", "keep the one that is right")
+    return next(iter(found.values()))
+
+
+def _pairs_of(
+    row: Row, source: str, answers: Answers, verdict: Verdict, who: str = ""
+) -> list[PreferencePair]:
+    """The chosen one beats each other one, all of them weighing 1; the source is who judged."""
     asked = prompt(row, source, asked_in(row))
-    if choice == "tie":
-        return grouped_pairs(asked, list(texts.values()), [0.0] * len(texts), strength=False)
-    others = [said for name, said in texts.items() if name != choice]
+    texts = dict(zip(answers.texts, checked_texts(answers), strict=True))
+    who = who or _who(row) or asked.source
+    if verdict.choice == TIE:
+        tied = grouped_pairs(asked, list(texts.values()), [0.0] * len(texts), strength=False)
+        return [pair.model_copy(update={"source": who}) for pair in tied]
+    others = [name for name in texts if name != verdict.choice]
     for other in others:
-        check_distinct(texts[choice], other)
+        check_distinct(texts[verdict.choice], texts[other])
     return [
         PreferencePair(
             prompt=asked,
-            chosen=texts[choice],
-            rejected=other,
+            chosen=texts[verdict.choice],
+            rejected=texts[other],
+            preference=verdict.preference,
+            margin=_strength(answers, verdict.choice, other),
             weight=1 / len(others),
-            source=asked.source,
+            source=who,
             comparison_id=digest_of([asked.prompt_id, *texts.values()]),
         )
         for other in others
     ]
+
+
+def _who(row: Row) -> str:
+    told = next((row[key] for key in _WHO if isinstance(row.get(key), str | int)), "")
+    return str(told).strip()
+
+
+def _strength(answers: Answers, better: str, worse: str) -> float:
+    """The difference of the points where these say the same as the choice; else none."""
+    points = answers.scores
+    if better not in points or worse not in points:
+        return 0.0
+    return min(MAX_STRENGTH, max(0.0, points[better] - points[worse]))
+
+
+def _counts(row: Row, answers: Answers, columns: Columns) -> list[str]:
+    return keys_like(CHOICE, row, answers) or keys_like(LABEL, row, answers)
+
+
+def _counted_from(base: int) -> None:
+    """A format that a person names where the column leaves open what it counts from."""
+
+    @pairs(f"chosen-from-{base}", fits=_with_answers(_counts), named_only=True)
+    def _chosen(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
+        answers = _answers(row)
+        verdict = _verdict(row, _counts(row, answers, columns), answers, columns, base)
+        return _pairs_of(row, source, answers, verdict)
+
+
+_counted_from(0)
+_counted_from(1)
+
+
+def _has_votes(row: Row, answers: Answers, columns: Columns) -> bool:
+    return bool(keys_like(VOTER, row, answers))
+
+
+@pairs("annotators", fits=_with_answers(_has_votes))
+def _votes(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
+    """One judgement for each annotator's column (PandaLM, Wang et al. 2023): 1, 2, or 0 for a tie.
+
+    What most of them say is nowhere written, and is not made up here.
+    """
+    answers = _answers(row)
+    made: list[PreferencePair] = []
+    refused: list[Refused] = []
+    for key in keys_like(VOTER, row, answers):
+        try:
+            verdict = verdict_of(key, row[key], answers, columns, ties_are_0=True, column="votes")
+        except Refused as error:
+            if error.whole_file or said_in(row[key], answers).kind != "missing":
+                raise
+            refused.append(error)
+        else:
+            made += _pairs_of(row, source, answers, verdict, who=key)
+    if not made:
+        raise refused[0]
+    return made
+
+
+def _has_marks(row: Row, answers: Answers, columns: Columns) -> bool:
+    return bool(answers.marks) and not answers.rated and not answers.ranked
+
+
+@pairs("chosen-answer", fits=_with_answers(_has_marks))
+def _marked(row: Row, source: str) -> list[PreferencePair]:
+    """Answers that are objects, of which one is marked: {"text": ..., "chosen": true}."""
+    answers = _answers(row)
+    said = said_in(list(answers.marks), answers)
+    if said.kind != "answer":
+        raise Refused(f"of the answers not just one is marked ({shown(answers.marks)})", _NAME_ONE)
+    return _pairs_of(row, source, answers, Verdict(choice=said.answer))
+
+
+# --- rankings ----------------------------------------------------------------------------------
+
+
+def _is_ranked(row: Row, answers: Answers, columns: Columns) -> bool:
+    return answers.ranked or _is_ordered(row)
+
+
+@pairs("ranked-answers", fits=_with_answers(_is_ranked))
+def _ranked(row: Row, source: str) -> list[PreferencePair]:
+    """Ranks (1 is the best) or an order, the best first ("B > A = C", or a list) of K answers."""
+    answers = _answers(row)
+    if answers.ranked:
+        ranks = for_all(answers, answers.ranks, "rank")
+    else:
+        key = next(key for key in _ORDERS if isinstance(row.get(key), str | list))
+        ranks = for_all(answers, ranks_of_order(key, row[key], answers), "rank")
+    asked = prompt(row, source, asked_in(row))
+    texts = checked_texts(answers)
+    return grouped_pairs(asked, texts, [-rank for rank in ranks], strength=False)
+
+
+# --- ratings -----------------------------------------------------------------------------------
+
+
+def _is_rated(row: Row, answers: Answers, columns: Columns) -> bool:
+    return answers.rated
+
+
+@pairs("rated-answers", fits=_with_answers(_is_rated))
+def _rated(row: Row, source: str) -> list[PreferencePair]:
+    """回答A 6 分, 回答B 9 分: B is preferred, and the strength is the difference, 3 at most."""
+    return _by_points(row, source, _answers(row))
+
+
+def _by_points(row: Row, source: str, answers: Answers) -> list[PreferencePair]:
+    scores = for_all(answers, answers.scores, "score")
+    asked: Prompt = prompt(row, source, asked_in(row))
+    return grouped_pairs(asked, checked_texts(answers), scores, strength=True)
+
+
+def _left_out(row: Row, answers: Answers, columns: Columns) -> bool:
+    return bool(columns.seen("answers"))
+
+
+@pairs("chosen-answer", fits=_with_answers(_left_out))
+def _not_judged(row: Row, source: str) -> list[PreferencePair]:
+    """A row that says nothing, in a table whose other rows say which answer is better."""
+    problem = "nothing says which answer is better, as other rows of this file do"
+    raise Refused(problem, "judge it, or remove the row")
+
+
+def _ends_with_points(row: Row, answers: Answers, columns: Columns) -> bool:
+    return one_scale(columns, "points at ends")
+
+
+@pairs("rated-at-ends", fits=_with_answers(_ends_with_points))
+def _rated_at_ends(row: Row, source: str) -> list[PreferencePair]:
+    """回答A "... （6 分）": in every row of the table, on one scale, and nothing else judges."""
+    return _by_points(row, source, rated_at_ends(_answers(row)))
+
+
+def _is_rated_text(row: Row, columns: Columns) -> bool:
+    """Markers and points for each answer make the layout; only the scale is the column's."""
+    return told_in(row) is not None and len(columns.seen("points in texts") - {""}) == 1
+
+
+@pairs("rated-text", fits=_is_rated_text)
+def _rated_text(row: Row, source: str) -> list[PreferencePair]:
+    """Question, answers and their points as one text."""
+    answers = told_in(row)
+    assert answers is not None, "fits has found it"
+    asked = prompt(row, source, text({"question": answers.question}, "question"))
+    scores = for_all(answers, answers.scores, "score")
+    return grouped_pairs(asked, checked_texts(answers), scores, strength=True)

@@ -22,7 +22,7 @@ from alignloop.data.formats.annotated import (
     vote_of,
 )
 from alignloop.data.formats.cells import opened
-from alignloop.data.formats.parts import ASKING, asked_in, asks, prompt, truth
+from alignloop.data.formats.parts import ASKING, asked_in, asks, prompt
 from alignloop.data.formats.registry import Refused, Row, prompts
 from alignloop.records import Prompt
 
@@ -65,7 +65,7 @@ def _no_answers(data: Row) -> Refused:
 
 
 def _is_cancelled(annotation: Row) -> bool:
-    return any(truth(annotation.get(key)) for key in ("was_cancelled", "skipped"))
+    return any(_is_set(annotation.get(key)) for key in ("was_cancelled", "skipped"))
 
 
 def _sides(annotation: Row, data: Row) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def _vote(annotation: Row, answers: Mapping[str, str]) -> Vote:
         answers,
         seconds=seconds_of(annotation.get("lead_time")),
         created_at=time_of(annotation.get("updated_at") or annotation.get("created_at")),
-        truth=truth(annotation.get("ground_truth")) is True,
+        truth=_is_set(annotation.get("ground_truth")),
     )
 
 
@@ -147,6 +147,11 @@ def _flat(row: Row, source: str) -> Annotated:
         answers,
         seconds=seconds_of(row.get("lead_time")),
         created_at=time_of(row.get("updated_at") or row.get("created_at")),
-        truth=truth(row.get("ground_truth")) is True,
+        truth=_is_set(row.get("ground_truth")),
     )
     return Annotated(comparison=comparison, votes=(vote,) if vote.choice != "skip" else ())
+
+
+def _is_set(flag: object) -> bool:
+    """Whether a flag of an annotation is true, as JSON or as a table writes it."""
+    return str(flag).strip().lower() in ("true", "1", "1.0")

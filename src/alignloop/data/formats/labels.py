@@ -1,74 +1,212 @@
 """Single responses that somebody called good or bad: KTO, and TRL's unpaired preference."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 
+from alignloop.data.formats.answers import plain
+from alignloop.data.formats.columns import Columns, Fact, observes
 from alignloop.data.formats.parts import (
     Labelled,
     asked_in,
     asks,
     messages,
+    number,
     prompt,
     prompt_id,
     text,
-    truth,
 )
-from alignloop.data.formats.registry import FORMATS, Format, Refused, Row, demonstrations, labels
+from alignloop.data.formats.registry import (
+    FORMATS,
+    Format,
+    Refused,
+    RefusedFile,
+    Row,
+    demonstrations,
+    labels,
+    shown,
+)
 from alignloop.records import Demonstration, Message, PreferencePair
 
 LABELS = ("label", "kto_tag")
+_ALSO = re.compile(
+    r"(?:is)?(?:desirable|good|accepted|acceptable)|is(?:chosen|preferred)|thumbs?(?:up)?"
+    r"|(?:human|binary|final|gold)(?:label|feedback)|标签|标注|好评|是否(?:好|可取|合格)"
+)
+_REMARK = re.compile(r"feedback|评价|反馈")  # a label where it is one of the known words
+_GOOD = {
+    "true", "yes", "y", "t", "good", "desirable", "desired", "chosen", "accept", "accepted",
+    "acceptable", "positive", "pos", "up", "thumbsup", "like", "liked", "upvote", "preferred",
+    "correct", "right", "👍", "+", "好", "是", "对", "真", "赞", "正面", "可取", "喜欢", "合格",
+    "正确",
+}  # fmt: skip
+_BAD = {
+    "false", "no", "n", "f", "bad", "undesirable", "undesired", "rejected", "reject", "refused",
+    "unacceptable", "negative", "neg", "down", "thumbsdown", "dislike", "disliked", "downvote",
+    "dispreferred", "incorrect", "wrong", "👎", "-", "坏", "不好", "差", "否", "错", "假", "踩",
+    "负面", "不可取", "不喜欢", "不合格", "错误",
+}  # fmt: skip
+_WRITE = 'write true or false in "{}", or remove the row'
 
 
-def _is_labelled(row: Row) -> bool:
-    return any(truth(row.get(key)) is not None for key in LABELS)
+def label_keys(row: Row) -> list[str]:
+    """The keys under which a row calls its answer good or bad; `label` and `kto_tag` first."""
+    if {"final_label", "type"} <= row.keys():
+        return []  # XSTest: whether an answer is good depends on the prompt's type
+    named = [key for key in LABELS if key in row]
+    return named or [key for key in row if _may_label(key, row)]
 
 
-def _is_labelled_answer(row: Row) -> bool:
-    return _is_labelled(row) and asks(row)
+def _may_label(key: str, row: Row) -> bool:
+    """Whether this is a label's key, and no long text or object is under it."""
+    if not (kind := _label_kind(key)):
+        return False
+    value = row[key]
+    if kind == "remark":
+        return isinstance(_said(value), float)
+    return not value or (not isinstance(value, list | dict) and len(str(value)) < 20)
 
 
-def _good(row: Row) -> bool:
-    return any(truth(row.get(key)) for key in LABELS)
+@lru_cache(4096)  # the keys of all rows are the same few
+def _label_kind(key: str) -> str:
+    name = plain(key)
+    return "label" if _ALSO.fullmatch(name) else "remark" if _REMARK.fullmatch(name) else ""
+
+
+@observes
+def _label_columns(row: Row) -> Iterator[Fact]:
+    """What stands under the keys of labels, beside a single answer."""
+    keys = label_keys(row)
+    if keys and _single_answer(row) is not None:
+        yield from (("labelled", key) for key in keys)
+        yield from ((("label", key), _said(row[key])) for key in keys)
+
+
+def _said(value: object) -> float | str:
+    """1 for good words, 0 for bad ones; a number as it is; "missing", or "unknown" words."""
+    if isinstance(value, bool):
+        return float(value)
+    if value is None or str(value).strip().lower() in ("", "nan", "none", "null", "<na>"):
+        return "missing"
+    if (found := number(value)) is not None:
+        return found
+    name = re.sub(r"[\s_\-.]", "", str(value)).lower() or str(value).strip()
+    return 1.0 if name in _GOOD else 0.0 if name in _BAD else "unknown"
+
+
+def _is_good(row: Row, columns: Columns) -> bool:
+    """Whether the answer is called good, by what the whole column holds: 1 and 0, or 1 and -1.
+
+    Raises Refused for a row without a label that is understood, and RefusedFile where the column
+    holds other numbers: in 1 and 2, or in 1 to 5, nobody can tell which are good.
+    """
+    keys = label_keys(row)
+    if not keys:
+        key = min(map(str, columns.seen("labelled")), default=LABELS[0])
+        raise Refused(f'"{key}" is missing, which other rows have', _WRITE.format(key))
+    told = {key: _meant(key, row[key], columns) for key in keys}
+    if len(set(told.values())) > 1:
+        raise Refused(f"the labels {', '.join(keys)} disagree", "keep the one that is right")
+    return told[keys[0]]
+
+
+def _meant(key: str, value: object, columns: Columns) -> bool:
+    said = _said(value)
+    if isinstance(said, str):
+        problem = f'"{key}" is {shown(value)}, which calls the answer neither good nor bad'
+        raise Refused(problem, _WRITE.format(key) + ", or rename it where it is no judgement")
+    found = {fact for fact in columns.seen(("label", key)) if isinstance(fact, float)} | {said}
+    if not found <= {0.0, 1.0} and not (found <= {-1.0, 0.0, 1.0} and 1.0 in found):
+        numbers = ", ".join(f"{one:g}" for one in sorted(found)[:8])
+        raise RefusedFile(
+            f'"{key}" is {shown(value)} (in the column: {numbers}), and nothing says which numbers '
+            "call an answer good",
+            f'write true or false in "{key}"; where it is no judgement, rename or remove it',
+        )
+    if said == 0.0 and -1.0 in found:
+        problem = f'"{key}" is {shown(value)} between -1 and 1: neither good nor bad'
+        raise Refused(problem, _WRITE.format(key))
+    return said == 1.0
+
+
+def _is_labelled(row: Row, columns: Columns) -> bool:
+    """Whether this row has a label, or ought to have one as others of its table."""
+    return bool(label_keys(row)) or bool(columns.seen("labelled"))
+
+
+def _is_labelled_answer(row: Row, columns: Columns) -> bool:
+    return _is_labelled(row, columns) and asks(row)
+
+
+def _single_answer(row: Row) -> Format | None:
+    """The format of demonstrations that would read this row if nobody had judged it."""
+    usable = (one for one in FORMATS if one.kind == "demonstrations" and one.name not in _NO_LABEL)
+    return next((one for one in usable if one.holds(row)), None)
+
+
+_NO_LABEL = ("kto", "alignloop", "open-assistant")  # itself, and those that have no such key
 
 
 @labels("kto", fits=_is_labelled, messages=list)
-def _kto(row: Row, source: str) -> list[Labelled]:
-    return [_last_answer(row, source, messages(row["messages"], "messages"))]
+def _kto(row: Row, source: str, columns: Columns) -> list[Labelled]:
+    return [_last_answer(row, source, messages(row["messages"], "messages"), columns)]
 
 
 @labels("kto", fits=_is_labelled, conversations=list)
-def _kto_sharegpt(row: Row, source: str) -> list[Labelled]:
-    return [_last_answer(row, source, messages(row["conversations"], "conversations"))]
+def _kto_sharegpt(row: Row, source: str, columns: Columns) -> list[Labelled]:
+    turns = messages(row["conversations"], "conversations")
+    return [_last_answer(row, source, turns, columns)]
 
 
 @labels("trl-unpaired", fits=_is_labelled_answer, completion=(str, list))
-def _unpaired(row: Row, source: str) -> list[Labelled]:
+def _unpaired(row: Row, source: str, columns: Columns) -> list[Labelled]:
     """TRL's unpaired preference, standard or conversational."""
     if isinstance(row["completion"], str):
-        return [_labelled(row, source, asked_in(row), text(row, "completion"))]
+        return [_labelled(row, source, asked_in(row), text(row, "completion"), columns)]
     asked = asked_in(row)
     turns = [Message(role="user", content=asked)] if isinstance(asked, str) else asked
-    return [_last_answer(row, source, [*turns, *messages(row["completion"], "completion")])]
+    turns = [*turns, *messages(row["completion"], "completion")]
+    return [_last_answer(row, source, turns, columns)]
 
 
 @labels("kto", fits=_is_labelled, instruction=str, output=str)
-def _kto_alpaca(row: Row, source: str) -> list[Labelled]:
-    return [_labelled(row, source, asked_in(row), text(row, "output"))]
+def _kto_alpaca(row: Row, source: str, columns: Columns) -> list[Labelled]:
+    return [_labelled(row, source, asked_in(row), text(row, "output"), columns)]
 
 
 @labels("kto", fits=_is_labelled, prompt=str, response=str)
-def _kto_response(row: Row, source: str) -> list[Labelled]:
-    return [_labelled(row, source, asked_in(row), text(row, "response"))]
+def _kto_response(row: Row, source: str, columns: Columns) -> list[Labelled]:
+    return [_labelled(row, source, asked_in(row), text(row, "response"), columns)]
 
 
-def _last_answer(row: Row, source: str, turns: Sequence[Message]) -> Labelled:
+def _is_other_labelled(row: Row, columns: Columns) -> bool:
+    return _is_labelled(row, columns) and _single_answer(row) is not None
+
+
+@labels("kto", fits=_is_other_labelled)
+def _kto_any(row: Row, source: str, columns: Columns) -> list[Labelled]:
+    """A label beside any other single answer, in whatever layout demonstrations have."""
+    found = _single_answer(row)
+    assert found is not None, "fits has found it"
+    good = _is_good(row, columns)
+    made: list[Demonstration] = found.read(row, source, columns)
+    if len(made) != 1:
+        raise Refused(f"there are {len(made)} answers and one label", "give a row for each answer")
+    return [Labelled(prompt=one.prompt, response=one.response, good=good) for one in made]
+
+
+def _last_answer(row: Row, source: str, turns: Sequence[Message], columns: Columns) -> Labelled:
     if len(turns) < 2 or [turn.role for turn in turns[-2:]] != ["user", "assistant"]:
         raise Refused("the last turns are no question and answer", "end with an assistant message")
-    return _labelled(row, source, turns[:-1], turns[-1].content)
+    return _labelled(row, source, turns[:-1], turns[-1].content, columns)
 
 
-def _labelled(row: Row, source: str, asked: str | Sequence[Message], response: str) -> Labelled:
-    return Labelled(prompt=prompt(row, source, asked), response=response, good=_good(row))
+def _labelled(
+    row: Row, source: str, asked: str | Sequence[Message], response: str, columns: Columns
+) -> Labelled:
+    good = _is_good(row, columns)
+    return Labelled(prompt=prompt(row, source, asked), response=response, good=good)
 
 
 def good_ones(labelled: Labelled) -> list[Demonstration]:
@@ -101,15 +239,16 @@ def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
             )
 
 
-def _labelled_format(row: Row) -> Format | None:
-    if not _is_labelled(row):
+def _labelled_format(row: Row, columns: Columns) -> Format | None:
+    if not _is_labelled(row, columns):
         return None
-    return next((one for one in FORMATS if one.kind == "labels" and one.holds(row)), None)
+    usable = (one for one in FORMATS if one.kind == "labels")
+    return next((one for one in usable if one.holds(row, columns)), None)
 
 
 @demonstrations("kto", fits=_labelled_format)
-def _good_demonstration(row: Row, source: str) -> list[Demonstration]:
+def _good_demonstration(row: Row, source: str, columns: Columns) -> list[Demonstration]:
     """Before the formats that would read a bad answer as a demonstration."""
-    found = _labelled_format(row)
+    found = _labelled_format(row, columns)
     assert found is not None, "fits has found it"
-    return [made for one in found.read(row, source) for made in good_ones(one)]
+    return [made for one in found.read(row, source, columns) for made in good_ones(one)]

@@ -28,13 +28,13 @@ def _own_pair(row: Row, source: str) -> list[PreferencePair]:
 def _own_demonstration(row: Row, source: str) -> list[Demonstration]:
     if not row.get("extra"):
         text(row, "response")
-    record = checked(Demonstration, row)
+    record = checked(Demonstration, dict(row.items()))
     _check_messages(row["prompt"])
     return [record]
 
 
 @prompts("alignloop", prompt_id=str, messages=list)
 def _own_prompt(row: Row, source: str) -> list[Prompt]:
-    record = checked(Prompt, row)
+    record = checked(Prompt, dict(row.items()))
     _check_messages(row)
     return [record]

@@ -88,12 +88,6 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def truth(value: object) -> bool | None:
-    """True or false, also as 1 and 0 or as the words; None for anything else."""
-    words = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-    return words.get(str(value).lower()) if isinstance(value, bool | int | str) else None
-
-
 def messages(value: object, key: str) -> list[Message]:
     """Turns with role and content (OpenAI) or from and value (ShareGPT), calls and reasoning.
 

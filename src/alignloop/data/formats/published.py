@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from alignloop.data.formats.answers import Answers, answers_in
 from alignloop.data.formats.parts import (
     asked_in,
     asks,
@@ -14,6 +15,8 @@ from alignloop.data.formats.parts import (
     text,
 )
 from alignloop.data.formats.registry import Refused, Row, pairs, shown
+from alignloop.data.formats.verdicts import CHOICE, LABEL, keys_like
+from alignloop.data.formats.winner_words import said_in
 from alignloop.records import Message, PreferencePair
 
 _BETTER = ("better", "preferred", "chosen_response", "response_chosen", "win", "好回答", "更好")
@@ -65,8 +68,12 @@ def _judged(
 
 
 def _ranked_outputs(row: Row) -> bool:
+    """Whether the order alone says which is better: an explicit choice goes before it."""
+    answers = answers_in(row)
     told: Any = row["output"]
-    return len(told) > 1 and all(isinstance(one, str) for one in told)
+    if answers is None or len(told) < 2 or not all(isinstance(one, str) for one in told):
+        return False
+    return not keys_like(CHOICE, row, answers) and not keys_like(LABEL, row, answers)
 
 
 @pairs("alpaca-ranked", fits=_ranked_outputs, instruction=str, output=list)
@@ -77,7 +84,7 @@ def _alpaca_ranked(row: Row, source: str) -> list[PreferencePair]:
     return grouped_pairs(made, answers, [-float(n) for n in range(len(answers))], strength=False)
 
 
-@pairs("shp", history=str, human_ref_A=str, human_ref_B=str, labels=(int, str))
+@pairs("shp", history=str, human_ref_A=str, human_ref_B=str, labels=(int, float, str))
 def _shp(row: Row, source: str) -> list[PreferencePair]:
     """Stanford Human Preferences (Ethayarajh et al. 2022): labels is 1 where A has more votes."""
     better = _one_of(row, "labels", {"1": 0, "0": 1})
@@ -128,7 +135,7 @@ def _webgpt(row: Row, source: str) -> list[PreferencePair]:
     return grouped_pairs(prompt(row, source, asked), answers, [first, second], strength=False)
 
 
-@pairs("summarize-from-feedback", info=dict, summaries=list, choice=(int, str))
+@pairs("summarize-from-feedback", info=dict, summaries=list, choice=(int, float, str))
 def _summaries(row: Row, source: str) -> list[PreferencePair]:
     """Two summaries of a post, and the place of the better one (Stiennon et al. 2020)."""
     found: list[Any] = row["summaries"]
@@ -147,9 +154,13 @@ def _arena(row: Row, source: str) -> list[PreferencePair]:
 
     `winner` is model_a, model_b or "tie"; "tie (bothbad)" prefers neither, and is a tie as well.
     """
-    better = _one_of(
-        row, "winner", {"model_a": 0, "model_b": 1, "tie": None, "tie (bothbad)": None}
-    )
+    said = said_in(row["winner"], Answers(texts={"a": "", "b": ""}, family="letters"))
+    if said.kind != "answer":
+        raise Refused(
+            f'"winner" is {shown(row["winner"])}',
+            'write model_a, model_b or "tie", or remove the row',
+        )
+    better = {"a": 0, "b": 1}.get(said.answer)
     talks = [messages(row[f"conversation_{side}"], f"conversation_{side}") for side in "ab"]
     first, second = (
         _first_answer(turns, f"conversation_{side}")
@@ -173,7 +184,7 @@ def _first_answer(turns: list[Message], key: str) -> tuple[list[Message], str]:
     return turns[:place], turns[place].content
 
 
-@pairs("lmsys-votes", prompt=str, response_a=str, response_b=str, winner_model_a=(int, str))
+@pairs("lmsys-votes", prompt=str, response_a=str, response_b=str, winner_model_a=(int, float, str))
 def _votes(row: Row, source: str) -> list[PreferencePair]:
     """LMSYS votes as a table: lists of turns as JSON texts, and three columns of 0 and 1."""
     turns = [_listed(row, key) for key in ("prompt", "response_a", "response_b")]
@@ -200,7 +211,9 @@ def _listed(row: Row, key: str) -> list[str]:
 
 
 def _one_of(row: Row, key: str, meanings: dict[str, int | None]) -> int | None:
-    said = str(row.get(key)).strip().lower()
+    value = number(row.get(key))  # 1.0 is what pandas writes
+    whole = value is not None and value.is_integer()
+    said = str(int(value)) if whole and value is not None else str(row.get(key)).strip().lower()
     if said not in meanings:
         raise Refused(
             f'"{key}" is {shown(row.get(key))}',

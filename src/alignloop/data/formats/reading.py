@@ -1,16 +1,21 @@
 """Reading files of any format: records one by one, with the rows that are refused among them."""
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from alignloop.data.containers import BadRow, Table, training_tables
+from alignloop.data.containers.rows import Row as TableRow
 from alignloop.data.formats.cells import opened
+from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_named, recognise
+from alignloop.data.formats.used import Watched, but_names, in_words, unread_in
 from alignloop.data.refusals import Refusal, RefusedRows
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt
@@ -22,12 +27,13 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What one row gave: its format and its records."""
+    """What one row gave: its format, its records, and the keys of which nothing was read."""
 
     line: int
     format: Format
     records: Sequence[Any]
     row: Row = field(repr=False)
+    unread: Sequence[str] = ()
 
 
 def read_demonstrations(
@@ -104,6 +110,7 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
     return list(distinct.values())
 
 
+MOST_UNREAD = 100  # names of keys, of which a file may have any number
 PROMPT_SOURCES: tuple[Kind, ...] = ("prompts", "demonstrations", "pairs", "labels")
 
 
@@ -113,10 +120,18 @@ def stream(
     """The records of all tables to learn from, one by one, with the refusals among them."""
     formats = formats_named(format, kinds)
     for table in training_tables(source):
-        silent = 0
+        unread: Counter[str] = Counter()
+        rows = silent = 0
         for found in read_table(table, formats):
-            yield from [found] if isinstance(found, Refusal) else found.records
-            silent += isinstance(found, Recognised) and not found.records
+            rows += 1
+            if isinstance(found, Refusal):
+                yield found
+                continue
+            silent += not found.records
+            unread.update(but_names(found.unread)[: MOST_UNREAD - len(unread)])
+            yield from found.records
+        if unread and "prompts" not in kinds:
+            logger.warning("%s: not read: %s", table.name, in_words(unread, rows))
         if silent:
             logger.warning("%s: %d rows say nothing that can be learnt", table.name, silent)
 
@@ -127,23 +142,58 @@ def stream_prompts(source: str | Path, format: str | None = None) -> Iterator[Pr
         yield found if isinstance(found, Prompt | Refusal) else found.prompt
 
 
-def read_table(table: Table, formats: Sequence[Format]) -> Iterator[Recognised | Refusal]:
-    """What every row of a table gave; raises UserError where the table itself is damaged."""
+def survey(table: Table) -> Columns:
+    """What the columns of a table hold: the first pass, which keeps facts and no row.
+
+    Where the table is damaged, that is told by the second pass, with the rows before it.
+    """
+    columns = Columns()
+    with suppress(UserError):
+        for row in table.rows():
+            if not isinstance(row, BadRow):
+                with suppress(Refused):  # told by the second pass, too
+                    columns.look(_opened(table, row))
+    return columns
+
+
+def _opened(table: Table, row: TableRow) -> Row:
+    """A row with the conversations in its cells read; raises Refused for one that cannot be."""
+    return opened(row.value, strict=table.container not in ("json", "jsonl"))
+
+
+def read_table(
+    table: Table, formats: Sequence[Format], columns: Columns | None = None
+) -> Iterator[Recognised | Refusal]:
+    """What every row of a table gave, read twice: what a column means is decided by all its rows.
+
+    `columns` is what a first pass saw, where there was one. Raises UserError where the table itself
+    is damaged, or where it cannot be told what a column means.
+    """
     source = Path(table.name).name.split(".")[0]
+    columns = survey(table) if columns is None else columns
     for row in table.rows():
         if isinstance(row, BadRow):
             place = {"file": table.name, "line": row.line}
             yield Refusal(**place, problem=row.problem, fix=row.fix, row=row.content)
             continue
         try:
-            value = opened(row.value, strict=table.container not in ("json", "jsonl"))
-            format_ = recognise(value, formats)
-            records = format_.read(value, source)
+            value = _opened(table, row)
+            format_ = recognise(value, formats, columns)
+            used: set[tuple[str, str]] = set()
+            records = format_.read(Watched(value, used), source, columns)
         except Refused as error:
+            if error.whole_file:
+                raise UserError(error.problem, where=table.name, fix=error.fix) from error
             place = {"file": table.name, "line": row.line}
             yield Refusal(**place, problem=error.problem, fix=error.fix, row=row.value)
         else:
-            yield Recognised(line=row.line, format=format_, records=records, row=value)
+            yield Recognised(
+                line=row.line,
+                format=format_,
+                records=records,
+                row=value,
+                unread=unread_in(value, used),
+            )
 
 
 def _collect(

@@ -1,16 +1,20 @@
 """What a format is, and how a row finds its own: by its keys and the types under them."""
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, TypeVar
 
+from alignloop.data.formats.columns import NOTHING_SEEN, Columns
 from alignloop.errors import UserError
 
 Row = dict[str, Any]
 Kind = Literal["pairs", "labels", "demonstrations", "prompts", "texts"]
 Type = type | tuple[type, ...]
-Read = Callable[[Row, str], list[Any]]
+Read = Callable[..., list[Any]]  # of (row, source), or of (row, source, columns)
+Fits = Callable[..., object]  # of (row), or of (row, columns)
 ReadType = TypeVar("ReadType", bound=Read)
 
 KINDS: tuple[Kind, ...] = ("pairs", "labels", "demonstrations", "prompts", "texts")
@@ -20,67 +24,107 @@ _WORDS = {str: "text", dict: "an object", list: "a list", bool: "true or false",
 class Refused(Exception):
     """One row cannot be used; the reader adds the file and the line."""
 
+    whole_file = False
+
     def __init__(self, problem: str, fix: str) -> None:
         super().__init__(problem)
         self.problem, self.fix = problem, fix
+
+
+class RefusedFile(Refused):
+    """What a column means cannot be told, so that no row of the file can be used."""
+
+    whole_file = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
     """A row with these keys of these types is read by this function of (row, source).
 
-    `fits` tells more than types can, such as which words a text has to hold.
+    `fits` tells more than types can, such as which words a text has to hold. Both may take the
+    table's `columns` as well: what a first pass saw in all rows. One that is `named_only` reads
+    where a person names it, and never by itself.
     """
 
     name: str
     kind: Kind
     keys: Mapping[str, Type]
-    read: Read
-    fits: Callable[[Row], object] | None = None
+    reader: Read
+    fits: Fits | None = None
+    named_only: bool = False
 
-    def holds(self, row: Row) -> bool:
+    def holds(self, row: Row, columns: Columns = NOTHING_SEEN) -> bool:
         """Whether the row is of this format."""
         typed = all(isinstance(row.get(key), kind) for key, kind in self.keys.items())
-        return typed and (self.fits is None or bool(self.fits(row)))
+        return typed and (self.fits is None or bool(_call(self.fits, row, columns=columns)))
+
+    def read(self, row: Row, source: str, columns: Columns = NOTHING_SEEN) -> list[Any]:
+        """The records of a row of this format; raises Refused."""
+        return _call(self.reader, row, source, columns=columns)
 
     def described(self) -> str:
         """Name and keys: "chatterbot {topic, turns}"."""
         return f"{self.name} {{{', '.join(self.keys)}}}"
 
 
+@cache
+def _wants_columns(function: Callable[..., Any]) -> bool:
+    return "columns" in inspect.signature(function).parameters
+
+
+def _call(function: Callable[..., Any], *given: Any, columns: Columns) -> Any:
+    """Call with the columns where the function has a parameter of that name."""
+    return function(*given, columns) if _wants_columns(function) else function(*given)
+
+
 FORMATS: list[Format] = []
 
 
 def register(
-    kind: Kind, name: str, keys: Mapping[str, Type], fits: Callable[[Row], object] | None = None
+    kind: Kind,
+    name: str,
+    keys: Mapping[str, Type],
+    fits: Fits | None = None,
+    named_only: bool = False,
 ) -> Callable[[ReadType], ReadType]:
     """The decorator that makes a format of a function; of two that fit, the earlier one reads."""
 
     def made(read: ReadType) -> ReadType:
-        FORMATS.append(Format(name=name, kind=kind, keys=keys, read=read, fits=fits))
+        format_ = Format(
+            name=name, kind=kind, keys=keys, reader=read, fits=fits, named_only=named_only
+        )
+        FORMATS.append(format_)
         return read
 
     return made
 
 
-def pairs(name: str, fits: Any = None, **keys: Type) -> Callable[[ReadType], ReadType]:
+def pairs(
+    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+) -> Callable[[ReadType], ReadType]:
     """A format of preference pairs: `read` gives a list of PreferencePair."""
-    return register("pairs", name, keys, fits)
+    return register("pairs", name, keys, fits, named_only)
 
 
-def labels(name: str, fits: Any = None, **keys: Type) -> Callable[[ReadType], ReadType]:
+def labels(
+    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+) -> Callable[[ReadType], ReadType]:
     """A format of single responses that are good or bad: `read` gives a list of Labelled."""
-    return register("labels", name, keys, fits)
+    return register("labels", name, keys, fits, named_only)
 
 
-def demonstrations(name: str, fits: Any = None, **keys: Type) -> Callable[[ReadType], ReadType]:
+def demonstrations(
+    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+) -> Callable[[ReadType], ReadType]:
     """A format of demonstrations: `read` gives a list of Demonstration."""
-    return register("demonstrations", name, keys, fits)
+    return register("demonstrations", name, keys, fits, named_only)
 
 
-def prompts(name: str, fits: Any = None, **keys: Type) -> Callable[[ReadType], ReadType]:
+def prompts(
+    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+) -> Callable[[ReadType], ReadType]:
     """A format of prompts alone: `read` gives a list of Prompt."""
-    return register("prompts", name, keys, fits)
+    return register("prompts", name, keys, fits, named_only)
 
 
 def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
@@ -90,7 +134,7 @@ def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
     """
     usable = [format_ for kind in kinds for format_ in FORMATS if format_.kind == kind]
     if name is None:
-        return usable
+        return [format_ for format_ in usable if not format_.named_only]
     known = sorted({format_.name for format_ in usable})
     if name not in known:
         others = sorted({format_.kind for format_ in FORMATS if format_.name == name})
@@ -103,17 +147,18 @@ def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
     return [format_ for format_ in usable if format_.name == name]
 
 
-def recognise(row: Row, formats: Sequence[Format]) -> Format:
+def recognise(row: Row, formats: Sequence[Format], columns: Columns = NOTHING_SEEN) -> Format:
     """The first of the formats that the row is of; raises Refused, saying what is missing."""
     for format_ in formats:
-        if format_.holds(row):
+        if format_.holds(row, columns):
             return format_
     complete = [format_ for format_ in formats if format_.keys and set(format_.keys) <= set(row)]
     if wrong := [(format_, keys) for format_ in complete if (keys := _wrong_keys(format_, row))]:
         raise _wrong_type(row, *min(wrong, key=lambda pair: len(pair[1])))
     keys = f"the keys here ({', '.join(map(str, row))[:200] or 'none'})"
     kinds = {format_.kind for format_ in formats}
-    other = next((f for f in FORMATS if f.kind not in kinds and f.holds(row)), None)
+    others = (f for f in FORMATS if f.kind not in kinds and not f.named_only)
+    other = next((f for f in others if f.holds(row, columns)), None)
     if other is not None:
         both = f"{other.kind}, not {formats[0].kind}"
         missing = f"a key is missing: {keys} are those of {both}"

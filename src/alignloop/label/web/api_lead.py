@@ -2,6 +2,7 @@
 
 import secrets
 import tempfile
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -168,7 +169,12 @@ def _import(
     with database.reading() as session:
         project = projects.get_project(session, slug)
         batch = projects.get_batch(session, project.id, batch_name)
-    items = items_of_lines(numbered_lines(lines), "upload", gold=gold)
+
+    def from_the_start() -> Iterator[tuple[int, str]]:
+        lines.seek(0)
+        return numbered_lines(lines)
+
+    items = items_of_lines(from_the_start, "upload", gold=gold)
     done = import_items(database, project.id, batch.id, items)
     with database.transaction() as session:
         note(session, request, principal, "items filed", f"{slug}/{batch_name}", added=done.added)

@@ -181,7 +181,7 @@ def test_what_no_database_keeps_is_refused_by_its_line(character: str) -> None:
     bad = json.loads(comparison(0).model_dump_json())
     bad["responses"][1]["text"] = f"half {character}"
     lines = [(1, json.dumps(bad)), (2, comparison(1).model_dump_json())]
-    refused, good = items_of_lines(lines, "upload")
+    refused, good = items_of_lines(lambda: lines, "upload")
     assert isinstance(refused, Refusal) and isinstance(good, NewItem)
     assert (refused.line, "half a character" in refused.problem) == (1, True)
 
@@ -193,7 +193,7 @@ def test_one_row_of_pairs_that_cannot_be_asked_stops_no_import(world: MakeWorld)
         for n, said in enumerate([["a", "b"], too_many, ["c", "d"]])
     ]
     lines = [(n, json.dumps(row)) for n, row in enumerate(rows, 1)]
-    done = world().file(items_of_lines(lines, "upload"))
+    done = world().file(items_of_lines(lambda: lines, "upload"))
     assert (done.added, done.num_refused) == (2, 1)
     assert done.refused[0].startswith("upload:2: ")
 
@@ -201,7 +201,7 @@ def test_one_row_of_pairs_that_cannot_be_asked_stops_no_import(world: MakeWorld)
 @pytest.mark.parametrize("provenance", ["by hand", None, ["x"], {"models": None}])
 def test_anybodys_provenance_is_passed_over(provenance: object) -> None:
     row = json.loads(comparison(0).model_dump_json()) | {"provenance": provenance}
-    assert list(items_of_lines([(1, json.dumps(row))], "upload")) == [
+    assert list(items_of_lines(lambda: [(1, json.dumps(row))], "upload")) == [
         NewItem(comparison=comparison(0))
     ]
 
@@ -238,5 +238,5 @@ def test_a_line_of_an_item_reads_back_as_it_was(texts: list[str]) -> None:
         models={"0": "m"},
         gold="1",
     )
-    found = list(items_of_lines([(1, item.model_dump_json())], "upload"))
+    found = list(items_of_lines(lambda: [(1, item.model_dump_json())], "upload"))
     assert found == [item]

@@ -1,0 +1,141 @@
+"""Points that stand in texts: at the ends of answers, and in texts of question and answers.
+
+A number at an answer's end is a rating only where the whole column has one there, set off from
+the sentence, on one scale, and where nothing else says which answer is better: "It is 3/4" is none.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from alignloop.data.formats.answers import ANSWER, ID, SCORE, Answers
+from alignloop.data.formats.columns import Columns
+
+_TAIL = 40  # characters in which points at the end of an answer may stand
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_UNIT = r"(分|points?|/\s*(?:5|7|10|100)(?!\d))"
+_SET_OFF = re.compile(
+    rf"\s*(?:[(（\[【]\s*(?:{SCORE})?\s*[:：]?\s*{_NUMBER}\s*{_UNIT}\s*[)）\]】]"
+    rf"|[(（\[【]?\s*(?:{SCORE})\s*[:：]\s*{_NUMBER}\s*{_UNIT}?\s*[)）\]】]?"
+    rf"|(?:(?<=[。！？.!?;；\n])|(?<=\n))[ \t]*{_NUMBER}\s*(分|points?))\s*[.。]?\s*$",
+    re.I,
+)
+_BARE = re.compile(rf"(?:(?<=\s)|(?<=[^\w\s])){_NUMBER}\s*(分|points?)\s*$", re.I)
+_POINTS_OF_MARKER = (
+    rf"(?:[(（\[【]?\s*(?:{SCORE})?\s*[:：]?\s*{_NUMBER}\s*{_UNIT}\s*[)）\]】]?"
+    rf"|[(（\[【]?\s*(?:{SCORE})\s*[:：]?\s*{_NUMBER}\s*[)）\]】]?)"
+)
+_ASKED = "问题|提问|用户问题|提示词|提示|指令|question|prompt|instruction|q"
+_MARKER = re.compile(
+    rf"^[ \t]*(?:({_ASKED})(?:\s*[(（][^)）\n]*[)）])?|(?:{ANSWER})\s*({ID}))"
+    rf"\s*{_POINTS_OF_MARKER}?\s*(?:[:：]|(?<=分)\s)",
+    re.I | re.M,
+)
+TEXTS = ("text", "内容", "文本")
+
+
+def cut_points(answer: str) -> tuple[str, float, str] | None:
+    """The answer without the points at its end, these, and their scale: "分", "/10"."""
+    tail = answer[-_TAIL:]
+    found = _SET_OFF.search(tail) or _BARE.search(tail)
+    if not found:
+        return None
+    value, unit = _value_and_unit(found.groups())
+    whole = answer[: len(answer) - len(tail) + found.start()].rstrip()
+    return (whole, value, unit) if whole else None
+
+
+def _is_set_off(answer: str) -> bool:
+    return _SET_OFF.search(answer[-_TAIL:]) is not None
+
+
+def _value_and_unit(groups: tuple[str | None, ...]) -> tuple[float, str]:
+    """The number and the unit among the groups of a pattern, of which one alternative matched."""
+    given = [group for group in groups if group]
+    unit = re.sub(r"\s", "", given[1].lower()) if len(given) > 1 else "分"
+    return float(given[0]), "分" if unit.startswith("point") else unit
+
+
+def scale_at_ends(answers: Answers) -> str:
+    """The one scale of the points at the ends of all answers; "" where there is none.
+
+    Bare points ("y 9 分") count beside such as are set off: "（6 分）", "评分：6", "... end. 6 分".
+    """
+    found = [cut_points(said) for said in answers.texts.values()]
+    scales = {cut[2] for cut in found if cut}
+    set_off = any(_is_set_off(said) for said in answers.texts.values())
+    return scales.pop() if all(found) and len(scales) == 1 and set_off else ""
+
+
+def rated_at_ends(answers: Answers) -> Answers:
+    """The answers without the points at their ends, and with these as scores."""
+    found = {name: cut for name, said in answers.texts.items() if (cut := cut_points(said))}
+    assert len(found) == len(answers.texts), "the column has points at all ends"
+    return replace(
+        answers,
+        texts={name: cut[0] for name, cut in found.items()},
+        scores={name: cut[1] for name, cut in found.items()},
+    )
+
+
+def told_in(row: Mapping[str, Any]) -> Answers | None:
+    """Question, answers and points in one text of a row."""
+    texts = (row[key] for key in TEXTS if isinstance(row.get(key), str))
+    return next((found for told in texts if (found := answers_in_text(told)[0])), None)
+
+
+def answers_in_text(told: str) -> tuple[Answers | None, str]:
+    """Lines such as 问题：... 回答A：... 6 分 回答B：... 9 分, and the scale; None for other texts.
+
+    The points may stand behind an answer's name: 回答A（评分：6分）：, the answer below.
+    """
+    marks = list(_marks(told))
+    if not marks:
+        return None, ""
+    ends = [*(mark.start() for mark in marks[1:]), len(told)]
+    texts: dict[str, str] = {}
+    scores: dict[str, float] = {}
+    scales: set[str] = set()
+    question = told[: marks[0].start()].strip()
+    for mark, end in zip(marks, ends, strict=True):
+        said = told[mark.end() : end].strip()
+        if mark[1]:
+            question = said
+            continue
+        name = mark[2].lower()
+        if name in texts:
+            return None, ""
+        texts[name] = said
+        if any(mark.groups()[2:]):
+            scores[name], scale = _value_and_unit(mark.groups()[2:])
+            scales.add(scale)
+        elif cut := cut_points(said):
+            texts[name], scores[name], scale = cut
+            scales.add(scale)
+    whole = len(texts) > 1 and scores.keys() == texts.keys() and question and len(scales) == 1
+    if not whole:
+        return None, ""
+    return Answers(texts=texts, scores=scores, question=question), scales.pop()
+
+
+def _marks(told: str) -> Iterator[re.Match[str]]:
+    """The openings of question and answers; a question within an answer is part of it."""
+    answered = False
+    for mark in _MARKER.finditer(told):
+        if mark[1] and answered:
+            continue
+        answered = answered or not mark[1]
+        yield mark
+
+
+def one_scale(columns: Columns, column: str) -> bool:
+    """Whether all rows of a column have points, on one scale."""
+    seen = columns.seen(column)
+    return len(seen) == 1 and "" not in seen
+
+
+def scale_in_text(row: Mapping[str, Any]) -> str | None:
+    """The scale of a text of question and answers, "" where it is none; None without a text."""
+    told = [row[key] for key in TEXTS if isinstance(row.get(key), str)]
+    return next((scale for one in told if (scale := answers_in_text(one)[1])), "") if told else None

@@ -1,0 +1,104 @@
+"""Which keys of a row a format read: what is not read is named, and never dropped in silence."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from alignloop.data.formats.registry import Row
+
+_MARKS_OF_FORM = {"type", "role", "from", "id"}  # of turns and parts: they are no content
+_ONLY_A_NAME = re.compile(
+    r"(.*_)?(id|ids|idx|index|uuid|hash|created_at|updated_at|timestamp)", re.I
+)
+
+
+class Watched(dict[str, Any]):
+    """A row that notes which of its keys are read, those of the objects within it too.
+
+    `row[key]` and `row.get(key)` read a key, `items()`, `values()` and `{**row}` all of them; keys
+    alone are looked at without reading. `used` holds (top key, key), ("", key) for the row's own.
+    """
+
+    def __init__(self, row: Mapping[str, Any], used: set[tuple[str, str]], top: str = "") -> None:
+        super().__init__(row)
+        self._used, self._top = used, top
+
+    def __getitem__(self, key: str) -> Any:
+        value = super().__getitem__(key)
+        self._used.add((self._top, key))
+        return _watched(value, self._used, self._top or key)
+
+    def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The value, which counts as read; the default where there is none."""
+        return self[key] if key in self else default  # noqa: SIM401 (this is get)
+
+    def __iter__(self) -> Iterator[str]:  # so that {**row} asks for each key
+        return super().__iter__()
+
+    def items(self) -> Any:
+        """All keys and values, which count as read."""
+        return [(key, self[key]) for key in self]
+
+    def values(self) -> Any:
+        """All values, which count as read."""
+        return [self[key] for key in self]
+
+    def __or__(self, other: Mapping[str, Any]) -> "Watched":  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The same row with other values, still watched."""
+        return Watched({**dict.copy(self), **other}, self._used, self._top)
+
+
+def _watched(value: Any, used: set[tuple[str, str]], top: str) -> Any:
+    if isinstance(value, dict):
+        return Watched(value, used, top)
+    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+        return [_watched(item, used, top) for item in value]
+    return value
+
+
+def unread_in(row: Row, used: set[tuple[str, str]]) -> list[str]:
+    """The keys that hold something and were not read: "tools", "tool_calls in messages".
+
+    An object of which nothing was read by itself was taken as a whole.
+    """
+    found: list[str] = []
+    for key, value in row.items():
+        if ("", key) not in used:
+            found += [] if _says_nothing(value) else [str(key)]
+            continue
+        inside = {name for top, name in used if top == key}
+        if inside:
+            found += [f"{name} in {key}" for name in dict.fromkeys(_unread_within(value, inside))]
+    return found
+
+
+def _unread_within(value: Any, read: set[str]) -> Iterator[str]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _unread_within(item, read)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            if name in read:
+                yield from _unread_within(item, read)
+            elif name not in _MARKS_OF_FORM and not _says_nothing(item):
+                yield name
+
+
+def _says_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | dict) and not value)
+
+
+def in_words(unread: Mapping[str, int], rows: int) -> str:
+    """ "tools, images in 6 of 6 rows; weight in messages in 2 of 6 rows"."""
+    by_count: dict[int, list[str]] = {}
+    for name, count in unread.items():
+        by_count.setdefault(count, []).append(name)
+    return "; ".join(
+        f"{', '.join(names)} in {count} of {rows} rows"
+        for count, names in sorted(by_count.items(), reverse=True)
+    )
+
+
+def but_names(unread: Iterable[str]) -> list[str]:
+    """Those that may hold content: a row's number is nothing to learn from."""
+    return [name for name in unread if not _ONLY_A_NAME.fullmatch(name)]

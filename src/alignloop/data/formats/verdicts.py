@@ -1,0 +1,213 @@
+"""What a row says of which answer is better: a word, a number, a share; and what a column means.
+
+A number alone says nothing: 1 is the first answer where a column counts from 1, and the second
+where it counts from 0. `facts_of` tells what a row holds, all rows together decide (`_base`), and
+where they leave two readings open the file is refused.
+"""
+
+import re
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from alignloop.data.formats.answers import Answers, plain
+from alignloop.data.formats.columns import Columns, Fact
+from alignloop.data.formats.registry import Refused, RefusedFile, Row, shown
+from alignloop.data.formats.winner_words import TIE, said_in
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The better answer's name, or a tie; `preference` 0.5..1 is how sure of it one is."""
+
+    choice: str
+    preference: float = 1.0
+
+
+# --- keys --------------------------------------------------------------------------------------
+
+CHOICE = re.compile(
+    r"(?:human|annotator|overall|final|gold|expert|majority|gpt4|is)?"
+    r"(?:winner|winning|preferred|preference|better|best|chosen|choice|votes?|verdict|judge?ment"
+    r"|selected|selection|comparison)"
+    r"(?:response|answer|output|completion|option|side|model|index|idx|id|label|number)?"
+    r"|胜者|胜方|获胜者|优胜|选择|优选|偏好|更好|较好|最好|最佳|最佳回答|更好的回答|投票|判断"
+)
+LABEL = re.compile(r"(?:human|gold|final|true)?(?:labels?|annotation)(?:id|idx)?|标签|标注")
+VOTER = re.compile(
+    r"(?:annotator|annotation|rater|judge|labell?er|worker|evaluator|reviewer|标注员|标注者|标注人|评审)"
+    r"(?:\d{1,2}|[a-h])(?:choice|vote|label|preference|winner)?"
+)
+
+
+def keys_like(pattern: re.Pattern[str], row: Row, answers: Answers) -> list[str]:
+    """The keys of a row that say which answer is better, in the order of the row."""
+    return [key for key in row if _matches(pattern, key) and not is_table(key, row[key], answers)]
+
+
+@lru_cache(4096)
+def _matches(pattern: re.Pattern[str], key: str) -> bool:
+    return pattern.fullmatch(plain(key)) is not None
+
+
+def is_table(key: str, value: object, answers: Answers) -> bool:
+    """Whether "preference" holds one number for each two answers."""
+    couples = len(answers.texts) * (len(answers.texts) - 1) // 2
+    return key == "preference" and isinstance(value, list) and len(value) == couples
+
+
+# --- columns -----------------------------------------------------------------------------------
+
+Kind = tuple[str, str]  # the column's name, and how the answers beside it are named
+
+
+def kind_of(key: str, answers: Answers) -> Kind:
+    """Rows with answers of one naming are one column: output_1 tells more of a 1 than a list."""
+    names = answers.names
+    for start in (0, 1):
+        if answers.family == "digits" and names == [str(start + n) for n in range(len(names))]:
+            return key, f"named from {start}"
+    return key, "unnumbered"
+
+
+def facts_of(key: str, value: object, answers: Answers) -> Iterator[Fact]:
+    """What a row's cell tells of its column: which numbers occur, and whether there are words."""
+    said, kind = said_in(value, answers), kind_of(key, answers)
+    if said.kind != "number":
+        yield kind, said.kind
+        return
+    yield kind, _place_of(said.number, len(answers.texts))
+    yield ("for example", kind), said.number
+
+
+def _place_of(value: float, count: int) -> str:
+    """Where a number lies if `count` answers are counted from 0 or from 1."""
+    if value.is_integer():
+        names = {0: "zero", count: "last"}
+        return names.get(int(value), "inside" if 0 < value < count else "beyond")
+    if count == 2 and 0 < value < 1:
+        return "half" if value == 0.5 else "below 1"
+    if count == 2 and 1 < value < 2:
+        return "above 1"
+    return "beyond"
+
+
+def _base(kind: Kind, seen: Set[object], ties_are_0: bool) -> int | None:
+    """0 or 1: what the column counts from. None where both may be, or neither.
+
+    A 0 is a tie where the column counts from 1, which the second answer, a share above 1, or the
+    answers' own names show.
+    """
+    named = kind[1]
+    if seen & {"beyond", "below 1"} or ("half" in seen and seen & {"last", "above 1"}):
+        return None
+    if "half" in seen:
+        return 0
+    if "above 1" in seen:
+        return 1
+    if named == "named from 0":
+        return None if {"zero", "last"} <= seen else 1 if "last" in seen else 0
+    if named == "named from 1" and ("last" in seen or "zero" not in seen or ties_are_0):
+        return 1
+    if {"zero", "last"} <= seen or not seen & {"zero", "last"}:
+        return None
+    if "zero" in seen and ("inside" not in seen or _may_be_tie(kind)):
+        return None
+    return 0 if "zero" in seen else 1
+
+
+_CLASSES = re.compile(r".*labels?|标签|标注|(?:best|chosen).*|.*(?:index|idx|id|number)")
+
+
+def _may_be_tie(kind: Kind) -> bool:
+    """Whether a 0 may be a tie: a winner or a preference may, a class or a place in a list not."""
+    return _CLASSES.fullmatch(plain(kind[0])) is None
+
+
+def verdict_of(
+    key: str,
+    value: object,
+    answers: Answers,
+    columns: Columns,
+    *,
+    base: int | None = None,
+    ties_are_0: bool = False,
+    column: str = "",
+) -> Verdict:
+    """What a cell says of the answers; `base` 0 or 1 is what a person or a publication says of it.
+
+    Raises Refused for a cell that names none of them, and RefusedFile where nothing but numbers is
+    in the column and it cannot be told what they count from.
+    """
+    said = said_in(value, answers)
+    if said.kind == "answer":
+        return Verdict(choice=said.answer, preference=0.5 if said.answer == TIE else 1.0)
+    names = ", ".join(answers.names)
+    if said.kind == "missing":
+        raise Refused(
+            f'"{key}" is {shown(value)}: nothing says which answer is better',
+            f'write one of {names} or "tie", or remove the row',
+        )
+    if said.kind != "number":
+        none = f"which names none of the answers {names}"
+        two = "which is the text of one answer, and may be the name of another"
+        raise Refused(
+            f'"{key}" is {shown(value)}, {two if said.kind == "unclear" else none}',
+            f'write one of {names} or "tie", or remove the row',
+        )
+    if answers.family == "digits" and kind_of(key, answers)[1] == "unnumbered":
+        return _by_digits(key, said.number, answers)
+    kind = kind_of(column or key, answers)
+    seen = columns.seen(kind)
+    base = _base(kind, seen, ties_are_0) if base is None else base
+    if base is None:
+        raise _undecided(key, value, answers, seen, columns.seen(("for example", kind)))
+    return _counted(key, said.number, answers, base)
+
+
+def _by_digits(key: str, said: float, answers: Answers) -> Verdict:
+    """Answers 2 and 5 are what is called 2 and 5."""
+    if f"{said:g}" not in answers.texts:
+        names = ", ".join(answers.names)
+        problem = f'"{key}" is {said:g}, which names none of the answers {names}'
+        raise Refused(problem, f"write one of {names}, or remove the row")
+    return Verdict(choice=f"{said:g}")
+
+
+def _counted(key: str, said: float, answers: Answers, base: int) -> Verdict:
+    place = said - base
+    if base == 1 and said == 0 and kind_of(key, answers)[1] != "named from 0":
+        return Verdict(choice=TIE, preference=0.5)
+    if place.is_integer() and 0 <= place < len(answers.names):
+        return Verdict(choice=answers.names[int(place)])
+    if 0 < place < 1 and len(answers.names) == 2:
+        better = answers.names[int(place > 0.5)]
+        return Verdict(choice=TIE if place == 0.5 else better, preference=max(place, 1 - place))
+    raise Refused(
+        f'"{key}" is {said:g}, which names none of the {len(answers.names)} answers',
+        f"write a number from {base} to {base + len(answers.names) - 1}, or remove the row",
+    )
+
+
+def _undecided(
+    key: str, value: object, answers: Answers, seen: Set[Any], examples: Set[Any]
+) -> Refused:
+    told = [f"{example:g}" for example in sorted(examples)]
+    numbers = ", ".join(told[:8]) + (", ..." if len(told) > 8 else "")
+    if "beyond" in seen:
+        why = f"there are {len(answers.names)} answers, and it cannot be told what these mean"
+    elif "below 1" in seen:
+        why = "a number between 0 and 1 may be the share of the first answer or of the second"
+    elif "zero" in seen and seen & {"last", "half", "above 1"}:
+        why = "0 may be the first answer or a tie"
+    elif "zero" in seen:
+        why = "a 0 may be the first answer of a column that counts from 0, or a tie"
+    else:
+        why = "the column may count from 0 or from 1"
+    raised = Refused if seen & {"answer"} else RefusedFile
+    return raised(
+        f'"{key}" is {shown(value)} (in the column: {numbers}), and {why}',
+        f"write the answers' names ({', '.join(answers.names)}), or say what the column counts "
+        "from: --format chosen-from-0 or --format chosen-from-1",
+    )
