@@ -85,8 +85,7 @@ def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, ste
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     answers: list[list[int]] = [[] for _ in prompts]
     cache, new_ids = hf.DynamicCache(config=policy.config), ids
-    # transformers renames the argument from 5.24 on
-    name = "cache" if "cache" in signature(policy.forward).parameters else "past_key_values"
+    name = "cache" if "cache" in signature(policy.forward).parameters else "past_key_values"  # 5.24
     for t in range(settings.max_new_tokens):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new_ids.shape[1] :]  # line 5
         output = policy(
@@ -334,8 +333,7 @@ def main(arguments: list[str] | None = None) -> None:
     for field in fields(Settings):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default))
     args = parser.parse_args(arguments)
-    files = (args.policy, args.reward_model, args.prompts)
-    if any(files) and not all(files):
+    if any(files := (args.policy, args.reward_model, args.prompts)) and not all(files):
         parser.error("give --policy, --reward-model and --prompts together, or none of them")
     wanted = {f.name: v for f in fields(Settings) if (v := getattr(args, f.name)) is not None}
     settings = Settings(**(wanted if all(files) else TOY | wanted))
@@ -344,8 +342,8 @@ def main(arguments: list[str] | None = None) -> None:
         line = "step {step:4} score {score:7.3f} kl {kl:6.2f} eos {eos_rate:.2f}".format(**m)
         print(line, rest[1].decode(m["answers"][0]))
     if args.save:
-        policy.save_pretrained(args.save)
-        rest[1].save_pretrained(args.save)
+        for part in (policy, rest[1]):
+            part.save_pretrained(args.save)
 
 
 if __name__ == "__main__":

@@ -131,10 +131,11 @@ def refuse_diverged(memory: dict[str, Any], vocabulary: int) -> None:
     """Raise UserError where held-out texts surprise the model more than any would one that guesses.
 
     A uniform guess has the vocabulary's size as its perplexity. A model that began above that (an
-    untrained one may) has to end above its first loss, too, by a tenth of a nat.
+    untrained one may) has to end above where it began, too, by a tenth of a nat.
     """
     found = memory.get("held_out_perplexity")
-    if found is None or math.log(found) <= max(math.log(vocabulary), memory["first_loss"] + 0.1):
+    began = max(memory["first_loss"], math.log(memory.get("perplexity_before", 1.0)))
+    if found is None or math.log(found) <= max(math.log(vocabulary), began + 0.1):
         return
     raise UserError(
         f"training has diverged: the held-out perplexity is {found:,.0f}, that of a uniform guess"

@@ -265,9 +265,15 @@ def test_a_loss_that_is_not_finite_stops(
     assert "dpo.learning_rate" in caught.value.fix
 
 
-def test_a_beta_whose_gradients_overflow_ends_the_stage(
-    trained: Callable[..., tuple[Path, list[dict[str, Any]]]],
+def test_gradients_that_overflow_end_the_stage(
+    trained: Callable[..., tuple[Path, list[dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would take no step at all, and end as if it had learnt."""
-    with pytest.raises(UserError, match="the gradients were not finite at step"):
-        trained("a", beta=1e38)
+    monkeypatch.setattr("alignloop.dpo.train.descend", lambda *_, **__: float("inf"))
+    with pytest.raises(UserError, match="the gradients were not finite at step 3"):
+        trained("a")
+
+
+def test_a_beta_beyond_all_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="has no meaning here"):
+        DpoConfig(beta=1e30)

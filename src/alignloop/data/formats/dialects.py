@@ -61,8 +61,7 @@ def in_one_form(item: object) -> Row:
     if not isinstance(item, dict):
         return {}
     key = next((key for key in _SAYS if key in item), "content")
-    kept = {name: value for name, value in item.items() if name not in (*_SAID_BY, *_SAYS)}
-    turn: Row = {**kept, "role": role_of(item), "content": item.get(key)}
+    turn: Row = item | {"role": role_of(item), "content": item.get(key)}
     if isinstance(turn["content"], list):
         turn |= _of_parts(turn["content"])
     named = said_by(item)
