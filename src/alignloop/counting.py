@@ -4,6 +4,7 @@ They are read as the stages read them, so that what a stage would refuse is refu
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,8 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     counters = _counters(recipe, tokenizer, context)
     dpo = counters.pop("dpo")
     found = {stage: rows for stage, count in counters.items() if (rows := count()) is not None}
-    answer = _mean_answer(recipe, tokenizer)
-    for stage in ("rl", "evaluate"):
-        if stage in found:
-            found[stage] = _with_answer(found[stage], answer)
+    for stage in ("rl", "evaluate"):  # a policy that has learnt them answers like them
+        found[stage] = replace(found[stage], answer=found["sft"].answer)
     if rows := _if_any(dpo):
         found["dpo"] = rows
     return found
@@ -102,7 +101,14 @@ def _sft(recipe: Recipe, tokenizer: Any, context: int | None) -> Rows:
     times = 2 + (steps // config.eval_every if config.eval_every else 0)
     lengths = [len(example.input_ids) for example in examples]
     read = times * sum(len(test.input_ids) for test in tests)
-    return Rows(count=len(examples), steps=steps, tokens=_mean(lengths), read=read)
+    answers = [sum(example.response_mask) for example in examples]
+    return Rows(
+        count=len(examples),
+        steps=steps,
+        tokens=_mean(lengths),
+        answer=_mean(answers),
+        read=read,
+    )
 
 
 def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) -> Rows | None:
@@ -120,7 +126,7 @@ def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) ->
     trained, tested = _sets_of_pairs(recipe, section, fitting)
     options = {"num_epochs": config.num_epochs, "max_steps": config.max_steps}
     sets = [batches_of_epochs(some, config.batch_size, recipe.seed, **options) for some in trained]
-    # texts of DPO are read by the reference once; those of a report card by its model
+    # DPO's reference reads every text once; a reward model those of its report card
     read = _tokens([pair for some in tested for pair in some], tokenizer, limit.tokens)
     return Rows(
         count=sum(map(len, trained)),
@@ -198,19 +204,6 @@ def _evaluate(recipe: Recipe, tokenizer: Any, context: int | None) -> Rows:
     ]
     count = sum(min(len(prompts), config.max_prompts) for prompts in fitting.values())
     return Rows(count=count, steps=1, tokens=_mean(lengths), models=models)
-
-
-def _mean_answer(recipe: Recipe, tokenizer: Any) -> float:
-    """Tokens of a demonstration's answer: what a policy that has learnt them will say at least."""
-    records, _ = sources.demonstrations(recipe, recipe.sft.demonstrations)
-    texts = [record.response for record in records[:1000]]
-    return 1 + _mean([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids])
-
-
-def _with_answer(rows: Rows, answer: float) -> Rows:
-    from dataclasses import replace
-
-    return replace(rows, answer=answer)
 
 
 def _mean(numbers: Sequence[int]) -> float:
