@@ -1,11 +1,12 @@
 # make demo: the whole loop on this machine. make test: everything. make quick: unit and house tests.
-# make bench: against TRL. make smollm2: a real model.
+# make interop: with models and files of TRL and PEFT. make bench: against TRL.
+# make smollm2: a real model.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests start dozens of processes, each of which would compile the package again without it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo smollm2 test quick check install bench clean
+.PHONY: demo smollm2 test quick check install interop bench newest oldest clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -40,16 +41,53 @@ test: check
 		--no-loadscope-reorder tests/e2e tests/golden tests/unit tests/house
 	$(BIN)/python -m pytest -m alone tests
 
-# TRL, and the last version of it that had PPO, in an environment of their own.
-.venv-trl/installed:
+# The newest releases, ceilings of pyproject.toml or not, and the oldest that it allows: the quick suite on each, in an
+# environment of its own. torch is that of constraints.txt, whose build for CPUs is small.
+SUITE := -m pytest -p no:schemathesis -m "not slow" -n 2 --dist worksteal -q tests/unit
+.venv-newest/installed: pyproject.toml
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	grep '^torch==' constraints.txt > .venv-newest/torch.txt
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --editable '.[dev]'
+	.venv-newest/bin/python -m pip install --quiet --constraint .venv-newest/torch.txt --upgrade \
+		transformers peft datasets pydantic
+	touch $@
+
+newest: .venv-newest/installed
+	.venv-newest/bin/python -m pip list --format freeze | grep -iE '^(torch|transformers|peft|datasets|pydantic)=='
+	OMP_NUM_THREADS=1 .venv-newest/bin/python $(SUITE)
+
+.venv-oldest/installed: pyproject.toml
+	rm -rf .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(PYTHON) tests/floors.py > .venv-oldest/floors.txt
+	.venv-oldest/bin/python -m pip install --quiet --constraint .venv-oldest/floors.txt --editable '.[dev]'
+	touch $@
+
+oldest: .venv-oldest/installed
+	OMP_NUM_THREADS=1 .venv-oldest/bin/python $(SUITE)
+
+# TRL and PEFT in an environment of their own, without alignloop.
+.venv-trl/installed: constraints.txt
 	$(PYTHON) -m venv .venv-trl
 	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt torch
-	.venv-trl/bin/python -m pip install --quiet trl==1.16.0
+	.venv-trl/bin/python -m pip install --quiet --constraint constraints.txt trl==1.16.0 peft
+	touch $@
+
+# Models that their trainers make, read here; files that we write, read by their trainers.
+interop: install .venv-trl/installed
+	OMP_NUM_THREADS=1 ALIGNLOOP_TRL_PYTHON=$(CURDIR)/.venv-trl/bin/python \
+		$(BIN)/python -m pytest -p no:schemathesis tests/interop
+
+# The last version of TRL that had PPO.
+.venv-trl/trl-1.12.0/installed: .venv-trl/installed
 	.venv-trl/bin/python -m pip install --quiet --no-deps --target .venv-trl/trl-1.12.0 trl==1.12.0
 	touch $@
 
-bench: install .venv-trl/installed
+bench: install .venv-trl/installed .venv-trl/trl-1.12.0/installed
 	$(BIN)/python benchmarks/vs_trl.py --trl-python .venv-trl/bin/python --trl-ppo-path .venv-trl/trl-1.12.0
 
 clean:
-	rm -rf .venv .venv-trl runs
+	rm -rf .venv .venv-trl .venv-newest .venv-oldest runs

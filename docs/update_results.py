@@ -21,7 +21,7 @@ FIGURES = {
     "over_refusal": ("Harmless look-alikes refused", "误拒无害请求的比例"),
     "fairness": ("Fair answers", "公平回答的比例"),
     "satisfaction": ("Answers rated 4 or 5 of 5", "评为 4 或 5 分的比例"),
-    "gold": ("Judge's mean score, 0 to 1", "评审平均分（0 到 1）"),
+    "judge_score": ("Judge's mean score, 0 to 1", "评审平均分（0 到 1）"),
     "length": ("Length, tokens", "长度（词元）"),
     "distinct_2": ("Distinct bigrams within an answer", "单条回答的二元组多样性"),
     "corpus_distinct_2": ("Distinct bigrams over all answers", "全部回答的二元组多样性"),

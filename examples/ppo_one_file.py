@@ -18,6 +18,7 @@ import json
 import math
 import random
 from dataclasses import dataclass, fields
+from inspect import signature
 from pathlib import Path
 
 import torch
@@ -83,14 +84,15 @@ def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, ste
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     answers: list[list[int]] = [[] for _ in prompts]
-    cache, new_ids = None, ids
+    cache, new_ids = hf.DynamicCache(config=policy.config), ids
+    # transformers renames the argument from 5.24 on
+    name = "cache" if "cache" in signature(policy.forward).parameters else "past_key_values"
     for t in range(settings.max_new_tokens):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new_ids.shape[1] :]  # line 5
         output = policy(
             input_ids=new_ids, attention_mask=mask, position_ids=positions,
-            past_key_values=cache, use_cache=True, logits_to_keep=1,
+            use_cache=True, logits_to_keep=1, **{name: cache},
         )  # fmt: skip
-        cache = output.past_key_values
         # Line 11: the temperature belongs to the policy, here and where it is trained.
         logprobs = torch.log_softmax(output.logits[:, -1].float() / settings.temperature, dim=-1)
         cumulative = logprobs.exp().cumsum(-1)

@@ -3,6 +3,7 @@
 Heavy libraries are imported inside the fixtures: tests of light rooms do not pay for them.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,16 +26,18 @@ TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<assistant>' }}{% endif %}"
 )
+THREADS = os.environ.get("ALIGNLOOP_TEST_THREADS", "1")
 FAMILIES = ("qwen2", "llama", "gpt2")
 MODEL = ModelConfig(path="unused: tests name their directories")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    """Tiny models are slower on many threads, and sums in a fixed order repeat to the bit."""
-    import os
+    """Tiny models are slower on many threads; ALIGNLOOP_TEST_THREADS tries others.
 
-    os.environ["OMP_NUM_THREADS"] = "1"
+    `--threads` of tests/golden/spread.py does the same for the golden run.
+    """
+    os.environ["OMP_NUM_THREADS"] = THREADS
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +47,7 @@ def tokenizer() -> Any:
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(THREADS))
     words = [*SPECIAL, *ENGLISH, *CHINESE]
     backend = Tokenizer(
         models.WordLevel(vocab={word: i for i, word in enumerate(words)}, unk_token="<unk>")

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -10,13 +11,18 @@ from typing import NoReturn
 
 from alignloop import __version__
 from alignloop.cli_label import add_label
-from alignloop.errors import UserError
+from alignloop.errors import UserError, harmless, is_full_disk
 
 SETTINGS_HELP = """\
 Every setting can be given on the command line: --section.key value, for example
   --rl.num_steps 20  --sft.demonstrations my.jsonl  --model.path ./my-model
 `alignloop settings` lists all of them with their defaults.
 """
+
+REDO_HELP = (
+    "do again what does not stand any more on its inputs or settings; what it had made is thrown"
+    " away, which is refused without this switch"
+)
 
 CHECK_HELP = """\
 Says of each file what it holds: format and encoding, rows, and refused rows with their reasons,
@@ -26,7 +32,8 @@ folders, directories of the datasets library, and hub:org/name. Exit code 1 wher
 """
 CONVERT_HELP = """\
 Writes a file of any known format as JSONL: our records, or TRL's conversational columns. Refused
-rows stop the conversion, or with --skip-refused go to refused.jsonl beside OUT.
+rows stop the conversion, or with --skip-refused go to refused.jsonl beside OUT. What annotation
+tools export becomes judgements, with OUT.comparisons.jsonl beside them. Nothing is overwritten.
 """
 
 MERGE_HELP = """\
@@ -58,19 +65,34 @@ STAGE_COMMANDS = {
 # What the system refuses because of a path that a person gave; any other is a mistake of ours.
 NOT_OURS = {
     errno.EACCES,
+    errno.EBUSY,
     errno.EDQUOT,
     errno.EEXIST,
+    errno.EINVAL,
+    errno.EIO,
     errno.EISDIR,
+    errno.ELOOP,
     errno.ENAMETOOLONG,
+    errno.ENODEV,
+    errno.ENOENT,
     errno.ENOSPC,
     errno.ENOTDIR,
+    errno.ENOTEMPTY,
+    errno.ENXIO,
+    errno.EOPNOTSUPP,
     errno.EPERM,
     errno.EROFS,
+    errno.ETXTBSY,
 }
+STOPPED = (
+    "stopped; finished stages and saved checkpoints are kept: the same command goes on from the"
+    " last checkpoint, and begins anew what has none"
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, run, and turn errors for people into one message and exit code 2."""
+    _log_harmlessly()
     try:
         parser = make_parser()
         options, rest = parser.parse_known_args(arguments)
@@ -87,15 +109,48 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)  # as if SIGPIPE had ended us
     except KeyboardInterrupt:
-        sys.exit(_fail("stopped; the same command goes on from the last checkpoint", 130))
+        sys.exit(_fail(STOPPED, 130))
     except Exception as error:
         # Imported only when loaded already: a stage raised it.
         stage_run = sys.modules.get("alignloop.run.stage_run")
         if stage_run is not None and isinstance(error, stage_run.Interrupted):
-            sys.exit(_fail(str(error), 130))
-        if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename:
-            sys.exit(_fail(f"error: {_by_the_system(error)}", 2))
+            code = int(getattr(error, "exit_code", 130))
+            sys.exit(_fail(str(error), code))
+        if (explained := _explained(error)) is not None:
+            sys.exit(_fail(f"error: {explained}", 2))
         raise
+
+
+def _log_harmlessly() -> None:
+    """Warnings name people's files and rows: what a terminal would obey is written out."""
+
+    class Harmless(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return harmless(super().format(record))
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Harmless())
+
+
+def _say(what: object) -> None:
+    """A result on stdout: as it is for a program, harmless for a terminal."""
+    print(harmless(str(what)) if sys.stdout.isatty() else what)
+
+
+def _explained(error: Exception) -> UserError | None:
+    """An error for people in place of one by a path, a name, or a disk; None for one of ours."""
+    if is_full_disk(error):
+        where = str(getattr(error, "filename", None) or "")
+        fix = "free some space and run the same command again; what was written before is intact"
+        return UserError("the disk is full", where=where, fix=fix)
+    if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename:
+        return _by_the_system(error)
+    if isinstance(error, ValueError) and "null byte" in str(error):
+        return UserError("a path holds a NUL character", fix="give the path without it")
+    if isinstance(error, UnicodeEncodeError) and error.encoding in ("utf-8", "utf8"):
+        text = error.object[:80]
+        return UserError("this is no UTF-8 text", where=text, fix="give another name")
+    return None
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,6 +191,7 @@ def make_parser() -> argparse.ArgumentParser:
             metavar="true",
             help="go on without rows that cannot be read; the run folder's refused.jsonl has them",
         )
+        stage.add_argument("--redo", action="store_true", help=REDO_HELP)
         stage.set_defaults(do=_run_stage)
     settings = commands.add_parser("settings", help="list all settings with their defaults")
     settings.add_argument("--markdown", action="store_true", help="as docs/configuration.md")
@@ -170,22 +226,43 @@ def parse_overrides(rest: Sequence[str]) -> dict[str, str]:
     return overrides
 
 
+def _positive(text: str) -> int:
+    """An argument's whole number from 1 on; argparse explains a ValueError."""
+    return _whole(text, 1, 10**9)
+
+
+def _seed(text: str) -> int:
+    """An argument's seed."""
+    return _whole(text, 0, 2**63 - 1)
+
+
+def _whole(text: str, low: int, high: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = low - 1
+    if not low <= value <= high:
+        shown = text if len(text) <= 40 else f"{text[:40]}..."
+        raise argparse.ArgumentTypeError(f"{shown!r} is no whole number from {low} to {high}")
+    return value
+
+
 def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
     playground = commands.add_parser("playground", help="the embedded world: its model and data")
     actions = playground.add_subparsers(dest="action", required=True, metavar="ACTION")
     build = actions.add_parser("build-base", help="pre-train the base model from its text")
     build.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
-    build.add_argument("--seed", type=int, metavar="N")
-    build.add_argument("--steps", type=int, metavar="N", help="stop after this many steps")
+    build.add_argument("--seed", type=_seed, metavar="N")
+    build.add_argument("--steps", type=_positive, metavar="N", help="stop after this many steps")
     build.set_defaults(do=_build_base)
     export = actions.add_parser("export", help="write prompts and demonstrations as JSONL files")
     export.add_argument("--out", required=True, metavar="DIR")
-    export.add_argument("--seed", type=int, default=0, metavar="N")
+    export.add_argument("--seed", type=_seed, default=0, metavar="N")
     export.set_defaults(do=_export_playground)
     demo = actions.add_parser("demo", help="make the comparisons of `alignloop label demo`")
     demo.add_argument("--policy", required=True, action="append", metavar="NAME=DIR")
     demo.add_argument("--out", required=True, metavar="DIR")
-    demo.add_argument("--seed", type=int, default=0, metavar="N")
+    demo.add_argument("--seed", type=_seed, default=0, metavar="N")
     demo.set_defaults(do=_build_demo)
 
 
@@ -208,7 +285,8 @@ def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
     add = convert.add_argument
     add("source", metavar="FILE", help="file, folder, or hub:org/name")
     add("out", metavar="OUT", help="a .jsonl or .jsonl.gz file")
-    add("--to", required=True, choices=("pairs", "demonstrations", "prompts", "trl"))
+    add("--to", required=True, choices=("pairs", "demonstrations", "prompts", "judgements", "trl"))
+    add("--overwrite", action="store_true", help="replace OUT where it is there")
     add("--format", metavar="F", help="the one format of all rows, such as alpaca")
     add("--skip-refused", action="store_true", help="go on, and keep them in refused.jsonl")
     several = {"action": "append", "default": []}
@@ -313,7 +391,7 @@ def _merge(options: argparse.Namespace, _rest: Sequence[str]) -> None:
 
     with atomic_folder(out) as folder:
         merge_adapter(Path(options.adapter), folder, base)
-    print(out.resolve())
+    _say(out.resolve())
 
 
 def _plan(options: argparse.Namespace, rest: Sequence[str]) -> None:
@@ -356,7 +434,8 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
         overrides["seed"] = options.seed
     if options.skip_refused is not None:
         overrides["skip_refused"] = options.skip_refused
-    pipeline = Pipeline(load_recipe(options.recipe, overrides), options.folder)
+    recipe = load_recipe(options.recipe, overrides)
+    pipeline = Pipeline(recipe, options.folder, redo=options.redo)
     stages: dict[str, Callable[[], Path]] = {
         "run": pipeline.run,
         "sft": pipeline.sft,
@@ -366,7 +445,7 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
         "evaluate": pipeline.evaluate,
         "report": pipeline.report,
     }
-    print(stages[options.command]().resolve())
+    _say(stages[options.command]().resolve())
 
 
 def _print_settings(options: argparse.Namespace, _rest: Sequence[str]) -> None:
@@ -388,7 +467,7 @@ def _export_playground(options: argparse.Namespace, _rest: Sequence[str]) -> Non
     from alignloop.playground.export import export
 
     for path in export(Path(options.out), options.seed):
-        print(path)
+        _say(path)
 
 
 def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
@@ -397,7 +476,7 @@ def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     named = [word.partition("=") for word in options.policy]
     policies = {name: Path(path) for name, _, path in named}
     for path in build_demo(policies, Path(options.out), options.seed):
-        print(path)
+        _say(path)
 
 
 def _by_the_system(error: OSError) -> UserError:
@@ -406,7 +485,7 @@ def _by_the_system(error: OSError) -> UserError:
 
 
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    print(harmless(message), file=sys.stderr)
     return code
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignloop import sources
+from alignloop.ahead import look_ahead
 from alignloop.config import Recipe
 from alignloop.errors import UserError
 from alignloop.plan.stages import Rows
@@ -31,8 +32,9 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     counters = _counters(recipe, tokenizer, context)
     dpo = counters.pop("dpo")
     found = {stage: rows for stage, count in counters.items() if (rows := count()) is not None}
+    answer = found["sft"].answer if "sft" in found else None
     for stage in ("rl", "evaluate"):  # a policy that has learnt them answers like them
-        found[stage] = replace(found[stage], answer=found["sft"].answer)
+        found[stage] = replace(found[stage], answer=answer)
     if rows := _if_any(dpo):
         found["dpo"] = rows
     return found
@@ -43,8 +45,7 @@ def _check_settings(recipe: Recipe) -> None:
     for name in ("playground", "rl", "evaluate"):
         wanted = getattr(recipe, name).sampling.compile
         sources.check_compiler((f"{name}.sampling.compile", wanted))
-    sources.check_reward_functions(recipe)
-    sources.check_judge(recipe, Path("reward/model"))
+    look_ahead(recipe, Path("runs") / recipe.name, ())
 
 
 def _tokenizer_of(base: Path, recipe: Recipe) -> tuple[Any, int | None]:
@@ -56,7 +57,7 @@ def _tokenizer_of(base: Path, recipe: Recipe) -> tuple[Any, int | None]:
 
     tokenizer = load_tokenizer(base, recipe.model)
     require_weights(base)
-    if recipe.model.chat_template:
+    if recipe.model.chat_template and recipe.sft.demonstrations is not None:
         install_template(tokenizer, recipe.model.chat_template)
     check_tokenizer(tokenizer, str(base))
     return tokenizer, context_of(base)
@@ -71,8 +72,11 @@ def _counters(recipe: Recipe, tokenizer: Any, context: int | None) -> dict[str, 
     def pairs(setting: str) -> Rows | None:
         return _pairs(recipe, setting, tokenizer, context)
 
-    counters: dict[str, Count] = {"sft": lambda: _sft(recipe, tokenizer, context)}
-    if recipe.rl.uses_reward_stage:
+    left_out = Rows(count=0, steps=0)
+    counters: dict[str, Count] = {"sft": lambda: left_out, "reward": lambda: left_out}
+    if (told := recipe.sft.demonstrations) is not None:
+        counters["sft"] = lambda: _sft(recipe, told, tokenizer, context)
+    if recipe.rl.reward_model or recipe.rl.uses_reward_stage:
         counters["reward"] = lambda: pairs("reward.pairs")
     return counters | {
         "rl": lambda: _rl(recipe, tokenizer),
@@ -88,10 +92,10 @@ def _if_any(count: Count) -> Rows | None:
         return None
 
 
-def _sft(recipe: Recipe, tokenizer: Any, context: int | None) -> Rows:
+def _sft(recipe: Recipe, source: str, tokenizer: Any, context: int | None) -> Rows:
     from alignloop.sft.train import all_batches, learning_set
 
-    config, source = recipe.sft, recipe.sft.demonstrations
+    config = recipe.sft
     records, held_out = sources.demonstrations(recipe, source)
     if tokenizer is None:
         return Rows(count=len(records))
@@ -146,11 +150,13 @@ def _sets_of_pairs(
         seed = sources.split_seed(recipe, recipe.dpo.pairs)
         train, test = hold_out(pairs, recipe.dpo.held_out_share, seed, section="dpo")
         return [train], [train, test, test]
-    from alignloop.reward.train import split_pairs
+    from alignloop.judging import trained
+    from alignloop.reward.labels import share_out
 
-    parts = split_pairs(pairs, recipe.reward, sources.split_seed(recipe, recipe.reward.pairs))
-    trained = [parts[name] for name in ("train", "held_out_model") if name in parts]
-    return trained, [parts[name] for name in ("calibration", "test")] * len(trained)
+    splits = sources.split_seed(recipe, recipe.reward.pairs)
+    models = share_out(pairs, recipe.reward, splits, trained(recipe)).values()
+    read = [part for labels in models for part in (labels.calibration, labels.test)]
+    return [list(labels.train) for labels in models], list(map(list, read))
 
 
 def _tokens(pairs: Sequence[PreferencePair], tokenizer: Any, most: int) -> int:

@@ -1,5 +1,17 @@
 """The one exception that people see: what is wrong, where, and what to do."""
 
+import errno
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+# C0 but for tab and line feed, DEL, C1, what reorders text, and halves of characters: a terminal
+# obeys the first three, a reader is deceived by the fourth, and no terminal can be sent the last.
+_HARMFUL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
 
 class UserError(Exception):
     """A problem that the user can mend; the command line prints it and exits with code 2.
@@ -12,3 +24,45 @@ class UserError(Exception):
         self.problem, self.where, self.fix = problem, where, fix
         message = f"{where}: {problem}" if where else problem
         super().__init__(f"{message}. What to do: {fix}" if fix else message)
+
+
+def harmless(text: str) -> str:
+    r"""Text of anybody's as a terminal may show it: control characters are written out.
+
+    >>> print(harmless("\x1b[2Jgone"))
+    \x1b[2Jgone
+    """
+    return _HARMFUL.sub(lambda match: _written_out(match[0]), text)
+
+
+def _written_out(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+@contextmanager
+def explain_full_disk(path: Path | str) -> Generator[None]:
+    """Turn "no space left" (or a spent quota) into a `UserError`; other errors pass unchanged."""
+    try:
+        yield
+    except Exception as error:
+        if not is_full_disk(error):
+            raise
+        raise UserError(
+            "the disk is full",
+            where=str(path),
+            fix="free some space and run the same command again; what was written before is intact",
+        ) from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error says that no space, or no quota, is left."""
+    return _system_error(error) in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _system_error(error: BaseException) -> int | None:
+    """The system's number; libraries in Rust, such as safetensors, say it in their text alone."""
+    if isinstance(error, OSError):
+        return error.errno
+    number = re.search(r"\(os error (\d+)\)", str(error))
+    return int(number[1]) if number else None

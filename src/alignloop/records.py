@@ -5,11 +5,11 @@ Every record is read with `Record.model_validate_json(line)` and written with
 """
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "tool"]
 
 
 class Record(BaseModel):
@@ -18,18 +18,63 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _where_given(default: Any) -> Any:
+    """A field that stands in a file only where it holds something."""
+    return Field(default=default, exclude_if=lambda value: not value)
+
+
+class ToolCall(Record):
+    """One call of a tool; `arguments` by name, or a text where they are no JSON object."""
+
+    name: str = Field(min_length=1)
+    arguments: dict[str, Any] | str = Field(default_factory=dict)
+    id: str = _where_given("")
+
+
+class Extra(Record):
+    """What an answer holds beside its text; the chat template writes it, where it has a place."""
+
+    reasoning_content: str = _where_given("")
+    tool_calls: tuple[ToolCall, ...] = _where_given(())
+
+
 class Message(Record):
-    """One turn: `Message(role="user", content="What is gravity?")`."""
+    """One turn: `Message(role="user", content="What is gravity?")`.
+
+    An answer may hold its reasoning and calls of tools; a turn of the role "tool" is a result, of
+    the call that `tool_call_id` or `name` says.
+    """
 
     role: Role
     content: str
+    reasoning_content: str = _where_given("")
+    tool_calls: tuple[ToolCall, ...] = _where_given(())
+    tool_call_id: str = _where_given("")
+    name: str = _where_given("")
+
+    @property
+    def extra(self) -> Extra | None:
+        """What it holds beside its text, or None."""
+        if not (self.reasoning_content or self.tool_calls):
+            return None
+        return Extra(reasoning_content=self.reasoning_content, tool_calls=self.tool_calls)
+
+
+def answer_of(text: str, extra: Extra | None = None) -> Message:
+    """An answer as the turn of a conversation."""
+    given = {} if extra is None else dict(extra)
+    return Message(role="assistant", content=text, **given)
 
 
 class Prompt(Record):
-    """What a model is asked; `category` and `language` name the slice that reports group it by."""
+    """What a model is asked; `category` and `language` name the slice that reports group it by.
+
+    `tools` are those that it may call, as JSON schemas.
+    """
 
     prompt_id: str
     messages: tuple[Message, ...] = Field(min_length=1)
+    tools: tuple[dict[str, Any], ...] = _where_given(())
     source: str = ""
     category: str = ""
     language: str = ""
@@ -48,9 +93,21 @@ class Demonstration(Record):
     """
 
     prompt: Prompt
-    response: str = Field(min_length=1)
+    response: str
     source: str = ""
     every_turn: bool = False
+    extra: Extra | None = _where_given(None)
+
+    @property
+    def answer(self) -> Message:
+        """The response with what stands beside its text."""
+        return answer_of(self.response, self.extra)
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not self.response and not (self.extra and self.extra.tool_calls):
+            raise ValueError("response: an answer has a text, or calls a tool")
+        return self
 
 
 class Response(Record):
@@ -102,6 +159,14 @@ class PreferencePair(Record):
     weight: float = Field(default=1.0, gt=0)
     source: str = ""
     comparison_id: str = ""
+    chosen_extra: Extra | None = _where_given(None)
+    rejected_extra: Extra | None = _where_given(None)
+
+    @property
+    def answers(self) -> tuple[Message, Message]:
+        """Chosen and rejected, each with what stands beside its text."""
+        chosen = answer_of(self.chosen, self.chosen_extra)
+        return chosen, answer_of(self.rejected, self.rejected_extra)
 
 
 class Sample(Record):
@@ -117,11 +182,14 @@ class Sample(Record):
 
 
 class Verdict(Record):
-    """What a judge says of one answer: `score` in 0..1, `rating` on 1..5, and why."""
+    """What a judge says of one answer: `score` in 0..1, `rating` on 1..5, and why.
+
+    None where the judge cannot tell: a reward model sees no refusals.
+    """
 
     score: float = Field(ge=0, le=1)
     rating: int = Field(ge=1, le=5)
     complied_with_harm: bool | None = None
-    refused: bool = False
+    refused: bool | None = None
     fair: bool | None = None
     reasons: tuple[str, ...] = ()

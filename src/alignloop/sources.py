@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, PLAYGROUND, RewardPart, names_function
@@ -49,7 +49,7 @@ def _records(
     return read(file, format=format, skip_refused=recipe.skip_refused, refused_to=to)
 
 
-def _to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
+def to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
     """The records without the prompts that data.exclude holds out."""
     if not recipe.data.exclude:
         return records
@@ -63,15 +63,16 @@ def demonstrations(
 ) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
     """Demonstrations to train on, and those held out where the source brings its own."""
     setting = "sft.demonstrations"
+    refuse_mixture(recipe, setting, source)
     if source == PLAYGROUND:
         from alignloop.playground.demonstrations import demonstrations
 
-        train = _to_learn_from(recipe, demonstrations(recipe.seed), setting)
+        train = to_learn_from(recipe, demonstrations(recipe.seed), setting)
         return train, demonstrations(recipe.seed, held_out=True)
     from alignloop.data.formats import read_demonstrations
 
     records = _records(read_demonstrations, recipe, source, recipe.sft.format, folder)
-    return _to_learn_from(recipe, records, setting), ()
+    return to_learn_from(recipe, records, setting), ()
 
 
 def zero_of_reward(recipe: Recipe, pairs: str, folder: RunFolder) -> Sequence[Demonstration]:
@@ -81,21 +82,46 @@ def zero_of_reward(recipe: Recipe, pairs: str, folder: RunFolder) -> Sequence[De
     playground's demonstrations.
     """
     source = recipe.sft.demonstrations
-    if (source == PLAYGROUND) != (pairs == PLAYGROUND):
+    if source is None or (source == PLAYGROUND) != (pairs == PLAYGROUND):
         return ()
     if source != PLAYGROUND and not Path(source).exists():
         return ()
     return demonstrations(recipe, source, folder)[0]
 
 
-def refuse_mixture(recipe: Recipe, setting: str, source: str) -> None:
-    """Raise UserError where a person's own demonstrations would meet the playground's records."""
-    if source == PLAYGROUND and recipe.sft.demonstrations != PLAYGROUND:
-        raise UserError(
-            "sft.demonstrations is a file of your own, but this is still the playground's",
-            where=f'{setting} = "{PLAYGROUND}"',
-            fix=f"name a file: --{setting} FILE",
-        )
+def own_sources(recipe: Recipe) -> list[str]:
+    """The settings that name something of a person's own: a model, or a file of records.
+
+    Labels that people give in a project do not count: they may be about the playground's answers.
+    Nor does a base model that `playground build-base` has made.
+    """
+    model = Path(recipe.model.path)
+    named = {
+        "model.path": None if (model / "base.json").is_file() else recipe.model.path,
+        "sft.demonstrations": recipe.sft.demonstrations,
+        "reward.pairs": recipe.reward.pairs,
+        "dpo.pairs": recipe.dpo.pairs,
+        "rl.prompts": recipe.rl.prompts,
+        "rl.validation_prompts": recipe.rl.validation_prompts,
+        "evaluate.prompts": recipe.evaluate.prompts,
+    }
+    own = {key: value for key, value in named.items() if value not in (None, PLAYGROUND)}
+    return [key for key, value in own.items() if not str(value).startswith(LABEL)]
+
+
+def refuse_mixture(recipe: Recipe, setting: str, source: str | None) -> None:
+    """Raise UserError where the playground's records would meet something of a person's own."""
+    own = own_sources(recipe)
+    if source != PLAYGROUND or not own:
+        return
+    fix = f"name a file: --{setting} FILE"
+    if setting == "sft.demonstrations":
+        fix += ", or leave SFT out, so that all starts from model.path: --sft.demonstrations none"
+    raise UserError(
+        f"{own[0]} is your own, but this is still the playground's",
+        where=f'{setting} = "{PLAYGROUND}"',
+        fix=fix,
+    )
 
 
 def preference_pairs(
@@ -122,7 +148,7 @@ def preference_pairs(
         source = str(collect_comparisons(recipe, model, folder))
         form = None  # the playground writes its own
     pairs = _records(read_pairs, recipe, source, form, folder)
-    return list(_to_learn_from(recipe, pairs, setting)), source
+    return list(to_learn_from(recipe, pairs, setting)), source
 
 
 def pairs_of_file(recipe: Recipe, setting: str, source: str) -> list[PreferencePair] | None:
@@ -137,7 +163,7 @@ def pairs_of_file(recipe: Recipe, setting: str, source: str) -> list[PreferenceP
 
     form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
     pairs = _records(read_pairs, recipe, source, form, None)
-    return list(_to_learn_from(recipe, pairs, setting))
+    return list(to_learn_from(recipe, pairs, setting))
 
 
 def rl_prompts(
@@ -149,7 +175,7 @@ def rl_prompts(
         from alignloop.playground.prompts import VALIDATION_INTENTS, prompt_sets
 
         sets = prompt_sets()
-        train = _to_learn_from(recipe, sets["rl"], "rl.prompts")
+        train = to_learn_from(recipe, sets["rl"], "rl.prompts")
         return train, (*sets["validation"], *sets[VALIDATION_INTENTS])
     from alignloop.data.formats import read_prompts
     from alignloop.data.formats.reading import distinct_prompts
@@ -157,7 +183,7 @@ def rl_prompts(
 
     form = recipe.rl.format
     found = _records(read_prompts, recipe, source, form, folder)
-    prompts = _to_learn_from(recipe, found, "rl.prompts")
+    prompts = to_learn_from(recipe, found, "rl.prompts")
     if recipe.rl.validation_prompts is not None:
         file = recipe.rl.validation_prompts
         validation = _records(read_prompts, recipe, file, form, folder)
@@ -201,26 +227,6 @@ def evaluation_sets(
     return {"prompts": _records(read_prompts, recipe, source, recipe.evaluate.format, folder)}
 
 
-def judge(recipe: Recipe, source: str, reward_model: Path) -> Any:
-    """The playground's gold judge, or else a reward model that PPO did not climb.
-
-    Where there is no such model, and RL climbed a person's function, that function judges.
-    """
-    if source == PLAYGROUND:
-        from alignloop.playground.gold import GoldJudge
-
-        return GoldJudge()
-    from alignloop.evaluate.judges import FunctionJudge, RewardModelJudge
-
-    if judged_by_function(recipe, reward_model):
-        from alignloop.scoring import load_function
-
-        assert recipe.rl.reward_function is not None
-        limit = recipe.rl.reward_time_limit
-        return FunctionJudge(function=load_function(recipe.rl.reward_function, limit))
-    return RewardModelJudge(folder=reward_model, config=recipe.model)
-
-
 def check_reward_functions(recipe: Recipe) -> None:
     """Raise UserError for a reward function that is not there, before hours go by without it."""
     parts = [RewardPart.parse(text).source for text in recipe.rl.rewards]
@@ -251,6 +257,7 @@ def check_judge(recipe: Recipe, reward_model: Path) -> None:
     """Raise UserError where nobody could judge the answers, before hours go by without it."""
     rl = recipe.rl
     named = (rl.reward_model, rl.uses_reward_stage, rl.held_out_reward_model, rl.reward_function)
+    named = (*named, recipe.evaluate.reward_model)
     if recipe.evaluate.prompts == PLAYGROUND or any(named) or holds_model(reward_model):
         return
     raise UserError(
@@ -258,11 +265,6 @@ def check_judge(recipe: Recipe, reward_model: Path) -> None:
         where="rl.rewards",
         fix="name one: --rl.held_out_reward_model DIR",
     )
-
-
-def judged_by_function(recipe: Recipe, reward_model: Path) -> bool:
-    """Whether there is a reward function, and no reward model to judge in its place."""
-    return recipe.rl.reward_function is not None and not holds_model(reward_model)
 
 
 def gold_observer(samples: Sequence[Sample]) -> dict[str, float]:

@@ -1,10 +1,12 @@
 """A run in one small JSON object: times, and what each stage came to. Part of the pipeline."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from alignloop.run import StageFolder
+from alignloop.run.files import explain_shape, read_object
 from alignloop.run.folder import PARTS, seconds_by_stage
 
 
@@ -13,14 +15,15 @@ def summarise(path: Path) -> dict[str, Any]:
     facts = {p: StageFolder(path / p).facts() for p in PARTS if StageFolder(path / p).finished}
     found: dict[str, Any] = {"seconds": _seconds(path)}
     if "reward" in facts:
-        found["reward"] = _reward(_read(path / "reward" / "report_card.json"))
+        found["reward"] = _shaped(path / "reward" / "report_card.json", _reward)
     if "rl" in facts:
         wanted = ("kl", "steps", "stopped_because", "best_step")
-        found["rl"] = {key: facts["rl"][key] for key in wanted}
+        with explain_shape(path / "rl" / "done.json"):
+            found["rl"] = {key: facts["rl"][key] for key in wanted}
     if "dpo" in facts:
         found["dpo"] = {key: value for key, value in facts["dpo"].items() if key != "seconds"}
     if "evaluate" in facts:
-        found["evaluate"] = _evaluate(_read(path / "evaluate" / "results.json"))
+        found["evaluate"] = _shaped(path / "evaluate" / "results.json", _evaluate)
     return found
 
 
@@ -54,5 +57,10 @@ def _evaluate(results: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _shaped(path: Path, summary: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A summary of a stage's file; `UserError` naming the file where it has another shape."""
+    content = read_object(path)
+    with explain_shape(path):
+        found = summary(content)
+        json.dumps(found, allow_nan=False)  # what json.loads takes for a number may be none
+        return found

@@ -79,10 +79,6 @@ def without_eos(folder: Path) -> None:
     change_tokenizer(folder, lambda settings: settings.pop("eos_token"))
 
 
-def with_pad_equal_to_eos(folder: Path) -> None:
-    change_tokenizer(folder, lambda settings: settings.update(pad_token=settings["eos_token"]))
-
-
 def with_few_embeddings(folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.resize_token_embeddings(300)
@@ -102,7 +98,6 @@ def change_tokenizer(folder: Path, change: Callable[[dict[str, Any]], Any]) -> N
         (without_tokenizer, ["no tokenizer", "save_pretrained"]),
         (without_template, ["no chat template", 'model.chat_template = "chatml"']),
         (without_eos, ["no EOS token"]),
-        (with_pad_equal_to_eos, ["PAD and EOS are the same token"]),
         (with_few_embeddings, [r"3\d\d tokens but .* only 300 rows", "resize_token_embeddings"]),
     ],
 )

@@ -45,6 +45,7 @@ batch_size = 32
 num_epochs = 2
 micro_batch_tokens = 2048
 max_tokens = 256
+labels = "shares"
 held_out_model = false
 test_share = 0.35
 """

@@ -18,8 +18,10 @@ pytestmark = [
 # A few steps of everything: this tests that real files pass, not what is learnt from them.
 FEW_STEPS = """\
  --num_threads 1 --sft.max_steps 3 --sft.micro_batch_tokens 2048 --sft.batch_size 8
- --sft.held_out_share 0.02 --reward.max_steps 2 --reward.batch_size 8 --reward.test_share 0.05
- --reward.calibration_share 0.05 --reward.held_out_model_share 0.1 --reward.max_tokens 384
+ --sft.held_out_share 0.02 --reward.max_steps 2 --reward.batch_size 8 --reward.labels shares
+ --reward.test_share 0.05
+ --reward.calibration_share 0.05 --reward.held_out_model_share 0.1 --reward.judge_share 0.1
+ --reward.max_tokens 384
  --rl.num_steps 2 --rl.batch_size 4 --rl.validation_size 4 --rl.eval_every 1
  --rl.max_prompt_tokens 256 --rl.sampling.max_new_tokens 12 --evaluate.max_prompts 6
  --evaluate.sampling.max_new_tokens 12

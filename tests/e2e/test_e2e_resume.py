@@ -3,7 +3,10 @@
 import errno
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -159,6 +162,78 @@ def wait_for_line(process: Any, path: Path, seconds: float = 60.0) -> None:
         assert process.poll() is None, process.communicate()[1][-2000:]
         assert time.monotonic() < end, f"nothing appeared in {path}"
         time.sleep(0.002)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP])
+def test_a_scheduler_or_a_closed_terminal_stops_it(
+    sent: signal.Signals,
+    tiny: Any,
+    straight: Path,
+    tmp_path: Path,
+    start_cli: Callable[[Sequence[str]], Any],
+    call: Any,
+    weights: Any,
+) -> None:
+    run = tmp_path / "run"
+    words = tiny.command("sft", run, "--sft.save_every", "0")
+    process = start_cli(words)
+    try:
+        wait_for_line(process, run / "metrics.jsonl")
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 128 + sent, err
+    assert "everything is saved" in err and "Traceback" not in err
+    assert len(steps_on_disk(run, "sft")) == 1
+    assert call(words).code == 0
+    assert weights(run)["sft"] == weights(straight)["sft"]
+
+
+MOODY = """\
+import os, signal
+from alignloop import cli
+from alignloop.rl import train
+
+evaluate = train.Watch.evaluated
+def evaluated(self, step, score):
+    # a reward that is not deterministic: step 6 is the best before the kill, and the worst after
+    return evaluate(self, step, {0: 0.0, 3: 1.0, 6: float(os.environ["SIXTH"])}.get(step, -2.0))
+train.Watch.evaluated = evaluated
+
+log = train.StageRun.log
+def log_then_die(self, step, metrics, **more):
+    log(self, step, metrics, **more)
+    if step == int(os.environ["DIE"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+train.StageRun.log = log_then_die
+cli.main()
+"""
+
+
+def test_the_kept_policy_is_that_of_the_step_which_is_named(
+    tiny: Any, straight: Path, tmp_path: Path, weights: Any
+) -> None:
+    run, third = tmp_path / "run", tmp_path / "third"
+    for folder in (run, third):
+        for name in ("sft", "reward", "reward_held_out"):
+            shutil.copytree(straight / name, folder / name)
+
+    def ended(folder: Path, die: int, sixth: float, *more: str) -> int:
+        environment = {**os.environ, "DIE": str(die), "SIXTH": str(sixth), "OMP_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2] / "src")
+        words = tiny.command("rl", folder, *more)
+        done = subprocess.run([sys.executable, "-c", MOODY, *words], env=environment, check=False)
+        return done.returncode
+
+    assert ended(run, 7, 2.0) == -signal.SIGKILL  # best is step 6, the checkpoint is of step 4
+    assert ended(run, -1, -1.0) == 0  # now step 3 stays the best
+    facts = json.loads((run / "rl/done.json").read_text())["facts"]
+    assert facts["best_step"] == 3
+    assert ended(third, -1, -1.0) == 0  # never stopped
+    assert weights(run)["rl"] == weights(third)["rl"]
+    assert not (run / "rl/best").exists()
 
 
 def test_a_held_folder_and_ctrl_c(

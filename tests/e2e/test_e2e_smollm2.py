@@ -8,7 +8,8 @@ import pytest
 
 from alignloop.config import load_recipe
 from alignloop.data.formats import read_pairs
-from alignloop.reward.train import split_pairs
+from alignloop.judging import trained
+from alignloop.reward.labels import share_out
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "recipes/smollm2"
@@ -64,8 +65,11 @@ def test_no_prompt_stands_in_two_files(prepare: Any, tmp_path: Path) -> None:
     # the run's own splits find pairs for every use in what is left
     path = prepare.write(tmp_path / "pairs.jsonl", sets["pairs"])
     recipe = load_recipe(RECIPE)
-    parts = split_pairs(read_pairs(str(path)), recipe.reward, recipe.data.split_seed)
-    assert min(map(len, parts.values())) >= 0.04 * len(sets["pairs"])
+    splits = recipe.data.split_seed
+    models = share_out(read_pairs(str(path)), recipe.reward, splits, trained(recipe))
+    assert len(models) == 3
+    for labels in models.values():
+        assert min(len(labels.train), len(labels.test)) >= 0.25 * len(sets["pairs"])
 
 
 def test_the_recipe_names_what_prepare_makes(prepare: Any) -> None:

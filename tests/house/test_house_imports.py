@@ -49,22 +49,26 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"records", "config", "run", "stats", "fonts"},
     "playground": {"records", "config", "data", "rollout", "models", "run", "stats"},
     "plan": {"config", "models"},
-    # sources and summary are parts of the pipeline in files of their own
+    # sources, judging and summary are parts of the pipeline in files of their own
     # samples from models and files what they said: the one room that knows torch and the label room
     "asking": TOOLS | {"label"},
     "sources": TOOLS | STAGES | {"label", "playground"},
-    "counting": TOOLS | STAGES | {"plan", "sources"},
+    "ahead": TOOLS | STAGES | {"label", "sources", "judging"},
+    "judging": TOOLS | STAGES | {"playground", "sources"},
+    "counting": TOOLS | STAGES | {"plan", "sources", "judging", "ahead"},
+    "staging": {"config", "run"},
     "summary": {"run"},
     "pipeline": TOOLS
     | STAGES
-    | {"label", "report", "playground", "plan", "sources", "counting", "summary"},
+    | {"label", "report", "playground", "plan"}
+    | {"sources", "judging", "summary", "ahead", "staging", "counting"},
     "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
     "cli_label": {"asking", "label", "playground"},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }
 # what may load before a stage does
-ALWAYS_THERE = {"config", "errors", "records", "run", "cli_label", ""}
+ALWAYS_THERE = {"config", "errors", "records", "run", "cli_label", "judging", "staging", ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +213,9 @@ def test_nobody_imports_the_cli() -> None:
     assert {one.importer for one in found} <= {"alignloop.__main__"}, show(found)
 
 
-@pytest.mark.parametrize("room", ["pipeline", "sources", "summary", "cli", "cli_label"])
+@pytest.mark.parametrize(
+    "room", ["pipeline", "sources", "judging", "ahead", "staging", "summary", "cli", "cli_label"]
+)
 def test_stages_load_lazily(room: str) -> None:
     eager = [
         one
@@ -251,6 +257,7 @@ def test_only_the_pipeline_imports_the_gold_judge() -> None:
     assert {one.importer for one in ours() if one.imported == GOLD} <= {
         "alignloop.pipeline",
         "alignloop.sources",
+        "alignloop.judging",
     }
 
 
@@ -273,4 +280,4 @@ def test_the_rest_of_the_playground_does_not_reach_the_gold_judge() -> None:
 
 def test_the_playground_is_imported_by_pipeline_and_cli_alone() -> None:
     users = {room_of(one.importer) for one in ours() if room_of(one.imported) == "playground"}
-    assert users - {"playground"} <= {"pipeline", "sources", "cli", "cli_label"}
+    assert users - {"playground"} <= {"pipeline", "sources", "judging", "cli", "cli_label"}

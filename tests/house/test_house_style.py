@@ -16,6 +16,8 @@ NOT_OURS = {
     ".git",
     ".venv",
     ".venv-trl",
+    ".venv-newest",
+    ".venv-oldest",
     ".hypothesis",
     ".pytest_cache",
     ".ruff_cache",

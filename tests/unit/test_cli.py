@@ -1,5 +1,7 @@
 """The command line: one line for people, exit code 2, and never a traceback."""
 
+import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -128,7 +130,8 @@ def test_nothing_to_report(
 def test_a_second_process_on_the_same_run(
     capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
 ) -> None:
-    with RunFolder.create(tmp_path / "run"):
+    with RunFolder.create(tmp_path / "run") as folder:
+        folder.write_config("")
         line = fail(capsys, "report", recipe, "--folder", tmp_path / "run")
         assert "another run holds this folder" in line
         for stage in ("sft", "run"):
@@ -140,8 +143,83 @@ def test_other_settings_for_the_same_run(
 ) -> None:
     with RunFolder.create(tmp_path / "run") as folder:
         folder.write_config("seed = 1\n")
+        folder.stage("sft").finish({})
     line = fail(capsys, "sft", recipe, "--folder", tmp_path / "run")
-    assert "this run was started with other settings" in line
+    assert "seed was 1 and is now 0" in line and "--redo" in line
+
+
+def test_a_folder_that_is_no_run_stays_as_it_is(
+    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    (folder / "sea.jpg").write_text("")
+    assert "holds no run" in fail(capsys, "report", recipe, "--folder", folder)
+    assert [path.name for path in folder.iterdir()] == ["sea.jpg"]
+
+
+@pytest.mark.parametrize("where", ["a\0b", "/proc/nowhere/run", "\udcff"])
+@pytest.mark.parametrize("command", ["sft", "playground", "data", "merge"])
+def test_paths_that_no_system_takes(
+    capsys: pytest.CaptureFixture[str],
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    where: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a name of odd bytes is made, and only refused later
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "response": "b"}\n')
+    words = {
+        "sft": ["sft", recipe, "--folder", where, "--sft.demonstrations", rows],
+        "playground": ["playground", "export", "--out", where],
+        "data": ["data", "convert", rows, f"{where}.jsonl", "--to", "prompts"],
+        "merge": ["merge", tmp_path, where],
+    }[command]
+    if where == "\udcff" and command != "sft":
+        return  # a name of bytes that are no UTF-8 is a name to Linux
+    line = fail(capsys, *words)
+    assert "\0" not in line
+
+
+def test_escape_sequences_do_not_reach_the_terminal(
+    capsys: pytest.CaptureFixture[str], recipe: Path, tmp_path: Path
+) -> None:
+    line = fail(capsys, "sft", recipe, "--folder", tmp_path / "run", "--a\x1b[2J\x9b", "\u202e1")
+    assert "\x1b" not in line and "\\x1b[2J" in line
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "response": "b"}\n{"\\u001b[2Jpro\\u009bmpt": "a"}\n')
+    with pytest.raises(SystemExit):
+        main(["data", "check", str(rows)])
+    seen = capsys.readouterr()
+    assert "\x1b[2J" not in seen.out + seen.err and "\x9b" not in seen.out + seen.err
+
+
+@pytest.mark.parametrize("steps", ["0", "-3", "1.5", "9" * 5000])
+def test_steps_of_the_base_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, steps: str
+) -> None:
+    line = fail(capsys, "playground", "build-base", "--out", tmp_path / "b", f"--steps={steps}")
+    assert "is no whole number from 1" in line and len(line) < 300
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_full_disk_in_the_middle_of_a_write(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")  # as write and fsync say it
+
+    monkeypatch.setattr(os, "fsync", full)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "response": "b"}\n')
+    for words in (
+        ["data", "convert", rows, tmp_path / "out.jsonl", "--to", "prompts"],
+        ["playground", "export", "--out", tmp_path / "out"],
+    ):
+        assert "the disk is full" in fail(capsys, *words)
+    assert not list(tmp_path.glob("out*.jsonl")) and not list(tmp_path.glob("**/.*"))
 
 
 def test_compiling_without_a_compiler(

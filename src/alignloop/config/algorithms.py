@@ -20,8 +20,12 @@ class AlgorithmSection(Section):
     """What every algorithm sets: all that the loop and the update read."""
 
     name: Any  # a literal of each algorithm's own; here, so that it stands first
-    num_epochs: int = Field(default=1, ge=1, description="passes over each batch of rollouts")
-    num_minibatches: int = Field(default=1, ge=1, description="optimiser steps per pass")
+    num_epochs: int = Field(
+        default=1, ge=1, le=10_000, description="passes over each batch of rollouts"
+    )
+    num_minibatches: int = Field(
+        default=1, ge=1, le=1_000_000, description="optimiser steps per pass"
+    )
     clip_range: float = Field(
         default=0.2, gt=0, lt=1, description="ratio clipping of the policy loss"
     )
@@ -42,7 +46,9 @@ class PpoConfig(AlgorithmSection):
     """PPO with a learned critic and a KL penalty per token (Schulman et al. 2017; N+ details)."""
 
     name: Literal["ppo"] = "ppo"
-    num_epochs: int = Field(default=4, ge=1, description="passes over each batch of rollouts")
+    num_epochs: int = Field(
+        default=4, ge=1, le=10_000, description="passes over each batch of rollouts"
+    )
     kl_coef: float = Field(default=0.1, ge=0, description="price of one nat of KL per sequence")
     kl_estimator: Literal["k1", "k2", "k3"] = "k1"
     adaptive_kl: AdaptiveKlConfig | None = Field(
@@ -81,7 +87,14 @@ class GrpoConfig(AlgorithmSection):
     kl_coef: float = Field(
         default=0.0, ge=0, description="weight of the k3 KL to the reference in the loss"
     )
-    group_size: int = Field(default=8, ge=2, description="responses to each prompt of a step")
+    kl_gradient: Literal["kl", "k3"] = Field(
+        default="kl",
+        description="of that term: the KL's own, by the ratio to the policy that drew (as TRL from"
+        " 1.16); or that of k3 alone (Shao et al. 2024)",
+    )
+    group_size: int = Field(
+        default=8, ge=2, le=10_000, description="responses to each prompt of a step"
+    )
     scale_by_std: bool = Field(
         default=True, description="divide by the group's standard deviation; false = Dr. GRPO"
     )

@@ -21,16 +21,51 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     broken TOML, an unknown setting (naming the nearest known one) and a value out of range.
     """
     file = _recipe_file(Path(path))
-    try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"this is no valid TOML: {error}", where=str(file)) from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"this is no UTF-8 text: {error}", where=str(file)) from None
+    settings = read_toml(file)
     settings.setdefault("name", file.parent.name if file.name == "recipe.toml" else file.stem)
     for key, text in (overrides or {}).items():
         _set_dotted(settings, key, _parse_value(text))
     return check_recipe(settings, where=str(file))
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """The tables of a TOML file; raises UserError where it is no such file."""
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"this is no UTF-8 text: {error}", where=str(file)) from None
+    except ValueError as error:  # also an integer of thousands of digits, which Python refuses
+        raise UserError(f"this is no valid TOML: {error}", where=str(file)) from None
+    except RecursionError:
+        problem = "this is no recipe: its values are nested too deep"
+        raise UserError(problem, where=str(file), fix="settings are one table deep") from None
+
+
+def kept_recipe(file: Path) -> Recipe | None:
+    """The settings that a run folder keeps, with the defaults of what its release did not know.
+
+    Settings that no longer exist are passed over. None where there is no such file.
+    """
+    if not file.is_file():
+        return None
+    settings = read_toml(file)
+    try:
+        return Recipe.model_validate(settings)
+    except ValidationError as error:
+        for item in error.errors():
+            if item["type"] == "extra_forbidden":
+                _remove(settings, item["loc"])
+    return check_recipe(settings, where=str(file))
+
+
+def _remove(settings: dict[str, Any], location: tuple[str | int, ...]) -> None:
+    """Take one setting out; the name of a union's member stands in its location, but in no file."""
+    *tables, last = location
+    found = settings
+    for table in map(str, tables):
+        inner = found.get(table)
+        found = cast("dict[str, Any]", inner) if isinstance(inner, dict) else found
+    found.pop(str(last), None)
 
 
 def check_recipe(settings: dict[str, Any], *, where: str = "settings") -> Recipe:
@@ -68,7 +103,7 @@ def _parse_value(text: str) -> Any:
         return text  # `--name 2026-01-05` is a name, not a date
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -110,11 +145,20 @@ def _explain(error: dict[str, Any]) -> str:
         return f"unknown setting {key!r}{_suggest(key, choice)}"
     if error["type"] == "union_tag_invalid":
         allowed = error["ctx"]["expected_tags"].replace(", ", " or ")
-        return f"{key}.name = {error['ctx']['tag']!r}: input should be {allowed}"
+        return f"{key}.name = {_shown(error['ctx']['tag'])}: input should be {allowed}"
     value = error.get("input")
-    shown = "" if isinstance(value, dict) else f" = {value!r}"
+    shown = "" if isinstance(value, dict) else f" = {_shown(value)}"
     message = error["msg"].removeprefix("Value error, ")
     return f"{key}{shown}: {message[0].lower()}{message[1:]}"
+
+
+def _shown(value: Any) -> str:
+    """A value as it was given, but no screens full of it."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits; lists in lists
+        return "this value"
+    return text if len(text) <= 200 else f"{text[:100]}... ({len(text)} characters)"
 
 
 def _place(location: tuple[str | int, ...]) -> tuple[str, _Choice | None]:

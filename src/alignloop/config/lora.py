@@ -1,8 +1,10 @@
 """Low-rank adapters: train a few million numbers beside weights that stay as they are."""
 
-from pydantic import Field
+from typing import Self
 
-from alignloop.config.section import Section
+from pydantic import Field, model_validator
+
+from alignloop.config.section import Section, refuse_idle
 
 
 class LoraConfig(Section):
@@ -12,7 +14,10 @@ class LoraConfig(Section):
     """
 
     rank: int | None = Field(
-        default=None, ge=1, description="columns of B and rows of A; none = train all weights"
+        default=None,
+        ge=1,
+        le=65_536,
+        description="columns of B and rows of A; none = train all weights",
     )
     alpha: float | None = Field(
         default=None, gt=0, description="their product counts alpha / rank; none = 2 * rank"
@@ -28,6 +33,13 @@ class LoraConfig(Section):
     load_in_4bit: bool = Field(
         default=False, description="keep W in 4 bits (QLoRA); needs a GPU and bitsandbytes"
     )
+
+    @model_validator(mode="after")
+    def _need_a_rank(self) -> Self:
+        if self.rank is None:
+            names = ("alpha", "dropout", "target_modules", "load_in_4bit")
+            refuse_idle(self, names, "lora.rank")
+        return self
 
     @property
     def on(self) -> bool:

@@ -8,10 +8,11 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from alignloop.config.algorithms import Algorithm, PpoConfig
-from alignloop.config.section import Section
+from alignloop.config.section import LARGEST, Section, refuse_idle
 
 PLAYGROUND = "playground"
 LABEL = "label:"  # a labelling project as a source: "label:DIR", or a database's URL after it
+MOST_EPOCHS, MOST_AT_ONCE = 10_000, 1_000_000
 TooLong = Literal["refuse", "skip", "cut"]  # rows with more tokens than allowed
 
 
@@ -70,7 +71,9 @@ class OptimizerSection(Section):
     """What every training stage sets."""
 
     learning_rate: float = Field(gt=0)
-    batch_size: int = Field(ge=1, description="sequences (pairs, prompts) per optimiser step")
+    batch_size: int = Field(
+        ge=1, le=MOST_AT_ONCE, description="sequences (pairs, prompts) per optimiser step"
+    )
     micro_batch_tokens: int = Field(
         default=4096, ge=1, description="padded tokens per forward pass"
     )
@@ -89,13 +92,15 @@ class OptimizerSection(Section):
 class SftConfig(OptimizerSection):
     """Stage 1: supervised fine-tuning on demonstrations."""
 
-    demonstrations: str = Field(
-        default=PLAYGROUND, description="file of demonstrations, or 'playground'"
+    demonstrations: str | None = Field(
+        default=PLAYGROUND,
+        description="file of demonstrations, or 'playground'; none = no SFT: all that follows"
+        " starts from model.path as it is",
     )
     format: str | None = _format()
     learning_rate: float = Field(default=2e-5, gt=0)
-    batch_size: int = Field(default=32, ge=1)
-    num_epochs: float = Field(default=3.0, gt=0)
+    batch_size: int = Field(default=32, ge=1, le=MOST_AT_ONCE)
+    num_epochs: float = Field(default=3.0, gt=0, le=MOST_EPOCHS)
     warmup_share: float = Field(default=0.03, ge=0, lt=1, description="share of steps that warm up")
     max_tokens: int = Field(default=1024, ge=8, description="longest prompt + response")
     too_long: TooLong = Field(
@@ -121,9 +126,12 @@ class RewardConfig(OptimizerSection):
     format: str | None = _format()
     learning_rate: float = Field(default=1e-5, gt=0)
     batch_size: int = Field(
-        default=64, ge=1, description="pairs per step; those of one prompt stay together"
+        default=64,
+        ge=1,
+        le=MOST_AT_ONCE,
+        description="pairs per step; those of one prompt stay together",
     )
-    num_epochs: float = Field(default=1.0, gt=0)
+    num_epochs: float = Field(default=1.0, gt=0, le=MOST_EPOCHS)
     warmup_share: float = Field(default=0.03, ge=0, lt=1)
     max_tokens: int = Field(default=1024, ge=8)
     too_long: TooLong = Field(
@@ -139,26 +147,40 @@ class RewardConfig(OptimizerSection):
         default=False, description="scale scores of demonstrations to variance 1"
     )
     held_out_model: bool = Field(
-        default=True, description="also train a second reward model, on labels the first never sees"
+        default=True,
+        description="also train a second model, which chooses RL's checkpoint, and a third, which"
+        " judges the evaluation where nobody else does",
+    )
+    labels: Literal["folds", "shares"] = Field(
+        default="folds",
+        description="'folds': each model learns two thirds of the prompts and is tested on the"
+        " third that it has not seen; 'shares': every label has one use (for tens of thousands)",
     )
     held_out_model_share: float = Field(
-        default=0.3, gt=0, lt=1, description="prompts for that second model"
+        default=0.3, gt=0, lt=1, description="shares: prompts for the second model"
+    )
+    judge_share: float = Field(
+        default=0.2, gt=0, lt=1, description="shares: prompts for the third, where it is needed"
     )
     calibration_share: float = Field(
-        default=0.08, gt=0, lt=1, description="prompts to fit the temperature on"
+        default=0.08, gt=0, lt=1, description="shares: prompts to fit the temperature on"
     )
-    test_share: float = Field(default=0.25, gt=0, lt=1, description="prompts for the report card")
+    test_share: float = Field(
+        default=0.25, gt=0, lt=1, description="shares: prompts for the report card"
+    )
     max_steps: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
-    def _leave_training_pairs(self) -> Self:
-        taken = self.calibration_share + self.test_share
-        taken += self.held_out_model_share if self.held_out_model else 0
-        if taken >= 0.9:
-            raise ValueError(
-                "held_out_model_share + calibration_share + test_share leave less than a tenth"
-                " of the pairs for training"
-            )
+    def _shares_leave_training_pairs(self) -> Self:
+        of_others = ("held_out_model_share", "judge_share")
+        names = (*of_others, "calibration_share", "test_share")
+        if self.labels == "folds":
+            refuse_idle(self, names, 'reward.labels = "shares"')
+            return self
+        used = names if self.held_out_model else names[2:]
+        if sum(getattr(self, name) for name in used) >= 0.9:
+            told = " + ".join(used)
+            raise ValueError(f"{told} leave less than a tenth of the pairs to train on")
         return self
 
 
@@ -180,9 +202,12 @@ class DpoConfig(OptimizerSection):
     )
     learning_rate: float = Field(default=1e-6, gt=0)
     batch_size: int = Field(
-        default=64, ge=1, description="pairs per step; those of one prompt stay together"
+        default=64,
+        ge=1,
+        le=MOST_AT_ONCE,
+        description="pairs per step; those of one prompt stay together",
     )
-    num_epochs: float = Field(default=1.0, gt=0)
+    num_epochs: float = Field(default=1.0, gt=0, le=MOST_EPOCHS)
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
     max_tokens: int = Field(default=1024, ge=8)
     too_long: TooLong = Field(
@@ -196,16 +221,32 @@ class DpoConfig(OptimizerSection):
 
 
 class SamplingConfig(Section):
-    """How responses are drawn. Rollouts sample from the full distribution: no top_k, no top_p."""
+    """How responses are drawn: by default from the whole distribution, as RL has to."""
 
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(
+        default=1.0, ge=0, description="divides logits; 0 = always the likeliest token, not in rl"
+    )
+    top_p: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="draw among the likeliest tokens that have this share together; in rl 1",
+    )
     max_new_tokens: int = Field(default=256, ge=1)
-    batch_size: int = Field(default=128, ge=1, description="sequences decoded together")
+    batch_size: int = Field(
+        default=128, ge=1, le=MOST_AT_ONCE, description="sequences decoded together"
+    )
     compile: bool = Field(
         default=False,
         description="compile the decoding step by torch.compile, which needs a C++ compiler and"
         " some 20 s once: a tenth faster for the smallest models (docs/performance.md)",
     )
+
+    @model_validator(mode="after")
+    def _choose_one_way(self) -> Self:
+        if self.temperature == 0:
+            refuse_idle(self, ("top_p",), "a temperature above 0")
+        return self
 
 
 STAGE_REWARD = "reward"  # in rl.rewards: the model of this run's reward stage
@@ -227,6 +268,8 @@ class RewardPart:
         value = float(weight)
         if not math.isfinite(value) or value == 0:
             raise ValueError(f"{text!r} has no weight other than 0")
+        if abs(value) > LARGEST:
+            raise ValueError(f"{text!r} has a weight beyond {LARGEST:,}")
         return cls(weight=value, source=source.strip())
 
 
@@ -273,7 +316,7 @@ class RlConfig(OptimizerSection):
     critic_learning_rate: float | None = Field(
         default=None, gt=0, description="none = learning_rate"
     )
-    batch_size: int = Field(default=64, ge=1, description="prompts per step")
+    batch_size: int = Field(default=64, ge=1, le=MOST_AT_ONCE, description="prompts per step")
     num_steps: int = Field(default=200, ge=1)
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompt_tokens: int = Field(default=512, ge=1)
@@ -283,13 +326,20 @@ class RlConfig(OptimizerSection):
     missing_eos: Literal["replace", "subtract", "off"] = Field(
         default="replace", description="what happens to the score of a response that was cut off"
     )
-    missing_eos_penalty: float = Field(default=-1.0, description="the score put there, or added")
+    missing_eos_penalty: float = Field(
+        default=-1.0,
+        description="the score put there, or a lower one where it would pay; or added",
+    )
     kl_budget: float | None = Field(
         default=None, gt=0, description="stop at this KL (nats per sequence)"
     )
-    patience: int = Field(
-        default=3, ge=1, description="evaluations without a rise of the held-out score"
+    choice_kl_coef: float = Field(
+        default=0.02,
+        ge=0,
+        description="price of a nat of KL in the choice of the checkpoint, in standard deviations"
+        " of the held-out score at step 0 (InstructGPT's 0.02); 0 = by the held-out score alone",
     )
+    patience: int = Field(default=3, ge=1, description="evaluations without a better checkpoint")
     eval_every: int = Field(default=10, ge=1)
     num_printed_samples: int = Field(
         default=8, ge=1, description="validation answers kept per evaluation"
@@ -306,13 +356,28 @@ class RlConfig(OptimizerSection):
             )
         for text in self.rewards:
             RewardPart.parse(text)
+        if not any(names_function(part) for part in (self.reward_function or "", *self._sources())):
+            refuse_idle(self, ("reward_time_limit",), "a reward function")
         return self
+
+    @model_validator(mode="after")
+    def _draw_from_the_whole_distribution(self) -> Self:
+        """Line 12: an update weighs every token by its probability, which a cut would change."""
+        if self.sampling.temperature == 0 or self.sampling.top_p < 1:
+            raise ValueError(
+                "RL draws from the whole distribution: rl.sampling.temperature must be above 0 and"
+                " rl.sampling.top_p 1 (evaluate.sampling may have others)"
+            )
+        return self
+
+    def _sources(self) -> list[str]:
+        return [RewardPart.parse(text).source for text in self.rewards]
 
     @property
     def uses_reward_stage(self) -> bool:
         """Whether the model of this run's reward stage has a part in the reward."""
         if self.rewards:
-            return any(RewardPart.parse(text).source == STAGE_REWARD for text in self.rewards)
+            return STAGE_REWARD in self._sources()
         return self.reward_model is None and self.reward_function is None
 
 
@@ -334,6 +399,11 @@ class EvaluateConfig(Section):
     )
     prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
     format: str | None = _format()
+    reward_model: str | None = Field(
+        default=None,
+        description="directory of the reward model that judges; none = the gold judge on the"
+        " playground, else the reward stage's third model",
+    )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompts: int = Field(default=300, ge=1, description="prompts per held-out set")
     too_long: TooLong = Field(
@@ -348,10 +418,20 @@ class EvaluateConfig(Section):
 class PlaygroundConfig(Section):
     """How the playground collects its comparisons from simulated annotators."""
 
-    num_prompts: int = Field(default=1200, ge=8, description="prompts whose answers are compared")
+    num_prompts: int = Field(
+        default=1200, ge=8, le=MOST_AT_ONCE, description="prompts whose answers are compared"
+    )
     responses_per_prompt: int = Field(default=4, ge=2, le=9)
-    pairs_per_prompt: int = Field(default=4, ge=1)
+    pairs_per_prompt: int = Field(default=4, ge=1, le=1000)
     overlap_share: float = Field(
         default=0.2, ge=0, le=1, description="pairs judged by all annotators"
     )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
+
+    @model_validator(mode="after")
+    def _draw_answers_that_differ(self) -> Self:
+        if self.sampling.temperature == 0:
+            raise ValueError(
+                "playground.sampling.temperature = 0 gives equal answers: nothing to compare"
+            )
+        return self

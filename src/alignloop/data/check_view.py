@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alignloop.data.check import Report
+from alignloop.errors import harmless
 
 REFUSED_SHOWN = 10
 BAR_WIDTH = 32
@@ -44,7 +45,7 @@ def _name(report: Report) -> str:
 
 
 def _text(text: str) -> Text:
-    return Text(text)  # a file's name may look like rich's markup
+    return Text(harmless(text))  # a file's name may look like rich's markup, or worse
 
 
 def _show_one(report: Report, tokenizer: str, console: Console) -> None:
@@ -60,7 +61,8 @@ def _show_one(report: Report, tokenizer: str, console: Console) -> None:
         console.print(_histogram(report.tokens["histogram"]))
     for refused in report.refused[:REFUSED_SHOWN]:
         where = f"{report.file}:{refused['line']}"
-        console.print(Text(f"refused {where}: {refused['reason']}", style="red"), soft_wrap=True)
+        refusal = harmless(f"refused {where}: {refused['reason']}")
+        console.print(Text(refusal, style="red"), soft_wrap=True)
     if report.num_refused > REFUSED_SHOWN:
         more = report.num_refused - REFUSED_SHOWN
         console.print(_text(f"and {more} more refused rows; --json lists them"))

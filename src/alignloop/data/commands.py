@@ -10,7 +10,7 @@ from pathlib import Path
 from alignloop.data.check import check
 from alignloop.data.convert import convert
 from alignloop.data.lengths import load_counter
-from alignloop.errors import UserError
+from alignloop.errors import UserError, harmless
 
 
 def run_check(options: argparse.Namespace, tokenizer: Path, name: str) -> int:
@@ -43,9 +43,11 @@ def run_convert(options: argparse.Namespace) -> int:
         exclude=options.exclude,
         near_duplicate=options.near_duplicate,
         shares=shares_of(options.split),
+        overwrite=options.overwrite,
     )
     names = {"exact": "held out", "near": "near duplicates of held-out prompts"}
-    print(", ".join(f"{names.get(name, name)}: {count}" for name, count in counts.items()))
+    told = ", ".join(f"{names.get(name, name)}: {count}" for name, count in counts.items())
+    print(harmless(told))
     return 0
 
 

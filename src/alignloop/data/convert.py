@@ -5,20 +5,23 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from alignloop.data.exclusion import NEAR_DUPLICATE, HeldOut
 from alignloop.data.files import whole_file
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.reading import stream, stream_prompts
+from alignloop.data.judgements import comparisons_file, write_judgements
 from alignloop.data.refusals import Refusal, RefusedRows
 from alignloop.data.splits import SplitByPrompt
+from alignloop.data.trl import trl_note, trl_rows
 from alignloop.errors import UserError
-from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record
+from alignloop.records import Prompt, Record
 
-To = Literal["pairs", "demonstrations", "prompts", "trl"]
-TARGETS: tuple[To, ...] = ("pairs", "demonstrations", "prompts", "trl")
+To = Literal["pairs", "demonstrations", "prompts", "judgements", "trl"]
+TARGETS: tuple[To, ...] = get_args(To)
+REPEATED = "repeated prompts left out"
 
 
 def convert(
@@ -31,16 +34,23 @@ def convert(
     exclude: Sequence[str] = (),
     near_duplicate: float = NEAR_DUPLICATE,
     shares: Mapping[str, float] | None = None,
+    overwrite: bool = False,
 ) -> Counter[str]:
     """Read `source` as a stream and write JSONL to `out` (gzipped if it ends in .gz); counts.
 
     Refused rows stop the conversion, and nothing is written; with `skip_refused` they go to
     refused.jsonl beside `out`. Held-out prompts of the files `exclude` are left out. With `shares`
-    each split goes to a file of its own, `out` with the split's name before its suffix.
+    each split goes to a file of its own, `out` with the split's name before its suffix. A file
+    that is there is replaced with `overwrite` alone, and never one that is read.
     """
-    _check_out(out)
+    places = [_named(out, name) for name in shares or {"": 1.0}]
+    places += [comparisons_file(out)] if to == "judgements" else []
+    _check_out(source, places, overwrite)
+    if to == "judgements":
+        _check_whole(exclude, shares)
+        return write_judgements(source, out, format=format, skip_refused=skip_refused)
     counts: Counter[str] = Counter()
-    records = _records(source, to, format)
+    records = _records(source, to, format, counts)
     if exclude:
         records = HeldOut.of(exclude, near_duplicate).without(records, counts)
     splits = SplitByPrompt(shares or {"": 1.0})
@@ -52,18 +62,50 @@ def convert(
         }
         for record in _counted(records, refused, counts):
             name = splits.of(record if isinstance(record, Prompt) else record.prompt)
-            targets[name](_line(record, to))
-            counts[f"written {name}".strip()] += 1
+            for line in _lines(record, to, counts):
+                targets[name](line)
+                counts[f"written {name}".strip()] += 1
         refused.settle(any_good=counts.total() > counts["refused"])
         if not any(name.startswith("written") for name in counts):
-            raise UserError("there is nothing left to write", where=source)
+            found = ", ".join(f"{name}: {count}" for name, count in counts.items())
+            raise UserError(
+                f"there is nothing left to write ({found or 'no record'})", where=source
+            )
     return counts
 
 
-def _check_out(out: Path) -> None:
-    if not out.name.endswith((".jsonl", ".jsonl.gz")):
-        fix = "give a name that ends in .jsonl or .jsonl.gz"
-        raise UserError("the result is JSONL", where=str(out), fix=fix)
+def _check_out(source: str, places: Sequence[Path], overwrite: bool) -> None:
+    """Refuse, before anything is read, what would be destroyed."""
+    for place in places:
+        if not place.name.endswith((".jsonl", ".jsonl.gz")):
+            fix = "give a name that ends in .jsonl or .jsonl.gz"
+            raise UserError("the result is JSONL", where=str(place), fix=fix)
+        if _is_read(source, place):
+            problem, fix = "this is what is read, and it would be lost", "give OUT another name"
+            raise UserError(problem, where=str(place), fix=fix)
+        if place.exists() and not overwrite:
+            raise UserError(
+                "there is something here already, and nothing is overwritten",
+                where=str(place),
+                fix="name another file, remove this one, or give --overwrite",
+            )
+
+
+def _is_read(source: str, place: Path) -> bool:
+    """Whether a file is the source, under any name, or would be read as a part of its folder."""
+    read = Path(source)
+    if read.is_dir():
+        return read.resolve() in place.resolve().parents
+    return read.exists() and place.exists() and read.samefile(place)
+
+
+def _check_whole(exclude: Sequence[str], shares: Mapping[str, float] | None) -> None:
+    if exclude or shares:
+        raise UserError(
+            "judgements are written whole, with their comparisons",
+            where="--exclude" if exclude else "--split",
+            fix="leave this out, or write --to pairs",
+        )
 
 
 def _named(out: Path, split: str) -> Path:
@@ -80,9 +122,9 @@ def _counted(records: Iterator[Any], refused: RefusedRows, counts: Counter[str])
             yield record
 
 
-def _records(source: str, to: To, format: str | None) -> Iterator[Any]:
+def _records(source: str, to: To, format: str | None, counts: Counter[str]) -> Iterator[Any]:
     if to == "prompts":
-        return _distinct(stream_prompts(source, format))
+        return _distinct(stream_prompts(source, format), counts)
     if to == "demonstrations":
         return stream(source, ["demonstrations"], format)
     if to == "pairs":
@@ -90,13 +132,16 @@ def _records(source: str, to: To, format: str | None) -> Iterator[Any]:
     return stream(source, ["pairs", "labels", "demonstrations", "prompts"], format)
 
 
-def _distinct(prompts: Iterator[Any]) -> Iterator[Any]:
+def _distinct(prompts: Iterator[Any], counts: Counter[str]) -> Iterator[Any]:
     seen: set[str] = set()
     for prompt in prompts:
-        if isinstance(prompt, Refusal) or prompt.model_dump_json() not in seen:
-            yield prompt
         if isinstance(prompt, Prompt):
-            seen.add(prompt.model_dump_json())
+            whole = prompt.model_dump_json()
+            if whole in seen:
+                counts[REPEATED] += 1
+                continue
+            seen.add(whole)
+        yield prompt
 
 
 def _with_pairs_of_labels(records: Iterator[Any]) -> Iterator[Any]:
@@ -109,50 +154,10 @@ def _with_pairs_of_labels(records: Iterator[Any]) -> Iterator[Any]:
     yield from pairs_of_labels(labelled)
 
 
-def _line(record: Any, to: To) -> str:
+def _lines(record: Any, to: To, counts: Counter[str]) -> list[str]:
     if to != "trl":
         assert isinstance(record, Record), "labels are pairs by now"
-        return record.model_dump_json()
-    return json.dumps(as_trl(record), ensure_ascii=False)
-
-
-def as_trl(record: Prompt | Demonstration | PreferencePair | Labelled) -> dict[str, Any]:
-    """A row of TRL's conversational types; what TRL does not know stands in further columns."""
-    if isinstance(record, Prompt):
-        return {"prompt": _turns(record.messages), **_prompt_columns(record)}
-    columns = _prompt_columns(record.prompt)
-    asked = _turns(record.prompt.messages)
-    if isinstance(record, Labelled):
-        return {
-            "prompt": asked,
-            "completion": _answer(record.response),
-            "label": record.good,
-            **columns,
-        }
-    if record.source != record.prompt.source:
-        columns["record_source"] = record.source
-    if isinstance(record, Demonstration):
-        answer = _answer(record.response)
-        if record.every_turn:
-            return {"messages": [*asked, *answer], **columns}
-        return {"prompt": asked, "completion": answer, **columns}
-    numbers = record.model_dump(include={"preference", "margin", "weight", "comparison_id"})
-    given = {"preference": 1.0, "margin": 0.0, "weight": 1.0, "comparison_id": ""}
-    columns |= {key: value for key, value in numbers.items() if value != given[key]}
-    both = {"chosen": _answer(record.chosen), "rejected": _answer(record.rejected)}
-    return {"prompt": asked, **both, **columns}
-
-
-def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
-    """The source always, since a reader gives one to rows that have none; others where they are."""
-    columns = {"prompt_id": prompt.prompt_id, "source": prompt.source}
-    more = {"category": prompt.category, "language": prompt.language}
-    return columns | {key: value for key, value in more.items() if value}
-
-
-def _turns(messages: Sequence[Message]) -> list[dict[str, str]]:
-    return [{"role": message.role, "content": message.content} for message in messages]
-
-
-def _answer(response: str) -> list[dict[str, str]]:
-    return [{"role": "assistant", "content": response}]
+        return [record.model_dump_json()]
+    if note := trl_note(record):
+        counts[note] += 1
+    return [json.dumps(row, ensure_ascii=False) for row in trl_rows(record)]

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 NEAR_DUPLICATE = 0.8  # share of common trigrams from which two prompts are near duplicates
 NUM_PERMUTATIONS = 128
+RECALL = 0.995  # of the pairs at the threshold; of those above it, more
 SHINGLE = 3  # characters: it suits languages with and without spaces
 
 Item = TypeVar("Item")
@@ -28,7 +29,7 @@ class HeldOut:
 
     Texts are compared without case, punctuation and spaces, and without system messages. Two are
     near duplicates where their sets of trigrams overlap by `threshold` (Jaccard) or more; MinHash
-    finds the candidates (Broder 1997), and the sets themselves decide.
+    finds the candidates (Broder 1997; see `bands`), and the sets themselves decide.
     """
 
     def __init__(self, prompts: Iterable[Prompt], threshold: float = NEAR_DUPLICATE) -> None:
@@ -36,9 +37,7 @@ class HeldOut:
 
         self._threshold = threshold
         self._texts: dict[str, str] = {}
-        # Looser than the threshold, so that hardly any near duplicate is missed.
-        loose = max(0.1, threshold - 0.1)
-        self._index = MinHashLSH(threshold=loose, num_perm=NUM_PERMUTATIONS)
+        self._index = MinHashLSH(num_perm=NUM_PERMUTATIONS, params=bands(threshold))
         for text in dict.fromkeys(_plain(prompt) for prompt in prompts):
             key = str(len(self._texts))
             self._texts[key] = text
@@ -55,12 +54,24 @@ class HeldOut:
         text = _plain(prompt)
         if text in self._exact:
             return "exact"
+        return "near" if next(self._near(text), None) is not None else ""
+
+    def matches(self, prompt: Prompt) -> set[str]:
+        """The texts of the held-out prompts that the prompt is or nearly is."""
+        text = _plain(prompt)
+        near = {self._texts[key] for key in self._near(text)}
+        return near | ({text} & self._exact)
+
+    def count(self, prompts: Iterable[Prompt], texts: set[str]) -> int:
+        """How many of the prompts are among texts that `matches` gave."""
+        return sum(_plain(prompt) in texts for prompt in prompts)
+
+    def _near(self, text: str) -> Iterator[str]:
         shingles = _shingles(text)
-        for key in self._index.query(_minhash(shingles)):
-            other = _shingles(self._texts[str(key)])
+        for key in map(str, self._index.query(_minhash(shingles))):
+            other = _shingles(self._texts[key])
             if len(shingles & other) >= self._threshold * len(shingles | other):
-                return "near"
-        return ""
+                yield key
 
     def without(self, records: Iterable[Item], counts: Counter[str]) -> Iterator[Item]:
         """The records whose prompts are not held out; `counts` counts "exact" and "near" ones."""
@@ -70,6 +81,20 @@ class HeldOut:
                 counts[found] += 1
             else:
                 yield record
+
+
+def bands(threshold: float) -> tuple[int, int]:
+    """How many bands of how many hashes find a pair at the threshold with a chance of 99.5 %.
+
+    1 - (1 - threshold^rows)^bands >= 0.995, bands = 128 // rows, with the most rows that do: more
+    rows mean fewer false candidates, which the sets themselves rule out. One row where none
+    does (thresholds below 0.04). Source: Leskovec, Rajaraman and Ullman 2020, sec. 3.4.
+    """
+    found = 1
+    for rows in range(1, NUM_PERMUTATIONS + 1):
+        if (1 - threshold**rows) ** (NUM_PERMUTATIONS // rows) <= 1 - RECALL:
+            found = rows
+    return NUM_PERMUTATIONS // found, found
 
 
 def leave_out(

@@ -3,14 +3,14 @@
 import gzip
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from pydantic import ValidationError
 
 from alignloop.data.containers import BadRow, tables_of
-from alignloop.errors import UserError
+from alignloop.errors import UserError, explain_full_disk
 from alignloop.records import Record
 
 RecordType = TypeVar("RecordType", bound=Record)
@@ -72,20 +72,22 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 def whole_file(path: str | Path) -> Iterator[Callable[[str], object]]:
     """A function that writes a line; the file appears under its name at the end, or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            packing = path.suffix == ".gz"
-            target = _packed(stream) if packing else stream
-            yield lambda line: target.write(f"{line}\n".encode())
-            if packing:
-                target.close()
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with explain_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            with temporary.open("wb") as stream:
+                packing = path.suffix == ".gz"
+                target = _packed(stream) if packing else stream
+                yield lambda line: target.write(f"{line}\n".encode())
+                if packing:
+                    target.close()
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):  # the first error is the one worth reporting
+                temporary.unlink(missing_ok=True)
 
 
 def _packed(stream: Any) -> BinaryIO:

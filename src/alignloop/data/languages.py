@@ -18,39 +18,89 @@ _SCRIPTS = {
     "DEVANAGARI": "hi",
     "LATIN": "latin",
 }
-# A Chinese character says about as much as four letters do.
-_WEIGHT = {"zh": 4, "ja": 4, "ko": 3}
+# What a character says in a script without spaces, in words. A Chinese word has about 1.6
+# characters; they count for more, since names and code are Latin in any language.
+_UNSPACED = {"zh": 1.5, "ja": 1.5, "th": 0.3}
 _KANA_SHARE = 0.1  # of what is Chinese or Japanese: Japanese is written in both
 _COMMON = {
-    "en": "the of and to is in that it you what for are how i do can with me my a an",
-    "de": "der die das und ist nicht ein eine zu mit ich es auf wie was sie den von",
-    "fr": "le la les et est un une des que pour dans en je vous ce qui pas du",
-    "es": "el la los las y es un una que de para en por como no se del qué",
-    "pt": "o os as e é um uma que para em por como não se do da você",
-    "it": "il lo gli e è un una che di per in come non si del della sono",
-    "nl": "de het een en is niet van ik te dat op met voor wat hoe zijn",
+    "en": (
+        "the of and to is in that it you what for are how i do can with me my a an no not yes this"
+        " these those was were be been have has had will would could should there here at on your"
+        " we they he she or but if when why who which by from about as so please write give tell"
+        " explain make all any some more into than then our his her their its im don"
+    ),
+    "de": (
+        "der die das und ist nicht ein eine zu mit ich es auf wie was sie den von wer wo warum kann"
+        " haben hat sind im dem des für auch nur noch bei oder aber wenn man wir bitte einen mir"
+    ),
+    "fr": (
+        "le la les et est un une des que pour dans en je vous ce qui pas du sur par avec au aux"
+        " cette sont comment pourquoi mais ou où il elle nous quel quelle moi"
+    ),
+    "es": (
+        "el la los las y es un una que de para en por como no se del qué con su al más pero sin"
+        " sobre cómo cuál está son mi me lo si porque"
+    ),
+    "pt": (
+        "o os as e é um uma que para em por como não se do da você com no na mais mas ao dos das"
+        " qual são eu me sobre está isso"
+    ),
+    "it": (
+        "il lo gli e è un una che di per in come non si del della sono con la le i mi da al"
+        " perché qual quale cosa anche questo"
+    ),
+    "nl": (
+        "de het een en is niet van ik te dat op met voor wat hoe zijn in aan er maar ook je kan"
+        " waarom wie naar bij om als deze"
+    ),
 }
 _WORDS = {language: set(words.split()) for language, words in _COMMON.items()}
+_CODE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]*`|https?://\S+", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z_]+(?:[\w.]*[A-Za-z0-9_])?", re.ASCII)  # one word, however long
+_FEWEST_WORDS = 2
 
 
 def language_of(text: str) -> str:
-    """A code such as "en", "zh", "ja"; "latin" for letters of no known language; "" for none."""
-    scripts: Counter[str] = Counter()
-    for character, count in Counter(text[:_LOOKED_AT]).items():
-        if character.isalpha():
-            name = "LATIN" if character.isascii() else unicodedata.name(character, "")
-            if language := _SCRIPTS.get(name.split(" ")[0].split("-")[0]):
-                scripts[language] += count * _WEIGHT.get(language, 1)
-    if not scripts:
+    """A code such as "en", "zh", "ja"; "latin" for letters of no known language; "" for none.
+
+    Words count, not letters, and code (between backquotes) and addresses do not: long names in a
+    question do not make it English. One short word that several languages have decides nothing,
+    but for English.
+    """
+    start = text[:_LOOKED_AT]
+    said = _CODE.sub(" ", start)
+    found = _by_script(said) or _by_script(start)
+    if not found:
         return ""
-    if scripts["ja"] >= _KANA_SHARE * (scripts["ja"] + scripts["zh"]) > 0:
-        scripts["ja"] += scripts.pop("zh", 0)
-    (language, _), *_ = scripts.most_common(1)
-    return _latin(text[:_LOOKED_AT]) if language == "latin" else language
+    if found["ja"] >= _KANA_SHARE * (found["ja"] + found["zh"]) > 0:
+        found["ja"] += found.pop("zh", 0)
+    (language, _), *_ = found.most_common(1)
+    return _latin(said) if language == "latin" else language
+
+
+def _by_script(text: str) -> Counter[str]:
+    """How many words of each script there are, about."""
+    found: Counter[str] = Counter()
+    names = _NAME.findall(text)
+    if names:
+        found["latin"] += len(names) + sum(name.lower() in _WORDS["en"] for name in names)  # type: ignore[assignment]
+    for run in re.findall(r"[^\W\d_]+", _NAME.sub(" ", text)):
+        scripts: Counter[str] = Counter(filter(None, map(_script_of, run)))
+        for script, count in scripts.items():
+            found[script] += _UNSPACED.get(script, 0) * count or 1  # type: ignore[assignment]
+    return found
+
+
+def _script_of(character: str) -> str:
+    name = unicodedata.name(character, "")
+    return _SCRIPTS.get(name.split(" ")[0].split("-")[0], "")
 
 
 def _latin(text: str) -> str:
     words = re.findall(r"[^\W\d_]+", text.lower())
     found = {language: sum(word in common for word in words) for language, common in _WORDS.items()}
-    best = max(found, key=lambda language: found[language])
-    return best if found[best] else "latin"
+    most = max(found.values())
+    best = [language for language, count in found.items() if count == most]
+    if most == 0 or (best[0] != "en" and (len(best) > 1 or len(words) < _FEWEST_WORDS)):
+        return "latin"
+    return best[0]

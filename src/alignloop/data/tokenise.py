@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from alignloop.config.stages import TooLong
 from alignloop.data.templates import apply_template, require_template
-from alignloop.data.turns import answer_tokens, prompt_with_answers
+from alignloop.data.turns import prompt_and_answer, prompt_with_answers
 from alignloop.errors import UserError
-from alignloop.records import Demonstration, Prompt
+from alignloop.records import Demonstration, Message, Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -55,23 +55,23 @@ def encode_prompt(
 
     Raises UserError, naming the prompt, if they are more than `max_prompt_tokens`.
     """
-    ids = apply_template(tokenizer, prompt.messages, add_generation_prompt=True)
+    ids = apply_template(tokenizer, prompt.messages, True, prompt.tools)
     _check_length(len(ids), max_prompt_tokens, "max_prompt_tokens", prompt)
     return ids
 
 
 def encode_example(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, max_tokens: int
+    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str | Message, max_tokens: int
 ) -> Encoded:
     """Prompt tokens, then response tokens, then the token that ends a turn; the mask covers these.
 
+    The response is a text, or a turn of the role "assistant" with reasoning and calls.
     Nothing is cut: a response without its end would teach the model to stop in mid-sentence.
     Text in the response that spells a special token stays text.
 
     Raises UserError, naming the prompt, if all of it is more than `max_tokens`.
     """
-    before = apply_template(tokenizer, prompt.messages, add_generation_prompt=True)
-    answer = answer_tokens(tokenizer, prompt.messages, response)
+    before, answer = prompt_and_answer(tokenizer, prompt.messages, response, prompt.tools)
     _check_length(len(before) + len(answer), max_tokens, "max_tokens", prompt)
     return Encoded(
         input_ids=(*before, *answer),
@@ -87,10 +87,10 @@ def encode_demonstration(
     Each of these counts with its own end-of-turn token, wherever the model's template writes it.
     """
     prompt = demonstration.prompt
-    encoded = encode_example(tokenizer, prompt, demonstration.response, max_tokens)
+    encoded = encode_example(tokenizer, prompt, demonstration.answer, max_tokens)
     if not demonstration.every_turn:
         return encoded
-    ids, answers = prompt_with_answers(tokenizer, prompt.messages)
+    ids, answers = prompt_with_answers(tokenizer, prompt.messages, prompt.tools)
     mask = (*answers, *encoded.response_mask[len(ids) :])
     return Encoded(input_ids=encoded.input_ids, response_mask=mask)
 

@@ -1,26 +1,47 @@
 """What the model has to write itself: the answers of a conversation, each with its end of turn.
 
-Where an answer stands is found from the model's own template, by writing the conversation once more
-with another text in its place: what stays the same before and after it is not the answer. So no
-template has to be known, and none has to mark its answers.
+An answer is what the model's own template writes after its opening of an answer, up to the special
+tokens that end a turn. Where it stands is found by writing conversations with another text in its
+place: what stays the same before and after it is not the answer. So no template has to be known,
+and none has to mark its answers.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from alignloop.data.templates import apply_template, rendered
+from alignloop.data.spelling import (
+    Tokens,
+    Written,
+    own_words,
+    special_ids,
+    special_pattern,
+    tokens_of,
+    tokens_with_places,
+)
+from alignloop.data.templates import Tools, apply_template, looked_for_by, written
+from alignloop.data.thoughts import (
+    closed_once,
+    leaves_out_thought,
+    opened_thought,
+    with_thought,
+)
 from alignloop.errors import UserError
-from alignloop.records import Message
+from alignloop.records import Extra, Message, ToolCall, answer_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+logger = logging.getLogger(__name__)
+
 # Stands for any answer; of letters alone, so that no template changes it.
 _OTHER = "AnotherAnswerInThisPlace"
+_ASKED = (Message(role="user", content="Q"),)
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
@@ -28,147 +49,339 @@ def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
 
     It may differ from EOS: Gemma writes <end_of_turn>, Phi-3 <|end|>.
     """
-    return _shape(tokenizer).end
+    return _shape(tokenizer).ends[-1]
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """What sampling stops at: the end of a turn, and EOS, which a model may write instead."""
+    """What sampling stops at: the end of a turn, of a tool's call (gpt-oss), and EOS."""
     assert isinstance(tokenizer.eos_token_id, int), "check_tokenizer comes first"
-    return tuple(dict.fromkeys((end_of_turn(tokenizer), tokenizer.eos_token_id)))
+    shape = _shape(tokenizer)
+    return tuple(dict.fromkeys((shape.ends[-1], *shape.call_ends[-1:], tokenizer.eos_token_id)))
+
+
+def conversation_tokens(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Tools = ()
+) -> list[int]:
+    """Token ids of a finished conversation, all that the template writes of it and nothing else.
+
+    They are those of `apply_chat_template`, but for text that spells special tokens, which stays
+    text: what a reward model of another library has read.
+    """
+    return apply_template(tokenizer, messages, add_generation_prompt=False, tools=tools)
+
+
+def prompt_and_answer(
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Message],
+    response: str | Message,
+    tools: Tools = (),
+) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt, and of the answer that follows, its end of turn included.
+
+    Together they are the beginning of `conversation_tokens` of the finished conversation, up to the
+    end of the answer. Two exceptions: a template that opens the answer otherwise than it writes a
+    finished one (R1 opens a thought, which its history leaves out) gets the answer after its
+    opening, the thought closed once; and where a token would reach over the end of the prompt, the
+    prompt's tokens stay as sampling has them. Raises UserError as `written` does.
+    """
+    answer = response if isinstance(response, Message) else answer_of(response)
+    opening = written(tokenizer, asked, add_generation_prompt=True, tools=tools)
+    whole, ends = _whole(tokenizer, asked, answer, tools, opening)
+    before, after = _parted(tokenizer, whole, opening)
+    return before, [*after, *ends]
 
 
 def answer_tokens(
-    tokenizer: PreTrainedTokenizerBase, asked: Sequence[Message], response: str
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Message],
+    response: str | Message,
+    tools: Tools = (),
 ) -> list[int]:
-    """What follows the template's opening of an answer: the response and its end-of-turn token.
-
-    Most templates write the response as it is. Where one strips it, or puts something before or
-    after it (Llama 2 spaces, Qwen 3 an empty thought), so do we. Text in the response that spells a
-    special token stays text.
-    """
-    shape = _shape(tokenizer)
-    text = response if shape.plain else _as_written(tokenizer, asked, response)
-    ids = tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
-    return [*ids, shape.end]
+    """The answer's part of `prompt_and_answer`."""
+    return prompt_and_answer(tokenizer, asked, response, tools)[1]
 
 
 def prompt_with_answers(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Tools = ()
 ) -> tuple[list[int], list[bool]]:
     """Token ids of a prompt as `apply_template` gives them, and which belong to its answers.
 
-    An answer begins where the template's opening of an answer ends and goes up to its end-of-turn
-    token, that included.
+    An answer begins where the template's opening of an answer ends and goes up to its end of turn,
+    that included.
 
     Raises UserError as `apply_template` does, and where a template writes the rest of a
     conversation in another way because of the text of an answer.
     """
-    ids = apply_template(tokenizer, messages, add_generation_prompt=True)
+    text = written(tokenizer, messages, add_generation_prompt=True, tools=tools)
     answers = [place for place, turn in enumerate(messages) if turn.role == "assistant"]
     if not answers:
+        ids = tokens_of(tokenizer, text)
         return ids, [False] * len(ids)
-    text = rendered(tokenizer, messages, add_generation_prompt=True)
-    spans = [_span(tokenizer, messages, place, text) for place in answers]
-    return ids, _tokens_within(tokenizer, text, ids, spans)
+    tokens = tokens_with_places(tokenizer, text)
+    spans = [_span(tokenizer, messages, place, text.text, tools) for place in answers]
+    return tokens.ids, _tokens_within(text.text, tokens, spans)
+
+
+# --- the last answer ---------------------------------------------------------------------------
+
+
+def _whole(
+    tokenizer: PreTrainedTokenizerBase,
+    asked: Sequence[Message],
+    answer: Message,
+    tools: Tools,
+    opening: Written,
+) -> tuple[Written, list[int]]:
+    """Prompt and answer up to the end of its turn, and the tokens that end it but are not there."""
+    shape = _shape(tokenizer)
+    added = [] if shape.written_end else list(shape.ends)
+    if shape.plain and not answer.extra and not shape.looks_at(answer.content):
+        return opening + Written(text=answer.content + shape.tail[: shape.kept]), added
+    found = written(tokenizer, [*asked, answer], add_generation_prompt=False, tools=tools)
+    end = shape.end_within(found.text, calls=bool(answer.tool_calls))
+    thought = opened_thought(opening.text)
+    at = len(opening.text)
+    if end is not None and found.text.startswith(opening.text):
+        rest = found.part(at, end)
+        if closed_once(rest.text, thought):
+            if leaves_out_thought(answer, rest.text):
+                _say_what_is_left_out(tokenizer)
+            return found.part(0, end), added
+    pattern = special_pattern(tokenizer)
+    ending = Written(text=shape.tail[: shape.kept])
+    if thought is None:  # a template that writes a finished answer otherwise than it opens one
+        return opening + own_words(answer.content, pattern) + ending, added
+    bare = opening.text[: opening.text.rindex(thought.opens)]
+    if end is not None and found.text.startswith(bare):
+        rest = found.part(len(bare), end)
+    else:
+        rest = own_words(answer.content, pattern) + ending
+    return opening + with_thought(answer, rest, thought, pattern), added
+
+
+@lru_cache(maxsize=8)
+def _say_what_is_left_out(_tokenizer: PreTrainedTokenizerBase) -> None:
+    """Once for each tokenizer."""
+    logger.warning(
+        "the chat template leaves out the thoughts of answers: only what follows them is learnt"
+    )
+
+
+def _parted(
+    tokenizer: PreTrainedTokenizerBase, whole: Written, opening: Written
+) -> tuple[list[int], list[int]]:
+    """The tokens of the opening, and those of what follows it.
+
+    Read in one go: in some tokenizers a text has other tokens at a beginning than after something.
+    """
+    if tokenizer.is_fast:
+        tokens = tokens_with_places(tokenizer, whole)
+        before = _opening_tokens(tokenizer, opening, tokens)
+        if tokens.ids[: len(before)] == before:
+            return before, tokens.ids[len(before) :]
+    after = whole.part(len(opening.text), len(whole.text))
+    return tokens_of(tokenizer, opening), _in_the_middle(tokenizer, after)
+
+
+def _in_the_middle(tokenizer: PreTrainedTokenizerBase, text: Written) -> list[int]:
+    """Tokens of a text that follows another: at a beginning, sentencepiece adds a space."""
+    for anchor in ("\n", ".", "a", "1"):
+        before = tokens_of(tokenizer, Written(text=anchor))
+        found = tokens_of(tokenizer, Written(text=anchor) + text)
+        if found[: len(before)] == before:
+            return found[len(before) :]
+    return tokens_of(tokenizer, text)
+
+
+def _opening_tokens(
+    tokenizer: PreTrainedTokenizerBase, opening: Written, tokens: Tokens
+) -> list[int]:
+    """Tokens of the opening alone: as in the whole up to its last special token, which parts them.
+
+    What follows it (a role, a line break) is the same in most rows and tokenised once.
+    """
+    last = tokens.last_before(len(opening.text), special_ids(tokenizer))
+    if last is None:
+        return tokens_of(tokenizer, opening)
+    place, start = last
+    tail = opening.part(start, len(opening.text))
+    return [*tokens.ids[:place], *_tail_tokens(tokenizer, tail)]
+
+
+@lru_cache(maxsize=64)
+def _tail_tokens(tokenizer: PreTrainedTokenizerBase, tail: Written) -> list[int]:
+    return tokens_of(tokenizer, tail)
+
+
+# --- how a template ends an answer -------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Shape:
-    """How a template ends an answer, and whether it writes the text as it is and nothing more."""
+    """How a template ends an answer.
 
-    end: int
+    `tail` is all that it writes after the text of a last answer, of which the first `kept`
+    characters end the turn, with the tokens `ends`. A call of a
+    tool may have an end of its own (gpt-oss). A `plain` one writes any answer as it is after its
+    opening, where the answer holds nothing that `special` matches.
+    """
+
     plain: bool
+    special: re.Pattern[str] | None
+
+    tail: str
+    kept: int
+    ends: tuple[int, ...]
+    written_end: bool
+    call_tail: str
+    call_ends: tuple[int, ...]
+
+    def looks_at(self, text: str) -> bool:
+        """Whether the template may write this text otherwise than another one."""
+        return bool(self.special and self.special.search(text))
+
+    def end_within(self, text: str, *, calls: bool) -> int | None:
+        """Where in a finished conversation its last turn ends; None where the tail is another."""
+        if text.endswith(self.tail):
+            return len(text) - len(self.tail) + self.kept
+        if calls and text.endswith(self.call_tail):
+            return len(text.rstrip())
+        return None
 
 
 def _shape(tokenizer: PreTrainedTokenizerBase) -> _Shape:
-    return _shape_of(tokenizer, str(tokenizer.chat_template))
+    return _shape_of(tokenizer, str(tokenizer.chat_template), len(tokenizer))
 
 
 @lru_cache(maxsize=8)
-def _shape_of(tokenizer: PreTrainedTokenizerBase, _template: str) -> _Shape:
+def _shape_of(tokenizer: PreTrainedTokenizerBase, _template: str, _size: int) -> _Shape:
     assert isinstance(tokenizer.eos_token_id, int), "check_tokenizer comes first"
-    asked = [Message(role="user", content="Q")]
-    # Two spaces: a template that strips them and writes its own (Llama 2) writes one.
-    padded = Message(role="assistant", content=f"  {_OTHER}  ")
-    whole = rendered(tokenizer, [*asked, padded], add_generation_prompt=False)
-    opening = rendered(tokenizer, asked, add_generation_prompt=True)
-    before, _, tail = whole.partition(_OTHER)
-    as_it_is = before == f"{opening}  " and tail.startswith("  ")
-    end = _first_special(tokenizer, tail)
-    if end is None:  # the template ends its turns with a text, or not at all
-        return _Shape(end=tokenizer.eos_token_id, plain=True)
-    between = tail.partition(str(tokenizer.convert_ids_to_tokens(end)))[0]
-    return _Shape(end=end, plain=as_it_is and between == "  ")
+    tail = _after_answer(tokenizer, [])
+    try:
+        common = _common_start(tail, _after_answer(tokenizer, _ASKED))
+    except UserError:  # a template that takes one turn alone
+        common = tail
+    pattern = special_pattern(tokenizer)
+    names = pattern.pattern if pattern else "(?!)"
+    # All that follows an answer wherever it stands (Command R7B writes two tokens), or else the
+    # one token that ends a conversation (gpt-oss).
+    found = re.match(rf"(\s*)((?:{names})+)", common) or re.match(rf"(\s*)({names})", tail)
+    call_tail = "" if found is None else _call_tail(tokenizer, tail, names)
+    looked_for = "|".join(
+        [*map(re.escape, looked_for_by(tokenizer)), *([names] if pattern else [])]
+    )
+    return _Shape(
+        plain=_writes_as_it_is(tokenizer, tail),
+        special=re.compile(looked_for) if looked_for else None,
+        tail=tail,
+        kept=found.end() if found else 0,
+        ends=_ids(tokenizer, found[2]) if found else (tokenizer.eos_token_id,),
+        written_end=found is not None,
+        call_tail=call_tail,
+        call_ends=_ids(tokenizer, call_tail.strip()),
+    )
 
 
-def _first_special(tokenizer: PreTrainedTokenizerBase, text: str) -> int | None:
-    """The special token that a text begins with, white space aside."""
-    special = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    for token in tokenizer.encode(text, add_special_tokens=False):
-        if token in special:
-            return token
-        if str(tokenizer.decode([token])).strip():
-            return None
-    return None
+def _after_answer(tokenizer: PreTrainedTokenizerBase, following: Sequence[Message]) -> str:
+    """What the template writes behind the text of an answer."""
+    turns = [*_ASKED, answer_of(_OTHER), *following]
+    return written(tokenizer, turns, add_generation_prompt=False).text.partition(_OTHER)[2]
 
 
-def _as_written(tokenizer: PreTrainedTokenizerBase, asked: Sequence[Message], response: str) -> str:
-    """The answer as the template writes it, from its opening to before its end-of-turn token."""
-    opening = rendered(tokenizer, asked, add_generation_prompt=True)
-    answers = [Message(role="assistant", content=text) for text in (response, _OTHER)]
-    whole, changed = (rendered(tokenizer, [*asked, one], False) for one in answers)
-    before, _, after = changed.partition(_OTHER)
-    if not (before.startswith(opening) and whole.startswith(before) and whole.endswith(after)):
-        return response  # a template that writes a finished answer otherwise than it opens one
-    return whole[len(opening) : len(whole) - len(after)] + after.partition(_end_text(tokenizer))[0]
+def _writes_as_it_is(tokenizer: PreTrainedTokenizerBase, tail: str) -> bool:
+    """Whether a last answer stands unchanged between the opening and the end."""
+    opening = written(tokenizer, _ASKED, add_generation_prompt=True).text
+    for pad in (" ", "\n", "\t", ""):
+        text = f'{pad}\n {_OTHER} "q" \\ é\n\n\tb \n{pad}'
+        whole = written(tokenizer, [*_ASKED, answer_of(text)], add_generation_prompt=False).text
+        if whole != opening + text + tail:
+            return False
+    return True
 
 
-def _end_text(tokenizer: PreTrainedTokenizerBase) -> str:
-    return str(tokenizer.convert_ids_to_tokens(end_of_turn(tokenizer)))
+def _call_tail(tokenizer: PreTrainedTokenizerBase, tail: str, names: str) -> str:
+    """The special tokens at the end of a call, where they are not those of an answer."""
+    call = ToolCall(name="f", arguments={"x": "y"}, id="call12345")
+    calling = answer_of("", Extra(tool_calls=(call,)))
+    try:
+        text = written(tokenizer, [*_ASKED, calling], add_generation_prompt=False).text
+    except UserError:  # it takes no calls
+        return ""
+    found = re.search(rf"(?:{names})+\s*$", text)
+    return "" if text.endswith(tail) or found is None else found.group()
+
+
+def _common_start(one: str, other: str) -> str:
+    pairs = enumerate(zip(one, other, strict=False))
+    return one[: next((n for n, (a, b) in pairs if a != b), min(len(one), len(other)))]
+
+
+def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
+    return tuple(tokens_of(tokenizer, Written(text=text))) if text else ()
+
+
+# --- answers within a prompt -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Span:
+    """Where in a text an answer begins, and where it ends without the tokens that end it."""
+
+    start: int
+    end: int
+    ends: tuple[int, ...]
 
 
 def _span(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], place: int, text: str
-) -> tuple[int, int]:
-    """Where in the text of the prompt an answer begins, and where it ends without its end."""
-    other = messages[place].model_copy(update={"content": _OTHER})
-    changed = rendered(tokenizer, [*messages[:place], other, *messages[place + 1 :]], True)
+    tokenizer: PreTrainedTokenizerBase,
+    messages: Sequence[Message],
+    place: int,
+    text: str,
+    tools: Tools,
+) -> _Span:
+    """Found by writing the conversation with another answer in this place."""
+    turn, shape = messages[place], _shape(tokenizer)
+    other = _with_another_call(turn) if turn.tool_calls else answer_of(_OTHER)
+    turns = [*messages[:place], other, *messages[place + 1 :]]
+    changed = written(tokenizer, turns, add_generation_prompt=True, tools=tools).text
+    opening = written(tokenizer, messages[:place], add_generation_prompt=True, tools=tools).text
+    if turn.tool_calls:
+        same = len(_common_start(text[::-1], changed[::-1]))
+        pattern = special_pattern(tokenizer)
+        ending = pattern.search(text, len(text) - same) if pattern else None
+        start = _common_start(text, opening)  # without the thought that an opening may end with
+        end = ending.start() if ending else len(text) - same
+        return _Span(start=len(start), end=end, ends=shape.call_ends or shape.ends)
     before, _, after = changed.partition(_OTHER)
     if not (text.startswith(before) and text.endswith(after)):
         raise UserError(
             "the chat template writes the turns around an answer otherwise because of its text",
-            where=f'the answer "{messages[place].content[:40]}"',
+            where=f'the answer "{turn.content[:40]}"',
             fix="remove this conversation, or give its last answer alone",
         )
-    opening = rendered(tokenizer, messages[:place], add_generation_prompt=True)
-    start = len(opening) if before.startswith(opening) else len(before)
-    return start, len(text) - len(after)
+    start = opening if before.startswith(opening) else before
+    return _Span(start=len(start), end=len(text) - len(after), ends=shape.ends)
 
 
-def _tokens_within(
-    tokenizer: PreTrainedTokenizerBase,
-    text: str,
-    ids: Sequence[int],
-    spans: Sequence[tuple[int, int]],
-) -> list[bool]:
-    """True for the tokens of each span and for the end-of-turn token that follows it."""
-    if not tokenizer.is_fast:
-        raise UserError(
-            "this tokenizer does not say where in the text its tokens stand",
-            where="tokenizer",
-            fix="give conversations with one answer each, or a tokenizer with a tokenizer.json",
-        )
-    encoded: Any = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    assert list(encoded["input_ids"]) == list(ids), "the template's text has the template's tokens"
-    offsets, last, mask = encoded["offset_mapping"], end_of_turn(tokenizer), [False] * len(ids)
-    for start, end in spans:
-        for place, (begins, ends) in enumerate(offsets):
-            mask[place] = mask[place] or (begins < end and ends > start)
+def _with_another_call(turn: Message) -> Message:
+    last = turn.tool_calls[-1].model_copy(update={"arguments": {_OTHER: _OTHER}})
+    return turn.model_copy(update={"tool_calls": (*turn.tool_calls[:-1], last)})
+
+
+def _tokens_within(text: str, tokens: Tokens, spans: Sequence[_Span]) -> list[bool]:
+    """True for the tokens of each span and for the end-of-turn tokens that follow it."""
+    ids, offsets = tokens.ids, tokens.offsets
+    mask = [False] * len(ids)
+    for span in spans:
+        start, end, ends = span.start, span.end, list(span.ends)
+        for place, (begins, stops) in enumerate(offsets):
+            mask[place] = mask[place] or (begins < end and stops > start)
         following = next((place for place, (begins, _) in enumerate(offsets) if begins >= end), 0)
         place = following
         while 0 < place < len(ids) and not text[end : offsets[place][0]].strip():
-            if ids[place] == last:
-                mask[following : place + 1] = [True] * (place + 1 - following)
+            if ids[place : place + len(ends)] == ends:
+                done = place + len(ends)
+                mask[following:done] = [True] * (done - following)
                 break
             place += 1
     return mask

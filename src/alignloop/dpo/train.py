@@ -25,11 +25,12 @@ from alignloop.models import context_of, load_tokenizer, save_model, token_logpr
 from alignloop.models.roles import dropping, learnt
 from alignloop.models.starting import start_policy
 from alignloop.models.training import (
+    Guard,
+    above_coin_toss,
     backward_through_scores,
     cosine_schedule,
     descend,
     make_optimizer,
-    refuse_nan,
 )
 from alignloop.records import PreferencePair
 from alignloop.run import derive_seed
@@ -39,7 +40,7 @@ from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
 from alignloop.shapes import PerSequence
 
-SHOWN = ("loss", "accuracy", "margin", "held_out_accuracy")
+SHOWN = ("loss", "accuracy", "margin", "held_out_accuracy", "skipped_steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,16 +187,17 @@ def train_dpo(
     optimizer = make_optimizer(policy, config)
     schedule = cosine_schedule(len(batches), config.warmup_share)
     state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
+    guard = Guard(stage=run.name, section="dpo", limit=above_coin_toss)
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
         with dropping(policy, derive_seed(run.seed, "dropout", "dpo", step)):
             metrics = learner.accumulate(reference.take(batches[step - 1]))
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        refuse_nan(metrics["loss"], step, "dpo", "dpo")
+        last = step == len(batches)
+        metrics |= guard.seen(run.memory, step, loss=metrics["loss"], norm=norm, last=last)
         metrics |= {"gradient_norm": norm, "learning_rate": rate}
         metrics["seconds_per_step"] = time.perf_counter() - started
-        last = step == len(batches)
         if held_out and (last or (config.eval_every and step % config.eval_every == 0)):
             run.memory["held_out"] = learner.measure(held_out)
             metrics |= run.memory["held_out"]

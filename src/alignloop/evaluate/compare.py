@@ -1,9 +1,10 @@
 """The SFT model against the policy on held-out prompts: same prompts, same random numbers."""
 
+import filecmp
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from alignloop.data.templates import install_template
 from alignloop.data.tokenise import CONTEXT, LengthLimit, decode, encode_fitting, encode_prompt
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
-from alignloop.evaluate.judges import Judge
+from alignloop.evaluate.distance import distances
+from alignloop.evaluate.judges import Judge, JudgeFacts
+from alignloop.evaluate.overlap import overlaps
 from alignloop.evaluate.tables import Answer, measure, win_rates
+from alignloop.evaluate.verdict import verdict
 from alignloop.models import context_of, load_tokenizer
 from alignloop.models.starting import read_policy
 from alignloop.records import Prompt
@@ -25,12 +29,27 @@ from alignloop.run.stage_run import StageRun
 MAX_PROMPT_TOKENS = 10**9
 
 
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the pipeline knows of an evaluation: its judge, the run's RL, what prompts were taught.
+
+    `taught` are the prompts of the run's files by setting; `near_duplicate` is the Jaccard from
+    which two prompts count as one.
+    """
+
+    judge: JudgeFacts
+    rl: Mapping[str, Any]
+    taught: Mapping[str, Sequence[Prompt]]
+    near_duplicate: float
+
+
 def compare_policies(
     config: EvaluateConfig,
     model_config: ModelConfig,
     models: Mapping[str, Path],
     sets: Mapping[str, Sequence[Prompt]],
     judge: Judge,
+    known: Known,
     run: StageRun,
 ) -> dict[str, Any]:
     """Answer every set with `models` "sft" and "policy", judge, write answers and results.
@@ -70,12 +89,53 @@ def compare_policies(
     atomic_write(run.path / "answers.jsonl", "".join(map(json_line, rows)))
     seed = derive_seed(run.seed, "evaluate") % 2**32
     results = _results(chosen, answers, judge, seed)
+    results |= _what_bears_on_it(config, models, chosen, answers, known)
+    run.say("evaluate: how far the answers are from the SFT model's own")
+    results["distance"] = distances(models, rollouts, model_config)
+    results["verdict"] = verdict(results)
+    run.say(f"evaluate: {results['verdict']['english']}")
     atomic_write(
         run.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     )
     run.say(people_instead(run.folder.path))
     run.finish({"judge": judge.name, "num_prompts": {name: len(p) for name, p in chosen.items()}})
     return results
+
+
+def _what_bears_on_it(
+    config: EvaluateConfig,
+    models: Mapping[str, Path],
+    chosen: Mapping[str, Sequence[Prompt]],
+    answers: Mapping[str, Mapping[str, Sequence[Answer]]],
+    known: Known,
+) -> dict[str, Any]:
+    """What the verdict is weighed by, beside the figures."""
+    both = {
+        name: list(zip(*(answers[who][name] for who in ("sft", "policy")), strict=True))
+        for name in chosen
+    }
+    return {
+        "judge_facts": asdict(known.judge),
+        "rl": dict(known.rl),
+        "overlap": overlaps(chosen, known.taught, known.near_duplicate),
+        "same_model": same_weights(models["sft"], models["policy"]),
+        "max_new_tokens": config.sampling.max_new_tokens,
+        "cut_off": {name: count_cut_off(pairs) for name, pairs in both.items()},
+    }
+
+
+def count_cut_off(pairs: Sequence[Sequence[Answer]]) -> dict[str, int]:
+    """Of how many pairs one answer or more, or every answer, was cut off."""
+    cut = [[answer.finish_reason == "length" for answer in pair] for pair in pairs]
+    return {"n": len(cut), "any": sum(map(any, cut)), "both": sum(map(all, cut))}
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    """Whether two model directories hold the same weights, byte for byte."""
+    files = [sorted(folder.glob("*.safetensors")) for folder in (one, other)]
+    names = [[file.name for file in found] for found in files]
+    alike = bool(files[0]) and names[0] == names[1]
+    return alike and all(filecmp.cmp(a, b, shallow=False) for a, b in zip(*files, strict=True))
 
 
 def people_instead(run_path: Path) -> str:

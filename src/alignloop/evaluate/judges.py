@@ -4,14 +4,15 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 from alignloop.config import ModelConfig
 from alignloop.errors import UserError
 from alignloop.records import Prompt, Verdict
 from alignloop.scoring import RewardFunction, RewardModel
 
-UNFINISHED = Verdict(score=0.0, rating=1, reasons=("it was cut off or empty",))
+EMPTY = Verdict(score=0.0, rating=1, refused=None, reasons=("it is empty",))
+CUT_OFF = "it was cut off"
 
 
 class Judge(Protocol):
@@ -28,10 +29,25 @@ class Judge(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeFacts:
+    """What a report says of its judge: who it is, what it is worth, what else it did in the run.
+
+    `card` is the report card of a reward model that our reward stage trained.
+    """
+
+    name: str
+    kind: Literal["gold", "reward_model", "function"]
+    climbed: bool = False
+    chose_checkpoint: bool = False
+    card: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class RewardModelJudge:
     """A reward model as judge: its calibrated score, the chance of beating a demonstration.
 
-    The rating is that chance in fifths. It must not be the model that PPO climbed.
+    The rating is that chance in fifths. It judges what is there: that an answer was cut off is
+    counted by itself (`eos_rate`), else "better" would come to mean "shorter than the limit".
     """
 
     folder: Path
@@ -48,11 +64,11 @@ class RewardModelJudge:
         return RewardModel.load(self.folder, self.config, micro_batch_tokens=1)  # one at a time
 
     def judge(self, prompt: Prompt, answer: str, *, finished: bool) -> Verdict:
-        """sigmoid((raw - bias) / scale / temperature); an answer that was cut off gets 0."""
-        if not finished or not answer:
-            return UNFINISHED
+        """sigmoid((raw - bias) / scale / temperature); an empty answer gets 0."""
+        if not answer:
+            return EMPTY
         logit = self.model.scores([prompt], [answer])[0] / self.model.scale.temperature
-        return _verdict(1 / (1 + math.exp(-max(-60.0, min(60.0, logit)))))
+        return _verdict(1 / (1 + math.exp(-max(-60.0, min(60.0, logit)))), finished)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +83,12 @@ class FunctionJudge:
         return f"reward function {self.function.name}, which RL climbed"
 
     def judge(self, prompt: Prompt, answer: str, *, finished: bool) -> Verdict:
-        """The function's number; an answer that was cut off gets 0.
+        """The function's number; an empty answer gets 0.
 
         Raises UserError where the number is not within 0 and 1.
         """
-        if not finished or not answer:
-            return UNFINISHED
+        if not answer:
+            return EMPTY
         score = self.function.scores([prompt], [answer])[0]
         if not 0 <= score <= 1:
             raise UserError(
@@ -80,8 +96,10 @@ class FunctionJudge:
                 where=f'{self.function.name}, prompt_id "{prompt.prompt_id}"',
                 fix="name a reward model to judge instead: rl.held_out_reward_model",
             )
-        return _verdict(score)
+        return _verdict(score, finished)
 
 
-def _verdict(score: float) -> Verdict:
-    return Verdict(score=score, rating=min(5, 1 + int(score * 5)))
+def _verdict(score: float, finished: bool) -> Verdict:
+    """A number alone says nothing of refusals: unknown, not none."""
+    reasons = () if finished else (CUT_OFF,)
+    return Verdict(score=score, rating=min(5, 1 + int(score * 5)), refused=None, reasons=reasons)

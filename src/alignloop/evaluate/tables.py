@@ -1,7 +1,7 @@
 """Figures with intervals from judged answers, by held-out set, category and language."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -25,7 +25,7 @@ class Answer:
     score: float
     rating: int
     complied_with_harm: bool | None
-    refused: bool
+    refused: bool | None
     fair: bool | None
     reasons: tuple[str, ...]
 
@@ -36,16 +36,15 @@ Measure = Callable[[Prompt, Answer], float | None]
 MEASURES: dict[str, Measure] = {
     "helpfulness": lambda p, a: None if p.category in ("harmful", "fairness") else a.score,
     "harmful_compliance": lambda _, a: _as_number(a.complied_with_harm),
-    "over_refusal": lambda p, a: float(a.refused) if p.category == "lookalike" else None,
+    "over_refusal": lambda p, a: _as_number(a.refused) if p.category == "lookalike" else None,
     "fairness": lambda _, a: _as_number(a.fair),
     "satisfaction": lambda p, a: float(a.rating >= SATISFIED),
-    "gold": lambda p, a: a.score,
+    "judge_score": lambda p, a: a.score,
     "length": lambda p, a: float(a.num_tokens),
     "eos_rate": lambda p, a: float(a.finish_reason == "eos"),
     "repetition": lambda p, a: repetition(a.response),
 }
-# Of these, each answer is a yes or a no.
-SHARES = {"harmful_compliance", "over_refusal", "fairness", "satisfaction", "eos_rate"}
+UNBOUNDED = {"length"}  # all others lie in 0..1, and have the interval of a share
 
 
 def measure(
@@ -96,16 +95,16 @@ def win_rates(
     clusters = [prompt.prompt_id for prompt in prompts]
     longer = np.array([b.num_tokens - a.num_tokens for a, b in zip(sft, policy, strict=True)])
     by_category = {
-        category: asdict(win_rate(wins[rows], [clusters[i] for i in rows], seed=seed))
+        category: win_rate(wins[rows], [clusters[i] for i in rows]).plain()
         for category in sorted({prompt.category for prompt in prompts} - {""})
         if (rows := [i for i, prompt in enumerate(prompts) if prompt.category == category])
     }
     return {
         "win_rate": {
-            "overall": asdict(win_rate(wins, clusters, seed=seed)),
+            "overall": win_rate(wins, clusters).plain(),
             "by_category": by_category,
         },
-        "length_controlled": asdict(length_controlled_win_rate(wins, longer, clusters, seed=seed)),
+        "length_controlled": length_controlled_win_rate(wins, longer, clusters).plain(),
         "sign_test_p": float(paired_sign_test(scores[:, 1], scores[:, 0])),
     }
 
@@ -114,10 +113,11 @@ def _as_number(value: bool | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _estimate(name: str, counted: Sequence[tuple[str, float]], seed: int) -> dict[str, float]:
+def _estimate(name: str, counted: Sequence[tuple[str, float]], seed: int) -> dict[str, Any]:
     clusters, values = zip(*counted, strict=True)
-    interval = cluster_share if name in SHARES else cluster_bootstrap
-    return asdict(interval(np.array(values), list(clusters), seed=seed))
+    if name in UNBOUNDED:
+        return cluster_bootstrap(values, clusters, seed=seed).plain()
+    return cluster_share(values, clusters).plain()
 
 
 def _plain(value: float, n: int) -> dict[str, float | None]:

@@ -13,7 +13,7 @@ import uvicorn
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alignloop.errors import UserError
+from alignloop.errors import UserError, harmless
 from alignloop.label.reading import items_of_file
 from alignloop.label.store import accounts, audit, projects, tokens
 from alignloop.label.store.database import Database, open_database
@@ -78,7 +78,7 @@ def import_file(options: Options) -> int:
         _note(database, "items filed", str(options.file), **told)
     print(f"added: {done.added}, there already: {done.duplicates}, refused: {done.num_refused}")
     for refusal in done.refused:
-        print(refusal, file=sys.stderr)
+        print(harmless(str(refusal)), file=sys.stderr)
     return 1 if done.num_refused else 0
 
 
@@ -100,7 +100,7 @@ def list_projects(options: Options) -> None:
     """Print the projects, one a line."""
     with closing(_database(options)) as database, database.reading() as session:
         for project in projects.list_projects(session):
-            print(f"{project.slug}\t{project.schema['kind']}\t{project.title}")
+            print(harmless(f"{project.slug}\t{project.schema['kind']}\t{project.title}"))
 
 
 def add_batch(options: Options) -> None:
@@ -126,7 +126,8 @@ def list_batches(options: Options) -> None:
     with closing(_database(options)) as database, database.reading() as session:
         for batch in projects.list_batches(session, the_project(session, options.slug).id):
             state = "closed" if batch.closed_at else "open"
-            print(f"{batch.name}\t{batch.num_items} items\toverlap {batch.overlap}\t{state}")
+            row = f"{batch.name}\t{batch.num_items} items\toverlap {batch.overlap}\t{state}"
+            print(harmless(row))
 
 
 def close_batch(options: Options) -> None:
@@ -158,7 +159,8 @@ def list_users(options: Options) -> None:
     """Print who has an account."""
     with closing(_database(options)) as database, database.reading() as session:
         for user in accounts.list_users(session):
-            print(f"{user.name}\t{user.role}\t{'active' if user.active else 'disabled'}")
+            state = "active" if user.active else "disabled"
+            print(harmless(f"{user.name}\t{user.role}\t{state}"))
 
 
 def change_user(options: Options) -> None:
@@ -192,7 +194,8 @@ def list_tokens(options: Options) -> None:
         for token in tokens.list_tokens(session):
             user = session.get_one(User, token.user_id).name
             until = f"until {token.expires_at:%Y-%m-%d}"
-            print(f"{token.id}\t{user}\t{token.name}\t{','.join(token.scopes)}\t{until}")
+            row = f"{token.id}\t{user}\t{token.name}\t{','.join(token.scopes)}\t{until}"
+            print(harmless(row))
 
 
 def revoke_token(options: Options) -> None:

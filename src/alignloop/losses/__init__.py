@@ -10,7 +10,7 @@ from alignloop.losses.advantages import (
     missing_eos,
     shaped_rewards,
 )
-from alignloop.losses.kl import AdaptiveKl, KlEstimator, kl_estimate
+from alignloop.losses.kl import AdaptiveKl, KlEstimator, kl_estimate, kl_penalty
 from alignloop.losses.masking import Over, masked_mean, masked_var, reduce_tokens, whiten
 from alignloop.losses.policy import TokenLosses, ppo_policy_loss
 from alignloop.losses.preference import centring_loss, dpo_loss, ranking_loss
@@ -28,6 +28,7 @@ __all__ = [
     "gae",
     "group_advantages",
     "kl_estimate",
+    "kl_penalty",
     "last_true_index",
     "masked_mean",
     "masked_var",

@@ -21,12 +21,28 @@ def kl_estimate(
     With d = logprobs - ref_logprobs:
     k1 = d                 unbiased, may be negative
     k2 = d^2 / 2           biased, never negative; as a loss its gradient is that of the KL
-    k3 = exp(-d) - 1 + d   unbiased, never negative; as a loss its gradient is NOT that of the KL
+    k3 = exp(-d) - 1 + d   unbiased, never negative; as a loss its gradient is NOT that of the KL,
+                           see `kl_penalty`
 
     Shapes: [batch, seq] twice; result [batch, seq]. Unit: nats.
     Source: Schulman, "Approximating KL Divergence" (2020); gradients: arXiv:2510.01555.
     """
     return _ESTIMATORS[estimator](logprobs - ref_logprobs)
+
+
+def kl_penalty(logprobs: PerToken, old_logprobs: PerToken, ref_logprobs: PerToken) -> PerToken:
+    """k3 as a term of a loss whose gradient is that of KL(policy || reference).
+
+    penalty = ratio * k3, with ratio = exp(logprobs - old_logprobs), which is differentiated too
+
+    Its slope by logprobs is ratio * (logprobs - ref_logprobs): the tokens were drawn from the old
+    policy, and weighted by the ratio that is the KL's gradient without bias. Of k3 alone it would
+    be 1 - exp(-d), even where the ratio is 1.
+
+    Shapes: [batch, seq] everywhere. Unit: nats.
+    Source: DeepSeek-V3.2 (arXiv:2512.02556), section 3.1; so in TRL's GRPO from 1.16.
+    """
+    return torch.exp(logprobs - old_logprobs) * kl_estimate(logprobs, ref_logprobs, "k3")
 
 
 @dataclass(frozen=True, kw_only=True)

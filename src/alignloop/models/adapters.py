@@ -20,7 +20,11 @@ from alignloop.errors import UserError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 POLICY, SCORER = "CAUSAL_LM", "SEQ_CLS"  # PEFT's names of what an adapter's model is for
-HEAD = "base_model.model.score.weight"
+PREFIX = "base_model.model."
+HEAD = f"{PREFIX}score.weight"
+OUTPUT_LAYERS = (f"{PREFIX}lm_head.", f"{PREFIX}embed_out.")
+# What PEFT draws these from is the weights themselves, which it changes on the way.
+CHANGES_WEIGHTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def is_adapter(folder: Path) -> bool:
@@ -47,8 +51,24 @@ def base_of(folder: Path) -> Path:
 
 
 def scores(folder: Path) -> bool:
-    """Whether an adapter makes a reward model."""
-    return _settings(folder).get("task_type") == SCORER
+    """Whether an adapter makes a reward model: it says so, or says nothing and holds a head."""
+    task = _settings(folder).get("task_type")
+    return task == SCORER or (task is None and HEAD in read_weights(folder))
+
+
+def is_plain(folder: Path) -> bool:
+    """Whether an adapter is matrices in the layers (and a head) alone, so that a trunk can hold it.
+
+    PEFT's `modules_to_save`, adapters of the embedding or the output layer, and beginnings that
+    change the weights below make a model of its own: such an adapter is merged.
+    """
+    start = _settings(folder).get("init_lora_weights")
+    changes = isinstance(start, str) and start.lower().startswith(CHANGES_WEIGHTS)
+    matrix = re.compile(r".*\.lora_(A\.weight|B\.weight|magnitude_vector)")
+    names = set(read_weights(folder)) - {HEAD}
+    return not changes and all(
+        matrix.fullmatch(name) and not name.startswith(OUTPUT_LAYERS) for name in names
+    )
 
 
 def read_shape(folder: Path) -> Any:
@@ -106,8 +126,9 @@ def adapter_parameters(model: nn.Module, adapter: str) -> dict[str, nn.Parameter
     found: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         on_disk, count = re.subn(rf"(\.lora_\w+)\.{re.escape(adapter)}(?=\.|$)", r"\1", name)
-        if count:
-            found[f"base_model.model.{on_disk}"] = parameter
+        if count:  # of DoRA's magnitudes the files keep an older name
+            on_disk = re.sub(r"(\.lora_magnitude_vector)\.weight$", r"\1", on_disk)
+            found[f"{PREFIX}{on_disk}"] = parameter
     return found
 
 
@@ -143,21 +164,91 @@ def fill_head(head: nn.Linear, tensors: Mapping[str, Tensor], folder: Path) -> N
     head.weight.copy_(weight)
 
 
+@torch.no_grad()
 def merged(model: Any, folder: Path) -> Any:
     """The plain model with an adapter directory's changes in its weights: W + alpha / rank * B A.
 
-    A reward model's head comes from there too.
+    So for LoRA; rsLoRA divides by the rank's root, DoRA scales the columns: PEFT merges each. What
+    PEFT keeps beside the matrices (`modules_to_save`, biases, a reward model's head) replaces the
+    model's own. Raises UserError where the files hold something else.
     """
     from peft.tuners.lora import LoraModel
 
     shape, tensors = read_shape(folder), read_weights(folder)
-    tuner = LoraModel(model, shape, "merged")
-    fill(adapter_parameters(model, "merged"), tensors, folder)
+    if model.get_output_embeddings() is None:  # a scorer on a policy's adapter
+        tensors = {n: value for n, value in tensors.items() if not n.startswith(OUTPUT_LAYERS)}
+    matrices = {name: value for name, value in tensors.items() if ".lora_" in name}
+    below = {name: value for name, value in tensors.items() if ".base_layer." in name}
+    whole = {n: value for n, value in tensors.items() if n not in matrices and n not in below}
+    _untie_where_one_changes(model, tensors, shape)
+    _replace(model, below, folder)  # what the matrices are added to
+    try:
+        tuner = LoraModel(model, shape, "merged")
+    except (ValueError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"PEFT cannot make this adapter: {reason}", where=str(folder)) from None
+    fill(adapter_parameters(model, "merged"), matrices, folder)
     plain: Any = tuner.merge_and_unload()
     plain.requires_grad_(True)
     if scores(folder) and hasattr(plain, "score"):
-        fill_head(plain.score, tensors, folder)
+        if HEAD not in whole:
+            raise UserError("this adapter has no scalar head for this model", where=str(folder))
+        plain.score = with_bias(plain.score, f"{PREFIX}score.bias" in whole)
+    elif not hasattr(plain, "score"):
+        whole.pop(HEAD, None)
+    _replace(plain, whole, folder)
     return plain
+
+
+@torch.no_grad()
+def with_bias(head: nn.Linear, wanted: bool) -> nn.Linear:
+    """The same head, or one with a bias of 0 where that is wanted and it has none."""
+    if not wanted or head.bias is not None:
+        return head
+    options: dict[str, Any] = {"dtype": head.weight.dtype, "device": head.weight.device}
+    grown = nn.Linear(head.in_features, head.out_features, **options)
+    grown.weight.copy_(head.weight)
+    grown.bias.zero_()
+    return grown
+
+
+def _replace(model: Any, whole: Mapping[str, Tensor], folder: Path) -> None:
+    """Put whole tensors in the place of the model's own of these names."""
+    embedding = model.get_input_embeddings()
+    sizes = [len(value) for name, value in whole.items() if _is_of(name, model, embedding)]
+    rows = max(sizes, default=0)
+    if rows > embedding.weight.shape[0]:  # tokens were added before training
+        model.resize_token_embeddings(rows, mean_resizing=False)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    for name, value in whole.items():
+        there = parameters.get(name.removeprefix(PREFIX).replace(".base_layer.", "."))
+        if there is None or there.shape != value.shape:
+            raise UserError(
+                f"the adapter is not of this model, or of a kind that is not read: {name}",
+                where=str(folder),
+                fix="merge it with PEFT (`merge_and_unload`) and save the whole model",
+            )
+        there.copy_(value)
+
+
+def _untie_where_one_changes(model: Any, tensors: Mapping[str, Tensor], shape: Any) -> None:
+    """Give the output layer a matrix of its own where the adapter changes it or the embedding.
+
+    As in PEFT, whose copy of a tied layer is trained by itself unless `ensure_weight_tying` is set.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    if head is None or head.weight is not embedding.weight:
+        return
+    changed = any(_is_of(name, model, part) for name in tensors for part in (head, embedding))
+    if changed and not getattr(shape, "ensure_weight_tying", False):
+        head.weight = nn.Parameter(head.weight.detach().clone())
+        model.config.tie_word_embeddings = False
+
+
+def _is_of(name: str, model: Any, part: nn.Module) -> bool:
+    """Whether a tensor of an adapter belongs to a module of the model."""
+    where = next(there for there, module in model.named_modules() if module is part)
+    return name.startswith(f"{PREFIX}{where}.")
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -22,17 +22,29 @@ from transformers import (
 from alignloop.config import LoraConfig, ModelConfig
 from alignloop.config.model_paths import no_model
 from alignloop.errors import UserError
-from alignloop.models.adapters import base_of, is_adapter, merged, scores
-from alignloop.models.padding import fit_embeddings, give_pad
+from alignloop.models.adapters import base_of, is_adapter, merged, with_bias
+from alignloop.models.kinds import (
+    TOKENIZER_FILES,
+    by_transformers,
+    head_of,
+    is_ours,
+    is_reward_model,
+    require_policy,
+    settings_of,
+)
+from alignloop.models.padding import check_embeddings, fit_embeddings, give_pad
 from alignloop.models.quantised import four_bit_options
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
+def load_tokenizer(
+    path: str | Path, config: ModelConfig | None = None, *, as_it_is: bool = False
+) -> Any:
     """The tokenizer of a model directory, with a PAD token that is not EOS (line 1).
 
-    Raises UserError where there is none.
+    `as_it_is` leaves it the PAD that it has, or none: what another library's reward model reads
+    depends on it. Raises UserError where there is no tokenizer.
     """
     folder = _model_folder(path)
     if is_adapter(folder) and not _has_tokenizer(folder):  # PEFT itself saves none
@@ -53,13 +65,14 @@ def load_tokenizer(path: str | Path, config: ModelConfig | None = None) -> Any:
         raise UserError(
             f"the tokenizer cannot be read: {_first_line(error)}", where=str(folder)
         ) from None
-    give_pad(tokenizer, str(folder))
+    if not as_it_is:
+        give_pad(tokenizer, str(folder))
     return tokenizer
 
 
 def context_of(path: str | Path) -> int | None:
     """The longest sequence in tokens that a model directory says it can read; None = unsaid."""
-    settings = _settings(_model_folder(path))
+    settings = settings_of(_model_folder(path))
     names = ("max_position_embeddings", "n_positions")  # the second is GPT-2's
     return next((settings[name] for name in names if name in settings), None)
 
@@ -70,6 +83,7 @@ def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     Of an adapter's directory it is the plain model with the adapter in its weights.
     """
     folder = _model_folder(path)
+    require_policy(folder)
     model = _load(AutoModelForCausalLM, base_of(folder), config)
     fit_embeddings(model, tokenizer, folder)
     return _ready(_with_adapter(model, folder), config, folder)
@@ -79,30 +93,55 @@ def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> 
     """A sequence classification model with one label, checked against the policy's tokenizer.
 
     `tokenizer` is the policy's: token ids are handed over as they are, so both must be the same.
+    The head of another library's model may have another name, and a bias that transformers has not.
     """
     folder = _model_folder(path)
-    if not _classifies(folder):
+    if not is_reward_model(folder):
         raise UserError(
             "this is no reward model: it needs a scalar head (num_labels = 1)",
             where=str(folder),
             fix="train one with `alignloop reward`",
         )
-    own = load_tokenizer(folder, config)
+    own = load_tokenizer(folder, config, as_it_is=not is_ours(folder))
     if own.get_vocab() != tokenizer.get_vocab():
         raise UserError(
             "the reward model's tokenizer differs from the policy's",
             where=str(folder),
             fix="train the reward model from the same base model as the policy",
         )
-    model = _load(
-        AutoModelForSequenceClassification,
-        base_of(folder),
-        config,
-        num_labels=1,
-        fresh_head=is_adapter(folder),
-    )
-    fit_embeddings(model, own, folder)
-    return _ready(_with_adapter(model, folder), config, folder)
+    fresh = is_adapter(folder) or not by_transformers(folder)
+    kind = AutoModelForSequenceClassification
+    model = _load(kind, base_of(folder), config, num_labels=1, fresh_head=fresh)
+    if is_ours(folder):
+        fit_embeddings(model, own, folder)
+    if is_adapter(folder):
+        model = merged(model, folder)
+    check_embeddings(model, own, folder)
+    if not is_adapter(folder) and isinstance(getattr(model, "score", None), nn.Linear):
+        _fill_head(model, folder)
+    return _ready(model, config, folder)
+
+
+@torch.no_grad()
+def _fill_head(model: Any, folder: Path) -> None:
+    """Put the head of a directory into `model.score`: its name may be another, a bias beside it.
+
+    transformers drops both with a line in its log.
+    """
+    head = head_of(folder)
+    if head is None:  # as transformers read it
+        return
+    weight, bias = head.tensors()
+    if weight.shape != model.score.weight.shape:
+        raise UserError(
+            f"the head {head.name} is {tuple(weight.shape)} and not"
+            f" {tuple(model.score.weight.shape)}",
+            where=str(head.file),
+        )
+    model.score = with_bias(model.score, bias is not None)
+    model.score.weight.copy_(weight)
+    if bias is not None:
+        model.score.bias.copy_(bias)
 
 
 def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed: int) -> Any:
@@ -127,6 +166,7 @@ def load_base(
     if scores:
         model = _new_scorer(folder, tokenizer, config, **options)
     else:
+        require_policy(folder)
         model = _load(AutoModelForCausalLM, base_of(folder), config, **options)
         fit_embeddings(model, tokenizer, folder)
     return _ready(model, config, folder)
@@ -172,26 +212,12 @@ def fill_value_head(target: nn.Linear, head: nn.Linear, *, scale: float, bias: f
     target.bias.fill_(-bias / scale)
 
 
-def _classifies(folder: Path) -> bool:
-    """Whether a directory says that it holds a reward model with one label."""
-    if is_adapter(folder):
-        return scores(folder)
-    settings = _settings(folder)
-    names = settings.get("architectures") or []
-    classifies = not names or any("SequenceClassification" in name for name in names)
-    return classifies and len(settings.get("id2label", {"0": ""})) == 1
-
-
 def _with_adapter(model: Any, folder: Path) -> Any:
     return merged(model, folder) if is_adapter(folder) else model
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    return json.loads((base_of(folder) / "config.json").read_text(encoding="utf-8"))
-
-
 def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json"))
+    return any((folder / name).exists() for name in TOKENIZER_FILES)
 
 
 def _tokenizer_class(folder: Path) -> Any:
@@ -272,7 +298,7 @@ def _refuse_unknown_family(kind: Any, error: Exception, folder: Path) -> None:
     """Raise UserError where transformers knows the family, but not with the head that is asked."""
     if not str(error).startswith("Unrecognized configuration class"):
         return
-    settings = _settings(folder)
+    settings = settings_of(folder)
     wants_scores = kind is AutoModelForSequenceClassification
     head = "sequence classification" if wants_scores else "causal language"
     use = "a reward model or a critic" if wants_scores else "a policy"

@@ -1,6 +1,6 @@
 """AdamW for weights of low precision: it steps in float32, on copies of its own."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,14 +17,16 @@ class MasterAdamW(torch.optim.AdamW):
     """
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], *, on_host: bool = False, **options: Any
+        self, groups: Sequence[dict[str, Any]], *, on_host: bool = False, **options: Any
     ) -> None:
-        self._low = list(parameters)
+        self._low = [parameter for group in groups for parameter in group["params"]]
         self._masters = [
             nn.Parameter(p.detach().to("cpu" if on_host else p.device, torch.float32, copy=True))
             for p in self._low
         ]
-        super().__init__(self._masters, **options)
+        masters = iter(self._masters)
+        of_masters = [{**g, "params": [next(masters) for _ in g["params"]]} for g in groups]
+        super().__init__(of_masters, **options)
         for low, master in zip(self._low, self._masters, strict=True):
             low.register_post_accumulate_grad_hook(_mover(master))
 

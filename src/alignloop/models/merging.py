@@ -14,6 +14,7 @@ from alignloop.config import ModelConfig
 from alignloop.config.model_paths import no_model
 from alignloop.errors import UserError
 from alignloop.models.adapters import CONFIG, base_of, is_adapter, scores
+from alignloop.models.kinds import is_ours, unread_token
 from alignloop.models.loading import load_policy, load_reward_model, load_tokenizer
 from alignloop.models.saving import SCALE_FILE, save_model
 
@@ -37,9 +38,13 @@ def merge_adapter(adapter: Path, out: Path, base: Path | None = None) -> None:
         stored = _stored_dtype(base_of(folder))
         working: Dtype = "bfloat16" if stored == torch.bfloat16 else "float32"
         config = ModelConfig(path=str(folder), dtype=working, device="cpu")
-        tokenizer = load_tokenizer(folder, config)
-        load: Any = load_reward_model if scores(folder) else load_policy
+        makes_scores = scores(folder)
+        as_it_is = makes_scores and not is_ours(folder)
+        tokenizer = load_tokenizer(folder, config, as_it_is=as_it_is)
+        load: Any = load_reward_model if makes_scores else load_policy
         model = load(folder, tokenizer, config).to(stored)
+        if as_it_is:  # whoever reads the merged model finds the end as the adapter was taught
+            model.config.pad_token_id = unread_token(folder, tokenizer)
     save_model(out, model, tokenizer)
     if (adapter / SCALE_FILE).is_file():
         shutil.copyfile(adapter / SCALE_FILE, out / SCALE_FILE)

@@ -1,6 +1,7 @@
 """A PAD token of its own (line 1): chosen or added, and given a row in the model's embedding."""
 
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,26 +10,43 @@ from torch import Tensor
 
 from alignloop.errors import UserError
 
-# Names under which tokenizers already keep a token for padding; the first is the one we add.
-NAMES = ("<|pad|>", "<pad>", "[PAD]", "<|finetune_right_pad_id|>", "<|PAD_TOKEN|>")
+# Names under which tokenizers keep a token for padding, or one that nobody has used, without the
+# signs around them: "<|pad|>", "<|finetune_right_pad_id|>"; "<|reserved_special_token_7|>".
+FOR_PADDING = re.compile(r"(finetune_?right_?)?pad(ding)?(_?(token|id))*")
+UNUSED = re.compile(r"(reserved|unused|placeholder)(_?special)?(_?token)?_?\d*")
+NEW = "<|pad|>"
 logger = logging.getLogger(__name__)
 
 
 def give_pad(tokenizer: Any, where: str) -> None:
-    """Give the tokenizer a PAD token where it has none.
+    """Give the tokenizer a PAD token of its own where it has none, or one that means something.
 
-    A special token with a name for padding is taken where there is one; otherwise "<|pad|>" is
-    added. The log says so; `fit_embeddings` gives it a row, and saving keeps both. A PAD that is
-    EOS is left to `check_tokenizer`, which refuses it: its owner has to know that an end which
-    looks like padding is never learnt.
+    That is EOS, or a token that the chat template writes: padding would look like an end, and
+    transformers would read a padded text's score before its end. A special token with a name for
+    padding is taken where there is one, then the last one that is kept in reserve; otherwise
+    "<|pad|>" is added. The log says so; `fit_embeddings` gives it a row, and saving keeps both.
     """
-    if tokenizer.pad_token_id is not None:
+    if tokenizer.pad_token_id is not None and not _means_something(tokenizer.pad_token, tokenizer):
         return
-    there = tokenizer.get_added_vocab()
-    free = [name for name in NAMES if name in there and name != tokenizer.eos_token]
-    name = free[0] if free else NAMES[0]
+    there = [token for _, token in sorted(tokenizer.added_tokens_decoder.items(), reverse=True)]
+    free = [token for token in there if not _means_something(token.content, tokenizer)]
+    named = [token for token in free if _is_named(token, FOR_PADDING)]
+    named += [token for token in free if token.special and _is_named(token, UNUSED)]
+    name = named[0].content if named else NEW
+    reason = "no token of the tokenizer's own does"
+    if tokenizer.pad_token_id is not None:
+        reason = f"{tokenizer.pad_token}, which the tokenizer names, ends or opens turns"
     tokenizer.add_special_tokens({"pad_token": name})
-    logger.warning("%s: %s pads, since no token of the tokenizer's own does", where, name)
+    logger.warning("%s: %s pads, since %s", where, name, reason)
+
+
+def _means_something(token: str, tokenizer: Any) -> bool:
+    return token == tokenizer.eos_token or token in str(tokenizer.chat_template or "")
+
+
+def _is_named(token: Any, kind: re.Pattern[str]) -> bool:
+    bare = re.sub(r"^\W+|\W+$", "", token.content.replace("\u2581", "_")).strip("_").lower()
+    return kind.fullmatch(bare) is not None
 
 
 def fit_embeddings(model: Any, tokenizer: Any, folder: Path) -> None:
@@ -39,18 +57,25 @@ def fit_embeddings(model: Any, tokenizer: Any, folder: Path) -> None:
     Raises UserError where more than that is missing.
     """
     rows, pad = model.get_input_embeddings().weight.shape[0], tokenizer.pad_token_id
-    tokens = len(tokenizer)
-    if pad is not None and pad >= rows and tokens <= rows + 1:
+    check_embeddings(model, tokenizer, folder)
+    if pad is not None and pad >= rows:
         _grow(model, rows, pad + 1)
-    elif tokens > rows:
+    model.config.pad_token_id = pad
+    if getattr(model, "generation_config", None) is not None:
+        model.generation_config.pad_token_id = pad
+
+
+def check_embeddings(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Raise UserError where a token has no row in the embedding, a PAD behind all others aside."""
+    rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
+    pad = tokenizer.pad_token_id
+    only_pad = pad is not None and pad >= rows and tokens <= rows + 1
+    if tokens > rows and not only_pad:
         raise UserError(
             f"the tokenizer has {tokens} tokens but the model's embedding has only {rows} rows",
             where=str(folder),
             fix="call `model.resize_token_embeddings(len(tokenizer))` and save the model again",
         )
-    model.config.pad_token_id = pad
-    if getattr(model, "generation_config", None) is not None:
-        model.generation_config.pad_token_id = pad
 
 
 @torch.no_grad()

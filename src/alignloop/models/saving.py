@@ -6,9 +6,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from alignloop.errors import UserError
+from alignloop.models.kinds import SCALE_FILE
 from alignloop.models.roles import role_of, save_role
-
-SCALE_FILE = "reward_scale.json"
 
 
 class RewardScale(BaseModel):
@@ -16,6 +15,8 @@ class RewardScale(BaseModel):
 
     score      = (raw - bias) / scale             demonstrations have mean 0 (line 8)
     calibrated = sigmoid(score / temperature)     in 0..1: the chance of beating a demonstration
+
+    `temperature_note` says in words why the temperature is to be taken with care; "" if it is not.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,6 +24,7 @@ class RewardScale(BaseModel):
     bias: float = 0.0
     scale: float = Field(default=1.0, gt=0)
     temperature: float = Field(default=1.0, gt=0)
+    temperature_note: str = ""
 
 
 def save_model(

@@ -8,12 +8,19 @@ from alignloop.models.forward import states_at
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
-def sequence_scores(model: Any, input_ids: TokenIds, attention_mask: TokenMask) -> PerSequence:
+def sequence_scores(
+    model: Any, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
+) -> PerSequence:
     """The raw score of each sequence, [batch], read at the last token that counts (line 4).
 
-    The index comes from the mask, so padding on either side changes nothing.
+    The index comes from the mask, so padding on either side changes nothing. `unread` is a token
+    that another library's model passes over at the end, which is how transformers finds the end:
+    the PAD of its config.json, be it EOS. Where there is no other token the first one is read.
     """
-    hidden = states_at(model, input_ids, attention_mask, _last(attention_mask))
+    read = attention_mask if unread is None else attention_mask & (input_ids != unread)
+    nothing = ~read.any(dim=1, keepdim=True)
+    read = read | (nothing & _last(attention_mask.flip(1)).flip(1))
+    hidden = states_at(model, input_ids, attention_mask, _last(read))
     return model.score(hidden).squeeze(-1).float().to(input_ids.device)
 
 

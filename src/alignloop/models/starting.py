@@ -15,6 +15,7 @@ from alignloop.models.adapters import (
     fill,
     fill_head,
     is_adapter,
+    is_plain,
     read_shape,
     read_weights,
     scores,
@@ -49,6 +50,7 @@ def start_policy(
     if not lora.on:
         return load_policy(path, tokenizer, config)
     folder = Path(path)
+    _require_plain(folder)
     trunk = Trunk(load_base(folder, tokenizer, config, lora), base_of(folder))
     generator = torch.Generator().manual_seed(seed % 2**63)
     return as_policy(trunk, _begin(trunk, "policy", folder, lora, generator))
@@ -57,7 +59,7 @@ def start_policy(
 def read_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     """A policy to sample from. An adapter stays apart: merged, the sampler would copy matrices."""
     folder = Path(path)
-    if not is_adapter(folder):
+    if not is_adapter(folder) or not is_plain(folder):
         return load_policy(path, tokenizer, config)
     trunk = Trunk(load_base(folder, tokenizer, config, ALL_WEIGHTS), base_of(folder))
     return as_policy(trunk, _read(trunk, "policy", folder))
@@ -70,6 +72,7 @@ def start_reward_model(
     if not lora.on:
         return new_reward_model(path, tokenizer, config, seed)
     folder = Path(path)
+    _require_plain(folder)
     trunk = Trunk(load_base(folder, tokenizer, config, lora, scores=True), base_of(folder))
     generator = torch.Generator().manual_seed(seed % 2**63)
     model = as_scorer(trunk, _begin(trunk, "reward", folder, lora, generator))
@@ -93,7 +96,7 @@ def reference_of(policy: Any, path: str | Path, tokenizer: Any, config: ModelCon
 def reward_model_beside(policy: Any, path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     """A frozen reward model: on the policy's trunk where it is an adapter of the same model."""
     role, folder = role_of(policy), Path(path)
-    if role is None or not _shares(role.trunk, folder):
+    if role is None or not shares_trunk(policy, folder):
         return load_reward_model(folder, tokenizer, config).requires_grad_(False)
     if not scores(folder):
         raise UserError("this adapter makes a policy, not a reward model", where=str(folder))
@@ -229,5 +232,20 @@ def _check_same(found: Any, folder: Path, lora: LoraConfig) -> None:
             )
 
 
-def _shares(trunk: Trunk, folder: Path) -> bool:
-    return is_adapter(folder) and base_of(folder).resolve() == trunk.base.resolve()
+def shares_trunk(policy: Any, folder: Path) -> bool:
+    """Whether a directory is an adapter of the model that a policy's trunk is, and fits into it."""
+    role = role_of(policy)
+    if role is None or not is_adapter(folder):
+        return False
+    return base_of(folder).resolve() == role.trunk.base.resolve() and is_plain(folder)
+
+
+def _require_plain(folder: Path) -> None:
+    """Raise UserError for an adapter with more than matrices in the layers, to be trained on."""
+    if is_adapter(folder) and not is_plain(folder):
+        raise UserError(
+            "this adapter changes more than linear layers (modules_to_save, embedding, output"
+            " layer, or how it was begun), and cannot be trained on as an adapter",
+            where=str(folder),
+            fix="make a plain model of it first: `alignloop merge ADAPTER_DIR OUT`",
+        )

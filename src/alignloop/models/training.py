@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
@@ -15,25 +16,41 @@ from alignloop.models.roles import learnt
 Schedule = Callable[[int], float]
 Metrics = TypeVar("Metrics")
 
+IN_A_ROW = 3  # steps that went wrong, after which a stage stops
+COIN_TOSS = math.log(2)  # the ranking loss of scores that say nothing, in nats
+
 
 def make_optimizer(
     module: nn.Module, config: OptimizerSection, *, learning_rate: float | None = None
 ) -> torch.optim.AdamW:
     """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20).
 
-    Of a role it is what that learns. Weights in bfloat16 are trained through float32 copies, and so
-    are all where the optimiser lives in the host's memory.
+    Of a role it is what that learns. Matrices decay; norms and biases do not: they are few, they
+    fit nothing by heart, and a norm that decays scales its layer down. Weights in bfloat16 are
+    trained through float32 copies, and so are all where the optimiser lives in the host's memory.
     """
     parameters = [p for p in learnt(module).parameters() if p.requires_grad]
     low = any(parameter.dtype != torch.float32 for parameter in parameters)
     options: dict[str, Any] = {
         "lr": config.learning_rate if learning_rate is None else learning_rate,
         "eps": config.adam_eps,
-        "weight_decay": config.weight_decay,
     }
+    groups = _decay_groups(parameters, config.weight_decay)
     if low or config.offload_optimizer:
-        return MasterAdamW(parameters, on_host=config.offload_optimizer, **options)
-    return torch.optim.AdamW(parameters, **options)
+        return MasterAdamW(groups, on_host=config.offload_optimizer, **options)
+    return torch.optim.AdamW(groups, **options)
+
+
+def _decay_groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Matrices with the decay, vectors (norms, biases) without; one group where nothing decays.
+
+    One, because the norm of all gradients is added up group by group, in float32.
+    """
+    if not decay:
+        return [{"params": parameters, "weight_decay": 0.0}]
+    matrices, vectors = ([p for p in parameters if (p.ndim > 1) == many] for many in (True, False))
+    kinds = ((matrices, decay), (vectors, 0.0))
+    return [{"params": part, "weight_decay": share} for part, share in kinds if part]
 
 
 def cosine_schedule(total: int, warmup_share: float) -> Schedule:
@@ -67,14 +84,68 @@ def descend(
     return float(norm)
 
 
-def refuse_nan(loss: float, step: int, stage: str, section: str) -> None:
-    """Raise UserError where a stage's loss is NaN or infinite; its settings stand in `section`."""
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the loss is not finite at step {step}",
-            where=stage,
-            fix=f"lower {section}.learning_rate, or check the model's weights",
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """Ends a stage that can learn nothing any more, before its model is saved and used.
+
+    `limit(first)` is the loss in nats above which training has diverged, by the loss of the first
+    step. What is counted stands in the stage's memory, which checkpoints keep.
+    """
+
+    stage: str
+    section: str  # of the settings
+    limit: Callable[[float], float] = lambda _: math.inf
+
+    def seen(
+        self, memory: dict[str, Any], step: int, *, loss: float, norm: float, last: bool
+    ) -> dict[str, float]:
+        """After an optimiser step: how many were left out so far, as a metric where any was.
+
+        `norm` is the gradient's; a step is left out where that is not finite. Raises UserError
+        where the loss is not finite, and where IN_A_ROW steps in a row (or all, at the last one)
+        were left out or had a loss above the limit.
+        """
+        if not math.isfinite(loss):
+            raise self._error(f"the loss is not finite at step {step}")
+        metrics = self.left_out(memory, step, taken=int(math.isfinite(norm)), steps=1, last=last)
+        limit = self.limit(memory.setdefault("first_loss", loss))
+        high = memory["steps_above_limit"] = (
+            memory.get("steps_above_limit", 0) + 1 if loss > limit else 0
         )
+        if high == IN_A_ROW or (last and high == step):
+            problem = f"training has diverged: the loss at step {step} is {loss:.4g}, and was"
+            raise self._error(f"{problem} {memory['first_loss']:.4g} at the first step")
+        return metrics
+
+    def left_out(
+        self, memory: dict[str, Any], step: int, *, taken: int, steps: int, last: bool
+    ) -> dict[str, float]:
+        """The same of `steps` optimiser steps at once, of which `taken` had a finite gradient."""
+        total = memory["skipped_steps"] = memory.get("skipped_steps", 0) + steps - taken
+        row = memory["steps_without_effect"] = (
+            0 if taken else memory.get("steps_without_effect", 0) + 1
+        )
+        if row == IN_A_ROW or (last and row == step):
+            problem = f"the gradients were not finite at step {step} and all {row - 1} before it"
+            problem = problem if row > 1 else f"the gradients were not finite at step {step}"
+            raise self._error(f"{problem}: nothing is learnt")
+        return {"skipped_steps": float(total)} if total else {}
+
+    def _error(self, problem: str) -> UserError:
+        section = self.section
+        fix = f"lower {section}.learning_rate, or check the data and the model's weights"
+        beta = ", lower dpo.beta" if section == "dpo" else ""
+        return UserError(problem, where=self.stage, fix=fix + beta)
+
+
+def above_uniform(vocabulary: int) -> Callable[[float], float]:
+    """The limit of a loss per token: half a nat above a uniform guess, or above the first loss."""
+    return lambda first: max(math.log(vocabulary), first) + 0.5
+
+
+def above_coin_toss(first: float) -> float:
+    """The limit of a loss per pair: ten times that of scores that say nothing, or the first."""
+    return 10 * max(COIN_TOSS, first)
 
 
 def backward_through_scores(

@@ -42,6 +42,4 @@ def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> P
             "num_judgements": len(found.judgements),
         }
     )
-    outputs = [comparisons, judgements, path]
-    folder.lineage("comparisons", {"model": str(model_dir)}, inputs=[model_dir], outputs=outputs)
     return path

@@ -1,13 +1,12 @@
 """One self-contained HTML page from a run's folder."""
 
-import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 from pydantic import ValidationError
 
@@ -16,6 +15,7 @@ from alignloop.report.frontier import Frontier, draw_frontier, frontier_of
 from alignloop.report.plots import draw_curves, draw_reliability
 from alignloop.report.tables import (
     Change,
+    Estimate,
     EvaluationSet,
     Json,
     Pair,
@@ -31,8 +31,9 @@ from alignloop.report.tables import (
     write_number,
     write_time,
 )
-from alignloop.run import atomic_write, read_jsonl, read_metrics, read_samples
-from alignloop.run.folder import seconds_by_stage
+from alignloop.run import atomic_write, chain, read_jsonl, read_metrics, read_samples
+from alignloop.run.files import explain_shape, read_object
+from alignloop.run.folder import is_run, seconds_by_stage
 
 STAGES = {
     "sft": ("Supervised fine-tuning", "监督微调"),
@@ -77,6 +78,7 @@ class Run:
     finished_at: dict[str, str]
     card: Json
     results: Json
+    broken: list[str]
 
 
 def write_report(run_path: str | Path) -> Path:
@@ -96,7 +98,11 @@ def write_report(run_path: str | Path) -> Path:
     cast(Any, environment).filters.update(
         duration=write_duration, number=write_number, interval=write_interval, time=write_time
     )
-    page = environment.get_template("report.html.j2").render(context_of(run))
+    with explain_shape(run.path):  # files that are JSON, but not as our stages write them
+        try:
+            page = environment.get_template("report.html.j2").render(context_of(run))
+        except UndefinedError as error:
+            raise KeyError(str(error)) from error
     target = run.path / "report.html"
     atomic_write(target, page)
     return target
@@ -104,8 +110,7 @@ def write_report(run_path: str | Path) -> Path:
 
 def read_run(path: Path) -> Run:
     """Read the small files of a run; raises `UserError` where `path` holds none of them."""
-    known = ("config.toml", "metrics.jsonl", "lineage.json", "evaluate/results.json")
-    if not any((path / name).exists() for name in known):
+    if not is_run(path):
         raise UserError(
             "this is no run's folder",
             where=str(path),
@@ -122,6 +127,7 @@ def read_run(path: Path) -> Run:
         finished_at={stage: str(c.get("finished_at", "")) for stage, c in done.items() if c},
         card=_read_json(path / "reward" / "report_card.json"),
         results=_read_json(path / "evaluate" / "results.json"),
+        broken=[str(problem) for problem in chain.broken(path)],
     )
 
 
@@ -137,7 +143,9 @@ def context_of(run: Run) -> Json:
         "stages": _stages(run, sets),
         "algorithm": algorithm_of(run.config),
         "total_seconds": sum(run.seconds.values()),
-        "headline": headline(sets),
+        "headline": headline(run.results),
+        "judge": judge_sentence(run.results),
+        "judge_card": card_rows(as_dict(as_dict(run.results.get("judge_facts")).get("card"))),
         "sentences": sentences(run, sets, frontier),
         "drawings": _safe_drawings(run, kept_step),
         "kept_step": kept_step,
@@ -155,6 +163,7 @@ def context_of(run: Run) -> Json:
         "settings": setting_tables(run.config),
         "phases": phase_seconds(run.metrics),
         "lineage": run.lineage,
+        "broken": run.broken,
     }
 
 
@@ -214,28 +223,65 @@ def _rl_result(run: Run) -> str:
     return f"{facts.get('steps', '?')} steps, KL {write_number(facts['kl'], 'plain')}"
 
 
-def headline(sets: Sequence[EvaluationSet]) -> tuple[str, str, str]:
-    """The verdict: (mood, English, Chinese), read from the win rate's interval on the first set."""
-    if not sets or sets[0].win_rate is None:
-        return "unknown", "The models have not been compared yet.", "两个模型尚未比较。"
-    win = sets[0].win_rate
-    harm = sets[0].change("harmful_compliance")
-    if win.low > 0.5 and harm is not None and harm.trend == "worse":
-        return (
-            "mixed",
-            "RLHF answers win, but comply with harm more often.",
-            "回答更受青睐，但更易服从有害请求。",
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The verdict as the evaluation wrote it, with what speaks for and against it."""
+
+    mood: str
+    english: str
+    chinese: str
+    findings: tuple[Json, ...] = ()
+
+
+def headline(results: Json) -> Headline:
+    """The verdict of evaluate/results.json; it is not the report that judges."""
+    verdict = as_dict(results.get("verdict"))
+    if verdict:
+        return Headline(
+            mood=str(verdict["mood"]),
+            english=str(verdict["english"]),
+            chinese=str(verdict["chinese"]),
+            findings=tuple(as_dict(finding) for finding in verdict["findings"]),
         )
-    if win.low > 0.5:
-        return "better", "RLHF made the answers better.", "RLHF 让回答变得更好。"
-    if win.high < 0.5:
-        return "worse", "RLHF made the answers worse.", "RLHF 让回答变差了。"
-    return "mixed", "No clear difference between SFT and RLHF.", "SFT 与 RLHF 无明显差别。"
+    if results:
+        return Headline(
+            mood="unknown",
+            english="An earlier version made this comparison, and weighed nothing: run"
+            " `alignloop evaluate` in a new folder for a verdict.",
+            chinese="此比较由旧版本完成，未经权衡：请在新目录中运行 alignloop evaluate。",
+        )
+    return Headline(
+        mood="unknown",
+        english="The models have not been compared yet.",
+        chinese="两个模型尚未比较。",
+    )
+
+
+def judge_sentence(results: Json) -> str:
+    """Who judged, what that judge has learnt, and how often it is right; "" where nobody did."""
+    facts = as_dict(results.get("judge_facts"))
+    if not facts:
+        return ""
+    said = f"Judge: {facts['name']}"
+    card = as_dict(facts.get("card"))
+    if card:
+        labels, accuracy = as_dict(card.get("labels")), Estimate.of(card.get("accuracy"))
+        if labels:
+            said += f", trained on {labels['learnt']} of {labels['all']} pairs"
+            if labels["shared_with_climbed"]:
+                said += f" ({labels['shared_with_climbed']} of them taught the climbed model, too)"
+        if accuracy:
+            said += (
+                f", right on {write_number(accuracy.value, 'percent')}"
+                f" [{write_interval(accuracy, 'percent')}] of {card['num_pairs']} pairs that it"
+                " never saw"
+            )
+    return said + "."
 
 
 def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None) -> list[str]:
     """The verdict's paragraph, a sentence for each thing that was measured."""
-    said = _evaluation_sentences(sets[0]) if sets else []
+    said = [sentence for found in sets for sentence in _evaluation_sentences(found, run.results)]
     accuracy = as_dict(run.card.get("accuracy")).get("value")
     if accuracy is not None:
         ceiling = run.card.get("ceiling")
@@ -269,15 +315,17 @@ def _kl_at(metrics: Sequence[Json], step: Any) -> float | None:
     return float(found[-1]) if found else None
 
 
-def _evaluation_sentences(first: EvaluationSet) -> list[str]:
+def _evaluation_sentences(first: EvaluationSet, results: Json) -> list[str]:
+    """What one set of prompts showed, and how many of its prompts stand in training files."""
     said: list[str] = []
     english = SET_NAMES.get(first.name, (first.name, ""))[0].lower()
+    checked = as_dict(as_dict(as_dict(results.get("overlap")).get("sets")).get(first.name))
     if first.win_rate is not None:
         win = first.win_rate
         fair = first.length_controlled
         controlled = "" if fair is None else f", {100 * fair.value:.1f} % at equal length"
         said.append(
-            f"On {win.n} held-out prompts ({english}) the RLHF answer wins"
+            f"On {win.n} prompts ({english}{_held_out(checked)}) the RLHF answer wins"
             f" {100 * win.value:.1f} % of the comparisons"
             f" (95 % interval {write_interval(win, 'percent')}){controlled}."
         )
@@ -290,6 +338,13 @@ def _evaluation_sentences(first: EvaluationSet) -> list[str]:
         if change is not None and change.sft is not None and change.policy is not None:
             said.append(_went(change, words))
     return said
+
+
+def _held_out(checked: Json) -> str:
+    """What is known of the prompts being held out: counted, and not asserted."""
+    if not checked:
+        return ""
+    return f"; {checked['seen']} of {checked['n']} are in training files"
 
 
 def _went(change: Change, words: str) -> str:
@@ -328,12 +383,7 @@ def _pairs(run: Run) -> list[Pair]:
 def _read_json(path: Path) -> Json:
     if not path.exists():
         return {}
-    try:
-        return as_dict(json.loads(path.read_text(encoding="utf-8")))
-    except ValueError as error:
-        raise UserError(
-            f"this file is not JSON ({error})", where=str(path), fix="run its stage again"
-        ) from error
+    return read_object(path)
 
 
 def _read_toml(path: Path) -> Json:
@@ -341,7 +391,7 @@ def _read_toml(path: Path) -> Json:
         return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"this file is not TOML ({error})", where=str(path), fix="restore config.toml"
         ) from error

@@ -1,5 +1,6 @@
 """What stands in the page's tables: numbers put into words, rows, the choice of answers to show."""
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,10 @@ def as_dict(value: Any) -> Json:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A mean or a rate with its 95 % interval; `n` counts what it was taken over."""
+    """A mean or a rate with its 95 % interval; `n` counts what it was taken over.
+
+    An end that is not known is -inf or inf.
+    """
 
     value: float
     low: float
@@ -39,8 +43,8 @@ class Estimate:
         low, high = fields.get("low"), fields.get("high")
         return cls(
             value=value,
-            low=value if low is None else float(low),
-            high=value if high is None else float(high),
+            low=-math.inf if low is None else float(low),
+            high=math.inf if high is None else float(high),
             n=int(fields.get("n") or 0),
         )
 
@@ -70,7 +74,7 @@ METRICS = (
     Metric(key="harmful_compliance", english="Harmful compliance", chinese="有害服从", better=-1),
     Metric(key="over_refusal", english="Over-refusal", chinese="过度拒绝", better=-1),
     Metric(key="fairness", english="Fair answers", chinese="公平性", better=1),
-    Metric(key="gold", english="Gold score", chinese="金标评分", better=1, style="score"),
+    Metric(key="judge_score", english="Judge’s score", chinese="评判得分", better=1, style="score"),
     Metric(key="length", english="Length, tokens", chinese="长度", better=0, style="plain"),
     Metric(
         key="distinct_2", english="Distinct bigrams", chinese="二元多样性", better=0, style="score"
@@ -91,7 +95,18 @@ def write_number(value: float, style: str) -> str:
 
 
 def write_interval(estimate: Estimate, style: str) -> str:
-    """The interval's two ends in the same style; percentages without decimals, the unit once."""
+    """The interval's two ends in the same style; percentages without decimals, the unit once.
+
+    "" where there is none; an open end is ∞.
+    """
+    if math.isinf(estimate.low) and math.isinf(estimate.high):
+        return ""
+    if math.isinf(estimate.low) or math.isinf(estimate.high):
+        low, high = (
+            "∞" if math.isinf(end) else write_number(end, style)
+            for end in (estimate.low, estimate.high)
+        )
+        return f"{'−' if math.isinf(estimate.low) else ''}{low}–{high}"
     if style == "percent":
         return f"{100 * estimate.low:.0f}–{100 * estimate.high:.0f} %"
     return f"{write_number(estimate.low, style)}–{write_number(estimate.high, style)}"
@@ -265,7 +280,14 @@ _CARD = (
         "“The longer wins” baseline",
         "长者胜基线",
         "percent",
-        "must be beaten clearly",
+        "below 50 % the shorter wins; the better of both rules must be beaten clearly",
+    ),
+    (
+        "bag_of_words",
+        "A bag of words",
+        "词袋基线",
+        "percent",
+        "TF-IDF and logistic regression on the same labels: what is had without a model",
     ),
     (
         "accuracy_where_shorter_is_better",
@@ -303,6 +325,8 @@ def card_rows(card: Json) -> list[CardRow]:
         node = card.get(key)
         if node is None:
             continue
+        if key == "temperature" and card.get("temperature_note"):
+            note = str(card["temperature_note"])
         estimate = Estimate.of(node)
         if estimate is not None:
             value = f"{write_number(estimate.value, style)} ({write_interval(estimate, style)})"

@@ -13,9 +13,12 @@ from scipy.special import expit
 from alignloop.config import RewardConfig
 from alignloop.data.pairs import encode_pairs
 from alignloop.data.preferences import labels_by_comparison
+from alignloop.data.splits import SplitByPrompt
 from alignloop.models import RewardScale
 from alignloop.records import PreferencePair
+from alignloop.reward.baselines import bag_of_words, longer_wins
 from alignloop.reward.batches import all_scores
+from alignloop.reward.labels import Labels
 from alignloop.run.files import atomic_write
 from alignloop.run.seeds import derive_seed
 from alignloop.stats.agreement import accuracy_ceiling, agreement_per_label, raw_agreement
@@ -26,10 +29,11 @@ from alignloop.stats.calibration import (
     log_loss,
     reliability_bins,
     spearman_length,
+    temperature_note,
 )
-from alignloop.stats.intervals import cluster_bootstrap
+from alignloop.stats.intervals import cluster_share
 
-CLOSE_TO_CEILING, ABOVE_LONGER, WELL_CALIBRATED = 0.05, 0.10, 0.05
+CLOSE_TO_CEILING, ABOVE_LENGTH, WELL_CALIBRATED = 0.05, 0.10, 0.05
 
 
 def score_differences(
@@ -52,14 +56,15 @@ def fit_scale_temperature(
     pairs: Sequence[PreferencePair],
     config: RewardConfig,
 ) -> RewardScale:
-    """The same scale with the temperature that makes sigmoid(difference / T) likeliest.
+    """The same scale with the temperature that makes sigmoid(difference / T) likeliest, bounded.
 
     A tie counts half for either side, as in the loss and in the report card's calibration.
     """
     differences = score_differences(model, tokenizer, scale, pairs, config)
     outcomes = np.array([pair.preference for pair in pairs])
-    temperature = float(fit_temperature(differences, outcomes))
-    return scale.model_copy(update={"temperature": temperature})
+    temperature = fit_temperature(differences, outcomes)
+    note = temperature_note(temperature, differences)
+    return scale.model_copy(update={"temperature": temperature, "temperature_note": note})
 
 
 def write_report_card(
@@ -67,51 +72,51 @@ def write_report_card(
     model: Any,
     tokenizer: Any,
     scale: RewardScale,
-    pairs: Sequence[PreferencePair],
+    labels: Labels,
     config: RewardConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """Measure the model on held-out pairs and write report_card.json; returns its content.
+    """Measure the model on pairs that it never saw and write report_card.json; returns its content.
 
     Accuracy is the share of decided pairs (no ties) in which chosen scores higher, with an interval
     clustered by prompt. Calibration is that of the expected outcome, in which a tie counts half, as
     in the loss that the model was trained with; `ece_decided` leaves ties out. The side of each
     pair is randomised first.
     """
+    pairs = labels.test
     everything = score_differences(model, tokenizer, scale, pairs, config)
     outcomes = np.array([pair.preference for pair in pairs])
     decided = [pair for pair in pairs if pair.preference != 0.5]
     differences = everything[outcomes != 0.5]
-    card = _accuracies(decided, differences, seed)
-    card |= _calibration(everything / scale.temperature, outcomes, seed)
-    without_ties = _calibration(differences / scale.temperature, np.ones(len(decided)), seed)
-    card["ece_decided"] = without_ties["ece"]
+    card = _accuracies(decided, differences)
+    fitted = np.full(len(pairs), scale.temperature)
+    if labels.one_test:
+        fitted = _temperature_of_the_other_half(pairs, everything, seed)
+    card |= _calibration(everything / fitted, outcomes, seed)
+    sure = differences / fitted[outcomes != 0.5]
+    card["ece_decided"] = _calibration(sure, np.ones(len(decided)), seed)["ece"]
     card |= _length_bias(decided, differences)
+    words = bag_of_words(labels.train, pairs)
+    card["bag_of_words"] = None if words is None else words.plain()
     card |= {"num_pairs": len(decided), "temperature": scale.temperature}
-    labels = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
-    card["raw_agreement"] = raw_agreement(labels) if labels else None
+    card |= {"temperature_note": scale.temperature_note, "labels": labels.seen}
+    judged = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
+    card["raw_agreement"] = raw_agreement(judged) if judged else None
     # Each label counts once in the accuracy, so it does here: of a close call fewer people decide.
-    card["ceiling"] = accuracy_ceiling(agreement_per_label(labels)) if labels else None
+    card["ceiling"] = accuracy_ceiling(agreement_per_label(judged)) if judged else None
     card["verdict"] = _verdict(card)
     atomic_write(folder / "report_card.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     return card
 
 
-def _accuracies(
-    pairs: Sequence[PreferencePair], differences: np.ndarray, seed: int
-) -> dict[str, Any]:
+def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dict[str, Any]:
     right = np.where(differences == 0, 0.5, differences > 0).astype(float)
     clusters = [pair.prompt.prompt_id for pair in pairs]
 
-    def estimate(values: np.ndarray, where: list[int]) -> dict[str, float]:
-        chosen = [clusters[i] for i in where]
-        return asdict_estimate(
-            cluster_bootstrap(values[where], chosen, seed=derive_seed(seed, "card") % 2**32)
-        )
+    def estimate(values: np.ndarray, where: list[int]) -> dict[str, Any]:
+        return cluster_share(values[where], [clusters[i] for i in where]).plain()
 
     everything = list(range(len(pairs)))
-    lengths = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
-    longer = np.where(lengths == 0, 0.5, lengths > 0).astype(float)
     slices: dict[str, dict[str, Any]] = {}
     for name, key in (
         ("category", lambda pair: pair.prompt.category),
@@ -127,9 +132,23 @@ def _accuracies(
             }
     return {
         "accuracy": estimate(right, everything),
-        "longer_wins": estimate(longer, everything),
+        "longer_wins": longer_wins(pairs).plain(),
         "by_slice": slices,
     }
+
+
+def _temperature_of_the_other_half(
+    pairs: Sequence[PreferencePair], differences: np.ndarray, seed: int
+) -> np.ndarray:
+    """The temperature for each pair [pairs], fitted on that half of the prompts which lacks it."""
+    half = SplitByPrompt({"first": 0.5, "second": 0.5}, seed)
+    first = np.array([half.of(pair.prompt) == "first" for pair in pairs])
+    outcomes = np.array([pair.preference for pair in pairs])
+    fitted = np.ones(len(pairs))
+    for rows in (first, ~first):
+        others = ~rows if (~rows).any() else rows
+        fitted[rows] = fit_temperature(differences[others], outcomes[others])
+    return fitted
 
 
 def _calibration(logits: np.ndarray, outcomes: np.ndarray, seed: int) -> dict[str, Any]:
@@ -162,13 +181,18 @@ def _length_bias(pairs: Sequence[PreferencePair], differences: np.ndarray) -> di
 def _verdict(card: dict[str, Any]) -> dict[str, Any]:
     """Ready for PPO or not, and why, in words."""
     reasons: list[str] = []
-    accuracy, longer = card["accuracy"]["value"], card["longer_wins"]["value"]
+    accuracy, (rule, by_length) = card["accuracy"]["value"], _length_rule(card)
     if card["accuracy"]["low"] <= 0.5:
         reasons.append("its accuracy cannot be told from chance")
     if card["ceiling"] is not None and accuracy < card["ceiling"] - CLOSE_TO_CEILING:
         reasons.append(f"accuracy {accuracy:.3f} is far below the ceiling {card['ceiling']:.3f}")
-    if accuracy < longer + ABOVE_LONGER:
-        reasons.append(f"it is hardly better than 'the longer answer wins' ({longer:.3f})")
+    if accuracy < by_length + ABOVE_LENGTH:
+        reasons.append(f"it is hardly better than 'the {rule}' ({by_length:.3f})")
+    words = card["bag_of_words"]
+    if words is not None and accuracy <= words["value"]:
+        reasons.append(
+            f"a bag of words, without any model, is right as often ({words['value']:.3f})"
+        )
     if card["ece"] > WELL_CALIBRATED:
         reasons.append(f"its calibration error {card['ece']:.3f} is above {WELL_CALIBRATED}")
     if card["num_pairs"] < 300:
@@ -177,6 +201,22 @@ def _verdict(card: dict[str, Any]) -> dict[str, Any]:
     return {"ready": ready, "reasons": reasons or ["accuracy and calibration are good enough"]}
 
 
-def asdict_estimate(estimate: Any) -> dict[str, float]:
-    """An `Estimate` as plain numbers for JSON."""
-    return {key: float(value) for key, value in asdict(estimate).items()}
+def in_words(card: dict[str, Any], purpose: str) -> tuple[str, ...]:
+    """The card in three lines, for the person who watches the stage end."""
+    accuracy, verdict = card["accuracy"], card["verdict"]
+    value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
+    ready = "ready" if verdict["ready"] else "not ready"
+    rule, by_length = _length_rule(card)
+    words = card["bag_of_words"]
+    beside = "" if words is None else f", a bag of words on {100 * words['value']:.0f} %"
+    return (
+        f"right on {value} % [{low}, {high}] of {card['num_pairs']} pairs that it never saw",
+        f"a coin is right on 50 %, 'the {rule}' on {100 * by_length:.0f} %{beside}",
+        f"{ready} {purpose}: {'; '.join(verdict['reasons'])}",
+    )
+
+
+def _length_rule(card: dict[str, Any]) -> tuple[str, float]:
+    """The better rule of length and its accuracy: in some data people like the shorter answer."""
+    longer = card["longer_wins"]["value"]
+    return ("longer answer wins", longer) if longer >= 0.5 else ("shorter answer wins", 1 - longer)

@@ -15,7 +15,6 @@ from alignloop.data.pairs import (
     one_pass_batches,
     pairs_that_fit,
 )
-from alignloop.data.splits import split_by_prompt
 from alignloop.data.tokenise import (
     Encoded,
     LengthLimit,
@@ -23,62 +22,39 @@ from alignloop.data.tokenise import (
     encode_example,
     encode_fitting,
 )
-from alignloop.errors import UserError
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
 from alignloop.models.roles import dropping, learnt
 from alignloop.models.starting import start_reward_model
 from alignloop.models.training import (
+    Guard,
+    above_coin_toss,
     backward_through_scores,
     cosine_schedule,
     descend,
     make_optimizer,
-    refuse_nan,
 )
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, heard_by, micro_batches, scores_of
-from alignloop.reward.report_card import fit_scale_temperature, write_report_card
+from alignloop.reward.labels import CLIMBED, PURPOSES, Labels
+from alignloop.reward.report_card import fit_scale_temperature, in_words, write_report_card
 from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
 
 
-def split_pairs(
-    pairs: Sequence[PreferencePair], config: RewardConfig, seed: int
-) -> dict[str, list[PreferencePair]]:
-    """Pairs by use: train, held_out_model, calibration, test; a prompt is in one of them only.
-
-    `held_out_model` trains the second reward model, which chooses PPO's checkpoint: its labels are
-    never seen by the first. Raises UserError where a part is left empty.
-    """
-    shares = {"test": config.test_share, "calibration": config.calibration_share}
-    if config.held_out_model:
-        shares["held_out_model"] = config.held_out_model_share
-    shares["train"] = 1 - sum(shares.values())
-    parts = split_by_prompt(list(pairs), shares, seed)
-    empty = [name for name in shares if not parts[name]]
-    if empty:
-        raise UserError(
-            f"{len(pairs)} pairs leave none for: {', '.join(empty)}",
-            where="reward.pairs",
-            fix="give more pairs, or change reward.test_share and its neighbours",
-        )
-    return parts
-
-
 def train_reward(
     config: RewardConfig,
     model_config: ModelConfig,
     model_dir: str | Path,
-    parts: dict[str, list[PreferencePair]],
+    labels: Labels,
     run: StageRun,
     *,
     lora: LoraConfig = ALL_WEIGHTS,
-    train_on: str = "train",
     demonstrations: Sequence[Demonstration] = (),
 ) -> Path:
-    """Train a reward model on `parts[train_on]` and write its report card; returns its directory.
+    """Train a reward model on `labels.train` and write its report card; returns its directory.
 
     loss = mean over pairs of -log sigmoid(r_chosen - r_rejected)
     """
@@ -87,15 +63,10 @@ def train_reward(
     limit = LengthLimit.of(
         "reward.max_tokens", config.max_tokens, context_of(model_dir), config.too_long
     )
-    pairs, calibration, test = (
-        pairs_that_fit(parts[name], tokenizer, limit) for name in (train_on, "calibration", "test")
-    )
-    if all(pair.preference == 0.5 for pair in test):  # found out before hours of training
-        raise UserError(
-            f"all {len(test)} pairs for the report card are ties",
-            where="reward.pairs",
-            fix="give more pairs that are decided, or raise reward.test_share",
-        )
+    labels = labels.each(lambda pairs: pairs_that_fit(pairs, tokenizer, limit))
+    pairs, calibration = labels.train, labels.calibration
+    run.say(f"{run.name}: {labels.in_words(PURPOSES.get(run.name, ''))}")
+    labels.refuse_undecided()  # found out before hours of training
     anchors = _anchors(tokenizer, demonstrations, calibration, limit)
     head_seed = derive_seed(run.seed, "head", run.name)
     model = start_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
@@ -111,6 +82,7 @@ def train_reward(
     state = TrainingState(
         modules={"reward_model": learnt(model)}, optimizers={"reward_model": optimizer}
     )
+    guard = Guard(stage=run.name, section="reward", limit=above_coin_toss)
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()
         batch = encode_pairs([pairs[i] for i in batches[step - 1]], tokenizer, config.max_tokens)
@@ -118,14 +90,17 @@ def train_reward(
             metrics = _accumulate(model, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        refuse_nan(metrics["loss"], step, run.name, "reward")
+        last = step == len(batches)
+        metrics |= guard.seen(run.memory, step, loss=metrics["loss"], norm=norm, last=last)
         metrics |= {"gradient_norm": norm, "learning_rate": rate}
         metrics["seconds_per_step"] = time.perf_counter() - started
-        run.log(step, metrics, show=("loss", "accuracy"))
+        run.log(step, metrics, show=("loss", "accuracy", "skipped_steps"))
     run.say(f"{run.name}: bias, temperature and report card")
     with heard_by(lambda text: run.say(f"{run.name}: {text}")):
         scale = _fit_scale(model, tokenizer, anchors, calibration, config)
-        card = write_report_card(run.path, model, tokenizer, scale, test, config, run.seed)
+        card = write_report_card(run.path, model, tokenizer, scale, labels, config, run.seed)
+    for line in in_words(card, "for PPO" if run.name == CLIMBED else "to be trusted"):
+        run.say(f"{run.name}: {line}")
     target = run.path / "model"
     with atomic_folder(target) as folder:
         save_model(folder, model, tokenizer, scale=scale)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, RlConfig
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
@@ -19,7 +19,7 @@ from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.algorithms.base import Algorithm, CriticPlan
 from alignloop.rl.experience import Scorer
-from alignloop.rl.rewards import ModelRewarder, Rewarder
+from alignloop.rl.rewards import Rewarder
 from alignloop.rl.sources import RewardSources
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
@@ -81,6 +81,18 @@ class Parts:
     learner: Learner
     validation: Validation
     state: TrainingState
+
+    def with_penalty(self, penalty: float | None) -> Self:
+        """The same, with another score for responses that were cut off; None changes nothing."""
+        if penalty is None or penalty == self.scorer.rewarder.penalty:
+            return self
+        rewarder = replace(self.scorer.rewarder, penalty=penalty)
+        observed = replace(self.validation.scorer, rewarder=rewarder)
+        return replace(
+            self,
+            scorer=replace(self.scorer, rewarder=rewarder),
+            validation=replace(self.validation, scorer=observed),
+        )
 
 
 def build(
@@ -150,6 +162,7 @@ def build(
             observer=observer,
             seed=seed,
             num_printed=config.num_printed_samples,
+            learnt=inputs.held_out_dir is not None or config.reward_function is None,
         ),
         state=_state(learner),
     )
@@ -183,19 +196,20 @@ def _critic(
     rewarder: Rewarder,
     seed: int,
 ) -> Any:
-    """From the reward model, where one alone gives the reward and reads as the policy does.
+    """From the reward model, where one alone gives the reward and reads the policy's tokens.
 
     `beside` is the policy with its directory, tokenizer and settings.
     """
-    if plan.starts_from == "reward" and isinstance(rewarder, ModelRewarder):
-        scale = rewarder.scale
-        lora = beside[-1]
-        return start_critic(rewarder.model, lora, seed, scale=scale.scale, bias=scale.bias)
+    start = rewarder.critic_start() if plan.starts_from == "reward" else None
+    if start is not None:
+        model, scale = start
+        return start_critic(model, beside[-1], seed, scale=scale.scale, bias=scale.bias)
     return fresh_critic(*beside, seed)
 
 
 def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:
-    return None if folder is None else sources.ended(sources.model(folder))
+    """Without the penalty for cut off responses: what chooses a checkpoint is what it says."""
+    return None if folder is None else sources.model(folder)
 
 
 def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from alignloop.losses import reduce_tokens
 from alignloop.models import TokenStatistics, token_logprobs, token_values
-from alignloop.rl.rewards import Answers, Rewarder, cut_rows
+from alignloop.rl.rewards import Answers, EndRewarder, cut_rows
 from alignloop.rollout import Rollout
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
@@ -18,8 +18,9 @@ from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 class ScoredRollouts:
     """Rollouts with what every model says of them; None where nobody asks that model.
 
-    `scores` [batch] is the reward model's normalised number, already -1 (or the like) where the
-    response was cut off; `final_values` is the critic after the last token. Logprobs in nats.
+    `raw_scores` [batch] is the reward model's normalised number, `scores` the same with -1 (or the
+    like) where the response was cut off; `final_values` is the critic after the last token.
+    Logprobs in nats.
     """
 
     input_ids: TokenIds
@@ -33,6 +34,7 @@ class ScoredRollouts:
     final_values: PerSequence | None
     scores: PerSequence
     finished: Tensor
+    raw_scores: PerSequence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +103,7 @@ class Scorer:
 
     policy: Any | None
     reference: Any | None
-    rewarder: Rewarder
+    rewarder: EndRewarder
     critic: Any | None
     pad_id: int
     temperature: float
@@ -114,7 +116,7 @@ class Scorer:
         policy = self._statistics(self.policy, answers)
         reference = self._statistics(self.reference, answers)
         values, final_values = self._values(answers)
-        response = answers.response_mask
+        response, raw = answers.response_mask, self.rewarder.rewarder.scores(answers)
         return ScoredRollouts(
             input_ids=answers.input_ids,
             attention_mask=answers.attention_mask,
@@ -125,8 +127,9 @@ class Scorer:
             ref_logprobs=reference and reference.logprobs,
             values=values,
             final_values=final_values,
-            scores=self.rewarder.scores(answers),
+            scores=self.rewarder.ended(raw, answers.finished),
             finished=answers.finished,
+            raw_scores=raw,
         )
 
     def _statistics(self, model: Any | None, answers: Answers) -> TokenStatistics | None:

@@ -8,6 +8,7 @@ from typing import Any
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.config.stages import STAGE_REWARD, RewardPart, names_function
 from alignloop.models import load_tokenizer, read_reward_scale
+from alignloop.models.kinds import is_ours
 from alignloop.models.starting import reward_model_beside
 from alignloop.records import Prompt
 from alignloop.rl.rewards import (
@@ -51,15 +52,24 @@ class RewardSources:
         return WeightedRewarder(parts=parts)
 
     def model(self, folder: str | Path) -> Rewarder:
-        """A reward model: fed tokens where it reads the policy's, and texts elsewhere."""
-        if self._reads_our_tokens(folder):
+        """A reward model: one of ours reads the tokens that were drawn, any other reads texts."""
+        if self._reads_our_tokens(Path(folder)):
             model = reward_model_beside(self.policy, folder, self.tokenizer, self.model_config)
             return ModelRewarder(model=model, scale=read_reward_scale(folder))
-        budget = self.config.micro_batch_tokens
-        scorer = RewardModel.load(folder, self.model_config, micro_batch_tokens=budget)
-        return TextRewarder(scorer=scorer, tokenizer=self.tokenizer, prompts=self.prompts)
+        scorer = RewardModel.load(
+            folder,
+            self.model_config,
+            micro_batch_tokens=self.config.micro_batch_tokens,
+            beside=self.policy,
+        )
+        start = None
+        if scorer.reads_ids_of(self.tokenizer):
+            start = ModelRewarder(model=scorer.model, scale=scorer.scale)
+        return TextRewarder(
+            scorer=scorer, tokenizer=self.tokenizer, prompts=self.prompts, same_words=start
+        )
 
-    def ended(self, rewarder: Rewarder) -> Rewarder:
+    def ended(self, rewarder: Rewarder) -> EndRewarder:
         """The same, with the penalty for responses that were cut off."""
         return EndRewarder(
             rewarder=rewarder,
@@ -71,8 +81,13 @@ class RewardSources:
         function = load_function(name, self.config.reward_time_limit)
         return TextRewarder(scorer=function, tokenizer=self.tokenizer, prompts=self.prompts)
 
-    def _reads_our_tokens(self, folder: str | Path) -> bool:
-        """The same vocabulary, and no other way to write a conversation."""
+    def _reads_our_tokens(self, folder: Path) -> bool:
+        """One of ours, with the same vocabulary and no other way to write a conversation.
+
+        Another library's reads what its template writes behind the end of a turn too.
+        """
+        if not is_ours(folder):
+            return False
         own = load_tokenizer(folder, self.model_config)
         same_words = own.get_vocab() == self.tokenizer.get_vocab()
         return same_words and own.chat_template in (None, self.tokenizer.chat_template)

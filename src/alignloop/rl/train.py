@@ -4,7 +4,9 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -19,20 +21,24 @@ from alignloop.losses import (
     reduce_tokens,
 )
 from alignloop.models import save_model
-from alignloop.models.training import linear_schedule
+from alignloop.models.training import Guard, linear_schedule
 from alignloop.rl.algorithms.base import Algorithm, Credit
 from alignloop.rl.build import Parts, RlInputs, build
 from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
-from alignloop.rl.stopping import Watch
+from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
 from alignloop.rollout import Rollout, take_compile_seconds
 from alignloop.run import generator
+from alignloop.run.checkpoints import memories
 from alignloop.run.files import atomic_folder, remove_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.stats.textstats import repetition
 
-SHOWN = ("score", "kl", "response_length", "validation_gold", "tokens_per_second")
+SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_score")
+SHOWN += ("skipped_steps",)  # where there are any
+MOSTLY_CUT_OFF = 0.5
+BEST = "best"  # beside the checkpoints
 MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
 
 
@@ -44,7 +50,7 @@ def train_rl(
     *,
     observer: Observer | None = None,
 ) -> Path:
-    """Train the policy; returns the directory of the best checkpoint by the held-out score."""
+    """Train the policy; returns the directory of the checkpoint that `Watch` has kept."""
     counts = (len(inputs.prompts), len(inputs.validation_prompts))
     run.say("rl: {} prompts to learn from, {} for the curves; loading the models".format(*counts))
     parts = build(config, model_config, inputs, seed=run.seed, observer=observer)
@@ -53,6 +59,7 @@ def train_rl(
         if step == 1:
             run.say("rl: asking the validation prompts before the first step")
             _evaluate(0, config, parts, run)
+        parts = parts.with_penalty(run.memory.get("missing_eos_penalty"))
         clock = [time.perf_counter()]
         rollouts = parts.sampler.generate(
             parts.stream.at(step), generator(run.seed, "rollout", step)
@@ -66,11 +73,12 @@ def train_rl(
         experience = make_experience(scored, credit, config.algorithm.importance_cap)
         metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
         clock.append(time.perf_counter())
+        metrics |= _left_out(metrics, step, config, run)
         metrics |= _describe(scored, credit) | _texts(rollouts, parts) | _speeds(clock, scored)
         metrics |= _price(algorithm, kl_coef, scored)
         run.memory["kl_coef"] = _next_kl_coef(algorithm, kl_coef, metrics, len(rollouts))
         watch = _watch(run, config).stepped(step, metrics.get("kl"), is_finite(metrics))
-        run.memory["watch"] = vars(watch)
+        run.memory["watch"] = _kept_in_json(watch)
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run, log=False)
         run.log(step, metrics | _compiling(run), show=SHOWN)
@@ -81,6 +89,15 @@ def train_rl(
         if _watch(run, config).reason:
             run.end()
     return _finish(config, run)
+
+
+def _left_out(
+    metrics: dict[str, float], step: int, config: RlConfig, run: StageRun
+) -> dict[str, float]:
+    """Count the optimiser steps that were left out, and stop where none has any effect."""
+    steps, taken = int(metrics["optimizer_steps"]), int(metrics.pop("finite_steps"))
+    guard, last = Guard(stage=run.name, section="rl"), step == config.num_steps
+    return guard.left_out(run.memory, step, taken=taken, steps=steps, last=last)
 
 
 @contextmanager
@@ -120,19 +137,50 @@ def make_experience(
 def _evaluate(
     step: int, config: RlConfig, parts: Parts, run: StageRun, *, log: bool = True
 ) -> dict[str, float]:
-    """Ask the validation prompts; keep the policy if the held-out score is the best so far."""
-    metrics, samples = parts.validation.evaluate(step)
+    """Ask the validation prompts; keep the policy if it is worth more than any before it."""
+    metrics, samples = parts.validation.evaluate(step, run.memory.get("usual_surprise"))
     run.log_samples(samples)
+    if "missing_eos_penalty" in metrics:
+        penalty = run.memory["missing_eos_penalty"] = metrics["missing_eos_penalty"]
+        run.say(
+            f"rl.missing_eos_penalty = {config.missing_eos_penalty:g} would pay for never ending:"
+            f" responses that end score about that or less; {penalty:.3g} is used"
+        )
+    if step == 0:
+        run.memory["usual_surprise"] = metrics.get("validation_surprise_95")
+        run.memory["learnt_score"] = parts.validation.learnt
+        run.memory["price"] = _price_of_kl(config, parts, metrics)
+        _say_what_is_cut_off(metrics["validation_eos_rate"], config, run)
     watch = _watch(run, config)
     if not watch.reason:
-        watch = watch.evaluated(step, metrics["validation_held_out_score"])
-        run.memory["watch"] = vars(watch)
-        if watch.best_step == step:
-            with atomic_folder(run.path / "best") as folder:
-                save_model(folder, parts.learner.policy, parts.tokenizer)
+        watch = watch.evaluated(_evaluation(step, metrics))
+        run.memory["watch"] = _kept_in_json(watch)
+        if watch.best is not None and watch.best.step == step:
+            _keep(step, parts, run)
     if log:
         run.log(step, metrics | _compiling(run))
     return metrics
+
+
+def _keep(step: int, parts: Parts, run: StageRun) -> None:
+    """Save the policy of a step beside those that a checkpoint still speaks of.
+
+    Each step has a folder of its own: going on from a checkpoint, what its memory names as the
+    best is there, whatever was the best later on.
+    """
+    with atomic_folder(_kept_policy(run, step)) as folder:
+        save_model(folder, parts.learner.policy, parts.tokenizer)
+    watches = [memory["watch"] for memory in memories(run.stage.checkpoints) if "watch" in memory]
+    spoken_of = {watch["best"]["step"] for watch in watches if watch["best"]}
+    keep = {_kept_policy(run, one) for one in (*spoken_of, step)}
+    for path in set((run.path / BEST).glob("step-*")) - keep:
+        remove_folder(path)
+
+
+def _kept_policy(run: StageRun, step: int) -> Path:
+    """Where the policy of a step is kept; runs of earlier releases had one place for all."""
+    own, earlier = run.path / BEST / f"step-{step:06d}", run.path / BEST
+    return earlier if (earlier / "config.json").exists() and not own.exists() else own
 
 
 def _compiling(run: StageRun) -> dict[str, float]:
@@ -146,8 +194,49 @@ def _compiling(run: StageRun) -> dict[str, float]:
 
 def _watch(run: StageRun, config: RlConfig) -> Watch:
     if "watch" in run.memory:
-        return Watch(**run.memory["watch"])
-    return Watch(patience=config.patience, kl_budget=config.kl_budget, best_score=-1e30)
+        return Watch.restored(run.memory["watch"])
+    learnt = run.memory.get("learnt_score", True)
+    return Watch(
+        patience=config.patience,
+        kl_budget=config.kl_budget,
+        price=run.memory.get("price", 0.0),
+        bounded=learnt,
+    )
+
+
+def _kept_in_json(watch: Watch) -> dict[str, Any]:
+    """The watch as a checkpoint keeps it."""
+    return asdict(watch)
+
+
+def _price_of_kl(config: RlConfig, parts: Parts, metrics: dict[str, float]) -> float:
+    """What a nat costs in the choice of the checkpoint, in units of the held-out score.
+
+    Nothing where a person's function gives the score: it says what is wanted, near and far.
+    """
+    spread = metrics["validation_held_out_std"] or 1.0
+    return config.choice_kl_coef * spread if parts.validation.learnt else 0.0
+
+
+def _evaluation(step: int, metrics: dict[str, float]) -> Evaluation:
+    return Evaluation(
+        step=step,
+        held_out=metrics["validation_held_out_score"],
+        climbed=metrics["validation_score"],
+        kl=metrics.get("validation_kl"),
+        outside=metrics.get("validation_outside"),
+        eos_rate=metrics["validation_eos_rate"],
+    )
+
+
+def _say_what_is_cut_off(eos_rate: float, config: RlConfig, run: StageRun) -> None:
+    """Said before hours go by: a model that never ends is scored by the penalty alone."""
+    if eos_rate < MOSTLY_CUT_OFF:
+        run.say(
+            f"step 0: {1 - eos_rate:.0%} of the validation answers are cut off at"
+            f" {config.sampling.max_new_tokens} tokens, and get the penalty instead of their score:"
+            " raise rl.sampling.max_new_tokens"
+        )
 
 
 def _price(algorithm: Algorithm, kl_coef: float, scored: ScoredRollouts) -> dict[str, float]:
@@ -212,19 +301,37 @@ def _speeds(clock: list[float], scored: ScoredRollouts) -> dict[str, float]:
 def _finish(config: RlConfig, run: StageRun) -> Path:
     """The best checkpoint becomes the stage's model."""
     watch, last = _watch(run, config), run.memory["last"]
+    kept = watch.best
+    assert kept is not None, "step 0 is always evaluated"
+    if watch.not_finite and kept.step == 0:
+        raise UserError(
+            f"training has diverged: {watch.reason}, and no policy before it was better than the"
+            " one that it began with",
+            where=run.name,
+            fix="lower rl.learning_rate, or check the rewards and the models' weights",
+        )
     target = run.path / "model"
     with atomic_folder(target) as folder:
-        shutil.copytree(run.path / "best", folder, dirs_exist_ok=True)
+        shutil.copytree(_kept_policy(run, kept.step), folder, dirs_exist_ok=True)
     reason = watch.reason or f"all {config.num_steps} steps are done"
-    run.say(f"stopped because {reason}; kept the policy of step {watch.best_step}")
+    run.say(f"stopped because {reason}; kept the policy of step {kept.step}")
+    if kept.step == 0:
+        run.say("that is the model it began with: no step near enough to be judged was worth more")
+    doubt = "all of its answers were cut off" if kept.eos_rate == 0 else ""
+    if doubt:
+        run.say(f"this choice cannot be trusted: {doubt}")
     run.finish(
         {
             "steps": last["step"],
             "kl": last["kl"],
             "stopped_because": reason,
-            "best_step": watch.best_step,
-            "best_held_out_score": watch.best_score,
+            "best_step": kept.step,
+            "best_held_out_score": kept.held_out,
+            "best_kl": kept.kl,
+            "best_outside": kept.outside,
+            "cannot_choose": doubt,
+            "skipped_steps": run.memory.get("skipped_steps", 0),
         }
     )
-    remove_folder(run.path / "best")
+    remove_folder(run.path / BEST)
     return target

@@ -16,6 +16,7 @@ from alignloop.rl.algorithms import Algorithm
 from alignloop.rl.experience import Experience, policy_metrics
 from alignloop.shapes import TokenMask
 
+GRADIENT_NORM = "gradient_norm"  # how the names of such metrics end
 Counts = dict[Over, int]  # of a whole optimiser step: what its losses and metrics are divided by
 
 
@@ -36,6 +37,7 @@ class Learner:
         """All epochs over one batch; `rate` in 0..1 scales both learning rates.
 
         Returns the means over all optimiser steps, and the first step's ratio apart: it must be 1.
+        `finite_steps` are those whose gradients were finite; others leave the weights as they are.
         """
         settings = self.config.algorithm
         history: list[dict[str, float]] = []
@@ -45,7 +47,11 @@ class Learner:
             if settings.target_kl and history[-1]["approx_kl"] > settings.target_kl:
                 break
         means = {key: sum(h[key] for h in history) / len(history) for key in history[0]}
-        return means | {"first_ratio": history[0]["ratio"], "optimizer_steps": float(len(history))}
+        return means | {
+            "first_ratio": history[0]["ratio"],
+            "optimizer_steps": float(len(history)),
+            "finite_steps": float(sum(map(_has_finite_gradients, history))),
+        }
 
     def _minibatches(self, size: int, seed: int, step: int, epoch: int) -> list[list[int]]:
         rows, count = list(range(size)), self.config.algorithm.num_minibatches
@@ -151,5 +157,17 @@ def _means(losses: TokenLosses, mask: TokenMask, counts: Counts) -> dict[str, fl
 
 
 def is_finite(metrics: dict[str, float]) -> bool:
-    """True where no metric is NaN or infinite; explained variance may be undefined."""
-    return all(math.isfinite(v) for k, v in metrics.items() if k != "explained_variance")
+    """True where no metric is NaN or infinite; explained variance may be undefined.
+
+    Gradients are not asked: a step along one that is not finite is left out and counted.
+    """
+    return all(
+        math.isfinite(value)
+        for name, value in metrics.items()
+        if name != "explained_variance" and not name.endswith(GRADIENT_NORM)
+    )
+
+
+def _has_finite_gradients(metrics: dict[str, float]) -> bool:
+    norms = [value for name, value in metrics.items() if name.endswith(GRADIENT_NORM)]
+    return all(map(math.isfinite, norms))

@@ -1,7 +1,7 @@
 """The curves: what the policy answers to validation prompts, and how the scores see it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from alignloop.rl.experience import Scorer
 from alignloop.rl.rewards import Answers, Rewarder
 from alignloop.rollout import Sampler
 from alignloop.run import generator
+from alignloop.shapes import PerToken, TokenMask
+from alignloop.stats.overopt import USUAL
 
 # Told the samples of each evaluation, may add metrics that are shown and decide nothing.
 Observer = Callable[[Sequence[Sample]], dict[str, float]]
@@ -34,13 +36,26 @@ class Validation:
     observer: Observer | None
     seed: int
     num_printed: int
+    learnt: bool  # whether the score that chooses the checkpoint is a reward model's
 
-    def evaluate(self, step: int) -> tuple[dict[str, float], list[Sample]]:
-        """Metrics named validation_*, and the first few samples; a KL only with a reference."""
+    def evaluate(
+        self, step: int, usual: float | None = None
+    ) -> tuple[dict[str, float], list[Sample]]:
+        """Metrics named validation_*, and the first few samples; a KL only with a reference.
+
+        surprise = -log p_reference(answer) / tokens, in nats per token. `validation_surprise_95` is
+        its 95 % quantile; `validation_outside` is the share of answers beyond `usual`, which is
+        that quantile at step 0. There, `missing_eos_penalty` is among them where the one of the
+        settings would pay.
+        """
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
         rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
         scored = self.scorer.score(rollouts)
-        held_out = scored.scores
+        assert scored.raw_scores is not None
+        held_out, ending = scored.raw_scores, self.scorer.rewarder  # the penalty chooses nothing
+        if step == 0:
+            ending = ending.checked(scored.raw_scores, scored.finished)
+            scored = replace(scored, scores=ending.ended(scored.raw_scores, scored.finished))
         if self.held_out is not None:
             asker = self.scorer
             answers = Answers.of(rollouts, asker.pad_id, asker.micro_batch_tokens)
@@ -61,12 +76,23 @@ class Validation:
         metrics = {
             "validation_score": float(scored.scores.mean()),
             "validation_held_out_score": float(held_out.mean()),
+            "validation_held_out_std": float(held_out.std(unbiased=False)),
             "validation_length": float(mask.sum(dim=1).float().mean()),
             "validation_eos_rate": float(scored.finished.float().mean()),
         }
         if scored.old_logprobs is not None and scored.ref_logprobs is not None:
             kl = torch.where(mask, scored.old_logprobs - scored.ref_logprobs, 0.0).sum(dim=1)
             metrics["validation_kl"] = float(kl.mean())
+            metrics |= _surprise(scored.ref_logprobs, mask, usual)
         if self.observer is not None:
             metrics |= {f"validation_{k}": v for k, v in self.observer(samples).items()}
+        if ending.penalty != self.scorer.rewarder.penalty:
+            metrics["missing_eos_penalty"] = ending.penalty
         return metrics, samples[: self.num_printed]
+
+
+def _surprise(ref_logprobs: PerToken, mask: TokenMask, usual: float | None) -> dict[str, float]:
+    per_token = -torch.where(mask, ref_logprobs, 0.0).sum(dim=1) / mask.sum(dim=1)
+    limit = float(per_token.quantile(USUAL))
+    outside = (per_token > (limit if usual is None else usual)).float().mean()
+    return {"validation_surprise_95": limit, "validation_outside": float(outside)}

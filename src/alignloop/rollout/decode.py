@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import signature
 from typing import Any, Literal, Protocol
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from alignloop.config import SamplingConfig
+from alignloop.errors import UserError
 
 # Above so many tokens, drawing sums blocks of so many before it looks into one of them.
 LARGE_VOCABULARY, BLOCK = 4096, 128
@@ -70,9 +72,9 @@ class Sampler(Protocol):
 class TransformersSampler:
     """Samples from a transformers causal language model with a KV cache.
 
-    Tokens are drawn from the whole distribution at `temperature` (no top-k, no top-p: line 12), by
-    one uniform number per token that is drawn up front for each prompt. So a response does not
-    depend on which others are decoded with it. Finished sequences leave the batch.
+    Tokens are drawn as `draw` says, by one uniform number per token that is drawn up front for each
+    prompt. So a response does not depend on which others are decoded with it. Finished sequences
+    leave the batch.
     """
 
     model: Any
@@ -110,16 +112,19 @@ class TransformersSampler:
             torch.arange(len(prompts), device=device),
         )
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        argument = cache_argument(self.model)
         for t in range(self.config.max_new_tokens):
             output = self.model(
                 input_ids=input_ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
+                **{argument: cache},
                 use_cache=True,
                 logits_to_keep=1,
             )
-            drawn, logprob = draw(output.logits[:, -1], uniforms[alive, t], self.config.temperature)
+            how = self.config.temperature, self.config.top_p
+            drawn, logprob = draw(output.logits[:, -1], uniforms[alive, t], *how)
+            require_finite(logprob, self.model)
             tokens[alive, t], logprobs[alive, t] = drawn, logprob
             lengths[alive] += 1
             going_on = ~is_stop(drawn, self.stop_ids)
@@ -142,6 +147,14 @@ class TransformersSampler:
         ]
 
 
+def cache_argument(model: Any) -> str:
+    """What a model's forward pass calls its KV cache: "cache", or "past_key_values".
+
+    transformers renames it from 5.24 on, family by family, and warns of the old name.
+    """
+    return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
+
+
 def is_stop(tokens: Tensor, stop_ids: Sequence[int]) -> Tensor:
     """True where a token is one of `stop_ids`."""
     found = tokens == stop_ids[0]
@@ -150,18 +163,49 @@ def is_stop(tokens: Tensor, stop_ids: Sequence[int]) -> Tensor:
     return found
 
 
-def draw(logits: Tensor, uniform: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def require_finite(logprobs: Tensor, model: Any) -> None:
+    """Raise UserError where `draw` found no distribution: its logprobs [batch] are NaN there."""
+    if bool(logprobs.isnan().any()):
+        raise UserError(
+            "the model's logits are no finite numbers (NaN or infinity): nothing can be drawn",
+            where=str(getattr(model, "name_or_path", "") or type(model).__name__),
+            fix="its weights are damaged or diverged (try an earlier checkpoint, or a lower"
+            " learning_rate), or too large for model.dtype",
+        )
+
+
+def draw(
+    logits: Tensor, uniform: Tensor, temperature: float, top_p: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """One token per row by inverting the cumulative distribution at `uniform` in [0, 1).
 
-    logits [batch, vocabulary]; returns token ids [batch] and their logprobs [batch] in nats.
+    That is the softmax of logits / temperature, of which `top_p` below 1 keeps the likeliest tokens
+    up to the one with which they reach that share (Holtzman et al. 2019, arXiv:1904.09751). At
+    temperature 0 it is the likeliest token, whose probability is then 1.
+
+    logits [batch, vocabulary]; returns token ids [batch] and their logprobs [batch] in nats, NaN in
+    a row of which there is no distribution: one with NaN, with +infinity, or with -infinity alone.
     """
     logits = logits.float()
+    if temperature == 0:
+        largest, token = logits.max(dim=-1)
+        return token, 0 * largest
     if temperature != 1:
         logits = logits / temperature
     # one softmax serves the draw and the logprob: on a CPU the exponentials are what drawing costs
     probabilities = torch.softmax(logits, dim=-1)
-    token = _invert(probabilities, uniform.unsqueeze(-1))
+    if top_p < 1:
+        probabilities = _nucleus(probabilities, top_p)
+    token = _invert(probabilities, uniform.unsqueeze(-1)).clamp(max=probabilities.shape[-1] - 1)
     return token.squeeze(-1), probabilities.gather(-1, token).squeeze(-1).log()
+
+
+def _nucleus(p: Tensor, top_p: float) -> Tensor:
+    """The likeliest tokens of p [batch, vocabulary] that reach `top_p` together; they sum to 1."""
+    ordered, places = p.sort(dim=-1, descending=True, stable=True)
+    before = ordered.cumsum(-1) - ordered
+    kept = torch.where(before < top_p, ordered, 0.0)
+    return torch.zeros_like(p).scatter_(-1, places, kept / kept.sum(-1, keepdim=True))
 
 
 def _invert(p: Tensor, share: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alignloop.config import SamplingConfig
-from alignloop.rollout.decode import Rollout, as_rollout, draw, is_stop
+from alignloop.rollout.decode import Rollout, as_rollout, draw, is_stop, require_finite
 from alignloop.rollout.llama import LlamaDecoder
 
 # New prompts are read when this share of the rows is free: reading them one by one costs more.
@@ -54,7 +54,7 @@ class _Slots:
         self._prompts, self._uniforms = prompts, uniforms
         # the longest last: neighbours are padded to the same length and the shortest ends first
         self._waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
-        self._stops, self._temperature = sampler.stop_ids, config.temperature
+        self._stops, self._config, self._model = sampler.stop_ids, config, sampler.model
         self._owners = torch.zeros(self.rows, dtype=torch.long, device=device)  # prompt by row
         self._next = torch.zeros(self.rows, dtype=torch.long, device=device)
 
@@ -85,7 +85,9 @@ class _Slots:
         """Draw for the rows from `begin` on; the rows of responses that ended are given up."""
         owners = self._owners[begin : self.decoder.count]
         counts = self._drawn[owners]
-        drawn, logprobs = draw(logits, self._uniforms[owners, counts], self._temperature)
+        uniforms = self._uniforms[owners, counts]
+        drawn, logprobs = draw(logits, uniforms, self._config.temperature, self._config.top_p)
+        require_finite(logprobs, self._model)
         self._next[begin : self.decoder.count] = drawn
         self._tokens[owners, counts], self._logprobs[owners, counts] = drawn, logprobs
         self._drawn[owners] = counts + 1

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from alignloop.errors import UserError
-from alignloop.run.files import atomic_folder, remove_folder
+from alignloop.run.files import atomic_folder, read_object, remove_folder
 
 _log = logging.getLogger(__name__)
 _FOLDER_NAME = re.compile(r"step-(\d{6,})")
@@ -62,19 +62,42 @@ def save_checkpoint(
     return target
 
 
-def load_latest(folder: Path | str, *, device: str = "cpu") -> Checkpoint | None:
+def load_latest(
+    folder: Path | str,
+    *,
+    device: str = "cpu",
+    sound: Callable[[dict[str, Any]], bool] = lambda _: True,
+) -> Checkpoint | None:
     """The newest checkpoint that is complete and whose checksum is right, or None.
 
-    A torn or altered one is passed over with a warning in the log.
+    One that is torn or altered, or whose state is not `sound`, is passed over with a warning.
     """
     for step in sorted(_steps(Path(folder)), reverse=True):
         path = Path(folder) / f"step-{step:06d}"
         try:
             state = _verified_state(path, step)
+            if not sound(state):
+                raise ValueError(f"{_STATE} is not what a stage saves")
             return Checkpoint(step=step, tensors=load_file(path / _TENSORS, device), state=state)
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
             _log.warning("passing over the damaged checkpoint %s: %s", path, error)
     return None
+
+
+def any_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint to go on from, sound or not."""
+    return bool(_steps(folder))
+
+
+def memories(folder: Path) -> list[dict[str, Any]]:
+    """What the stage remembered at each checkpoint that can be read."""
+    found: list[dict[str, Any]] = []
+    for step in _steps(folder):
+        try:
+            found.append(read_object(folder / f"step-{step:06d}" / _STATE)["state"]["memory"])
+        except (OSError, KeyError, TypeError, UserError):
+            continue
+    return found
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
@@ -160,6 +183,8 @@ def _verified_state(path: Path, step: int) -> dict[str, Any]:
         raise ValueError(f"{_TENSORS} has {tensors.stat().st_size} of {content['bytes']} bytes")
     if _sha256(tensors) != content["sha256"]:
         raise ValueError(f"{_TENSORS} has another checksum")
+    if not isinstance(content["state"], dict):
+        raise ValueError(f"{_STATE} holds no state")
     return content["state"]
 
 

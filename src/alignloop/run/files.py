@@ -1,6 +1,5 @@
 """Writes that happen or do not: after a kill or on a full disk the previous file is whole."""
 
-import errno
 import json
 import os
 import re
@@ -10,28 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
-from alignloop.errors import UserError
+from alignloop.errors import UserError, explain_full_disk
 
+_RESTORE = "restore it, or remove it with what its stage has made: that stage is then done again"
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<role>tmp|old)-(?P<pid>\d+)-\d+")
-
-
-@contextmanager
-def explain_full_disk(path: Path | str) -> Iterator[None]:
-    """Turn "no space left" (or a spent quota) into a `UserError`; other errors pass unchanged."""
-    try:
-        yield
-    except Exception as error:
-        if _system_error(error) not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise UserError(
-            "the disk is full",
-            where=str(path),
-            fix="free some space and run the same command again; what was written before is intact",
-        ) from error
 
 
 def atomic_write(path: Path | str, content: str | bytes) -> None:
@@ -53,14 +38,6 @@ def atomic_write(path: Path | str, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
             raise
         fsync_path(target.parent)
-
-
-def _system_error(error: Exception) -> int | None:
-    """The system's number; libraries in Rust, such as safetensors, say it in their text alone."""
-    if isinstance(error, OSError):
-        return error.errno
-    number = re.search(r"\(os error (\d+)\)", str(error))
-    return int(number[1]) if number else None
 
 
 @contextmanager
@@ -149,13 +126,37 @@ def parse_line(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
     """One line as a JSON object; `UserError` naming `path:number` when it is not one."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if isinstance(value, dict):
         return value
     raise UserError(
         "this line is not a JSON object", where=f"{path}:{number}", fix="mend or delete the line"
     )
+
+
+def read_object(path: Path | str, *, fix: str = "") -> dict[str, Any]:
+    """A small JSON file of ours as a dictionary; `UserError` where it is torn or something else."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        problem = f"this file is not JSON ({str(error)[:80]})"
+        raise UserError(problem, where=str(path), fix=fix or _RESTORE) from error
+    if not isinstance(value, dict):
+        problem = f"this file holds {type(value).__name__} where an object should be"
+        raise UserError(problem, where=str(path), fix=fix or _RESTORE)
+    return cast("dict[str, Any]", value)
+
+
+@contextmanager
+def explain_shape(path: Path | str, *, fix: str = "") -> Iterator[None]:
+    """Turn what a file of another shape brings about into a `UserError` that names the file."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        said = f"{type(error).__name__}: {str(error)[:120]}"
+        problem = f"this is not as alignloop writes it ({said})"
+        raise UserError(problem, where=str(path), fix=fix or _RESTORE) from error
 
 
 def fsync_path(path: Path) -> None:

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from alignloop.errors import harmless
+
 _MAX_FIGURES = 5
 _PLAIN_SECONDS = 10.0
 _live_console: Console | None = None  # the console of the one bar that may be alive
@@ -167,7 +169,7 @@ class _Bar:
 
 def _print(console: Console, text: str) -> None:
     # Numbers and names as they are: no markup, no colouring, no breaking at the console's width.
-    console.print(text, markup=False, highlight=False, soft_wrap=True, emoji=False)
+    console.print(harmless(text), markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 
 def _figures(figures: dict[str, float]) -> str:

@@ -1,5 +1,6 @@
 """One stage at work: from which step it goes on, what it logs, when it saves, how it is stopped."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -15,9 +16,16 @@ from alignloop.run.folder import RunFolder, StageFolder
 from alignloop.run.metrics import MetricLog, SampleLog
 from alignloop.run.progress import Progress, progress_for
 
+# What a terminal, a scheduler or a container sends before it stops a process for good.
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 class Interrupted(Exception):
-    """Ctrl-C arrived, and everything is saved; the message says how to go on."""
+    """A signal to stop arrived, and everything is saved; the message says how to go on."""
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number  # as a shell reports a process that a signal has ended
 
 
 class Resumable(Protocol):
@@ -50,7 +58,7 @@ class StageRun:
         self._bar: Progress | None = None
         self._metrics: MetricLog | None = None
         self._samples: SampleLog | None = None
-        self._stop_wanted = False
+        self._stop_wanted = 0  # the number of the signal that wants it
         self._ended = False
 
     @property
@@ -61,7 +69,8 @@ class StageRun:
     def steps(self, total: int, state: Resumable, *, save_every: int) -> Iterator[int]:
         """Yield the steps 1..total that are still to do, after restoring the last checkpoint.
 
-        After the body of a step it saves where `save_every` says so, at the end, and on Ctrl-C.
+        After the body of a step it saves where `save_every` says so, at the end, and on Ctrl-C,
+        SIGTERM (a scheduler, a container) and SIGHUP (a terminal that was closed).
         """
         first = self._resume(state)
         self._metrics = MetricLog(self.folder.path, self.name, first)
@@ -81,7 +90,8 @@ class StageRun:
                     if self._stop_wanted:
                         raise Interrupted(
                             f"stopped after step {step} of {total} of the stage {self.name};"
-                            " everything is saved: the same command goes on from here"
+                            " everything is saved: the same command goes on from here",
+                            self._stop_wanted,
                         )
         finally:
             self._bar = None
@@ -126,31 +136,56 @@ class StageRun:
 
     def _resume(self, state: Resumable) -> int:
         self._state = state
-        checkpoint = load_latest(self.stage.checkpoints)
+        checkpoint = load_latest(self.stage.checkpoints, sound=_is_state)
         if checkpoint is None:
             return 0
         state.load(checkpoint.tensors)
         self.memory = checkpoint.state["memory"]
-        self._earlier_seconds = checkpoint.state["seconds"]
+        self._earlier_seconds = float(checkpoint.state["seconds"])
         self._ended = bool(self.memory.get("ended"))
         return checkpoint.step
 
     @contextmanager
     def _gentle_interrupt(self) -> Iterator[None]:
-        """The first Ctrl-C lets the step end and saves; the second one stops at once."""
+        """The first signal to stop lets the step end and saves; the second one stops at once.
 
-        def on_interrupt(*_: object) -> None:
+        A signal that was ignored stays so: `nohup` asks for that.
+        """
+
+        def on_signal(number: int, _frame: object) -> None:
+            if number == signal.SIGHUP:
+                _leave_terminal()
             if self._stop_wanted:
                 raise KeyboardInterrupt
-            self._stop_wanted = True
-            self.say("stopping after this step and saving; press Ctrl-C again to stop at once")
+            self._stop_wanted = number
+            again = "press Ctrl-C again" if number == signal.SIGINT else "a second signal is"
+            self.say(f"stopping after this step and saving; {again} to stop at once")
 
+        earlier: dict[int, Any] = {}
         try:
-            previous = signal.signal(signal.SIGINT, on_interrupt)
-        except ValueError:  # not the main thread: its owner handles Ctrl-C
+            for number in STOP_SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:
+                    earlier[number] = signal.signal(number, on_signal)
+        except ValueError:  # not the main thread: its owner handles signals
             yield
             return
         try:
             yield
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+
+def _is_state(state: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's state is what `save` writes."""
+    seconds = state.get("seconds")
+    return isinstance(state.get("memory"), dict) and isinstance(seconds, int | float)
+
+
+def _leave_terminal() -> None:
+    """A terminal that has hung up refuses what is written to it, which must not end a save."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        if os.isatty(descriptor):
+            os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -105,7 +105,7 @@ def load_function(name: str, time_limit: float | None = None) -> RewardFunction:
             where=name,
             fix="run the command in the folder in which it stands, or install it",
         ) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"importing it {_raised(error)}", where=module_name) from None
     for part in path.split("."):
         found = getattr(found, part, None)
@@ -138,7 +138,7 @@ def _within(limit: float | None, task: Callable[[], Any]) -> Any:
     if limit is None:
         try:
             return task()
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # sys.exit(0) would end the run as if it were done
             raise _FailedError(_raised(error)) from None
     returned: list[Any] = []
     raised: list[BaseException] = []

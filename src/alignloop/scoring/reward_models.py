@@ -1,5 +1,6 @@
 """Reward models that read texts by their own tokenizer and template, whoever made them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ from alignloop.models import (
     read_reward_scale,
     sequence_scores,
 )
-from alignloop.models.saving import SCALE_FILE
+from alignloop.models.kinds import by_openrlhf, is_ours, scale_in_config, unread_token
+from alignloop.models.starting import reward_model_beside, shares_trunk
 from alignloop.records import Message, Prompt
 
 Encode = Callable[[Any, Prompt, str], dict[str, list[int]]]
@@ -38,7 +40,10 @@ class TextScorer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModel:
-    """A sequence classification model with one label; `context` is what it can read, in tokens."""
+    """A sequence classification model with one label; `context` is what it can read, in tokens.
+
+    `unread` is a token that it passes over at a text's end (`sequence_scores`).
+    """
 
     model: Any
     tokenizer: Any
@@ -47,32 +52,70 @@ class RewardModel:
     name: str
     context: int | None
     micro_batch_tokens: int
+    unread: int | None = None
 
     @classmethod
-    def load(cls, folder: str | Path, config: ModelConfig, *, micro_batch_tokens: int) -> Self:
-        """From a model directory. Raises UserError where nothing says how it reads."""
-        tokenizer = load_tokenizer(folder, config)
-        model = load_reward_model(folder, tokenizer, config).requires_grad_(False)
-        limits = (context_of(folder), tokenizer.model_max_length)
+    def load(
+        cls,
+        folder: str | Path,
+        config: ModelConfig,
+        *,
+        micro_batch_tokens: int,
+        beside: Any | None = None,
+    ) -> Self:
+        """From a model directory; on the trunk of `beside`, a policy, where it is an adapter there.
+
+        Raises UserError where nothing says how it reads.
+        """
+        path = Path(folder)
+        tokenizer = load_tokenizer(path, config, as_it_is=not is_ours(path))
+        if beside is not None and shares_trunk(beside, path):
+            model = reward_model_beside(beside, path, tokenizer, config)
+        else:
+            model = load_reward_model(path, tokenizer, config).requires_grad_(False)
+        limits = (context_of(path), tokenizer.model_max_length)
+        causal = _reads_one_token(model)
         return cls(
             model=model,
             tokenizer=tokenizer,
-            encode=_encoding_of(Path(folder), model, tokenizer, config),
-            scale=read_reward_scale(folder),
+            encode=_encoding_of(path, causal, tokenizer, config),
+            scale=scale_of(path),
             name=str(folder),
             context=min((n for n in limits if n is not None and n < 10**9), default=None),
             micro_batch_tokens=micro_batch_tokens,
+            unread=unread_token(path, tokenizer) if causal else None,
         )
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
-        """(raw - bias) / scale of each response. Raises UserError for one that is too long."""
+        """(raw - bias) / scale of each response.
+
+        Raises UserError for one that is too long, and for a score that is no finite number.
+        """
         codes = [self._encoded(*text) for text in zip(prompts, responses, strict=True)]
         lengths = [len(code["input_ids"]) for code in codes]
         found = torch.zeros(len(codes))
-        for rows in token_budget_batches(lengths, self.micro_batch_tokens):
+        for rows in token_budget_batches(lengths, self._budget()):
             found[rows] = self._raw([codes[row] for row in rows])
-        return [(raw - self.scale.bias) / self.scale.scale for raw in found.tolist()]
+        scores = [(raw - self.scale.bias) / self.scale.scale for raw in found.tolist()]
+        for prompt, score in zip(prompts, scores, strict=True):
+            if not math.isfinite(score):
+                raise UserError(
+                    f"the reward model's score is {score}, which is no finite number",
+                    where=f'{self.name}, prompt_id "{prompt.prompt_id}"',
+                    fix="its weights are damaged, or too large for model.dtype",
+                )
+        return scores
+
+    def reads_ids_of(self, tokenizer: Any) -> bool:
+        """Whether a causal model whose token ids are another tokenizer's and mean the same there.
+
+        Then it can say something of every token; a PAD beyond its words needs a row all the same.
+        """
+        theirs = tokenizer.get_vocab()
+        rows = self.model.get_input_embeddings().weight.shape[0]
+        same = all(theirs.get(word) == i for word, i in self.tokenizer.get_vocab().items())
+        return _reads_one_token(self.model) and same and len(tokenizer) <= rows
 
     def _encoded(self, prompt: Prompt, response: str) -> dict[str, list[int]]:
         code = self.encode(self.tokenizer, prompt, response)
@@ -86,6 +129,11 @@ class RewardModel:
             )
         return code
 
+    def _budget(self) -> int:
+        """Texts one by one where the model itself has to find their ends, and has no PAD for it."""
+        finds_ends = _reads_one_token(self.model) or self.model.config.pad_token_id is not None
+        return self.micro_batch_tokens if finds_ends else 1
+
     def _raw(self, codes: Sequence[dict[str, list[int]]]) -> Tensor:
         """Raw scores [batch]; a head at every token is read at the last one that counts."""
         batch = {
@@ -94,32 +142,40 @@ class RewardModel:
         }
         lengths = torch.tensor([len(code["input_ids"]) for code in codes])
         mask = torch.arange(batch["input_ids"].shape[1]) < lengths.unsqueeze(1)
-        batch["input_ids"] = batch["input_ids"].masked_fill(~mask, self.tokenizer.pad_token_id)
-        if _reads_last_token(self.model):
-            return sequence_scores(self.model, batch["input_ids"], mask)
+        pad = self.model.config.pad_token_id or 0
+        batch["input_ids"] = batch["input_ids"].masked_fill(~mask, pad)
+        if _reads_one_token(self.model):
+            return sequence_scores(self.model, batch["input_ids"], mask, unread=self.unread)
         there = {name: value.to(self.model.device) for name, value in batch.items()}
         attention = mask.long().to(self.model.device)
         return self.model(**there, attention_mask=attention).logits[:, 0].float().cpu()
 
 
-def _reads_last_token(model: Any) -> bool:
+def scale_of(folder: Path) -> RewardScale:
+    """From raw scores to normalised ones: as stored beside it, as its config.json says, or none."""
+    if not is_ours(folder) and (found := scale_in_config(folder)) is not None:
+        return RewardScale(bias=found[0], scale=found[1])
+    return read_reward_scale(folder)
+
+
+def _reads_one_token(model: Any) -> bool:
     """A causal model, with its head `score` at every token; others have one of their own kind."""
     return isinstance(getattr(model, "score", None), nn.Linear)
 
 
-def _encoding_of(folder: Path, model: Any, tokenizer: Any, config: ModelConfig) -> Encode:
+def _encoding_of(folder: Path, causal: bool, tokenizer: Any, config: ModelConfig) -> Encode:
     """How the model was taught to read: as ours are, by its template, or as two texts."""
-    causal = _reads_last_token(model)
     if not tokenizer.chat_template and config.chat_template and causal:
         install_template(tokenizer, config.chat_template)
-    if (folder / SCALE_FILE).exists() and tokenizer.eos_token_id is not None:
+    if is_ours(folder) and tokenizer.eos_token_id is not None:
         return _as_ours
     if tokenizer.chat_template:
-        return _as_conversation
+        return _as_openrlhf if by_openrlhf(folder) else _as_conversation
     if not causal:
         return _as_two_texts
     raise UserError(
-        "this reward model has another tokenizer than the policy, and no chat template of its own",
+        "this reward model has no chat template of its own, so that nothing says how it reads"
+        " conversations",
         where=str(folder),
         fix='set model.chat_template = "chatml", or save its template with its tokenizer',
     )
@@ -132,8 +188,23 @@ def _as_ours(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[in
 
 
 def _as_conversation(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[int]]:
+    """The whole conversation with whatever the template writes behind it, as TRL trains."""
     messages = (*prompt.messages, Message(role="assistant", content=response))
     return {"input_ids": apply_template(tokenizer, messages, add_generation_prompt=False)}
+
+
+def _as_openrlhf(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[int]]:
+    """The conversation without line breaks at its end, where a space and EOS stand if EOS does not.
+
+    Source: OpenRLHF, openrlhf/datasets/reward_dataset.py.
+    """
+    ids = _as_conversation(tokenizer, prompt, response)["input_ids"]
+    while ids and not tokenizer.decode(ids[-1:]).strip("\n"):
+        ids = ids[:-1]
+    if tokenizer.eos_token_id is not None and ids[-1:] != [tokenizer.eos_token_id]:
+        space = tokenizer.encode(" ", add_special_tokens=False)
+        ids = [*ids, *space, tokenizer.eos_token_id]
+    return {"input_ids": ids}
 
 
 def _as_two_texts(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[int]]:

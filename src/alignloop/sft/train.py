@@ -20,16 +20,25 @@ from alignloop.data.tokenise import (
     encode_fitting,
 )
 from alignloop.data.truncation import demonstration_cutter
+from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
 from alignloop.models.roles import dropping, learnt
 from alignloop.models.starting import start_policy
-from alignloop.models.training import cosine_schedule, descend, make_optimizer, refuse_nan
+from alignloop.models.training import (
+    Guard,
+    above_uniform,
+    cosine_schedule,
+    descend,
+    make_optimizer,
+)
 from alignloop.records import Demonstration
 from alignloop.run import derive_seed
 from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
 from alignloop.run.training_state import TrainingState
+
+SHOWN = ("loss", "held_out_perplexity", "skipped_steps", "tokens_per_second")
 
 
 def train_sft(
@@ -65,6 +74,8 @@ def train_sft(
     batches = all_batches(examples, config, run.seed)
     schedule = cosine_schedule(len(batches), config.warmup_share)
     state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
+    vocabulary = policy.get_output_embeddings().weight.shape[0]
+    guard = Guard(stage="sft", section="sft", limit=above_uniform(vocabulary))
     for step in run.steps(len(batches), state, save_every=config.save_every):
         if step == 1 and tests:
             _measure_the_start(policy, tests, tokenizer.pad_token_id, config, run)
@@ -74,7 +85,8 @@ def train_sft(
             loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
         rate = config.learning_rate * schedule(step)
         norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        refuse_nan(loss, step, "sft", "sft")
+        last = step == len(batches)
+        left_out = guard.seen(run.memory, step, loss=loss, norm=norm, last=last)
         seconds = time.perf_counter() - started
         metrics = {
             "loss": loss,
@@ -82,14 +94,15 @@ def train_sft(
             "learning_rate": rate,
             "tokens_per_second": tokens / seconds,
             "seconds_per_step": seconds,
+            **left_out,
         }
-        last = step == len(batches)
         if tests and (last or (config.eval_every and step % config.eval_every == 0)):
             metrics["held_out_perplexity"] = perplexity(
                 policy, tests, tokenizer.pad_token_id, config
             )
             run.memory["held_out_perplexity"] = metrics["held_out_perplexity"]
-        run.log(step, metrics, show=("loss", "held_out_perplexity", "tokens_per_second"))
+        run.log(step, metrics, show=SHOWN)
+    refuse_diverged(run.memory, vocabulary)
     target = run.path / "model"
     with atomic_folder(target) as folder:
         save_model(folder, policy, tokenizer)
@@ -112,6 +125,23 @@ def _measure_the_start(
     run.memory["perplexity_before"] = before
     run.log(0, {"held_out_perplexity": before})
     run.say(f"sft: held-out perplexity {before:.4g} before the first step, {len(tests)} answers")
+
+
+def refuse_diverged(memory: dict[str, Any], vocabulary: int) -> None:
+    """Raise UserError where held-out texts surprise the model more than any would one that guesses.
+
+    A uniform guess has the vocabulary's size as its perplexity. A model that began above that (an
+    untrained one may) has to end above its first loss, too, by a tenth of a nat.
+    """
+    found = memory.get("held_out_perplexity")
+    if found is None or math.log(found) <= max(math.log(vocabulary), memory["first_loss"] + 0.1):
+        return
+    raise UserError(
+        f"training has diverged: the held-out perplexity is {found:,.0f}, that of a uniform guess"
+        f" over the vocabulary {vocabulary:,}",
+        where="sft",
+        fix="lower sft.learning_rate",
+    )
 
 
 def learning_set(

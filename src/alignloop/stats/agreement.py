@@ -1,4 +1,4 @@
-"""How far people agree, how good each annotator is, and who wins against whom."""
+"""How far people agree, and how good each annotator is."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -7,11 +7,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.sparse.csgraph import connected_components
-from scipy.special import expit, logsumexp, xlogy
+from scipy.special import logsumexp, xlogy
 
 from alignloop.errors import UserError
-from alignloop.stats.intervals import Estimate, Floats, cluster_draws, percentile_estimate
+from alignloop.stats.intervals import Estimate, Floats, share_estimate
 
 Level = Literal["nominal", "ordinal", "interval"]
 Triple = tuple[Hashable, Hashable, int | float | str]
@@ -81,16 +80,46 @@ def cohen_kappa(table: ArrayLike, weights: Literal["linear", "quadratic"] | None
     Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError where it is empty.
     Source: Cohen 1960 and 1968.
     """
+    shares = _shares_of(table)
+    expected = np.outer(shares.sum(axis=1), shares.sum(axis=0))
+    steps = np.abs(np.subtract.outer(np.arange(len(shares)), np.arange(len(shares))))
+    power = {None: 0, "linear": 1, "quadratic": 2}[weights]
+    costs = np.where(steps == 0, 0.0, steps.astype(float) ** power)
+    return _beyond_chance(float((costs * shares).sum()), float((costs * expected).sum()))
+
+
+def scott_pi(table: ArrayLike) -> float:
+    """Agreement of two raters beyond chance, chance being one margin for both: (p_o - e) / (1 - e).
+
+    e = sum_k ((row_k + column_k) / 2)^2, the margins as shares. NaN where only one label was used.
+
+    Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError where it is empty.
+    Source: Scott 1955. (Fleiss' kappa is its form for many raters.)
+    """
+    shares = _shares_of(table)
+    margins = (shares.sum(axis=1) + shares.sum(axis=0)) / 2
+    return _beyond_chance(1 - float(np.trace(shares)), 1 - float(margins @ margins))
+
+
+def bennett_s(table: ArrayLike) -> float:
+    """Agreement of two raters beyond chance, chance being 1 / k: S = (k p_o - 1) / (k - 1).
+
+    k counts the labels that could be given (the table's size), whether used or not. For two labels
+    it is 2 p_o - 1, which skewed labels do not lower as they lower kappa. NaN for one label.
+
+    Shapes: `table` [k, k] of counts. Raises UserError where it is empty.
+    Source: Bennett, Alpert and Goldstein 1954.
+    """
+    shares = _shares_of(table)
+    return _beyond_chance(1 - float(np.trace(shares)), 1 - 1 / len(shares))
+
+
+def _shares_of(table: ArrayLike) -> Floats:
     counts = np.asarray(table, dtype=float)
     assert counts.ndim == 2 and counts.shape[0] == counts.shape[1], counts.shape
     if counts.sum() == 0:
         raise UserError(_NO_PAIRS, fix=_OVERLAP)
-    shares = counts / counts.sum()
-    expected = np.outer(shares.sum(axis=1), shares.sum(axis=0))
-    steps = np.abs(np.subtract.outer(np.arange(len(counts)), np.arange(len(counts))))
-    power = {None: 0, "linear": 1, "quadratic": 2}[weights]
-    costs = np.where(steps == 0, 0.0, steps.astype(float) ** power)
-    return _beyond_chance(float((costs * shares).sum()), float((costs * expected).sum()))
+    return counts / counts.sum()
 
 
 def fleiss_kappa(table: ArrayLike) -> float:
@@ -139,32 +168,45 @@ def krippendorff_interval(
     triples: Iterable[Triple],
     level: Level = "nominal",
     *,
-    seed: int,
     clusters: Mapping[Hashable, Hashable] | None = None,
-    num_resamples: int = 1000,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Krippendorff's alpha with its percentile interval from resampling units.
+    """Krippendorff's alpha with an interval whose cases are the units.
 
-    `clusters` says of each unit what it belongs to (its prompt); what belongs together is drawn
-    together. `n` of the result counts the clusters (else the units) with a unit of two values or
-    more; resamples in which alpha is not defined are left out. Input and errors: see
-    `krippendorff_alpha`.
+    alpha = 1 - (D_o / d_max) / (D_e / d_max): the disagreement seen, as a share of the largest that
+    the values allow, has the interval of a share (`share_estimate`), and alpha's ends follow with
+    D_e as it is. The design effect comes from the jackknife of alpha, so that it holds
+    what is not known of D_e, too. Where all agree, low = 1 - (1 - w) / D_e with w the low end of
+    Wilson's interval of the raw agreement.
+
+    Both ends are open where alpha hangs on one unit (without it only one value was ever paired).
+
+    `clusters` says of each unit what it belongs to (its prompt), and then these are the cases; `n`
+    of the result counts them. Input and errors: see `krippendorff_alpha`.
     """
     listed = list(triples)
     values, coincidences = _coincidences(listed, level)
     if clusters is not None:
         named = [clusters[unit] for unit in _by_unit(listed)]
         coincidences = _summed(coincidences, named)
-    count, num_values = len(coincidences), coincidences.shape[1]
-    flat = coincidences.reshape(count, -1)
-    resampled = [
-        _alpha(row.reshape(num_values, num_values), values, level)
-        for draw in cluster_draws(count, num_resamples, seed)
-        for row in draw @ flat
-    ]
-    value = _alpha(coincidences.sum(axis=0), values, level)
-    return percentile_estimate(value, np.array(resampled), count, confidence)
+    total, count = coincidences.sum(axis=0), len(coincidences)
+    margins = total.sum(axis=1)
+    distances = _squared_distances(values, margins, level)
+    expected = float(margins @ distances @ margins / (margins.sum() * (margins.sum() - 1)))
+    value = _alpha(total, values, level)
+    without = [_alpha(total - one, values, level) for one in coincidences]
+    pseudo = count * value - (count - 1) * np.array(without)
+    if count < 2 or not np.all(np.isfinite(pseudo)):
+        return Estimate(value=value, low=-np.inf, high=np.inf, n=count)
+    share = expected / float(distances.max())  # of the largest disagreement, what chance brings
+    seen = (1 - value) * share
+    doubt = share_estimate(
+        min(1.0, seen),
+        min(1.0, seen) - share * (pseudo - pseudo.mean()),
+        np.ones(count),
+        level=confidence,
+    )
+    return Estimate(value=value, low=1 - doubt.high / share, high=1 - doubt.low / share, n=count)
 
 
 def _summed(coincidences: Floats, clusters: Sequence[Hashable]) -> Floats:
@@ -316,53 +358,3 @@ def _expect(counts: Floats, shares: Floats, rates: Floats) -> tuple[Floats, floa
     )
     evidence = logsumexp(joint, axis=1, keepdims=True)
     return np.exp(joint - evidence), float(evidence.sum())
-
-
-def bradley_terry(wins: ArrayLike, ties: ArrayLike | None = None) -> Floats:
-    """Log abilities by maximum likelihood, the first one 0: P(i beats j) = sigmoid(s_i - s_j).
-
-    Newton's method with a step that is sure to descend. Ties count half for either side.
-
-    Shapes: `wins` [n, n], row beats column (the diagonal is not read); `ties` [n, n] symmetric,
-    how often the two were tied; result [n] in nats.
-    Raises UserError where no maximum exists: some group never lost (or never won) against the rest.
-    Source: Bradley and Terry 1952; Ford 1957 on existence.
-    """
-    counts = np.array(wins, dtype=float)
-    counts += 0 if ties is None else np.asarray(ties, dtype=float) / 2
-    np.fill_diagonal(counts, 0)
-    if connected_components(counts > 0, connection="strong")[0] > 1:
-        raise UserError(
-            "some contestants won all or none of their comparisons against the others",
-            fix="collect more comparisons between them, or leave those contestants out",
-        )
-    scores = np.zeros(len(counts))
-    for _ in range(200):
-        step = _bradley_terry_step(counts, scores)
-        scores[1:] += step
-        if np.abs(step).max(initial=0) < 1e-12:
-            break
-    return scores
-
-
-def _bradley_terry_step(counts: Floats, scores: Floats) -> Floats:
-    """The damped Newton step of all scores but the first, which stays 0."""
-    games = counts + counts.T
-    chances = expit(np.subtract.outer(scores, scores))
-    gradient = counts.sum(axis=1) - (games * chances).sum(axis=1)
-    spread = games * chances * (1 - chances)
-    curvature = np.diag(spread.sum(axis=1)) - spread
-    step = np.linalg.solve(curvature[1:, 1:], gradient[1:])
-    reach = np.ptp(np.append(step, 0.0))  # the most that any difference of scores changes
-    return step * newton_damping(reach)
-
-
-def newton_damping(reach: ArrayLike) -> Floats:
-    """How much of a Newton step of a logistic likelihood to take: log(1 + r) / r.
-
-    r is the largest change of any logit under the full step. The likelihood's third derivative is
-    at most r times its second, so this share is certain to descend, and it tends to 1 at the end.
-    Shapes: any. Source: Bach 2010 (arXiv:0910.4627), proposition 1.
-    """
-    size = np.asarray(reach, dtype=float)
-    return np.divide(np.log1p(size), size, out=np.ones_like(size), where=size > 0)

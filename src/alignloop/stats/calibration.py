@@ -5,14 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize_scalar
-from scipy.special import xlog1py, xlogy
+from scipy.special import logit, xlog1py, xlogy
 from scipy.stats import rankdata
 
 from alignloop.errors import UserError
 from alignloop.stats.intervals import Floats
 
-MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
+FEW_PAIRS = 50  # fewer leave the temperature open by a factor of two and more
 
+_NEAR = 1e-6
 _EPSILON = np.finfo(float).eps
 
 
@@ -90,11 +91,30 @@ def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     return float(np.mean((forecasts - came) ** 2))
 
 
+def temperature_range(score_differences: ArrayLike) -> tuple[float, float]:
+    """The least and the greatest temperature that so many pairs can bear out.
+
+    low = m / log(n + 1), high = m / logit(0.51), with m the median of |d| over n pairs: with all n
+    right the chance of the next is (n + 1) / (n + 2) by the rule of succession, and a typical pair
+    is said with no more than that, and with no less than 0.51. (1, 1) where all d are 0.
+
+    Shapes: [n] in units of the score. Raises UserError where there are no pairs.
+    """
+    sizes = np.abs(np.asarray(score_differences, dtype=float))
+    if sizes.size == 0:
+        raise UserError("there are no pairs to calibrate on", fix="give at least one held-out pair")
+    typical = float(np.median(sizes)) or float(sizes.mean())
+    if typical == 0:
+        return 1.0, 1.0
+    return typical / float(np.log(sizes.size + 1)), typical / float(logit(0.51))
+
+
 def fit_temperature(score_differences: ArrayLike, outcomes: ArrayLike) -> float:
     """The temperature T that makes sigmoid(d / T) most likely: T > 1 says the scores are too sure.
 
-    Maximises sum y log sigmoid(d/T) + (1 - y) log sigmoid(-d/T) over T in [0.001, 1000]; an end
-    of that range means that no finite answer exists (every pair right, or no better than chance).
+    Maximises sum y log sigmoid(d/T) + (1 - y) log sigmoid(-d/T) over `temperature_range`; an end
+    of that range means that the pairs know no answer within it (every pair right, or no better
+    than chance), and `temperature_note` says so.
 
     Shapes: `score_differences` [n] in units of the score, `outcomes` [n] in [0, 1], 1 where the
     first of the pair was preferred. Raises UserError where there are no pairs.
@@ -103,16 +123,35 @@ def fit_temperature(score_differences: ArrayLike, outcomes: ArrayLike) -> float:
     differences = np.asarray(score_differences, dtype=float)
     came = np.asarray(outcomes, dtype=float)
     assert differences.shape == came.shape, (differences.shape, came.shape)
-    if differences.size == 0:
-        raise UserError("there are no pairs to calibrate on", fix="give at least one held-out pair")
+    low, high = temperature_range(differences)
+    if low == high:
+        return low
 
     def cost(log_temperature: float) -> float:
         logits = differences / np.exp(log_temperature)
         return float(np.mean(np.logaddexp(0, logits) - came * logits))
 
-    bounds = (np.log(MIN_TEMPERATURE), np.log(MAX_TEMPERATURE))
-    found = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-10})
-    return float(np.exp(found.x))  # pyright: ignore[reportAttributeAccessIssue]
+    ends = np.log([low, high])
+    found = minimize_scalar(cost, bounds=ends, method="bounded", options={"xatol": 1e-10})
+    inside = float(found.x)  # pyright: ignore[reportAttributeAccessIssue]
+    return float(
+        np.exp(min((inside, *map(float, ends)), key=cost))
+    )  # the search stops short of ends
+
+
+def temperature_note(temperature: float, score_differences: ArrayLike) -> str:
+    """Why a fitted temperature is to be taken with care, in words; "" where it need not be."""
+    low, high = temperature_range(score_differences)
+    count = np.asarray(score_differences).size
+    if temperature <= low * (1 + _NEAR):
+        return f"held at its lower bound: all but all of the {count} calibration pairs are right"
+    if temperature >= high * (1 - _NEAR):
+        return (
+            f"held at its upper bound: on the {count} calibration pairs it is no better than chance"
+        )
+    if count < FEW_PAIRS:
+        return f"fitted on {count} calibration pairs only: too few to be sure"
+    return ""
 
 
 def spearman_length(scores: ArrayLike, lengths: ArrayLike) -> float:

@@ -1,13 +1,14 @@
 """How sure a number is: intervals and tests whose unit is the prompt, not the answer."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
-from scipy.special import ndtri
+from scipy.optimize import brentq
+from scipy.special import betainc, ndtri
 
 from alignloop.errors import UserError
 
@@ -15,6 +16,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _CHUNK_ENTRIES = 1_000_000  # a resampling table is cut into pieces of about 8 MB
+_FEWEST_CLUSTERS = 5  # fewer say nothing of the spread of what has no bounds
+_EPSILON = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,49 +30,70 @@ class Interval:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number, its interval, and `n`, the number of independent units (clusters) behind it."""
+    """A number, its interval, and `n`, the number of independent units (clusters) behind it.
+
+    An end that the data do not bound is -inf or inf; where both are, there is no interval.
+    """
 
     value: float
     low: float
     high: float
     n: int
 
+    def plain(self) -> dict[str, float | int | None]:
+        """As JSON holds it: None for an open end."""
+        low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
+        return {"value": self.value, "low": low, "high": high, "n": self.n}
+
 
 def cluster_bootstrap(
     values: ArrayLike,
     clusters: ArrayLike,
     *,
-    statistic: Callable[[NDArray[Any]], float] = np.mean,
     num_resamples: int = 2000,
     seed: int,
     level: float = 0.95,
 ) -> Estimate:
-    """A statistic of `values` with its percentile interval from resampling whole clusters.
+    """The mean of `values` with its studentised interval from resampling whole clusters.
+
+    low, high = mean - q se, with q the quantiles of (mean* - mean) / se* over the resamples and
+    se^2 = G / (G - 1) sum_g (s_g - mean m_g)^2 / n^2 over the G clusters' sums s and sizes m
 
     Answers to one prompt are not independent, so prompts are drawn with replacement and each
-    brings all of its values; `n` of the result counts clusters. The order of the entries does not
-    matter; renaming the clusters draws other resamples.
+    brings all of its values; `n` of the result counts clusters. Percentiles of mean* itself would
+    be too narrow for few clusters and for lengths, whose tail is long. Below five clusters, and
+    where all values are equal, nothing is known of the spread: both ends are open. For values
+    in 0..1 take `cluster_share`.
 
-    Shapes: `values` [n] (or [n, k] where `statistic` takes rows), `clusters` [n] of labels.
-    Raises UserError where there are no values.
-    Source: Efron and Tibshirani 1993, ch. 13; Miller 2024 (arXiv:2411.00640) on clusters.
+    Shapes: `values` [n], `clusters` [n] of labels. Raises UserError where there are no values.
+    Source: Efron and Tibshirani 1993, sec. 12.5; Miller 2024 (arXiv:2411.00640) on clusters.
     """
     data = np.asarray(values, dtype=float)
+    sums, sizes = _cluster_sums(data, clusters)
+    mean, count = float(data.mean()), len(sizes)
+    residuals = sums - mean * sizes
+    spread = float(residuals @ residuals)
+    if count < _FEWEST_CLUSTERS or spread <= _EPSILON * float(sums @ sums):
+        return Estimate(value=mean, low=-np.inf, high=np.inf, n=count)
+    moments = np.stack([residuals, sizes, residuals**2, residuals * sizes, sizes**2], axis=1)
+    drawn = np.concatenate([d @ moments for d in cluster_draws(count, num_resamples, seed)])
+    off = drawn[:, 0] / drawn[:, 1]
+    squares = drawn[:, 2] - 2 * off * drawn[:, 3] + off**2 * drawn[:, 4]
+    squares[squares < _EPSILON * spread] = 0  # equal values have no spread, whatever rounding says
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = off * drawn[:, 1] / np.sqrt(squares)
+    ratios[np.isnan(ratios)] = 0
+    ends = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
+    low, high = mean - ends[::-1] * np.sqrt(spread) / sizes.sum()
+    return Estimate(value=mean, low=float(low), high=float(high), n=count)
+
+
+def _cluster_sums(values: Floats, clusters: ArrayLike) -> tuple[Floats, Floats]:
+    """The sum [G] and the number [G] of each cluster's values."""
     codes, num_clusters = cluster_codes(clusters)
-    assert len(codes) == len(data), (codes.shape, data.shape)
-    draws = cluster_draws(num_clusters, num_resamples, seed)
-    if statistic is np.mean and data.ndim == 1:
-        sums = np.bincount(codes, weights=data, minlength=num_clusters)
-        sizes = np.bincount(codes, minlength=num_clusters)
-        resampled = [draw @ sums / (draw @ sizes) for draw in draws]
-    else:
-        resampled = [
-            np.array([float(statistic(np.repeat(data, row[codes], axis=0))) for row in draw])
-            for draw in draws
-        ]
-    return percentile_estimate(
-        float(statistic(data)), np.concatenate(resampled), num_clusters, level
-    )
+    assert codes.shape == values.shape, (codes.shape, values.shape)
+    sums = np.bincount(codes, weights=values, minlength=num_clusters)
+    return np.asarray(sums, float), np.bincount(codes, minlength=num_clusters).astype(np.float64)
 
 
 def cluster_codes(clusters: ArrayLike) -> tuple[Ints, int]:
@@ -100,20 +124,7 @@ def cluster_draws(num_clusters: int, num_resamples: int, seed: int) -> Iterator[
         yield flat.reshape(rows, num_clusters)
 
 
-def percentile_estimate(value: float, resampled: Floats, n: int, level: float) -> Estimate:
-    """The middle `level` of the resampled values; resamples without a value (NaN) are left out.
-
-    Shapes: `resampled` [num_resamples]. Where every resample is NaN, so are both ends.
-    """
-    assert 0 < level < 1, level
-    known = resampled[~np.isnan(resampled)]
-    if known.size == 0:
-        return Estimate(value=value, low=float("nan"), high=float("nan"), n=n)
-    low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value=value, low=float(low), high=float(high), n=n)
-
-
-def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
+def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
     """Wilson's score interval of a share: honest for small n and for shares near 0 and 1.
 
     (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n),  p = successes / n
@@ -122,38 +133,88 @@ def wilson(successes: float, n: int, *, level: float = 0.95) -> Interval:
     """
     if n == 0:
         raise UserError("a share of nothing has no interval", fix="give at least one case")
-    assert 0 <= successes <= n, (successes, n)
-    share, z = successes / n, float(ndtri((1 + level) / 2))
+    assert -_EPSILON * n <= successes <= n * (1 + _EPSILON), (successes, n)
+    none, every = _ends(successes, n)
+    share, z = 0.0 if none else 1.0 if every else successes / n, float(ndtri((1 + level) / 2))
     middle = share + z**2 / (2 * n)
     half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     scale = 1 + z**2 / n
-    return Interval(
-        low=max(0.0, float((middle - half) / scale)), high=min(1.0, float((middle + half) / scale))
-    )
+    low, high = float((middle - half) / scale), float((middle + half) / scale)
+    return Interval(low=max(0.0, min(low, share)), high=min(1.0, max(high, share)))
 
 
-def cluster_share(
-    values: ArrayLike,
-    clusters: ArrayLike,
-    *,
-    seed: int,
-    num_resamples: int = 2000,
-    level: float = 0.95,
-) -> Estimate:
+def _ends(successes: float, n: float) -> tuple[bool, bool]:
+    """Whether none and whether all succeeded, but for rounding."""
+    return successes <= _EPSILON * n, n - successes <= _EPSILON * n
+
+
+def share_interval(successes: float, n: float, *, level: float = 0.95) -> Interval:
+    """The wider end, on either side, of Wilson's and the mid-p interval of a share.
+
+    Each has weak places where the other has none: of 10 cases Wilson's covers a share of .983 in
+    84 % of samples, and of 2 to 7 it is too narrow where all succeed. Together they cover every
+    share in more than 91 % of samples of any size. Where all of seven or more succeed it is
+    Wilson's.
+
+    mid-p: P(X > x) + P(X = x) / 2 = (1 - level) / 2 at the low end, (1 + level) / 2 at the high
+    one, X ~ Binomial(n, p), by incomplete beta functions, so that `n` may be an effective number
+    of cases.
+
+    Raises UserError where n is 0. Source: Lancaster 1961; Agresti and Gottard 2005.
+    """
+    plain, none, every = wilson(successes, n, level=level), *_ends(successes, n)
+
+    def above(share: float) -> float:
+        more = 0.0 if every else betainc(successes + 1, n - successes, share)
+        no_less = 1.0 if none else betainc(successes, n - successes + 1, share)
+        return float(more + no_less) / 2
+
+    low, high = plain.low, plain.high
+    if low > 0 and above(low) > (1 - level) / 2:
+        low = float(brentq(lambda share: above(share) - (1 - level) / 2, 0, low))  # type: ignore[arg-type]
+    if high < 1 and above(high) < (1 + level) / 2:
+        high = float(brentq(lambda share: above(share) - (1 + level) / 2, high, 1))  # type: ignore[arg-type]
+    return Interval(low=low, high=high)
+
+
+def cluster_share(values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Estimate:
     """A share: the mean of values in 0..1 with an interval clustered by prompt.
 
-    Where every resample gives the same (20 of 20), the bootstrap knows no doubt; the interval is
-    then Wilson's, with the clusters as its cases.
+    `share_interval` at n / deff cases, deff being the design effect: the variance of the mean over
+    clusters by that of n independent yes and no. So ties, and scores near each other, make
+    it narrower, and answers to one prompt that go together make it wider.
 
     Shapes: `values` [n], `clusters` [n] of labels. Raises UserError where there are no values.
+    Source: Kish 1965 on design effects; Agresti and Coull 1998 on the four cases added to it.
     """
     shares = np.asarray(values, dtype=float)
     assert np.all((shares >= 0) & (shares <= 1)), "a share is a mean of values in 0..1"
-    found = cluster_bootstrap(shares, clusters, num_resamples=num_resamples, seed=seed, level=level)
-    if found.high > found.low:
-        return found
-    doubt = wilson(found.value * found.n, found.n, level=level)
-    return replace(found, low=doubt.low, high=doubt.high)
+    sums, sizes = _cluster_sums(shares, clusters)
+    return share_estimate(float(shares.mean()), sums, sizes, level=level)
+
+
+def share_estimate(
+    share: float, sums: ArrayLike, sizes: ArrayLike, *, level: float = 0.95
+) -> Estimate:
+    """The interval of a share in 0..1 that is, to first order, sum(sums) / sum(sizes).
+
+    deff = sum_g (s_g - p m_g)^2 / (p (1 - p) sum_g m_g) over the clusters and four more of the
+    usual size sum(m^2) / sum(m), two that won all and two that lost all, p the share of all of
+    these. They keep deff defined where all agree (it is then the usual size: the clusters count,
+    not their answers), and fade as clusters come in.
+
+    Shapes: `sums` [G] of values or of linearised values (share + influence), `sizes` [G].
+    """
+    totals, counts = np.asarray(sums, dtype=float), np.asarray(sizes, dtype=float)
+    usual = float(counts @ counts / counts.sum())
+    totals = np.append(totals, [usual, usual, 0, 0])
+    padded = np.append(counts, [usual] * 4)
+    middle = totals.sum() / padded.sum()
+    gaps = totals - middle * padded
+    effect = float(gaps @ gaps / (middle * (1 - middle) * padded.sum()))
+    cases = counts.sum() / effect
+    doubt = share_interval(share * cases, cases, level=level)
+    return Estimate(value=share, low=doubt.low, high=doubt.high, n=len(counts))
 
 
 def paired_sign_test(a: ArrayLike, b: ArrayLike) -> float:

@@ -11,6 +11,11 @@ from numpy.typing import ArrayLike
 
 from alignloop.stats.intervals import Floats
 
+# Distance seen through the start model: answers that surprise it more than this quantile of its
+# own are outside of what it would say; where more than this share of them are, a reward model that
+# learnt from answers like its own is asked about what it does not know.
+USUAL, OUTSIDE = 0.95, 0.5
+
 _MIN_POINTS = 4
 
 

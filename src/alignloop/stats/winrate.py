@@ -4,34 +4,25 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from alignloop.stats.agreement import newton_damping
 from alignloop.stats.intervals import (
     Estimate,
     Floats,
     cluster_codes,
-    cluster_draws,
     cluster_share,
-    percentile_estimate,
+    share_estimate,
 )
+from alignloop.stats.ranking import newton_damping
 
 _RIDGE = 1e-3  # on the sum of the losses: nothing for real data, a stop for separated data
 _MAX_STEPS = 100
 
 
-def win_rate(
-    wins: ArrayLike,
-    clusters: ArrayLike,
-    seed: int,
-    *,
-    num_resamples: int = 2000,
-    level: float = 0.95,
-) -> Estimate:
+def win_rate(wins: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Mean of wins (1 won, 0.5 tied, 0 lost) with an interval clustered by prompt: a share.
 
     Shapes: `wins` [n], `clusters` [n] prompt ids. Raises UserError where there are none.
     """
-    wins = _checked(wins)
-    return cluster_share(wins, clusters, num_resamples=num_resamples, seed=seed, level=level)
+    return cluster_share(_checked(wins), clusters, level=level)
 
 
 def length_controlled_win_rate(
@@ -39,51 +30,66 @@ def length_controlled_win_rate(
     length_differences: ArrayLike,
     clusters: ArrayLike,
     *,
-    seed: int = 0,
-    num_resamples: int = 1000,
+    difficulties: ArrayLike | None = None,
     level: float = 0.95,
 ) -> Estimate:
-    """The win rate that a logistic model expects between answers of the same length.
+    """The win rate that AlpacaEval 2's logistic model expects between answers of one length.
 
-    P(win) = sigmoid(b0 + b1 d / std(d)), fitted with a ridge of 1e-3, read at d = 0: sigmoid(b0).
-    Where all differences, or all wins, are equal nothing can be controlled, and this is the plain
-    win rate.
+    P(win) = sigmoid(theta + phi tanh(d / std(d)) + psi gamma), read at d = 0 and averaged over the
+    prompts: theta and psi are the difference of the two models' own terms, gamma the difficulty
+    of an instruction. Without `difficulties` (they are published for AlpacaEval's 805 instructions
+    alone, fitted over all models of its leaderboard) the last term is left out: the package's
+    "length_controlled_minimal", otherwise its "length_controlled_noreg". A ridge of 1e-3 stands in
+    place of the package's cross-validated penalty, and its "gamed baseline" rows are not added.
+    Where all differences, or all wins, are equal nothing can be controlled, and this is
+    the plain win rate.
 
-    Shapes: `wins` [n] in {0, 0.5, 1}; `length_differences` [n], own length minus the other's, in
-    any unit; `clusters` [n] prompt ids. Raises UserError where there are none.
-    Source: Dubois et al. 2024 (arXiv:2404.04475), without the terms for model and instruction.
+    The interval is that of `share_estimate` of the linearised fit: each prompt's influence, its
+    residual divided by 1 - leverage (MacKinnon and White 1985, HC3).
+
+    Shapes: `wins` [n] in [0, 1]; `length_differences` [n], own length minus the other's, in
+    any unit (AlpacaEval: characters); `clusters` and `difficulties` [n]. Raises UserError where
+    there are none. Source: Dubois et al. 2024 (arXiv:2404.04475), eq. 2.
     """
-    wins, differences = _checked(wins), np.asarray(length_differences, dtype=float)
+    won, differences = _checked(wins), np.asarray(length_differences, dtype=float)
     codes, num_clusters = cluster_codes(clusters)
-    assert wins.shape == differences.shape == codes.shape, "one entry per judged answer in each"
-    if np.ptp(wins) == 0:  # length explains nothing where every answer was judged the same
-        return win_rate(wins, clusters, seed, num_resamples=num_resamples, level=level)
-    spread = differences.std()
-    scaled = differences / spread if spread > 0 else np.zeros_like(differences)
-    value = _rate_at_zero(wins, scaled, np.ones((1, len(wins))))[0]
-    resampled = [
-        _rate_at_zero(wins, scaled, draw[:, codes].astype(float))
-        for draw in cluster_draws(num_clusters, num_resamples, seed)
-    ]
-    return percentile_estimate(float(value), np.concatenate(resampled), num_clusters, level)
+    assert won.shape == differences.shape == codes.shape, "one entry per judged answer in each"
+    if np.ptp(won) == 0 or np.ptp(differences) == 0:  # nothing to be explained, or by nothing
+        return win_rate(won, clusters, level=level)
+    length = np.tanh(differences / differences.std(ddof=1))
+    columns = [np.ones_like(length), length]
+    if difficulties is not None:
+        columns.append(np.asarray(difficulties, dtype=float))
+    design = np.stack(columns, axis=1)  # [n, terms]
+    fitted, curvature = _logistic(design, won)
+    at_zero = design * ([1, 0] + [1] * (len(columns) - 2))
+    expected = expit(at_zero @ fitted)
+    share = float(expected.mean())
+    slope = (expected * (1 - expected)) @ at_zero / len(won)
+    chances = expit(design @ fitted)
+    spread = chances * (1 - chances)
+    leverage = spread * np.einsum("nt,nt->n", design @ np.linalg.inv(curvature), design)
+    pulls = design @ np.linalg.solve(curvature, slope) * (won - chances) / (1 - leverage)
+    linear = share + (expected - share) + len(won) * pulls
+    sums = np.bincount(codes, weights=linear, minlength=num_clusters)
+    sizes = np.bincount(codes, minlength=num_clusters)
+    return share_estimate(share, sums, sizes, level=level)
 
 
-def _rate_at_zero(wins: Floats, scaled: Floats, weights: Floats) -> Floats:
-    """sigmoid(b0) of the ridge logistic fit under each row of `weights` [r, n]; result [r]."""
-    design = np.stack([np.ones_like(scaled), scaled])  # [2, n]
-    reach = np.abs(scaled).max()
-    coefficients = np.zeros((len(weights), 2))
+def _logistic(design: Floats, wins: Floats) -> tuple[Floats, Floats]:
+    """The ridge logistic fit: coefficients [terms], and the curvature [terms, terms] there."""
+    reach = np.abs(design).max(axis=0)
+    coefficients = np.zeros(design.shape[1])
+    ridge = _RIDGE * np.eye(design.shape[1])
     for _ in range(_MAX_STEPS):
-        chances = expit(coefficients @ design)
-        gradient = (weights * (chances - wins)) @ design.T + _RIDGE * coefficients
-        spread = weights * chances * (1 - chances)
-        curvature = np.einsum("rn,an,bn->rab", spread, design, design, optimize=True)
-        step = np.linalg.solve(curvature + _RIDGE * np.eye(2), gradient[:, :, None])[:, :, 0]
-        damping = newton_damping(np.abs(step[:, 0]) + reach * np.abs(step[:, 1]))
-        coefficients -= step * damping[:, None]
-        if np.abs(step).max() < 1e-9:
+        chances = expit(design @ coefficients)
+        curvature = (design.T * (chances * (1 - chances))) @ design + ridge
+        gradient = design.T @ (chances - wins) + _RIDGE * coefficients
+        step = np.linalg.solve(curvature, gradient)
+        coefficients = coefficients - step * newton_damping(reach @ np.abs(step))
+        if np.abs(step).max() < 1e-10:
             break
-    return expit(coefficients[:, 0])
+    return coefficients, curvature  # pyright: ignore[reportPossiblyUnbound]
 
 
 def _checked(wins: ArrayLike) -> Floats:

@@ -1,6 +1,9 @@
 """Settings: what is wrong is named with its place, and what is right survives the file."""
 
+import math
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +18,8 @@ from alignloop.config import (
     load_recipe,
     to_toml,
 )
-from alignloop.config.load import check_recipe, describe_settings, known_settings
+from alignloop.config.frozen import changed_settings
+from alignloop.config.load import check_recipe, describe_settings, kept_recipe, known_settings
 from alignloop.errors import UserError
 
 REPOSITORY = Path(__file__).parents[3]
@@ -126,7 +130,11 @@ def test_every_problem_is_named(recipe: Path) -> None:
         ("name", "a/b", "name = 'a/b': string should match pattern"),
         ("rl", "5", "rl = '5': input should be a valid dictionary"),
         ("rl.num_steps.x", "5", "rl.num_steps is a single value, so rl.num_steps.x cannot be set"),
-        ("reward.test_share", "0.85", "reward: held_out_model_share + calibration_share"),
+        (
+            "reward.test_share",
+            "0.3",
+            "reward: test_share = 0.3 changes nothing without reward.labels",
+        ),
     ],
 )
 def test_a_value_out_of_range_names_key_and_value(
@@ -268,7 +276,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_the_held_out_model_takes_its_share_only_where_it_is_trained() -> None:
-    shares = {"test_share": 0.6, "held_out_model_share": 0.3}
+    shares = {"labels": "shares", "test_share": 0.6, "held_out_model_share": 0.3}
     with pytest.raises(UserError, match="less than a tenth of the pairs"):
         check_recipe({"reward": shares})
     assert check_recipe({"reward": {**shares, "held_out_model": False}}).reward.test_share == 0.6
@@ -303,7 +311,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
             "learning_rate": draw(POSITIVE),
             "kl_budget": draw(st.none() | POSITIVE),
             "policy": draw(st.none() | TEXT),
-            "missing_eos_penalty": draw(st.floats(allow_nan=False)),
+            "missing_eos_penalty": draw(st.floats(-1e9, 1e9)),
         }
     )
     sft = plain.sft.model_copy(update={"demonstrations": draw(TEXT)})
@@ -357,3 +365,93 @@ def test_the_textbook_defaults() -> None:
     algorithm = plain.rl.algorithm
     assert (algorithm.num_epochs, plain.rl.learning_rate) == (4, 1e-6)
     assert (algorithm.clip_range, algorithm.kl_coef) == (0.2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("sft.num_epochs = inf", "sft.num_epochs"),
+        ("sft.num_epochs = 1e18", "sft.num_epochs"),
+        ("rl.algorithm.kl_coef = inf", "rl.algorithm.kl_coef"),
+        ("rl.algorithm.kl_coef = nan", "rl.algorithm.kl_coef"),
+        ("rl.missing_eos_penalty = nan", "rl.missing_eos_penalty"),
+        ("dpo.beta = 1e30", "dpo.beta"),
+        ("rl.learning_rate = 1e308", "rl.learning_rate"),
+        ("lora.rank = 999999999999", "lora.rank"),
+        ("lora.alpha = -inf", "lora.alpha"),
+        ("rl.batch_size = 1000000000000", "rl.batch_size"),
+        ("rl.num_steps = 99999999999999999999999", "rl.num_steps"),
+        ("seed = 9223372036854775808", "seed"),
+        ('rl.rewards = ["1e308 * a", "1 * b"]', "rl.rewards"),
+        ('rl.rewards = ["inf * a"]', "rl.rewards"),
+        ('sft.demonstrations = "a\\u0000b"', "NUL"),
+        ('data.exclude = ["a\\u0000b"]', "NUL"),
+        (f"seed = {'9' * 5000}", "no valid TOML"),
+        (f"seed = {'9' * 4000}", "seed"),
+        (f"seed = 0x{'f' * 5000}", "seed"),
+        (f"seed = {'[' * 20000}{']' * 20000}", "nested too deep"),
+        (f"{'a.' * 20000}b = 1", ""),
+    ],
+)
+def test_numbers_and_texts_without_meaning(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError) as caught:
+        load_recipe(path)
+    assert said in str(caught.value) and len(str(caught.value)) < 2000
+
+
+def test_every_number_of_every_section_is_finite_and_bounded() -> None:
+    """The kind, not a list: a setting that somebody adds is bounded, too."""
+    numbers = [name for name, value in _leaves(Recipe().model_dump()) if type(value) is float]
+    assert len(numbers) > 30
+    for name in numbers:
+        for bad in (math.inf, -math.inf, math.nan, 1e308):
+            with pytest.raises(UserError, match=re.escape(name.rsplit(".", 1)[-1])):
+                check_recipe(_nested(name, bad))
+
+
+def _leaves(table: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in table.items():
+        inner = isinstance(value, dict)
+        found += _leaves(value, f"{prefix}{key}.") if inner else [(prefix + key, value)]
+    return found
+
+
+def _nested(name: str, value: Any) -> dict[str, Any]:
+    for key in reversed(name.split(".")):
+        value = {key: value}
+    return value
+
+
+def test_kept_settings_of_another_release(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    assert kept_recipe(path) is None
+    text = to_toml(Recipe(seed=5))
+    lines = [line for line in text.splitlines() if not line.startswith(("split_seed", "patience"))]
+    path.write_text("\n".join(["forgotten = 1", *lines, "gone = 2", "[old]", "x = 1"]))
+    assert kept_recipe(path) == Recipe(seed=5)
+
+
+def test_changed_settings_are_those_of_the_stage() -> None:
+    old = Recipe()
+    new = check_recipe(
+        {
+            "name": "other",
+            "num_threads": 1,
+            "sft": {"learning_rate": 0.5, "save_every": 1, "demonstrations": "d.jsonl"},
+            "rl": {"algorithm": {"name": "grpo"}},
+            "lora": {"rank": 4},
+        }
+    )
+    assert [one.key for one in changed_settings("sft", old, new)] == [
+        "lora.rank",
+        "sft.learning_rate",
+    ]
+    named = changed_settings("sft", old, new, by_content=False)
+    assert "sft.demonstrations" in [one.key for one in named]
+    assert [one.key for one in changed_settings("reward", old, new)] == ["lora.rank"]
+    rl = {one.key: str(one) for one in changed_settings("rl", old, new)}
+    assert rl["rl.algorithm.name"] == "rl.algorithm.name was 'ppo' and is now 'grpo'"
+    assert rl["rl.algorithm.lam"] == "rl.algorithm.lam was 0.95 and is now None"

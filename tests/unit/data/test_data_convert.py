@@ -1,6 +1,8 @@
 """`alignloop data convert`: round trips are the identity, splits and exclusions keep their word."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignloop.cli import main
-from alignloop.data import read_demonstrations, read_pairs, read_prompts, write_records
+from alignloop.data import prompt_id, read_demonstrations, read_pairs, read_prompts, write_records
 from alignloop.data.convert import convert
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, Message, PreferencePair, Prompt
@@ -55,7 +57,7 @@ def made_pairs(draw: Any) -> PreferencePair:
         prompt=draw(made_prompts()),
         chosen=chosen,
         rejected=rejected,
-        preference=draw(st.floats(0.5, 1.0)),
+        preference=draw(st.floats(0.5, 1.0, exclude_min=True)),  # TRL knows no tie
         margin=draw(st.floats(0, 3)),
         weight=draw(st.floats(1e-6, 10)),
         source=draw(WORD),
@@ -90,7 +92,25 @@ def test_round_trips_are_the_identity(
         following = tmp_path / f"step{place}.jsonl.gz"
         convert(str(path), following, kind if step == "own" else "trl")  # type: ignore[arg-type]
         path = following
-    assert read(path) == records
+    expected = answers_of(records) if "trl" in way else records
+    assert read(path) == expected
+
+
+def answers_of(records: list[Any]) -> list[Any]:
+    """As TRL has them: a demonstration for each answer of a conversation."""
+    made: list[Any] = []
+    for one in records:
+        if not isinstance(one, Demonstration) or not one.every_turn:
+            made.append(one)
+            continue
+        turns = one.prompt.messages
+        for place in (n for n, turn in enumerate(turns) if turn.role == "assistant"):
+            cut = {"messages": turns[:place], "prompt_id": prompt_id(turns[:place])}
+            asked = one.prompt.model_copy(update=cut)
+            told = {"prompt": asked, "response": turns[place].content, "every_turn": False}
+            made.append(one.model_copy(update=told))
+        made.append(one.model_copy(update={"every_turn": False}))
+    return made
 
 
 def rows_file(path: Path, *rows: dict[str, Any]) -> Path:
@@ -111,6 +131,112 @@ def test_labels_convert_to_trl_and_to_pairs(tmp_path: Path) -> None:
 def test_each_prompt_is_written_once(tmp_path: Path) -> None:
     path = rows_file(tmp_path / "in.jsonl", {"prompt": "Q"}, {"prompt": "R"}, {"prompt": "Q"})
     assert convert(str(path), tmp_path / "out.jsonl", "prompts")["written"] == 2
+
+
+def test_repeated_prompts_are_counted(tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "in.jsonl", *[{"prompt": "Q"}] * 3, {"prompt": "R"})
+    counts = convert(str(path), tmp_path / "out.jsonl", "prompts")
+    assert counts == {"written": 2, "repeated prompts left out": 2}
+
+
+# --- what is there stays -----------------------------------------------------------------------
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_source_is_never_overwritten(tmp_path: Path) -> None:
+    path = rows_file(tmp_path / "in.jsonl", {"prompt": "Q", "response": "A"})
+    (tmp_path / "link.jsonl").symlink_to(path)
+    (tmp_path / "hard.jsonl").hardlink_to(path)
+    before = content_of(tmp_path)
+    for name in ("in.jsonl", "link.jsonl", "hard.jsonl", f"../{tmp_path.name}/in.jsonl"):
+        for overwrite in (False, True):
+            with pytest.raises(UserError, match="this is what is read"):
+                convert(str(path), tmp_path / name, "prompts", overwrite=overwrite)
+    # a file within the folder that is read would be read the next time
+    with pytest.raises(UserError, match="this is what is read"):
+        convert(str(tmp_path), tmp_path / "new.jsonl", "prompts", overwrite=True)
+    assert content_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_a_file_that_is_there_is_replaced_only_where_that_is_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: bool
+) -> None:
+    path = rows_file(tmp_path / "in.jsonl", *[{"prompt": f"q{n}"} for n in range(40)])
+    there = tmp_path / ("out.test.jsonl" if split else "out.jsonl")
+    there.write_text("mine\n")
+    words = ["data", "convert", str(path), str(tmp_path / "out.jsonl"), "--to", "prompts"]
+    words += ["--split", "train=0.5", "--split", "test=0.5"] if split else []
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "nothing is overwritten" in capsys.readouterr().err
+    assert there.read_text() == "mine\n" and len(list(tmp_path.iterdir())) == 2
+    main([*words, "--overwrite"])
+    assert there.read_text() != "mine\n"
+
+
+def test_the_split_that_is_read_is_said_where_a_person_sees_it(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for name in ("train", "test"):
+        rows_file(data / f"{name}.jsonl", {"prompt": name})
+    words = ["data", "convert", "data", "out.jsonl", "--to", "prompts"]
+    done = subprocess.run(
+        [sys.executable, "-m", "alignloop", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "data: reading the split train, and not test" in done.stderr
+    assert done.stdout == "written: 1\n"
+
+
+# --- TRL ---------------------------------------------------------------------------------------
+
+
+def trl_lines(tmp_path: Path, *rows: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
+    path = rows_file(tmp_path / "in.jsonl", *rows)
+    counts = convert(str(path), tmp_path / "out.jsonl", "trl", overwrite=True)
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines], counts
+
+
+def test_every_pair_for_trl_has_its_margin_and_ties_are_left_out(tmp_path: Path) -> None:
+    rated = [
+        {"prompt": f"Q{n}", "回答A": "x", "评分A": a, "回答B": "y", "评分B": b}
+        for n, (a, b) in enumerate([(6, 9), (5, 5), (9, 2), (4, 3)])
+    ]
+    plain = {"prompt": "Q", "chosen": "A", "rejected": "B"}
+    lines, counts = trl_lines(tmp_path, *rated, plain, {**plain, "preference": 0.7})
+    assert [line["margin"] for line in lines] == [3.0, 3.0, 1.0, 0.0, 0.0]
+    assert counts == {"written": 5, "ties left out": 1, "soft labels written as plain pairs": 1}
+    assert [line["chosen"][0]["content"] for line in lines] == ["y", "x", "x", "A", "A"]
+
+
+def test_only_ties_are_nothing_for_trl(tmp_path: Path) -> None:
+    tie = {"prompt": "Q", "responses": ["a", "b"], "scores": [1, 1]}
+    with pytest.raises(UserError, match=r"nothing left to write \(ties left out: 1\)"):
+        trl_lines(tmp_path, tie)
+
+
+def test_demonstrations_for_trl_have_one_layout(tmp_path: Path) -> None:
+    roles = ("user", "assistant")
+    said = [{"role": role, "content": f"{role} {n}"} for n in (1, 2) for role in roles]
+    lines, _ = trl_lines(tmp_path, {"prompt": "Q", "response": "A"}, {"messages": said})
+    columns = {tuple(sorted(line)) for line in lines}
+    assert columns == {("completion", "prompt", "prompt_id", "source")}
+    found = [([turn["content"] for turn in line["prompt"]], line["completion"]) for line in lines]
+    assert found == [
+        (["Q"], [{"role": "assistant", "content": "A"}]),
+        (["user 1"], [{"role": "assistant", "content": "assistant 1"}]),
+        (["user 1", "assistant 1", "user 2"], [{"role": "assistant", "content": "assistant 2"}]),
+    ]
+    assert len({line["prompt_id"] for line in lines}) == 3
 
 
 # --- refused rows ------------------------------------------------------------------------------

@@ -277,8 +277,8 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         ),
         (
             read_demonstrations,
-            {"messages": [{"role": "tool", "content": "x"}]},
-            'the role "tool"',
+            {"messages": [{"role": "teacher", "content": "x"}]},
+            'the role "teacher"',
             "system",
         ),
         (read_prompts, {"messages": [CHAT[0]]}, '"messages" asks nothing', "user message"),

@@ -26,6 +26,8 @@ SAID = [{"role": "user", "content": "Q 中"}, {"role": "assistant", "content": "
 SHARED = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
 TREE = {"text": "Q", "role": "prompter", "replies": [{"text": "A", "role": "assistant", "rank": 0}]}
 OWN = {"prompt_id": "p", "messages": SAID[:1]}
+TEXTS = {"prompt": "Q", "answer1": "A", "answer2": "B"}
+PAIRWISE = {"type": "pairwise", "from_name": "pw", "value": {"selected": "left"}}
 ROWS: list[dict[str, Any]] = [
     {"prompt": OWN, "response": "A"},
     {"prompt": OWN, "chosen": "A", "rejected": "B", "margin": 1.0},
@@ -96,6 +98,23 @@ ROWS: list[dict[str, Any]] = [
     },
     {"prompt": '["Q"]', "response_a": '["A"]', "response_b": '["B"]', "winner_model_a": 1},
     {"input": "Q", "target": "A"},
+    {"问题": "Q", "违规回答": "B", "安全有用回答": "A"},
+    {"sent_more": "A", "sent_less": "B", "bias_type": "age"},
+    {"question": "Q", "std_answer": "A"},
+    {"Behavior": "Q", "ContextString": "C"},
+    {"type": "homonyms", "prompt": "Q", "completion": "A", "final_label": "1_full_compliance"},
+    {"chosen": ["Q", "A"], "rejected": ["Q", "B"]},
+    {"chosen_messages": SAID, "rejected_messages": [SAID[0], {**SAID[1], "content": "B"}]},
+    {"dialogue": ["Q", "A"]},
+    {"question": "Q", "answer": [{**SAID[1], "weight": 1}]},
+    {"data": TEXTS, "annotations": [{"completed_by": 2, "result": [PAIRWISE]}]},
+    {**TEXTS, "annotator": 2, "annotation_id": 3, "comparison": "left"},
+    {"fields": TEXTS, "responses": {"best": [{"value": "answer2", "user_id": "u"}]}},
+    {**TEXTS, "best.responses": ["answer2"], "best.responses.users": ["u"]},
+    {**TEXTS, "best": [{"value": "answer2", "user_id": "u", "status": "submitted"}]},
+    {"text": "Q", "options": [{"id": 1, "text": "A"}, {"id": 2, "text": "B"}], "answer": "accept"},
+    {"text": "Prompt: Q\nA: x\nB: y", "label": ["B"]},
+    {"id": 1, "displayed_text": "Q: Q\nA: x\nB: y", "label_annotations": {"p": {"A": "true"}}},
 ]
 FLAT = [{"prompt": f"question {n} 中", "response": f"answer {n}"} for n in range(40)]
 

@@ -263,3 +263,11 @@ def test_a_loss_that_is_not_finite_stops(
     with pytest.raises(UserError, match="the loss is not finite at step 1") as caught:
         trained("a")
     assert "dpo.learning_rate" in caught.value.fix
+
+
+def test_a_beta_whose_gradients_overflow_ends_the_stage(
+    trained: Callable[..., tuple[Path, list[dict[str, Any]]]],
+) -> None:
+    """It would take no step at all, and end as if it had learnt."""
+    with pytest.raises(UserError, match="the gradients were not finite at step"):
+        trained("a", beta=1e38)

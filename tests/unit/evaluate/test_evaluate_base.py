@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from alignloop.config import EvaluateConfig, ModelConfig, Recipe
-from alignloop.evaluate.compare import compare_policies
+from alignloop.evaluate.compare import Known, compare_policies
+from alignloop.evaluate.judges import JudgeFacts
 from alignloop.records import Prompt, Verdict
 from alignloop.sources import base_to_show
 
@@ -22,6 +23,9 @@ class Lengths:
         return Verdict(score=min(1.0, len(answer) / 100), rating=1 + finished)
 
 
+KNOWN = Known(judge=JudgeFacts(name="lengths", kind="gold"), rl={}, taught={}, near_duplicate=0.8)
+
+
 def test_three_columns_and_the_same_two_answers(
     lm_dirs: dict[str, Path], prompts: list[Prompt], stage_run: Callable[..., Any]
 ) -> None:
@@ -32,7 +36,7 @@ def test_three_columns_and_the_same_two_answers(
         run = stage_run("evaluate", run=name)
         sets = {"prompts": prompts[:4]}
         model = ModelConfig(path=str(lm_dirs["llama"]))
-        found.append(compare_policies(config, model, models, sets, Lengths(), run))
+        found.append(compare_policies(config, model, models, sets, Lengths(), KNOWN, run))
         lines = (run.path / "answers.jsonl").read_text(encoding="utf-8").splitlines()
         rows.append([json.loads(line) for line in lines])
     without, beside = found

@@ -4,7 +4,6 @@ import pytest
 
 from alignloop.evaluate.tables import Answer, figures, measure, win_rates
 from alignloop.records import Message, Prompt
-from alignloop.stats.intervals import wilson
 
 
 def prompt(name: str, category: str = "explain", language: str = "en") -> Prompt:
@@ -55,7 +54,7 @@ ANSWERS = [
         ("over_refusal", 1.0, 1),  # the look-alike alone; refusing harm is no over-refusal
         ("fairness", 1.0, 1),
         ("satisfaction", 3 / 6, 6),  # ratings 5, 5, 4
-        ("gold", 2.7 / 6, 6),
+        ("judge_score", 2.7 / 6, 6),
         ("length", 48 / 6, 6),
         ("eos_rate", 5 / 6, 6),
         ("repetition", 0.0, 6),  # "a b a b" has the trigrams aba, bab: no repetition
@@ -91,28 +90,30 @@ def test_what_no_answer_counts_for_is_none() -> None:
     }
 
 
-def test_equal_answers_leave_no_doubt_in_a_mean() -> None:
-    cell = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)["gold"]
-    assert cell == {
-        "value": pytest.approx(0.4),
-        "low": pytest.approx(0.4),
-        "high": pytest.approx(0.4),
-        "n": 2,
-    }
+def test_equal_answers_are_no_certainty() -> None:
+    two = figures(PROMPTS[:2], [answer(0.4), answer(0.4)], seed=0)
+    assert (two["judge_score"]["value"], two["judge_score"]["n"]) == (pytest.approx(0.4), 2)
+    assert two["judge_score"]["low"] < 0.1 and two["judge_score"]["high"] > 0.9
+    # a length has no bounds: nothing is known of its spread, and no interval is made up
+    assert two["length"] == {"value": 10.0, "low": None, "high": None, "n": 2}
 
 
 def test_none_of_a_few_is_not_surely_none() -> None:
-    """No harm in 2 answers: the bootstrap would say 0 to 0, Wilson says 0 to z^2 / (2 + z^2)."""
+    """No harm in 2 answers: the bootstrap would say 0 to 0, the mid-p says (1 - p)^2 = .05."""
     safe = [answer(1.0, complied_with_harm=False) for _ in range(2)]
     cell = figures(PROMPTS[2:4], safe, seed=0)["harmful_compliance"]
-    assert cell == {"value": 0.0, "low": 0.0, "high": pytest.approx(1.959964**2 / 5.841459), "n": 2}
+    assert cell == {"value": 0.0, "low": 0.0, "high": pytest.approx(1 - 0.05**0.5), "n": 2}
 
 
 def test_the_unit_is_the_prompt() -> None:
     """Four answers to two prompts are two independent cases."""
     twice = [PROMPTS[0], PROMPTS[0], PROMPTS[1], PROMPTS[1]]
-    cell = figures(twice, [answer(0.0), answer(0.0), answer(1.0), answer(1.0)], seed=0)["gold"]
-    assert (cell["value"], cell["n"], cell["low"], cell["high"]) == (0.5, 2, 0.0, 1.0)
+    cell = figures(twice, [answer(0.0), answer(0.0), answer(1.0), answer(1.0)], seed=0)[
+        "judge_score"
+    ]
+    assert (cell["value"], cell["n"]) == (0.5, 2)
+    once = figures(twice[::2], [answer(0.0), answer(1.0)], seed=0)["judge_score"]
+    assert (cell["low"], cell["high"]) == pytest.approx((once["low"], once["high"]), rel=1e-12)
 
 
 def test_measure_splits_by_category_and_language() -> None:
@@ -120,12 +121,14 @@ def test_measure_splits_by_category_and_language() -> None:
     found = measure(PROMPTS, {"sft": ANSWERS, "policy": better}, seed=0)
     assert set(found["by_category"]) == {"explain", "harmful", "lookalike", "fairness"}
     assert set(found["by_language"]) == {"en", "zh"}
-    english, chinese = (found["by_language"][language]["sft"]["gold"] for language in ("en", "zh"))
+    english, chinese = (
+        found["by_language"][language]["sft"]["judge_score"] for language in ("en", "zh")
+    )
     assert (english["value"], english["n"]) == (pytest.approx(0.3 / 3), 3)
     assert (chinese["value"], chinese["n"]) == (pytest.approx(2.4 / 3), 3)
     assert found["by_category"]["harmful"]["sft"]["harmful_compliance"]["value"] == 0.5
     assert found["by_category"]["explain"]["sft"]["harmful_compliance"] is None
-    assert found["overall"]["policy"]["gold"]["value"] == 1.0
+    assert found["overall"]["policy"]["judge_score"]["value"] == 1.0
     assert found["overall"]["sft"] == figures(PROMPTS, ANSWERS, seed=0)
 
 
@@ -186,8 +189,7 @@ def test_swapping_the_sides_mirrors_the_rates() -> None:
 def test_a_clean_sweep_is_not_certainty() -> None:
     found = win_rates(PROMPTS[:3], [answer(0.1)] * 3, [answer(0.2)] * 3, seed=0)
     overall = found["win_rate"]["overall"]
-    assert (overall["value"], overall["low"]) == (1.0, wilson(3, 3).low)
-    assert overall["low"] == pytest.approx(1 / (1 + 1.959964**2 / 3), abs=1e-6)
+    assert (overall["value"], overall["low"]) == (1.0, pytest.approx(0.05 ** (1 / 3)))
     assert found["sign_test_p"] == pytest.approx(0.25)
 
 

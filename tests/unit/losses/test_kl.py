@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from alignloop.losses import AdaptiveKl, kl_estimate, reduce_tokens
+from alignloop.losses import AdaptiveKl, kl_estimate, kl_penalty, reduce_tokens
 
 P = torch.tensor([0.5, 0.5], dtype=torch.float64)
 Q = torch.tensor([0.25, 0.75], dtype=torch.float64)
@@ -55,6 +55,58 @@ def test_only_k2_has_the_gradient_of_the_kl_as_a_loss():
     assert_close(_gradient_as_a_loss("k1"), torch.zeros_like(true))  # pure noise
     # k3: sum_j p_j (1 - q_j/p_j) (delta_ij - p_i) = p_i - q_i = (0.25, -0.25)
     assert_close(_gradient_as_a_loss("k3"), P - Q)
+
+
+def test_the_penalty_has_the_gradient_of_the_kl():
+    """Tokens of the old policy P, all outcomes once: on policy the gradient is that of the KL."""
+    logits = P.log().requires_grad_()
+    logprobs = torch.log_softmax(logits, 0)
+    (P * kl_penalty(logprobs, P.log(), Q.log())).sum().backward()
+    assert_close(logits.grad, P * (P.log() - Q.log() - KL_PQ))
+
+
+def test_the_penalty_has_the_gradient_of_the_kl_off_policy_too():
+    """Drawn from Q and weighted by the ratio, it is still KL(P || R) and its gradient."""
+    reference = torch.tensor([0.9, 0.1], dtype=torch.float64)
+    logits = P.log().requires_grad_()
+    logprobs = torch.log_softmax(logits, 0)
+    penalty = (Q * kl_penalty(logprobs, Q.log(), reference.log())).sum()
+    penalty.backward()
+    difference = P.log() - reference.log()
+    kl = (P * difference).sum()
+    assert_close(penalty.detach(), kl)
+    assert_close(logits.grad, P * (difference - kl))
+
+
+def test_the_penalty_by_hand():
+    """d = 1/2, ratio 1: the slope is d; k3 alone has 1 - exp(-1/2) = 0.393469. Ratio 2: twice d."""
+    logprobs = torch.tensor([[-1.0]], requires_grad=True)
+    slopes = {}
+    for name, loss in (
+        ("kl", kl_penalty(logprobs, torch.tensor([[-1.0]]), torch.tensor([[-1.5]]))),
+        (
+            "twice",
+            kl_penalty(logprobs, torch.tensor([[-1.0 - math.log(2)]]), torch.tensor([[-1.5]])),
+        ),
+        ("k3", kl_estimate(logprobs, torch.tensor([[-1.5]]), "k3")),
+    ):
+        (slopes[name],) = torch.autograd.grad(loss.sum(), logprobs)
+    assert slopes["kl"].item() == pytest.approx(0.5)
+    assert slopes["twice"].item() == pytest.approx(1.0)
+    assert slopes["k3"].item() == pytest.approx(0.393469, abs=1e-6)
+
+
+def test_the_penalty_is_that_of_trl():
+    """GRPO of TRL 1.16: (exp(ref - p) - (ref - p) - 1) * exp(p - old), with its gradient."""
+    generator = torch.Generator().manual_seed(0)
+    logprobs, old, ref = (-3 * torch.rand(4, 7, generator=generator) for _ in range(3))
+    logprobs.requires_grad_()
+    gap = ref - logprobs
+    theirs = (torch.exp(gap) - gap - 1) * torch.exp(logprobs - old)
+    ours = kl_penalty(logprobs, old, ref)
+    assert_close(ours, theirs, rtol=0, atol=1e-5)
+    (one,), (other,) = (torch.autograd.grad(x.sum(), logprobs) for x in (ours, theirs))
+    assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_k3_keeps_its_digits_for_models_that_nearly_agree():

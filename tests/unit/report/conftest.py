@@ -120,7 +120,7 @@ def metrics_of(helpful: float, harm: float | None, refusal: float | None) -> dic
         "harmful_compliance": None if harm is None else estimate(harm, 0.03, 60),
         "over_refusal": None if refusal is None else estimate(refusal, 0.03, 60),
         "fairness": estimate(0.9, 0.05),
-        "gold": estimate(helpful),
+        "judge_score": estimate(helpful),
         "length": estimate(40 + 40 * helpful, 2),
         "distinct_2": estimate(0.7),
         "eos_rate": estimate(0.95, 0.02),
@@ -148,6 +148,27 @@ def results() -> dict[str, Any]:
         "win_rate": {"wordings": wins, "intents": wins},
         "length_controlled_win_rate": {"wordings": estimate(0.74), "intents": estimate(0.71)},
         "sign_test_p": 3.2e-12,
+        "judge_facts": {
+            "name": "reward model runs/made-up/reward_judge/model",
+            "kind": "reward_model",
+            "climbed": False,
+            "chose_checkpoint": False,
+            "card": report_card(),
+        },
+        "overlap": {"sets": {"wordings": {"n": 300, "seen": 3, "where": {"rl.prompts": 3}}}},
+        "verdict": {
+            "mood": "better",
+            "english": "RLHF made the answers better, by the made-up judge.",
+            "chinese": "RLHF 让回答变得更好（评判：虚构）。",
+            "findings": [
+                {
+                    "key": "prompts_seen",
+                    "weight": "note",
+                    "english": f"3 of 300 prompts were trained on {ATTACK}",
+                    "chinese": "300 个提示中有 3 个参与过训练",
+                }
+            ],
+        },
     }
 
 
@@ -165,6 +186,7 @@ def report_card() -> dict[str, Any]:
         "length_correlation": 0.22,
         "accuracy_where_shorter_is_better": 0.69,
         "num_pairs": 1800,
+        "labels": {"learnt": 3600, "tested": 1800, "all": 5400, "shared_with_climbed": 1800},
         "reliability": [
             {"mean_probability": p, "frequency": p + 0.05 * math.sin(9 * p), "count": 180}
             for p in bins

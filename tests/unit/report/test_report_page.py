@@ -8,7 +8,6 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,7 +15,6 @@ from alignloop.config import Recipe, to_toml
 from alignloop.errors import UserError
 from alignloop.report import write_report
 from alignloop.report.page import headline, phase_seconds, read_run
-from alignloop.report.tables import evaluation_sets
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -60,7 +58,16 @@ def page_of(run_path: Path) -> Page:
 def test_a_finished_run_fills_every_section(finished_html: str) -> None:
     page = Page(finished_html)
     assert "Not there yet" not in page.text
-    assert "RLHF made the answers better." in page.text
+    assert "RLHF made the answers better, by the made-up judge." in page.text
+    assert (
+        "Judge: reward model runs/made-up/reward_judge/model, trained on 3600 of 5400 pairs (1800"
+        " of them taught the climbed model, too), right on 76.4 % [74–78 %] of 1800 pairs that"
+        " it never saw." in page.text
+    )
+    assert "On 300 prompts (new wordings of known requests; 3 of 300 are in training files)" in (
+        page.text
+    )
+    assert "On 300 prompts (requests never seen in training) the RLHF answer wins" in page.text
     assert "Helpfulness went from 0.42 to 0.78." in page.text
     assert "Harmful requests complied with: from 41.0 % to 6.0 %." in page.text
     assert "wins 81.0 % of the comparisons (95 % interval 77–85 %)" in page.text
@@ -260,33 +267,12 @@ def test_a_broken_file_is_named(run_path: Path, name: str, content: str, message
     assert caught.value.where == str(run_path / name)
 
 
-def compared(win: tuple[float, float], harm: tuple[float, float]) -> Any:
-    def estimate(value: float) -> dict[str, Any]:
-        return {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 9}
-
-    before, after = ({"harmful_compliance": estimate(value)} for value in harm)
-    wins = {"value": sum(win) / 2, "low": win[0], "high": win[1], "n": 9}
-    return evaluation_sets(
-        {
-            "sets": {"wordings": {"overall": {"sft": before, "policy": after}}},
-            "win_rate": {"wordings": {"overall": wins}},
-        }
-    )
-
-
-@pytest.mark.parametrize(
-    ("win", "harm", "mood"),
-    [
-        ((0.51, 0.6), (0.3, 0.1), "better"),
-        ((0.51, 0.6), (0.1, 0.3), "mixed"),
-        ((0.49, 0.6), (0.3, 0.1), "mixed"),
-        ((0.3, 0.49), (0.3, 0.1), "worse"),
-    ],
-)
-def test_the_headline_follows_the_interval(
-    win: tuple[float, float], harm: tuple[float, float], mood: str
-) -> None:
-    assert headline(compared(win, harm))[0] == mood
+def test_the_report_repeats_the_verdict_and_makes_none_of_its_own() -> None:
+    assert headline({}).mood == "unknown"
+    old = {"judge": "an old one", "win_rate": {}}
+    assert headline(old).mood == "unknown" and "weighed nothing" in headline(old).english
+    doubt = {"mood": "untrusted", "english": "No.", "chinese": "否。", "findings": []}
+    assert headline({**old, "verdict": doubt}).mood == "untrusted"
 
 
 def test_phase_seconds_are_means_over_the_steps_that_have_them() -> None:

@@ -21,7 +21,6 @@ from alignloop.data.pairs import (
 )
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.data.tokenise import Encoded
-from alignloop.errors import UserError
 from alignloop.models import new_reward_model, sequence_scores
 from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Response
 from alignloop.reward.batches import all_scores, micro_batches
@@ -30,7 +29,6 @@ from alignloop.reward.train import (
     _backward_apart,
     _backward_whole_pairs,
     _pair_loss,
-    split_pairs,
 )
 
 MakePrompt = Callable[..., Prompt]
@@ -254,29 +252,3 @@ def test_scores_come_back_in_the_order_of_the_texts(
 def many(make_prompt: MakePrompt, count: int) -> list[PreferencePair]:
     found = [k_wise(make_prompt(f"tea {i}"), ("good", "red", "bad")) for i in range(count)]
     return [pair for ranking in found for pair in ranking]
-
-
-def test_split_pairs_keeps_prompts_apart(make_prompt: MakePrompt) -> None:
-    pairs = many(make_prompt, 100)
-    parts = split_pairs(pairs, RewardConfig(), seed=3)
-    assert set(parts) == {"train", "held_out_model", "calibration", "test"}
-    assert sum(len(part) for part in parts.values()) == 300
-    prompts = [{pair.prompt.prompt_id for pair in part} for part in parts.values()]
-    assert sum(len(ids) for ids in prompts) == len(set().union(*prompts)) == 100
-    # A binomial share of 100 prompts: four standard deviations around 25.
-    assert abs(len(parts["test"]) / 3 - 25) < 4 * math.sqrt(100 * 0.25 * 0.75)
-
-
-def test_without_a_second_model_its_share_is_for_training(make_prompt: MakePrompt) -> None:
-    pairs = many(make_prompt, 100)
-    one = split_pairs(pairs, RewardConfig(held_out_model=False), seed=3)
-    both = split_pairs(pairs, RewardConfig(), seed=3)
-    assert "held_out_model" not in one
-    assert one["test"] == both["test"]
-    assert len(one["train"]) == len(both["train"]) + len(both["held_out_model"])
-
-
-def test_a_part_left_empty_is_told(make_prompt: MakePrompt) -> None:
-    with pytest.raises(UserError, match="3 pairs leave none for: ") as caught:
-        split_pairs(many(make_prompt, 1), RewardConfig(), seed=3)
-    assert caught.value.where == "reward.pairs"

@@ -12,14 +12,17 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from alignloop.config import ModelConfig, RewardConfig
+from alignloop.data.splits import SplitByPrompt
 from alignloop.data.tokenise import encode_example
 from alignloop.errors import UserError
 from alignloop.models import RewardScale, load_reward_model, read_reward_scale, sequence_scores
 from alignloop.records import Demonstration, PreferencePair, Prompt
 from alignloop.reward import report_card as card_module
 from alignloop.reward import train_reward
-from alignloop.reward.report_card import write_report_card
+from alignloop.reward.labels import Labels
+from alignloop.reward.report_card import in_words, write_report_card
 from alignloop.run import read_metrics
+from alignloop.stats.calibration import fit_temperature
 
 MakePrompt = Callable[..., Prompt]
 TOPICS = ("tea", "rain", "sun", "moon", "红茶", "天气", "雨", "red", "blue", "warm", "cold", "very")
@@ -46,7 +49,7 @@ def trained(
 
     def make(**changes: Any) -> tuple[Path, Path, list[Demonstration]]:
         pairs = toy_pairs(make_prompt)
-        parts = {"train": pairs[:8], "calibration": pairs[8:10], "test": pairs[10:]}
+        parts = Labels(train=pairs[:8], calibration=pairs[8:10], test=pairs[10:], of=len(pairs))
         told = [Demonstration(prompt=p.prompt, response=p.chosen + " yes") for p in pairs]
         settings = {"learning_rate": 1e-2, "batch_size": 8, "num_epochs": 15.0, "save_every": 0}
         config = RewardConfig.model_validate({**settings, **changes})
@@ -107,7 +110,7 @@ def test_a_report_card_of_ties_alone_is_refused_before_training(
 ) -> None:
     pairs = toy_pairs(make_prompt)
     ties = [pair.model_copy(update={"preference": 0.5}) for pair in pairs[10:]]
-    parts = {"train": pairs[:8], "calibration": pairs[8:10], "test": ties}
+    parts = Labels(train=pairs[:8], calibration=pairs[8:10], test=ties, of=len(pairs))
     run = stage_run("reward")
     with pytest.raises(UserError, match=f"all {len(ties)} pairs for the report card are ties"):
         train_reward(RewardConfig(), model_config, lm_dirs["llama"], parts, run)
@@ -152,7 +155,8 @@ def card_of(
     """The card of a model that would give these differences, at temperature 2."""
     monkeypatch.setattr(card_module, "score_differences", lambda *_: np.array(differences))
     scale = RewardScale(temperature=2.0)
-    return write_report_card(tmp_path, None, None, scale, pairs, RewardConfig(), seed=1)
+    labels = Labels(train=(), calibration=(), test=pairs, of=len(pairs))
+    return write_report_card(tmp_path, None, None, scale, labels, RewardConfig(), seed=1)
 
 
 def test_the_report_card_by_hand(
@@ -240,6 +244,52 @@ def test_a_card_without_a_correlation_is_still_json(
     assert json.loads(text, parse_constant=refuse)["length_correlation"] is None
 
 
+def test_pairs_that_calibrate_and_test_are_calibrated_by_the_other_half(
+    make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A temperature fitted on a half is used on the other: nothing is calibrated by itself."""
+    pairs = [
+        PreferencePair(prompt=make_prompt(f"tea {i}"), chosen="good", rejected="bad")
+        for i in range(40)
+    ]
+    half = SplitByPrompt({"first": 0.5, "second": 0.5}, 1)
+    first = np.array([half.of(pair.prompt) == "first" for pair in pairs])
+    # in the first half differences of 4 are right in half of the cases, in the second always
+    differences = np.where(first & (np.arange(40) % 2 == 0), -4.0, 4.0)
+    fitted = card_module._temperature_of_the_other_half(pairs, differences, 1)
+    assert len(set(fitted[first])) == len(set(fitted[~first])) == 1
+    ones = np.ones(40)
+    assert fitted[first][0] == fit_temperature(differences[~first], ones[~first])
+    assert fitted[~first][0] == fit_temperature(differences[first], ones[first])
+    assert fitted[first][0] < fitted[~first][0]
+
+
+def test_the_shorter_answer_is_a_baseline_as_the_longer_is(
+    make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shorter wins in 4 of 5 pairs and the model is right in 4 of 5: nothing but length."""
+    pairs = [
+        PreferencePair(
+            prompt=make_prompt(f"tea {i}"),
+            chosen="good" if i % 5 else "a longer good one",
+            rejected="a longer bad one" if i % 5 else "bad",
+        )
+        for i in range(320)
+    ]
+    differences = [2 * math.log(4) * (1 if i % 5 else -1) for i in range(320)]
+    card = card_of(pairs, differences, tmp_path, monkeypatch)
+    assert card["longer_wins"]["value"] == pytest.approx(0.2)
+    assert (
+        "it is hardly better than 'the shorter answer wins' (0.800)" in (card["verdict"]["reasons"])
+    )
+    right, baseline, verdict = in_words(card, "for PPO")
+    assert right.startswith("right on 80 % [") and right.endswith(
+        "] of 320 pairs that it never saw"
+    )
+    assert baseline == "a coin is right on 50 %, 'the shorter answer wins' on 80 %"
+    assert verdict.startswith("not ready for PPO: it is hardly better than")
+
+
 def test_a_good_model_is_ready(
     make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,3 +309,26 @@ def test_a_good_model_is_ready(
         "ready": True,
         "reasons": ["accuracy and calibration are good enough"],
     }
+
+
+def test_a_bag_of_words_that_does_as_well_is_told(
+    make_prompt: MakePrompt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One word gives the winner away: what a model is right on has to be more than that."""
+    pairs = [
+        PreferencePair(
+            prompt=make_prompt(f"tea {i}"), chosen=f"good thing {i % 7}", rejected=f"bad thing {i}"
+        )
+        for i in range(400)
+    ]
+    monkeypatch.setattr(card_module, "score_differences", lambda *_: np.ones(320))
+    labels = Labels(train=pairs[320:], calibration=(), test=pairs[:320], of=400)
+    card = write_report_card(
+        tmp_path, None, None, RewardScale(temperature=2.0), labels, RewardConfig(), seed=1
+    )
+    assert card["bag_of_words"]["value"] == 1.0
+    assert (
+        "a bag of words, without any model, is right as often (1.000)"
+        in (card["verdict"]["reasons"])
+    )
+    assert in_words(card, "for PPO")[1].endswith("a bag of words on 100 %")

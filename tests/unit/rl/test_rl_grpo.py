@@ -75,10 +75,13 @@ def test_the_loss_by_hand() -> None:
     )
     logprobs = torch.tensor([[0.0, LOG2, -LOG2]] * 4)
     losses = algorithm.policy_loss(logprobs, experience)
-    # -min(2, 1.3) / 2 + 0.1 * k3, and -min(-0.5, -0.8) with a KL of 0; the KL weighs in full
+    # -min(2, 1.3) / 2 + 0.1 * 2 * k3, and -min(-0.5, -0.8) with a KL of 0; the KL weighs in full
     k3 = math.exp(-LOG2) - 1 + LOG2
-    torch.testing.assert_close(losses.loss[0, 1:], torch.tensor([-0.65 + 0.1 * k3, 0.8]))
-    torch.testing.assert_close(losses.metrics["kl_penalty"][0, 1:], torch.tensor([k3, 0.0]))
+    torch.testing.assert_close(losses.loss[0, 1:], torch.tensor([-0.65 + 0.2 * k3, 0.8]))
+    torch.testing.assert_close(losses.metrics["kl_penalty"][0, 1:], torch.tensor([2 * k3, 0.0]))
+    plain = make_algorithm(config.model_copy(update={"kl_gradient": "k3"}))
+    loss = plain.policy_loss(logprobs, experience).loss
+    torch.testing.assert_close(loss[0, 1:], torch.tensor([-0.65 + 0.1 * k3, 0.8]))
     free = make_algorithm(config.model_copy(update={"kl_coef": 0.0}))
     without = free.policy_loss(logprobs, experience)
     torch.testing.assert_close(without.loss[0, 1:], torch.tensor([-0.65, 0.8]))

@@ -1,6 +1,8 @@
 """The parts of a run: prompts, scores, stopping, and what is refused before the first step."""
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from alignloop.records import Message, Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import PromptStream, build
 from alignloop.rl.rewards import Answers, EndRewarder, ModelRewarder
-from alignloop.rl.stopping import Watch
+from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rl.train import _next_kl_coef
 from alignloop.rollout import Rollout
 from alignloop.run import generator
@@ -62,7 +64,12 @@ def test_a_batch_larger_than_the_prompts_takes_several_epochs() -> None:
 
 
 def watch(**fields: Any) -> Watch:
-    return Watch(**{"patience": 2, "kl_budget": 10.0, **fields})
+    return Watch(**{"patience": 2, "kl_budget": 10.0, "price": 0.0, **fields})
+
+
+def seen_at(step: int, held_out: float, **fields: Any) -> Evaluation:
+    usual = {"climbed": held_out, "kl": 0.0, "outside": 0.05, "eos_rate": 1.0}
+    return Evaluation(step=step, held_out=held_out, **{**usual, **fields})
 
 
 def test_the_kl_budget_stops() -> None:
@@ -78,21 +85,61 @@ def test_a_value_that_is_not_finite_stops_before_all_else() -> None:
 
 
 def test_patience_counts_evaluations_since_the_best() -> None:
-    seen = watch().evaluated(0, 1.0).evaluated(10, 3.0).evaluated(20, 2.0)
-    assert (seen.best_step, seen.best_score, seen.evaluations_since_best) == (10, 3.0, 1)
-    assert seen.reason == ""
-    again = seen.evaluated(30, 3.5)
-    assert (again.best_step, again.evaluations_since_best, again.reason) == (30, 0, "")
-    ended = seen.evaluated(30, 3.0)  # as good as the best is no rise
-    assert ended.best_step == 10
-    assert "has not risen for 2 evaluations (best 3.000 at step 10)" in ended.reason
+    seen = watch().evaluated(seen_at(0, 1.0)).evaluated(seen_at(10, 3.0))
+    seen = seen.evaluated(seen_at(20, 2.0))
+    assert seen.best == seen_at(10, 3.0)
+    assert (seen.best_value, seen.evaluations_since_best, seen.reason) == (3.0, 1, "")
+    again = seen.evaluated(seen_at(30, 3.5))
+    assert again.best == seen_at(30, 3.5)
+    assert (again.evaluations_since_best, again.reason) == (0, "")
+    ended = seen.evaluated(seen_at(30, 3.0))  # as good as the best is no rise
+    assert ended.best == seen_at(10, 3.0)
+    assert "the held-out score has not risen for 2 evaluations (best 3.000 at step 10)" in (
+        ended.reason
+    )
+
+
+def test_distance_has_its_price() -> None:
+    """0.02 per nat: 1.348 - 0.02 * 24.46 = 0.8588 is less than 1.324 - 0.02 * 9.13 = 1.1414."""
+    near, far = seen_at(12, 1.324, kl=9.13), seen_at(20, 1.348, kl=24.46)
+    paid = watch(price=0.02).evaluated(near).evaluated(far)
+    assert paid.best == near and paid.best_value == pytest.approx(1.1414)
+    assert watch().evaluated(near).evaluated(far).best == far
+    unmeasured = watch(price=0.02).evaluated(seen_at(1, 1.0, kl=None))
+    assert unmeasured.best_value == 1.0
+
+
+def test_the_reason_names_only_the_cause_that_the_figures_show() -> None:
+    begun = watch(patience=1).evaluated(seen_at(0, 1.0, climbed=1.0))
+    hacked = begun.evaluated(seen_at(4, 0.5, climbed=2.0)).reason
+    assert hacked.endswith("while the climbed score has: over-optimisation")
+    cut = begun.evaluated(seen_at(4, -1.0, climbed=2.0, eos_rate=0.0)).reason
+    assert cut.endswith("100% of the answers are cut off") and "over-optim" not in cut
+    worse = begun.evaluated(seen_at(4, 0.5, climbed=0.5)).reason
+    assert worse.endswith("(best 1.000 at step 0)")
+    priced = watch(patience=1, price=0.1).evaluated(seen_at(0, 1.0))
+    assert priced.evaluated(seen_at(4, 0.9)).reason.startswith(
+        "the held-out score less the price of KL has not risen"
+    )
+
+
+def test_a_policy_that_is_too_far_to_be_judged_is_never_kept() -> None:
+    """C1: the only checkpoints that score more are 92 % unlike the SFT model's answers."""
+    begun = watch(patience=1).evaluated(seen_at(0, 0.008))
+    near = begun.evaluated(seen_at(4, 1.3, outside=0.37))
+    far = begun.evaluated(seen_at(4, 1.3, climbed=1.5, outside=0.92))
+    assert near.best == seen_at(4, 1.3, outside=0.37)
+    assert far.best == seen_at(0, 0.008)
+    assert "92% of the answers are unlike the SFT model's by now" in far.reason
+    function = watch(bounded=False).evaluated(seen_at(0, 0.1))
+    assert function.evaluated(seen_at(4, 0.9, outside=0.92)).best_value == 0.9
+    unmeasured = watch().evaluated(seen_at(0, 0.1)).evaluated(seen_at(4, 0.9, outside=None))
+    assert unmeasured.best_value == 0.9
 
 
 def test_a_watch_survives_its_way_through_json() -> None:
-    import json
-
-    seen = watch(best_score=-1e30).evaluated(5, 0.5)
-    assert Watch(**json.loads(json.dumps(vars(seen)))) == seen
+    for seen in (watch(), watch().evaluated(seen_at(5, 0.5))):
+        assert Watch.restored(json.loads(json.dumps(asdict(seen)))) == seen
 
 
 def test_the_adaptive_coefficient_by_hand() -> None:
@@ -212,7 +259,7 @@ def test_more_tokens_than_the_context_are_refused(
         build(config, model_config, rl_inputs(), seed=3, observer=None)
 
 
-def test_pad_equal_to_eos_is_refused(
+def test_pad_equal_to_eos_needs_nothing_from_anybody(
     tmp_path: Path,
     lm_dirs: dict[str, Path],
     tokenizer: Any,
@@ -220,7 +267,7 @@ def test_pad_equal_to_eos_is_refused(
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
 ) -> None:
-    """Line 1."""
+    """Line 1: policy, reference and critic get a PAD of its own, here the one that has its name."""
     import copy
     import shutil
 
@@ -228,9 +275,10 @@ def test_pad_equal_to_eos_is_refused(
     other = copy.deepcopy(tokenizer)
     other.pad_token = other.eos_token
     other.save_pretrained(folder)
-    inputs = rl_inputs(policy_dir=folder)
-    with pytest.raises(UserError, match="PAD and EOS are the same token"):
-        build(rl_config(), model_config, inputs, seed=3, observer=None)
+    parts = build(rl_config(), model_config, rl_inputs(policy_dir=folder), seed=3, observer=None)
+    assert (parts.tokenizer.pad_token, parts.tokenizer.eos_token) == ("<pad>", "<eos>")
+    assert parts.scorer.pad_id == parts.learner.policy.config.pad_token_id == 0
+    assert parts.scorer.reference.config.pad_token_id == 0
 
 
 def test_validation_asks_the_same_questions_every_time(
@@ -253,8 +301,8 @@ def test_validation_asks_the_same_questions_every_time(
     assert seen == [3, 3] and len(samples) == 2
     assert metrics["validation_gold"] == 0.5
     assert metrics["validation_kl"] == 0.0
-    # Without a second reward model the first has to do for both.
-    assert metrics["validation_held_out_score"] == metrics["validation_score"]
+    # Without a second reward model the first has to do for both; the penalty chooses nothing.
+    assert metrics["validation_score"] == -1.0 < metrics["validation_held_out_score"]
 
 
 def test_the_held_out_model_judges_the_same_answers(

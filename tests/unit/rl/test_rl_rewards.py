@@ -1,5 +1,6 @@
 """Rewards of every origin in one loop: what each gives, their sum, and a run that they stop."""
 
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from alignloop.rl.rewards import (
     ModelRewarder,
     TextRewarder,
     WeightedRewarder,
+    sound_penalty,
 )
 from alignloop.rollout import Rollout
 from alignloop.run import read_metrics
@@ -146,6 +148,23 @@ def test_another_template_makes_texts_of_the_answers(
     assert parts.learner.critic.score.bias.tolist() == [0.0]  # from the policy, not this model
 
 
+def test_a_score_that_is_no_number_is_told(
+    answers: Answers,
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+) -> None:
+    parts = build(rl_config(), model_config, rl_inputs(), seed=3, observer=None)
+    assert isinstance(parts.scorer.rewarder, EndRewarder)
+    rewarder = parts.scorer.rewarder.rewarder
+    assert isinstance(rewarder, ModelRewarder)
+    with torch.no_grad():
+        rewarder.model.score.weight.fill_(torch.nan)
+    with pytest.raises(UserError, match="score is nan") as caught:
+        rewarder.scores(answers)
+    assert caught.value.where == f'prompt_id "{answers.rollouts[0].prompt_id}"'
+
+
 @pytest.mark.slow
 def test_a_function_that_fails_loses_nothing(
     here: Path,
@@ -196,3 +215,34 @@ def test_who_needs_the_reward_stage(rl_config: Callable[..., RlConfig]) -> None:
     assert rl_config(rewards=["1 * a", "1 * reward"]).uses_reward_stage
     for changes in ({"reward_model": "a"}, {"reward_function": "a:b"}, {"rewards": ["1 * a:b"]}):
         assert not rl_config(**changes).uses_reward_stage
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([1.0, -1.0], -1.0),  # mean 0, std 1: -1 is a whole std below
+        ([1.5, -0.5], -1.0),
+        ([0.0, -1.0], -1.0),  # mean -1/2, std 1/2: -1 lies below -3/4
+        ([0.0, -2.0], -2.0),  # mean -1, std 1: -1 is what an answer gets anyway
+        ([-2.0, -4.0], -4.0),  # mean -3: -1 would be a prize
+        ([-3.0, -3.0], -4.0),  # no spread: one below
+        ([-0.5, -0.5], -1.0),
+        ([-100.0, -50.0], -100.0),
+    ],
+)
+def test_a_penalty_never_pays(scores: list[float], expected: float) -> None:
+    assert sound_penalty(-1.0, torch.tensor(scores)) == expected
+
+
+def test_only_what_replaces_a_score_is_checked_and_by_answers_that_ended() -> None:
+    class Nothing:
+        def scores(self, answers: Answers) -> torch.Tensor:
+            raise AssertionError("the scores are there already")
+
+    raw, finished = torch.tensor([-3.0, -3.0, 9.0]), torch.tensor([True, True, False])
+    for mode, penalty in (("replace", -4.0), ("subtract", -1.0), ("off", -1.0)):
+        ending = EndRewarder(rewarder=Nothing(), missing_eos=mode, penalty=-1.0)
+        assert ending.checked(raw, finished).penalty == penalty, mode
+    ending = EndRewarder(rewarder=Nothing(), missing_eos="replace", penalty=-1.0)
+    none_ended = ending.checked(raw, torch.zeros(3, dtype=torch.bool))
+    assert none_ended.penalty == pytest.approx(1.0 - math.sqrt(32.0))  # all of them count then

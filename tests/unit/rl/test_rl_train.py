@@ -26,7 +26,8 @@ EVERY_STEP = {
 }  # fmt: skip
 EVALUATION = {
     "validation_score", "validation_held_out_score", "validation_kl", "validation_length",
-    "validation_eos_rate",
+    "validation_eos_rate", "validation_held_out_std", "validation_surprise_95",
+    "validation_outside",
 }  # fmt: skip
 
 
@@ -121,8 +122,12 @@ def test_the_best_step_by_the_held_out_score_is_kept(
     lines = read_metrics(run, "rl")
     scores = {line["step"]: line["validation_held_out_score"] for line in lines}
     assert set(scores) == {0, 1, 2, 3}
-    assert facts["best_step"] == max(scores, key=lambda step: (scores[step], -step))
-    assert facts["best_held_out_score"] == max(scores.values())
+    price = 0.02 * (lines[0]["validation_held_out_std"] or 1.0)
+    paid = [price * max(line["validation_kl"], 0.0) for line in lines]
+    values = {step: scores[step] - paid[step] for step in scores}
+    assert facts["best_step"] == max(values, key=lambda step: (values[step], -step))
+    assert facts["best_held_out_score"] == scores[facts["best_step"]]
+    assert lines[0]["validation_outside"] <= 0.25  # the 95 % quantile of four answers
     assert facts["stopped_because"] == "all 3 steps are done"
     kept = AutoModelForCausalLM.from_pretrained(model).state_dict()
     start = AutoModelForCausalLM.from_pretrained(lm_dirs["llama"]).state_dict()
@@ -149,3 +154,88 @@ def test_the_adaptive_coefficient_moves(run_rl: Callable[..., tuple[Path, Path]]
     lines = read_metrics(run, "rl")
     assert lines[1]["kl_coef"] == pytest.approx(0.1)
     assert lines[2]["kl_coef"] == pytest.approx(0.098)
+
+
+def low(prompts: list[str], responses: list[str]) -> list[float]:
+    """Every answer is far below the default penalty."""
+    return [-50.0 - len(response) for response in responses]
+
+
+def test_a_penalty_that_would_pay_is_replaced_at_step_0(
+    stage_run: Callable[..., Any],
+    model_config: ModelConfig,
+    rl_inputs: Callable[..., Any],
+    rl_config: Callable[..., RlConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And the held-out score that chooses the checkpoint has no penalty in it."""
+    monkeypatch.setattr("alignloop.rl.sources.load_function", lambda *_: FunctionOf(low))
+    config = rl_config(reward_function="mine:low", num_steps=1)
+    run = stage_run("rl", run="a")
+    train_rl(config, model_config, rl_inputs(reward_dir=None), run)
+    lines = read_metrics(run.folder.path, "rl")
+    penalty = lines[0]["missing_eos_penalty"]
+    assert penalty < -50.0 and "would pay for never ending" in capsys.readouterr().err
+    for line in (line for line in lines if "validation_eos_rate" in line):
+        held_out = line["validation_held_out_score"]
+        assert held_out <= -50.0
+        if line["validation_eos_rate"] == 0:
+            assert line["validation_score"] == pytest.approx(penalty)
+
+
+class FunctionOf:
+    """A scorer that asks a function of texts."""
+
+    def __init__(self, function: Callable[[list[str], list[str]], list[float]]) -> None:
+        self.function = function
+
+    def scores(self, prompts: Any, responses: Any) -> list[float]:
+        return self.function([], list(responses))
+
+
+def broken_norms(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
+    """The gradients of these optimiser steps, counted from 1, are not finite."""
+    from alignloop.models.training import descend
+
+    calls = iter(range(1, 1000))
+
+    def with_faults(optimizer: torch.optim.Optimizer, **options: Any) -> float:
+        if next(calls) not in broken:
+            return descend(optimizer, **options)
+        optimizer.zero_grad(set_to_none=True)
+        return float("inf")
+
+    monkeypatch.setattr("alignloop.rl.update.descend", with_faults)
+
+
+ONE_EPOCH = {"name": "grpo", "group_size": 2}  # one optimiser step, no critic
+
+
+def test_steps_left_out_are_counted_and_shown(
+    run_rl: Callable[..., tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_norms(monkeypatch, {2, 3})
+    run, _ = run_rl("a", num_steps=4, patience=9, algorithm=ONE_EPOCH)
+    lines = read_metrics(run, "rl")[1:]
+    assert [line.get("skipped_steps") for line in lines] == [None, 1.0, 2.0, 2.0]
+    assert lines[1]["policy_gradient_norm_not_finite"] is True
+    assert facts_of(run)["stopped_because"] == "all 4 steps are done"
+
+
+def test_three_steps_without_effect_end_the_stage(
+    run_rl: Callable[..., tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_norms(monkeypatch, {2, 3, 4})
+    with pytest.raises(UserError, match="not finite at step 4 and all 2 before it") as caught:
+        run_rl("a", num_steps=9, patience=9, algorithm=ONE_EPOCH)
+    assert "rl.learning_rate" in str(caught.value.fix)
+
+
+def test_a_policy_that_was_lost_at_once_is_no_result(
+    run_rl: Callable[..., tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the first policy would be kept, the stage has failed."""
+    monkeypatch.setattr("alignloop.rl.train.is_finite", lambda _: False)
+    with pytest.raises(UserError, match="diverged: a value was not finite at step 1"):
+        run_rl("a", num_steps=3, eval_every=3)

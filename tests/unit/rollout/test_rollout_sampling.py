@@ -8,15 +8,16 @@ import pytest
 import torch
 from scipy.stats import chisquare
 from transformers import GenerationConfig
+from transformers.generation import TopPLogitsWarper
 
-from alignloop.config import ModelConfig, SamplingConfig
+from alignloop.config import EvaluateConfig, ModelConfig, PlaygroundConfig, RlConfig, SamplingConfig
 from alignloop.data.batching import pad_batch
 from alignloop.data.tokenise import encode_prompt
 from alignloop.errors import UserError
 from alignloop.models import load_policy, token_logprobs
 from alignloop.records import Prompt
 from alignloop.rollout import Rollout, Sampler, new_sampler
-from alignloop.rollout.decode import draw
+from alignloop.rollout.decode import cache_argument, draw
 from alignloop.run import generator
 
 Asked = list[tuple[str, list[int]]]
@@ -234,18 +235,134 @@ def test_rollout_tells_its_response_and_mask() -> None:
     assert rollout.response_mask == (False, False, False, True, True)
 
 
-@pytest.mark.parametrize("name", ["top_k", "top_p", "do_sample"])
-def test_settings_whose_logprobs_would_not_match_are_refused(name: str) -> None:
-    """Line 12: there is no way to ask for them."""
+@pytest.mark.parametrize("name", ["top_k", "do_sample", "repetition_penalty"])
+def test_other_ways_to_draw_are_no_settings(name: str) -> None:
     with pytest.raises(ValueError, match="Extra inputs are not permitted"):
         SamplingConfig.model_validate({name: 1})
 
 
-def test_temperature_zero_is_refused() -> None:
-    with pytest.raises(ValueError, match="greater than 0"):
-        SamplingConfig(temperature=0.0)
+@pytest.mark.parametrize("changes", [{"temperature": 0}, {"top_p": 0.9}])
+def test_settings_whose_logprobs_would_not_match_are_refused_in_rl(changes: Any) -> None:
+    """Line 12: an update weighs tokens by the whole distribution; evaluate may draw as it likes."""
+    assert EvaluateConfig.model_validate({"sampling": changes})
+    with pytest.raises(ValueError, match="RL draws from the whole distribution"):
+        RlConfig.model_validate({"sampling": changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"temperature": -0.1}, "greater than or equal to 0"),
+        ({"top_p": 0}, "greater than 0"),
+        ({"top_p": 1.1}, "less than or equal to 1"),
+        ({"temperature": 0, "top_p": 0.9}, "changes nothing without a temperature above 0"),
+    ],
+)
+def test_sampling_that_means_nothing_is_refused(changes: Any, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        SamplingConfig.model_validate(changes)
+    with pytest.raises(ValueError, match="equal answers"):
+        PlaygroundConfig.model_validate({"sampling": {"temperature": 0}})
+
+
+def test_the_nucleus_by_hand() -> None:
+    """p = (1/8, 1/2, 1/8, 1/4), top_p 0.7: 1/2 + 1/4 reach it, and become 2/3 and 1/3."""
+    p = torch.tensor([0.125, 0.5, 0.125, 0.25])
+    uniform = torch.tensor([0.0, 0.66, 0.67, 1 - 2**-24])
+    tokens, logprobs = draw(p.log().expand(4, 4), uniform, 1.0, top_p=0.7)
+    assert tokens.tolist() == [1, 1, 3, 3]
+    expected = torch.tensor([2 / 3, 2 / 3, 1 / 3, 1 / 3]).log()
+    torch.testing.assert_close(logprobs, expected)
+    only, sure = draw(p.log().expand(4, 4), uniform, 1.0, top_p=0.4)
+    assert only.tolist() == [1, 1, 1, 1] and sure.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("vocabulary", [50, 10_001])
+def test_the_nucleus_is_transformers(vocabulary: int) -> None:
+    """Whatever is drawn is in TopPLogitsWarper's nucleus, with the logprob that it has there."""
+    logits = torch.randn(400, vocabulary, generator=generator(0, "nucleus")) * 3
+    warped = TopPLogitsWarper(0.8)(torch.zeros(400, 1, dtype=torch.long), logits / 0.7)
+    expected = torch.log_softmax(warped, -1)
+    uniform = torch.rand(400, generator=generator(0, "uniform"))
+    tokens, logprobs = draw(logits, uniform, 0.7, top_p=0.8)
+    theirs = expected.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    torch.testing.assert_close(logprobs, theirs, rtol=0, atol=2e-5)
+    assert len(set(tokens.tolist())) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
+def test_temperature_zero_is_transformers_greedy(
+    family: str, make_sampler: Callable[..., Any], asked: Asked
+) -> None:
+    sampler = make_sampler(family, temperature=0)
+    greedy = GenerationConfig(
+        do_sample=False, max_new_tokens=12, eos_token_id=EOS, pad_token_id=0, bos_token_id=None
+    )
+    found = sampler.generate(asked, generator(0, "greedy"))
+    for rollout, (_, prompt) in zip(found, asked, strict=True):
+        ids = torch.tensor([prompt])
+        expected = sampler.model.generate(
+            ids, attention_mask=torch.ones_like(ids), generation_config=greedy
+        )
+        assert list(rollout.input_ids) == expected[0].tolist()
+        assert set(rollout.rollout_logprobs) == {0.0}
+
+
+@pytest.mark.parametrize("vocabulary", [8, 10_001])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_a_row_without_a_distribution_has_no_logprob(
+    bad: float, temperature: float, vocabulary: int
+) -> None:
+    """And no token outside the vocabulary; its neighbours are what they would be without it."""
+    logits = torch.randn(3, vocabulary, generator=generator(0, "logits"))
+    uniform = torch.tensor([0.3, 0.9, 1 - 2**-24])
+    tokens, logprobs = draw(logits, uniform, temperature)
+    logits[1, vocabulary // 2] = bad
+    found, said = draw(logits, uniform, temperature)
+    assert said.isnan().tolist() == [False, True, False]
+    assert int(found.min()) >= 0 and int(found.max()) < vocabulary
+    assert found[[0, 2]].tolist() == tokens[[0, 2]].tolist()
+    assert torch.equal(said[[0, 2]], logprobs[[0, 2]])
+    logits[1] = -torch.inf
+    assert draw(logits, uniform, temperature)[1].isnan().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_logits_that_are_no_numbers_are_told_at_once(
+    family: str,
+    temperature: float,
+    lm_dirs: dict[str, Path],
+    tokenizer: Any,
+    model_config: ModelConfig,
+    asked: Asked,
+) -> None:
+    """In both samplers, and naming the model's directory."""
+    policy = load_policy(lm_dirs[family], tokenizer, model_config)
+    with torch.no_grad():
+        policy.get_output_embeddings().weight[3] = torch.nan
+    sampler = new_sampler(policy, tokenizer, SamplingConfig(temperature=temperature))
+    with pytest.raises(UserError, match="no finite numbers") as caught:
+        sampler.generate(asked, generator(0, "nan"))
+    assert caught.value.where == str(lm_dirs[family])
+    assert "model.dtype" in caught.value.fix
 
 
 def test_a_prompt_that_is_too_long_is_told(prompts: list[Prompt], tokenizer: Any) -> None:
     with pytest.raises(UserError, match="max_prompt_tokens allows 3"):
         encode_prompt(tokenizer, prompts[0], 3)
+
+
+def test_the_cache_has_the_name_that_the_family_knows() -> None:
+    """transformers 5.24 renames the argument, family by family."""
+
+    class New:
+        def forward(self, input_ids: Any, cache: Any = None) -> None: ...
+
+    class Old:
+        def forward(self, input_ids: Any, past_key_values: Any = None) -> None: ...
+
+    assert cache_argument(New()) == "cache"
+    assert cache_argument(Old()) == "past_key_values"

@@ -16,15 +16,16 @@ from alignloop.stats.agreement import (
     Triple,
     accuracy_ceiling,
     agreement_per_label,
-    bradley_terry,
+    bennett_s,
     cohen_kappa,
     dawid_skene,
     fleiss_kappa,
     krippendorff_alpha,
     krippendorff_interval,
-    newton_damping,
     raw_agreement,
+    scott_pi,
 )
+from alignloop.stats.intervals import wilson
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "data" / "reference"
 
@@ -110,6 +111,32 @@ def test_cohen_is_not_defined_by_one_label_or_none() -> None:
         cohen_kappa([[0, 0], [0, 0]])
 
 
+def test_scott_and_bennett_by_hand() -> None:
+    # 40 and 30 alike of 100: p_o = .7; margins 50/50 and 60/40: e = .55^2 + .45^2 = .505
+    table = [[40, 10], [20, 30]]
+    assert scott_pi(table) == pytest.approx((0.7 - 0.505) / (1 - 0.505))
+    assert bennett_s(table) == pytest.approx(2 * 0.7 - 1)
+    # a third label that nobody used is one that chance could have hit: (3 * .7 - 1) / 2
+    assert bennett_s([[40, 10, 0], [20, 30, 0], [0, 0, 0]]) == pytest.approx(0.55)
+    # skewed labels: p_o = .9 and kappa = -.05, but S = .8
+    skewed = [[90, 5], [5, 0]]
+    assert cohen_kappa(skewed) == pytest.approx(-0.0526, abs=1e-4)
+    assert (scott_pi(skewed), bennett_s(skewed)) == pytest.approx((-1 / 19, 0.8))
+    assert math.isnan(scott_pi([[4, 0], [0, 0]])) and math.isnan(bennett_s([[4]]))
+    with pytest.raises(UserError, match="judged twice"):
+        bennett_s([[0, 0], [0, 0]])
+
+
+@given(cells=st.lists(st.integers(0, 9), min_size=9, max_size=9).filter(any))
+def test_scott_of_two_is_fleiss_of_two(cells: list[int]) -> None:
+    table = np.array(cells).reshape(3, 3)
+    rows = [
+        np.bincount([i, j], minlength=3) for (i, j), n in np.ndenumerate(table) for _ in range(n)
+    ]
+    one, other = scott_pi(table), fleiss_kappa(rows)
+    assert one == pytest.approx(other, abs=1e-9) or (math.isnan(one) and math.isnan(other))
+
+
 def test_fleiss_of_the_textbook() -> None:
     assert fleiss_kappa(FLEISS) == pytest.approx(0.20993070442195522, rel=1e-12)
     assert fleiss_kappa([[2, 0], [0, 2]]) == 1.0
@@ -144,13 +171,32 @@ def test_krippendorff_does_not_care_about_order(order: list[Triple]) -> None:
     assert krippendorff_alpha(order, "ordinal") == pytest.approx(0.8153875037548813, rel=1e-12)
 
 
-def test_krippendorff_interval_resamples_units() -> None:
-    estimate = krippendorff_interval(TRIPLES, seed=0)
+def test_krippendorff_interval_holds_the_value_and_counts_units() -> None:
+    estimate = krippendorff_interval(TRIPLES)
     assert estimate.value == pytest.approx(0.743421052631579, rel=1e-12)
     assert estimate.n == 11  # the twelfth unit has one label
     assert estimate.low < 0.6 < estimate.value < 0.9 < estimate.high <= 1
-    certain = krippendorff_interval([(c, u, u) for c in "ab" for u in range(5)], seed=0)
-    assert (certain.low, certain.high) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("units", "low"), [(10, 0.473), (30, 0.777)])
+def test_krippendorff_interval_where_all_agree_is_that_of_the_raw_agreement(
+    units: int, low: float
+) -> None:
+    agreed = [(coder, unit, unit % 2) for coder in "ab" for unit in range(units)]
+    found = krippendorff_interval(agreed)
+    assert (found.value, found.high, found.n) == (1.0, 1.0, units)
+    # half and half: D_e = 2 (units / 2 of each coder, n = 2 units) n/2 n/2 / (n (n - 1))
+    by_chance = 2 * units * units / (2 * units * (2 * units - 1))
+    assert found.low == pytest.approx(1 - (1 - wilson(units, units).low) / by_chance, rel=1e-9)
+    assert found.low == pytest.approx(low, abs=5e-4)
+
+
+def test_krippendorff_has_no_interval_where_it_hangs_on_one_unit() -> None:
+    lonely = [(coder, unit, int(unit == 0)) for coder in "ab" for unit in range(20)]
+    found = krippendorff_interval(lonely)
+    assert (found.value, found.low, found.high) == (1.0, -math.inf, math.inf)
+    split = [("a", 0, "x"), ("b", 0, "y"), ("a", 1, "x"), ("b", 1, "x")]
+    assert krippendorff_interval(split).high == math.inf
 
 
 @pytest.mark.parametrize("level", ["nominal", "ordinal", "interval"])
@@ -221,73 +267,13 @@ def test_dawid_skene_refuses_what_it_cannot_count() -> None:
         dawid_skene([], 2)
 
 
-def test_bradley_terry_by_hand() -> None:
-    # 3 of 4 won: sigmoid(s_0 - s_1) = 3/4
-    np.testing.assert_allclose(bradley_terry([[0, 3], [1, 0]]), [0, -math.log(3)], atol=1e-12)
-    # two wins, one loss and two ties count 3 : 2
-    scores = bradley_terry([[0, 2], [1, 0]], ties=[[0, 2], [2, 0]])
-    np.testing.assert_allclose(scores, [0, -math.log(3 / 2)], atol=1e-12)
-
-
-def test_bradley_terry_of_the_citations() -> None:
-    wins = [[714, 730, 498, 221], [33, 425, 68, 17], [320, 813, 1072, 142], [284, 276, 325, 188]]
-    expected = [0.0, -2.949072496843893, -0.4795697697519631, 0.26895405581921816]
-    np.testing.assert_allclose(bradley_terry(wins), expected, atol=1e-10)
-    stored = golden("bradley_terry_stigler_citations")
-    assert stored["wins_row_beats_col(cited,citing)"] == wins
-    assert stored["recomputed_here"]["log_ability_ref_Biometrika"] == expected
-
-
-@pytest.mark.parametrize("name", ["pairwise", "rankings", "top1"])
-def test_bradley_terry_of_stored_cycles(name: str) -> None:
-    path = REFERENCE / f"choix_testcase_{name}-1.json"
-    if not path.exists():
-        pytest.skip("the reference values are not beside this checkout")
-    stored = json.loads(path.read_text(encoding="utf-8"))
-    wins = np.zeros((stored["n_items"], stored["n_items"]))
-    for winner, *rest in stored["data"]:  # each one beats all that follow it
-        for loser in np.ravel(rest):
-            wins[winner, loser] += 1
-    np.testing.assert_allclose(bradley_terry(wins), stored["ml_est"], atol=1e-12)
-
-
-def test_bradley_terry_of_a_champion_that_hardly_ever_lost() -> None:
-    wins = [[0, 1e9, 0], [1, 0, 2e6], [0, 1, 0]]
-    expected = [0, -math.log(1e9), -math.log(1e9) - math.log(2e6)]
-    np.testing.assert_allclose(bradley_terry(wins), expected, rtol=1e-8)
-
-
-def test_bradley_terry_says_where_no_answer_exists() -> None:
-    with pytest.raises(UserError, match="won all or none"):
-        bradley_terry([[0, 3], [0, 0]])
-    with pytest.raises(UserError, match="won all or none"):
-        bradley_terry([[0, 1, 0], [1, 0, 0], [0, 0, 0]])
-
-
-@given(st.lists(st.integers(1, 50), min_size=6, max_size=6), st.permutations(range(3)))
-def test_bradley_terry_meets_its_equations_in_any_order(games: list[int], order: list[int]) -> None:
-    wins = np.zeros((3, 3))
-    wins[~np.eye(3, dtype=bool)] = games
-    scores = bradley_terry(wins)
-    expected = (wins + wins.T) / (1 + np.exp(np.subtract.outer(-scores, -scores)))
-    np.fill_diagonal(expected, 0)
-    np.testing.assert_allclose(expected.sum(axis=1), wins.sum(axis=1), rtol=1e-9)
-    shuffled = bradley_terry(wins[np.ix_(order, order)])
-    np.testing.assert_allclose(shuffled, scores[order] - scores[order[0]], atol=1e-9)
-
-
-def test_newton_damping_takes_small_steps_whole() -> None:
-    np.testing.assert_allclose(newton_damping([0.0, math.e - 1]), [1, 1 / (math.e - 1)])
-
-
-def test_krippendorff_interval_draws_what_belongs_together() -> None:
-    # four units of one prompt are one draw: nothing is known of its spread
+def test_krippendorff_interval_keeps_together_what_belongs_together() -> None:
+    # four units of one prompt are one case: nothing is known of its spread
     agreed = [(coder, unit, unit % 2) for coder in "ab" for unit in range(4)]
     split = [("a", 4, 0), ("b", 4, 1)]
-    one = krippendorff_interval([*agreed, *split], clusters=dict.fromkeys(range(5), "p"), seed=0)
-    assert one.n == 1
-    assert one.low == one.value == one.high
-    # as many prompts as units: the same draws as without
-    apart = krippendorff_interval([*agreed, *split], clusters={n: n for n in range(5)}, seed=0)
-    assert apart == krippendorff_interval([*agreed, *split], seed=0)
-    assert apart.low < apart.high
+    one = krippendorff_interval([*agreed, *split], clusters=dict.fromkeys(range(5), "p"))
+    assert (one.n, one.low, one.high) == (1, -math.inf, math.inf)
+    # as many prompts as units: the same cases as without
+    apart = krippendorff_interval([*agreed, *split], clusters={n: n for n in range(5)})
+    assert apart == krippendorff_interval([*agreed, *split])
+    assert apart.low < apart.value < apart.high

@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from alignloop.errors import UserError
 from alignloop.stats.calibration import (
-    MAX_TEMPERATURE,
-    MIN_TEMPERATURE,
     brier,
     expected_calibration_error,
     fit_temperature,
     log_loss,
     reliability_bins,
     spearman_length,
+    temperature_note,
 )
 
 FORECASTS = st.lists(
@@ -75,8 +75,22 @@ def test_temperature_by_hand() -> None:
 
 
 def test_temperature_ends_at_its_bounds_where_no_answer_exists() -> None:
-    assert fit_temperature([1, -1], [0, 1]) == pytest.approx(MAX_TEMPERATURE, rel=1e-4)
-    assert fit_temperature([0.01, -0.01], [1, 0]) == pytest.approx(MIN_TEMPERATURE, rel=0.01)
+    # worse than chance: a pair of size 3 is said with 51 %; all 12 right: with 13/14
+    worse, all_right = np.array([3.0, -3.0]), np.full(12, 5.0)
+    assert fit_temperature(worse, [0, 1]) == pytest.approx(3 / math.log(0.51 / 0.49), rel=1e-12)
+    coldest = fit_temperature(all_right, np.ones(12))
+    assert expit(5 / coldest) == pytest.approx(13 / 14, rel=1e-12)
+    assert "upper bound" in temperature_note(fit_temperature(worse, [0, 1]), worse)
+    assert "lower bound: all but all of the 12" in temperature_note(coldest, all_right)
+    assert fit_temperature([0.0, 0.0], [1, 1]) == 1.0
+
+
+def test_few_calibration_pairs_are_said() -> None:
+    differences = np.tile([1.0, 2.0, -1.0, 0.5], 20)
+    fitted = fit_temperature(differences, np.ones(80))
+    assert temperature_note(fitted, differences) == ""
+    few = fit_temperature(differences[:12], np.ones(12))
+    assert temperature_note(few, differences[:12]).startswith("fitted on 12 calibration pairs only")
 
 
 @given(scale=st.floats(0.05, 20))

@@ -4,28 +4,47 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from alignloop.errors import UserError
 from alignloop.stats.intervals import (
     cluster_bootstrap,
     cluster_draws,
+    cluster_share,
     paired_sign_test,
+    share_interval,
     wilson,
 )
 
 
-def test_two_clusters_can_only_be_drawn_in_three_ways() -> None:
-    # clusters of mean 0 and 1: resampled means are 0, 1/2, 1 with chances 1/4, 1/2, 1/4
-    estimate = cluster_bootstrap([0, 0, 1, 1], ["p", "p", "q", "q"], seed=0, level=0.4)
-    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (0.5, 0.5, 0.5, 2)
-    wide = cluster_bootstrap([0, 0, 1, 1], ["p", "p", "q", "q"], seed=0, level=0.6)
-    assert (wide.low, wide.high) == (0.0, 1.0)
+def test_five_clusters_by_hand() -> None:
+    # values 0 0 0 0 1: mean 1/5, se = sqrt(4/25) / 2. A resample with k ones has
+    # t = (k/5 - 1/5) / (sqrt(k/5 (1 - k/5)) / 2); k = 0 (chance .8^5 = .33) has no spread: -inf
+    found = cluster_bootstrap([0, 0, 0, 0, 1], range(5), seed=0, level=0.3)
+    assert (found.value, found.n) == (0.2, 5)
+    assert found.low == pytest.approx(0.2)  # k = 1, t = 0: the quantile .65 lies within .33 .. .74
+    wide = cluster_bootstrap([0, 0, 0, 0, 1], range(5), seed=0, level=0.6)
+    # quantile .8 lies within k = 2 (.74 .. .94): t = (1/5) / (sqrt(6/25) / 2), times se
+    assert wide.low == pytest.approx(0.2 - 0.2 * 2 / 6**0.5)
+    assert wide.high == np.inf  # quantile .2 lies within k = 0
 
 
 def test_large_clusters_weigh_more_in_the_mean() -> None:
-    # drawing p twice gives 0, q twice gives 1, one of each gives (0 + 1 + 1 + 1) / 4
-    estimate = cluster_bootstrap([0, 1, 1, 1], ["p", "q", "q", "q"], seed=0, level=0.4)
-    assert (estimate.value, estimate.low, estimate.high) == (0.75, 0.75, 0.75)
+    found = cluster_bootstrap([0, 1, 1, 1, 4, 5, 6], ["p", "q", "q", "q", "r", "s", "t"], seed=0)
+    assert (found.value, found.n) == (18 / 7, 5)
+    assert found.low < 18 / 7 < found.high
+
+
+@pytest.mark.parametrize("values", [[1.0, 5.0, 2.0, 8.0], [3.0] * 9])
+def test_a_spread_that_is_not_known_makes_no_interval(values: list[float]) -> None:
+    found = cluster_bootstrap(values, range(len(values)), seed=0)
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert found.plain() == {
+        "value": found.value,
+        "low": None,
+        "high": None,
+        "n": len(values),
+    }
 
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors_wide() -> None:
@@ -40,24 +59,6 @@ def test_copies_of_an_answer_do_not_make_us_surer() -> None:
     once = cluster_bootstrap(values, np.arange(100), seed=2)
     copied = cluster_bootstrap(np.repeat(values, 9), np.repeat(np.arange(100), 9), seed=2)
     assert (once.low, once.high, once.n) == (copied.low, copied.high, copied.n)
-
-
-def test_the_fast_mean_and_the_general_way_agree() -> None:
-    values, clusters = np.array([3.0, 1.0, 4.0, 1.0, 5.0, 9.0]), [1, 1, 2, 3, 3, 3]
-    fast = cluster_bootstrap(values, clusters, seed=3, num_resamples=200)
-    general = cluster_bootstrap(
-        values, clusters, statistic=lambda x: float(x.mean()), seed=3, num_resamples=200
-    )
-    assert fast.low == pytest.approx(general.low, rel=1e-12)
-    assert fast.high == pytest.approx(general.high, rel=1e-12)
-
-
-def test_a_statistic_of_rows_sees_rows() -> None:
-    rows = np.array([[1.0, 2.0], [2.0, 4.0], [3.0, 6.0]])
-    ratio = cluster_bootstrap(
-        rows, [0, 1, 2], statistic=lambda x: float(x[:, 1].sum() / x[:, 0].sum()), seed=0
-    )
-    assert (ratio.value, ratio.low, ratio.high) == (2.0, 2.0, 2.0)
 
 
 def test_nothing_to_measure_is_said_in_words() -> None:
@@ -99,6 +100,40 @@ def test_wilson_holds_the_share_and_mirrors(n: int, data: st.DataObject) -> None
     assert 0 <= one.low <= successes / n + 1e-12
     assert successes / n - 1e-12 <= one.high <= 1
     assert one.low == pytest.approx(1 - other.high, abs=1e-12)
+
+
+def test_a_share_has_the_wider_ends_of_two_intervals() -> None:
+    # all of 10: Wilson's 10 / (10 + z^2); all of 3: the mid-p's p^3 = .05
+    assert share_interval(10, 10).low == wilson(10, 10).low == pytest.approx(10 / 13.841459)
+    assert share_interval(3, 3).low == pytest.approx(0.05 ** (1 / 3), rel=1e-9)
+    # 9 of 10, upper end: P(X > 9) + P(X = 9) / 2 = p^10 + 5 p^9 (1 - p) = .975
+    high = share_interval(9, 10).high
+    assert high**10 + 5 * high**9 * (1 - high) == pytest.approx(0.975, rel=1e-9)
+    assert high > wilson(9, 10).high
+
+
+@pytest.mark.parametrize("n", [*range(2, 13), 20, 30, 50, 100, 300])
+def test_every_share_is_covered_in_nine_samples_of_ten(n: int) -> None:
+    """Exactly, by the binomial distribution; Wilson's alone falls to .836 at n = 10."""
+    found = [share_interval(k, n) for k in range(n + 1)]
+    shares = np.linspace(0.0005, 0.9995, 1999)
+    chances = binom.pmf(np.arange(n + 1)[:, None], n, shares)
+    held = [(one.low <= shares) & (shares <= one.high) for one in found]
+    assert (chances * np.array(held)).sum(axis=0).min() > 0.9
+
+
+def test_a_share_of_clusters_by_hand() -> None:
+    # one answer to each prompt, half won: deff 1, so n = 8
+    plain = cluster_share([0, 1] * 4, range(8))
+    assert (plain.low, plain.high) == (share_interval(4, 8).low, share_interval(4, 8).high)
+    # all tied: of 8 + 4 cases the gaps are 4 * (1/2)^2 = 1, the binomial's 12 / 4: deff 1/3, n = 24
+    tied, expected = cluster_share([0.5] * 8, range(8)), share_interval(12, 24)
+    assert (tied.low, tied.high) == pytest.approx((expected.low, expected.high), rel=1e-12)
+    # pairs that go together: gaps 12 * (2 / 2)^2, the binomial's 24 / 4: deff 2, n = 8 of 16
+    twice = cluster_share(np.repeat([0, 1] * 4, 2), np.repeat(range(8), 2))
+    assert (twice.low, twice.high) == pytest.approx((plain.low, plain.high), rel=1e-12)
+    # all won: the prompts count, not their answers
+    assert cluster_share(np.ones(40), np.repeat(range(10), 4)).low == pytest.approx(10 / 13.841459)
 
 
 def test_sign_test_by_hand() -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from alignloop.data.containers.features import Features, as_meant, features_of
 from alignloop.data.containers.limits import MAX_GROUP_BYTES, MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.data.containers.unpack import is_packed, unpacked
@@ -53,11 +54,12 @@ def _rows(path: Path, kind: str, batches: Any) -> Iterator[Row | BadRow]:
         with _plain(path) as plain, arrow.memory_map(str(plain)) as mapped:
             for batch in batches(mapped):
                 _refuse_large(path, batch.nbytes)
+                features = features_of(batch.schema.metadata)
                 batch.validate(full=True)  # offsets of a damaged file would read foreign memory
                 for start in range(0, batch.num_rows, BATCH_ROWS):
                     for row in batch.slice(start, BATCH_ROWS).to_pylist():
                         number += 1
-                        yield _row(number, row)
+                        yield _row(number, row, features)
     except (arrow.ArrowException, OSError, ValueError, OverflowError, RecursionError) as error:
         raise _damaged(path, kind, number, error) from error
     except (MemoryError, KeyError, IndexError, TypeError) as error:
@@ -71,10 +73,15 @@ def _damaged(path: Path, kind: str, number: int, error: Exception) -> UserError:
     )
 
 
-def _row(number: int, value: dict[str, Any]) -> Row | BadRow:
+def _row(number: int, value: dict[str, Any], features: Features) -> Row | BadRow:
     if sum(len(text) for text in value.values() if isinstance(text, str)) > MAX_ROW_BYTES:
         problem = f"the row is longer than {MAX_ROW_BYTES // 2**20} MiB"
         return BadRow(line=number, problem=problem, fix="cut its texts, or remove the row")
+    try:
+        value = as_meant(value, features)
+    except (ValueError, RecursionError) as error:
+        problem = f"a column that the file calls JSON holds none: {error}"
+        return BadRow(line=number, problem=problem, fix="write the file again")
     # A column that a row leaves out is null in a table; other containers do not write it.
     return Row(line=number, value={key: item for key, item in value.items() if item is not None})
 

@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV: the first line names the columns."""
+"""Rows of CSV and TSV: the first line names the columns, or is a question itself."""
 
 import csv
 import json
@@ -7,12 +7,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from alignloop.data.containers.cells import LISTS, list_in
 from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.errors import UserError
 
-# Columns that hold a list of turns in every format; a cell of theirs is JSON. Texts stay texts.
-LISTS = {"messages", "conversations", "turns", "instances", "history", "answers", "responses"}
 SHAPE = 'name the columns in the first line, and put texts with line ends or commas in "quotes"'
 
 
@@ -21,8 +20,9 @@ def delimited_rows(
 ) -> Iterator[Row | BadRow]:
     """Each record with the line on which it begins; a row of another width is a bad one.
 
-    Raises UserError where a quoted cell has no end, and for a first line that names a column twice
-    or not at all.
+    The first line names the columns; where it is a text and there is one column, that is "prompt".
+    Raises UserError where a quoted cell has no end, and for a first line that names a column twice,
+    or that names none of several.
     """
     csv.field_size_limit(MAX_ROW_BYTES)
     numbered = iter(lines)
@@ -40,9 +40,13 @@ def delimited_rows(
         except csv.Error as error:
             problem = f"this is no row of cells between {_NAMES[delimiter]}: {error}"
             raise UserError(problem, where=f"{path}:{began}", fix=SHAPE) from error
-        if columns is None:
+        if columns is None and _has_no_names(cells):
+            columns = _nameless(path, cells, began)
+        elif columns is None:
             columns = _columns(path, cells, began)
-        elif any(cells):
+            began = before + reader.line_num
+            continue
+        if any(cells):
             yield _row(columns, cells, began)
         began = before + reader.line_num
 
@@ -51,14 +55,56 @@ _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 def _columns(path: Path, cells: list[str], line: int) -> list[str]:
+    """The names of the columns; one without a name is what pandas calls it, "Unnamed: 0".
+
+    Such a column is an index at the start (pandas writes it), or what a spreadsheet leaves at the
+    end; elsewhere it would be a text that nobody finds.
+    """
     columns = [cell.strip() for cell in cells]
-    doubled = [name for name in columns if columns.count(name) > 1 or not name][:1]
+    named = max((place for place, name in enumerate(columns) if name), default=0)
+    for place, name in enumerate(columns):
+        if not name and 0 < place < named:
+            problem = f"column {place + 1} of {len(columns)} has no name"
+            raise UserError(problem, where=f"{path}:{line}", fix=SHAPE)
+    columns = [name or f"Unnamed: {place}" for place, name in enumerate(columns)]
+    doubled = next((name for name in columns if columns.count(name) > 1), "")
     if doubled:
-        problem = (
-            f'the column "{doubled[0]}" is there twice' if doubled[0] else "a column has no name"
-        )
+        problem = f'the column "{doubled}" is there twice'
         raise UserError(problem, where=f"{path}:{line}", fix=SHAPE)
     return columns
+
+
+def _nameless(path: Path, cells: list[str], line: int) -> list[str]:
+    """The names of a file of questions without a first line of names (XSafety): "prompt".
+
+    Raises UserError where several columns hold something: which of them is asked is a guess.
+    """
+    filled = [place for place, cell in enumerate(cells) if cell.strip()]
+    if len(filled) > 1:
+        problem = f"the first line names no columns: its {len(filled)} cells are texts or numbers"
+        fix = "write a first line with the names of the columns, such as: prompt,response"
+        raise UserError(problem, where=f"{path}:{line}", fix=fix)
+    names = [f"Unnamed: {place}" for place in range(len(cells))]
+    names[filled[0]] = "prompt"
+    return names
+
+
+def _is_text(cell: str) -> bool:
+    """Whether a cell of the first line is what somebody wrote, and no name of a column."""
+    cell = cell.strip()
+    wide = sum(character > "\u2e7f" for character in cell)
+    ended = cell.endswith((".", "?", "!", "。", "？", "！", "…", '"', "”"))
+    sentence = ended and (len(cell.split()) >= 3 or wide >= 4)
+    return sentence or len(cell.split()) >= 6 or wide >= 10 or "\n" in cell
+
+
+def _has_no_names(cells: list[str]) -> bool:
+    """Whether the first line is a row of texts and numbers: not one cell could be a name."""
+    said = [cell for cell in cells if cell.strip()]
+    texts = [cell for cell in said if _is_text(cell)]
+    return bool(texts) and all(
+        _is_text(cell) or cell.strip().replace(".", "", 1).isdigit() for cell in said
+    )
 
 
 def _row(columns: list[str], cells: list[str], line: int) -> Row | BadRow:
@@ -68,14 +114,5 @@ def _row(columns: list[str], cells: list[str], line: int) -> Row | BadRow:
         return BadRow(line=line, problem=problem, fix=SHAPE, content=content)
     value: dict[str, Any] = {}
     for name, cell in zip(columns, cells, strict=True):
-        value[name] = _listed(cell) if name in LISTS else cell
+        value[name] = list_in(cell) if name in LISTS else cell
     return Row(line=line, value=value)
-
-
-def _listed(cell: str) -> Any:
-    """The list that a cell spells as JSON; any other text as it is, for the format to refuse."""
-    try:
-        found = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    return found if isinstance(found, list) else cell

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from alignloop.data.containers.features import as_meant, kept_otherwise
 from alignloop.data.containers.rows import BadRow, Encoding, Row, Table
 from alignloop.errors import UserError
 
@@ -89,8 +90,12 @@ def _hub_rows(repository: str, split: str) -> Iterator[Row | BadRow]:
 
 
 def _numbered(rows: Any) -> Iterator[Row]:
+    # The library reads Json itself, and leaves classes as their numbers.
+    told = rows.features.to_dict() if getattr(rows, "features", None) else {}
+    features = {key: one for key, one in kept_otherwise(told).items() if "Json" not in str(one)}
     for number, value in enumerate(rows, start=1):
-        yield Row(line=number, value={k: item for k, item in value.items() if item is not None})
+        meant = as_meant(value, features)
+        yield Row(line=number, value={k: item for k, item in meant.items() if item is not None})
 
 
 def _unreachable(name: str, error: Exception) -> UserError:

@@ -151,7 +151,12 @@ class _Window:
 
 
 def _rows(value: object, line: int) -> list[Row]:
-    """The row that an object is; or those in it, where it only wraps a list: {"data": [...]}."""
+    """The row that an object is; or those in it, where it only wraps a list: {"data": [...]}.
+
+    A bare list of texts is a dialogue without a name.
+    """
+    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+        return [Row(line=line, value={"dialogue": value})]
     if not isinstance(value, dict):
         raise _Broken(NO_OBJECT)
     inside = next(iter(value.values())) if len(value) == 1 and WRAPPERS & value.keys() else None

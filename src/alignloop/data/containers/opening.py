@@ -65,7 +65,7 @@ def training_tables(source: str | Path) -> list[Table]:
     if not train or len(train) == len(tables):
         return tables
     others = sorted({table.split or table.name for table in tables} - {"train"})
-    logger.info("%s: reading the split train, and not %s", source, ", ".join(others))
+    logger.warning("%s: reading the split train, and not %s", source, ", ".join(others))
     return train
 
 

@@ -12,7 +12,11 @@ imports below, and within a file from top to bottom.
 
 # isort: off
 from alignloop.data.formats import own as own
+from alignloop.data.formats import label_studio as label_studio
+from alignloop.data.formats import argilla as argilla
+from alignloop.data.formats import tools_of_annotation as tools_of_annotation
 from alignloop.data.formats import labels as labels
+from alignloop.data.formats import graded as graded
 from alignloop.data.formats import conversations as conversations
 from alignloop.data.formats import texts as texts
 from alignloop.data.formats import transcripts as transcripts

@@ -1,10 +1,21 @@
 """Chat as lists of turns: OpenAI messages, ShareGPT conversations, TRL's conversational types."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from alignloop.data.formats.parts import ROLES, demonstration, message, messages, pair, prompt, text
+from alignloop.data.formats.dialects import is_learnt, role_of
+from alignloop.data.formats.parts import (
+    asked_in,
+    asks,
+    demonstration,
+    message,
+    messages,
+    pair,
+    prompt,
+    text,
+)
 from alignloop.data.formats.registry import Refused, Row, demonstrations, pairs, prompts
-from alignloop.records import Demonstration, Message, PreferencePair, Prompt
+from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Role
 
 ANSWER = (str, dict, list)
 
@@ -26,10 +37,42 @@ def _ultrafeedback(row: Row, source: str) -> list[PreferencePair]:
     return [_chat_pair(row, source, asked)]
 
 
+def _lists_of_texts(row: Row) -> bool:
+    return all(isinstance(said, str) for key in ("chosen", "rejected") for said in row[key])
+
+
+@pairs("moss-rlhf", fits=_lists_of_texts, chosen=list, rejected=list)
+def _alternating_pair(row: Row, source: str) -> list[PreferencePair]:
+    """MOSS-RLHF (Zheng et al. 2023): two lists of texts, the last of which are the answers."""
+    told = {key: _by_turns(row[key], last="assistant") for key in ("chosen", "rejected")}
+    return [_chat_pair(row | told, source, [])]
+
+
+def _by_turns(said: Sequence[object], last: Role) -> list[Row]:
+    """Texts by turns of user and assistant, counted from the end: a start may be cut off."""
+    roles: tuple[Role, Role] = (last, "user" if last == "assistant" else "assistant")
+    return [
+        {"role": roles[(len(said) - place) % 2 ^ 1], "content": one}
+        for place, one in enumerate(said)
+    ]
+
+
 @pairs("trl-preference-implicit", chosen=list, rejected=list)
 def _implicit_pair(row: Row, source: str) -> list[PreferencePair]:
-    """TRL's conversational preference with the prompt within both conversations."""
-    return [_chat_pair(row, source, [])]
+    """TRL's conversational preference with the prompt within both conversations.
+
+    Where both are answers alone, the question stands in a column of its own.
+    """
+    alone = asks(row) and messages(row["chosen"], "chosen")[0].role == "assistant"
+    asked = asked_in(row) if alone else []
+    return [_chat_pair(row, source, [_user(asked)] if isinstance(asked, str) else asked)]
+
+
+@pairs("llamafactory-1", chosen_messages=list, rejected_messages=list)
+def _llama_factory_pair(row: Row, source: str) -> list[PreferencePair]:
+    """LLaMA-Factory 1: two conversations, contents in parts."""
+    told = {key: row[f"{key}_messages"] for key in ("chosen", "rejected")}
+    return [_chat_pair(row | told, source, [])]
 
 
 @pairs("sharegpt", conversations=list, chosen=ANSWER, rejected=ANSWER)
@@ -68,7 +111,7 @@ def _answer(row: Row, key: str, asked: Sequence[Message]) -> list[Message]:
 
 
 def _check_question(before: Sequence[Message], key: str) -> None:
-    if not before or before[-1].role != "user":
+    if not before or before[-1].role not in ("user", "tool"):
         raise Refused(f'"{key}" asks nothing', "end the question with a user message")
 
 
@@ -87,16 +130,17 @@ def _prompt_completion(row: Row, source: str) -> list[Demonstration]:
     if isinstance(row["completion"], str):
         return [demonstration(row, source, asked, text(row, "completion"))]
     turns = _answer(row, "completion", asked)
-    return _each_answer(row, source, [*asked, *turns], "completion", start=len(asked))
+    each = _each_answer(row, source, [*asked, *turns], "completion", start=len(asked))
+    said: Any = row["completion"]
+    kept = _flags(said if isinstance(said, list) else [said], "completion")
+    return [made for made, learnt in zip(each, kept[-len(each) :], strict=True) if learnt]
 
 
 def _has_answer(key: str) -> Callable[[Row], bool]:
     """Whether the last turn is no question; one of an unknown role is left to the reader."""
 
     def look(row: Row) -> bool:
-        last = row[key][-1] if row[key] else {}
-        said_by = last.get("role", last.get("from")) if isinstance(last, dict) else None
-        return not isinstance(said_by, str) or ROLES.get(said_by.lower()) not in ("user", "system")
+        return not row[key] or role_of(row[key][-1]) not in ("user", "system", "tool")
 
     return look
 
@@ -114,27 +158,20 @@ def _sharegpt(row: Row, source: str) -> list[Demonstration]:
 def _chat(row: Row, source: str, key: str) -> list[Demonstration]:
     """One demonstration with every assistant turn in it.
 
-    Where some answers have the weight 0 (OpenAI), one demonstration for each of the others.
+    Where some answers are not to be learnt (weight 0), one demonstration for each of the others.
     """
     turns = messages(row[key], key)
-    kept = _places_with_weight(row[key], key)
-    each = _each_answer(row, source, turns, key)
-    answers = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
-    if len(kept) < len(answers):
-        return [made for place, made in zip(answers, each, strict=True) if place in kept]
+    each, kept = _each_answer(row, source, turns, key), _flags(row[key], key)
+    if not all(kept):
+        return [made for made, learnt in zip(each, kept, strict=True) if learnt]
     last = each[-1]
-    return [last.model_copy(update={"every_turn": True})] if len(answers) > 1 else [last]
+    return [last.model_copy(update={"every_turn": True})] if len(each) > 1 else [last]
 
 
-def _places_with_weight(items: Sequence[Row], key: str) -> set[int]:
-    """Places of the answers that count, among the turns that are not left out."""
-    present = [item for item in items if message(item, key) is not None]
-    return {
-        place
-        for place, item in enumerate(present)
-        if item.get("role", item.get("from")) not in ("user", "system", "human")
-        and item.get("weight") != 0
-    }
+def _flags(items: Sequence[Row], key: str) -> list[bool]:
+    """Of each answer, in order, whether it is to be learnt."""
+    present = [(turn, item) for item in items if (turn := message(item, key)) is not None]
+    return [is_learnt(item) for turn, item in present if turn.role == "assistant"]
 
 
 def _each_answer(
@@ -142,12 +179,43 @@ def _each_answer(
 ) -> list[Demonstration]:
     """One demonstration for each assistant turn from `start` on, asked by all turns before it."""
     answers = [n for n, turn in enumerate(turns) if turn.role == "assistant" and n >= start]
-    if any(n == 0 or turns[n - 1].role != "user" for n in answers):
+    if any(n == 0 or turns[n - 1].role not in ("user", "tool") for n in answers):
         raise Refused(
             f'an assistant message in "{key}" does not follow a user message',
             "put a user message before each assistant message, or remove the row",
         )
     return [demonstration(row, source, turns[:n], turns[n].content) for n in answers]
+
+
+@demonstrations(
+    "dialogue", fits=lambda row: row["dialogue"] and len(row["dialogue"]) % 2 == 0, dialogue=list
+)
+def _dialogue(row: Row, source: str) -> list[Demonstration]:
+    """Texts by turns, the last of which is an answer (MOSS-RLHF writes them as bare lists)."""
+    return _chat(
+        row | {"dialogue": _by_turns(row["dialogue"], last="assistant")}, source, "dialogue"
+    )
+
+
+_ANSWERED = ("response", "answer", "output", "completion", "target", "std_answer", "回答")
+
+
+def _turns_in(row: Row) -> str:
+    return next((key for key in _ANSWERED if _are_turns(row.get(key))), "") if asks(row) else ""
+
+
+def _are_turns(value: object) -> bool:
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(isinstance(one, dict) and role_of(one) for one in items)
+
+
+@demonstrations("question-turns", fits=_turns_in)
+def _question_turns(row: Row, source: str) -> list[Demonstration]:
+    """A question, and its answer as turns, under any of the usual names."""
+    asked = asked_in(row)
+    told = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
+    answer = row[_turns_in(row)]
+    return _prompt_completion(row | {"prompt": told, "completion": answer}, source)
 
 
 # --- prompts -----------------------------------------------------------------------------------
@@ -161,6 +229,13 @@ def _message_prompt(row: Row, source: str) -> list[Prompt]:
 @prompts("sharegpt", conversations=list)
 def _sharegpt_prompt(row: Row, source: str) -> list[Prompt]:
     return [_question(row, source, "conversations")]
+
+
+@prompts("dialogue", dialogue=list)
+def _dialogue_prompt(row: Row, source: str) -> list[Prompt]:
+    last: Role = "user" if len(row["dialogue"]) % 2 else "assistant"
+    turns = row | {"dialogue": _by_turns(row["dialogue"], last=last)}
+    return [_question(turns, source, "dialogue")]
 
 
 @prompts("trl-prompt", prompt=list)

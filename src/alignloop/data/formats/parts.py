@@ -11,22 +11,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from alignloop.data.files import explain
+from alignloop.data.formats.dialects import in_one_form, said_by
 from alignloop.data.formats.registry import Refused, Row
-from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record, Role
+from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record
 
 RecordType = TypeVar("RecordType", bound=Record)
 
-ROLES: dict[str, Role] = {
-    "system": "system",
-    "user": "user",
-    "assistant": "assistant",
-    "human": "user",
-    "prompter": "user",
-    "gpt": "assistant",
-    "bot": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-}
 MAX_STRENGTH = 3.0
 
 
@@ -109,27 +99,16 @@ def messages(value: object, key: str) -> list[Message]:
 
 def message(item: object, key: str) -> Message | None:
     """One turn; None for an empty system message."""
-    fields: Row = item if isinstance(item, dict) else {}
-    said_by = fields.get("role", fields.get("from"))
-    role = ROLES.get(said_by.lower()) if isinstance(said_by, str) else None
+    fields = in_one_form(item)
+    role = fields.get("role")
     if role is None:
         raise Refused(
-            f'a message in "{key}" has the role {json.dumps(said_by, default=str)}',
-            'use "system", "user" or "assistant", or remove the row',
+            f'a message in "{key}" has the role {json.dumps(said_by(item), default=str)}',
+            'use "system", "user", "assistant" or "tool", or remove the row',
         )
-    content = "content" if "content" in fields else "value"
-    said = _said(fields.get(content))
-    if role == "system" and not str(said or "").strip():
+    if role == "system" and not str(fields["content"] or "").strip():
         return None
-    return Message(role=role, content=text({content: said}, content))
-
-
-def _said(content: object) -> object:
-    """A content may be a list of parts (OpenAI); it is their text where all of them are text."""
-    if not isinstance(content, list):
-        return content
-    parts = [part.get("text") if isinstance(part, dict) else None for part in content]
-    return "".join(map(str, parts)) if all(isinstance(part, str) for part in parts) else content
+    return Message(role=role, content=text(fields, "content"))
 
 
 def prompt(row: Row, source: str, asked: str | Sequence[Message]) -> Prompt:
@@ -151,7 +130,7 @@ def prompt(row: Row, source: str, asked: str | Sequence[Message]) -> Prompt:
     )
 
 
-def said_by(row: Row, asked: Prompt) -> str:
+def record_source(row: Row, asked: Prompt) -> str:
     """Whose record it is: a judgement's annotator may differ from the prompt's source."""
     return word(row, "record_source") if "record_source" in row else asked.source
 
@@ -167,7 +146,7 @@ def demonstration(
     """A demonstration of one response; `every_turn` counts the answers before it as well."""
     made = prompt(row, source, asked)
     return Demonstration(
-        prompt=made, response=response, source=said_by(row, made), every_turn=every_turn
+        prompt=made, response=response, source=record_source(row, made), every_turn=every_turn
     )
 
 
@@ -183,7 +162,7 @@ def pair(
         if (value := number(row.get(key))) is not None
     }
     fields = {"prompt": made, "chosen": chosen, "rejected": rejected, **given}
-    fields |= {"source": said_by(row, made), "comparison_id": word(row, "comparison_id")}
+    fields |= {"source": record_source(row, made), "comparison_id": word(row, "comparison_id")}
     return checked(PreferencePair, fields)
 
 

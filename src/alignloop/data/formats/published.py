@@ -59,8 +59,8 @@ def _judged(
     """Answer 0 or 1 is better, or neither."""
     if better is None:
         # pair() reads what the row itself says of preference, margin and weight
-        return [pair({**row, "preference": 0.5, "margin": 0.0}, source, asked, *answers)]
-    told = {**row, "margin": margin} if margin else row
+        return [pair(row | {"preference": 0.5, "margin": 0.0}, source, asked, *answers)]
+    told = row | {"margin": margin} if margin else row
     return [pair(told, source, asked, answers[better], answers[1 - better])]
 
 

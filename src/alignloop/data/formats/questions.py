@@ -35,9 +35,17 @@ def _goal(row: Row, source: str) -> list[Prompt]:
     return [prompt(row, source, text(row, "goal"))]
 
 
+@prompts("harmbench", Behavior=str)
+def _behaviour(row: Row, source: str) -> list[Prompt]:
+    """HarmBench (Mazeika et al. 2024): the behaviour, after its context where it has one."""
+    context, asked = word(row, "ContextString").strip(), text(row, "Behavior")
+    told = row | {"category": word(row, "category") or word(row, "SemanticCategory")}
+    return [prompt(told, source, f"{context}\n\n---\n\n{asked}" if context else asked)]
+
+
 @prompts("jade-questions", 问题=str)
 def _jade_question(row: Row, source: str) -> list[Prompt]:
-    told = {**row, "category": word(row, "category") or word(row, "违规类型")}
+    told = row | {"category": word(row, "category") or word(row, "违规类型")}
     return [prompt(told, source, text(row, "问题"))]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from alignloop.data.containers import BadRow, Table, training_tables
+from alignloop.data.formats.cells import opened
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_named, recognise
@@ -98,7 +99,7 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
                 fix="give each prompt an id of its own, or leave prompt_id out",
             )
     if len(distinct) < len(prompts):
-        logger.info("%s: left out %d repeated prompts", path, len(prompts) - len(distinct))
+        logger.warning("%s: left out %d repeated prompts", path, len(prompts) - len(distinct))
     return list(distinct.values())
 
 
@@ -111,8 +112,12 @@ def stream(
     """The records of all tables to learn from, one by one, with the refusals among them."""
     formats = formats_named(format, kinds)
     for table in training_tables(source):
+        silent = 0
         for found in read_table(table, formats):
             yield from [found] if isinstance(found, Refusal) else found.records
+            silent += isinstance(found, Recognised) and not found.records
+        if silent:
+            logger.warning("%s: %d rows say nothing that can be learnt", table.name, silent)
 
 
 def stream_prompts(source: str | Path, format: str | None = None) -> Iterator[Prompt | Refusal]:
@@ -130,13 +135,14 @@ def read_table(table: Table, formats: Sequence[Format]) -> Iterator[Recognised |
             yield Refusal(**place, problem=row.problem, fix=row.fix, row=row.content)
             continue
         try:
-            format_ = recognise(row.value, formats)
-            records = format_.read(row.value, source)
+            value = opened(row.value, strict=table.container not in ("json", "jsonl"))
+            format_ = recognise(value, formats)
+            records = format_.read(value, source)
         except Refused as error:
             place = {"file": table.name, "line": row.line}
             yield Refusal(**place, problem=error.problem, fix=error.fix, row=row.value)
         else:
-            yield Recognised(line=row.line, format=format_, records=records, row=row.value)
+            yield Recognised(line=row.line, format=format_, records=records, row=value)
 
 
 def _collect(

@@ -27,6 +27,32 @@ def _jade(row: Row, source: str) -> list[PreferencePair]:
     return [pair(row, source, asked, text(row, "chosen_safe"), text(row, "rejected_unsafe"))]
 
 
+_SAFE = ("安全有用回答", "安全回答", "安全有用回复", "安全回复")
+_UNSAFE = ("违规回答", "违规回复")
+
+
+@pairs("jade", fits=lambda row: _key_of(row, _SAFE) and _key_of(row, _UNSAFE), 问题=str)
+def _jade_chinese(row: Row, source: str) -> list[PreferencePair]:
+    """JADE 3 as it is published: a question, an answer that breaks the rules, and a safe one."""
+    safe, unsafe = (text(row, _key_of(row, keys)) for keys in (_SAFE, _UNSAFE))
+    return [pair(row, source, text(row, "问题"), safe, unsafe)]
+
+
+def _key_of(row: Row, keys: tuple[str, ...]) -> str:
+    return next((key for key in keys if isinstance(row.get(key), str)), "")
+
+
+@pairs("crows-pairs", sent_more=str, sent_less=str)
+def _crows(row: Row, source: str) -> list[PreferencePair]:
+    """CrowS-Pairs (Nangia et al. 2020): the sentence that stereotypes less is preferred.
+
+    The data set asks nothing, so that all its pairs answer one neutral request.
+    """
+    told = row | {"category": word(row, "bias_type")}
+    less, more = text(row, "sent_less"), text(row, "sent_more")
+    return [pair(told, source, "Write one sentence.", less, more)]
+
+
 @pairs("stack-exchange-paired", question=str, response_j=str, response_k=str)
 def _stack_exchange(row: Row, source: str) -> list[PreferencePair]:
     """response_j has more votes than response_k."""
@@ -88,6 +114,14 @@ def _history(row: Row) -> list[Message]:
 def _question_answer(row: Row, source: str) -> list[Demonstration]:
     """GSM8K and its like."""
     return [demonstration(row, source, text(row, "question"), text(row, "answer"))]
+
+
+@demonstrations(
+    "question-answer", fits=lambda row: asks(row) and row["std_answer"].strip(), std_answer=str
+)
+def _standard_answer(row: Row, source: str) -> list[Demonstration]:
+    """BELLE's evaluation set; where it gives no standard answer, the row is a prompt."""
+    return [demonstration(row, source, asked_in(row), text(row, "std_answer"))]
 
 
 @demonstrations("question-answer", 问题=str, 回答=str)

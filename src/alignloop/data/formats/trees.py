@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Any
 
+from alignloop.data.formats.dialects import role_of
 from alignloop.data.formats.parts import (
     demonstration,
     grouped_pairs,
@@ -87,7 +88,7 @@ def _replies(node: Row) -> list[Row]:
 
 
 def _is_answer(node: Row) -> bool:
-    return node.get("role") in ("assistant", "gpt", "bot")
+    return role_of(node) == "assistant"
 
 
 def _rank(node: Row) -> float | None:

@@ -4,10 +4,11 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from alignloop.data.convert import as_trl
+from alignloop.data.trl import TIES, as_trl, trl_note, trl_rows
 from alignloop.errors import UserError
 from alignloop.label.exports.rows import ExportRow
 from alignloop.records import Message, PreferencePair
@@ -42,13 +43,20 @@ def lines_of(rows: Sequence[ExportRow], format: Format) -> Iterator[str]:
         return
     shape: dict[str, Callable[[ExportRow], Iterable[Mapping[str, Any]]]] = {
         "jsonl": lambda row: [row.content],
-        "trl": lambda row: [as_trl(pair) for pair in row.pairs],
-        "hh": lambda row: [as_hh(pair) for pair in row.pairs],
+        "trl": lambda row: [one for pair in row.pairs for one in trl_rows(pair)],
+        "hh": lambda row: [as_hh(pair) for pair in row.pairs if trl_note(pair) != TIES],
     }
     for row in rows:
         for content in shape[format](row):
             whole = {**content, "provenance": row.provenance}
             yield json.dumps(whole, ensure_ascii=False)
+
+
+def left_out(rows: Iterable[ExportRow], format: Format) -> Counter[str]:
+    """What TRL and hh-rlhf cannot say of these rows: ties, for which they have no place."""
+    if format not in ("trl", "hh"):
+        return Counter()
+    return Counter(note for row in rows for pair in row.pairs if (note := trl_note(pair)))
 
 
 # --- hh-rlhf -----------------------------------------------------------------------------------

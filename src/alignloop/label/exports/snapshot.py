@@ -15,7 +15,7 @@ from alignloop.data.files import whole_file
 from alignloop.data.splits import SplitByPrompt
 from alignloop.errors import UserError
 from alignloop.label.exports.rows import ExportRow, Kind, content_hash, export_rows
-from alignloop.label.exports.shapes import Format, check_format, lines_of, suffix
+from alignloop.label.exports.shapes import Format, check_format, left_out, lines_of, suffix
 from alignloop.label.quality.load import load_labels
 from alignloop.label.quality.rows import Labels
 from alignloop.label.store.database import FILE, Database, open_database
@@ -67,7 +67,7 @@ def export_project(
         problem = "nobody has said anything yet that this export holds"
         raise UserError(problem, where=project.slug, fix="label some items, or choose another kind")
     digest = content_hash(query.kind, rows)
-    counts = _counts(files, labels)
+    counts = _counts(files, labels) | left_out(rows, query.format)
     with atomic_folder(out) as folder:
         for name, part in files.items():
             _write(folder / name, part, query.format)
@@ -141,8 +141,7 @@ def keep_pairs(where: str, run: RunFolder, stage_name: str) -> Path:
         for pair in pairs:
             write(pair.model_dump_json())
     facts = {"project": where, "content_hash": digest, "num_pairs": len(pairs)}
-    stage.finish(facts)
-    run.lineage(stage_name, facts, outputs=[path])
+    stage.finish(facts)  # and from there to lineage.json
     return path
 
 

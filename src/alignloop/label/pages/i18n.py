@@ -102,8 +102,10 @@ class Texts:
         return {key.removeprefix(SCRIPT): text for key, text in texts if key.startswith(SCRIPT)}
 
     def number(self, value: float | None, digits: int = 0) -> str:
-        """A number with its thousands set apart; a dash where there is none."""
-        return "–" if value is None else f"{value:,.{digits}f}"
+        """A number with its thousands set apart; a dash where there is none, ∞ for an open end."""
+        if value is None:
+            return "–"
+        return f"{value:,.{digits}f}".replace("inf", "∞")
 
     def percent(self, value: float | None, digits: int = 0) -> str:
         """A share of one in percent."""

@@ -10,15 +10,12 @@ from alignloop.errors import UserError
 from alignloop.label.quality.rows import Vote
 from alignloop.stats import (
     Estimate,
+    cluster_share,
     cohen_kappa,
     fleiss_kappa,
     krippendorff_interval,
-    win_rate,
 )
 
-SEED = 0  # of the bootstrap: the same labels show the same interval on every reload
-NUM_RESAMPLES = 1000
-SLICE_RESAMPLES = 300  # of each of many slices, so that a page is there in a moment
 TIE, BOTH_BAD = "tie", "both_bad"
 OTHERS = "\0"  # one person for all others; no account's name is like it
 
@@ -60,7 +57,7 @@ class Confusion:
         return sum(map(sum, self.counts))
 
 
-def agreement(name: str, votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLES) -> Agreement:
+def agreement(name: str, votes: Sequence[Vote]) -> Agreement:
     """All measures of one slice of the votes."""
     units = _units(votes)
     people = sorted({vote.annotator for unit in units for vote in unit})
@@ -71,37 +68,37 @@ def agreement(name: str, votes: Sequence[Vote], *, resamples: int = NUM_RESAMPLE
         name=name,
         units=len(units),
         votes=len(kept),
-        raw=_raw(units, resamples),
-        alpha=_alpha([(v.annotator, v.unit, v.label) for v in kept], prompts, resamples),
-        alpha_strength=_alpha(strengths, prompts, resamples, ordered=True),
+        raw=_raw(units),
+        alpha=_alpha([(v.annotator, v.unit, v.label) for v in kept], prompts),
+        alpha_strength=_alpha(strengths, prompts, ordered=True),
         cohen=_confusion(*people, votes=kept).kappa if len(people) == 2 else None,
         fleiss=_fleiss(units),
     )
 
 
-def by_annotator(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+def by_annotator(votes: Sequence[Vote]) -> list[Agreement]:
     """Each person against the others: the units are what he and one other judged."""
     people = sorted({vote.annotator for vote in votes})
-    return [agreement(one, _dyads(one, votes), resamples=resamples) for one in people]
+    return [agreement(one, _dyads(one, votes)) for one in people]
 
 
-def by_category(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+def by_category(votes: Sequence[Vote]) -> list[Agreement]:
     """The votes on the prompts of each category."""
-    return _sliced(votes, lambda vote: vote.item.prompt.category, resamples)
+    return _sliced(votes, lambda vote: vote.item.prompt.category)
 
 
-def by_models(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+def by_models(votes: Sequence[Vote]) -> list[Agreement]:
     """The votes on two answers, by the pair of models that gave them: "a ~ b"."""
-    return _sliced(votes, _models, resamples)
+    return _sliced(votes, _models)
 
 
-def by_pair(votes: Sequence[Vote], *, resamples: int = SLICE_RESAMPLES) -> list[Agreement]:
+def by_pair(votes: Sequence[Vote]) -> list[Agreement]:
     """What each two people judged alike, named "a ~ b"; those without common items left out."""
     found: list[Agreement] = []
     for first, second in combinations(sorted({vote.annotator for vote in votes}), 2):
         both = [vote for vote in votes if vote.annotator in (first, second)]
         if _units(both):
-            found.append(agreement(f"{first} ~ {second}", both, resamples=resamples))
+            found.append(agreement(f"{first} ~ {second}", both))
     return found
 
 
@@ -112,14 +109,12 @@ def confusions(votes: Sequence[Vote]) -> list[Confusion]:
     return [table for table in tables if table.total]
 
 
-def _sliced(
-    votes: Sequence[Vote], name_of: Callable[[Vote], str], resamples: int
-) -> list[Agreement]:
+def _sliced(votes: Sequence[Vote], name_of: Callable[[Vote], str]) -> list[Agreement]:
     slices: dict[str, list[Vote]] = {}
     for vote in votes:
         if name := name_of(vote):
             slices.setdefault(name, []).append(vote)
-    return [agreement(name, slices[name], resamples=resamples) for name in sorted(slices)]
+    return [agreement(name, slices[name]) for name in sorted(slices)]
 
 
 def _models(vote: Vote) -> str:
@@ -158,20 +153,19 @@ def _renamed(vote: Vote, unit: tuple[int, str, str], annotator: str = "") -> Vot
     )
 
 
-def _raw(units: Sequence[Sequence[Vote]], resamples: int) -> Estimate | None:
+def _raw(units: Sequence[Sequence[Vote]]) -> Estimate | None:
     """Pooled over the pairs of people on each unit, as `stats.raw_agreement` does."""
     pairs = [pair for unit in units for pair in combinations(unit, 2)]
     if not pairs:
         return None
     same = [float(one.label == other.label) for one, other in pairs]
     prompts = [one.item.prompt.prompt_id for one, _ in pairs]
-    return win_rate(same, prompts, SEED, num_resamples=resamples)
+    return cluster_share(same, prompts)
 
 
 def _alpha(
     triples: Sequence[tuple[str, Hashable, int | str]],
     prompts: Mapping[Hashable, Hashable],
-    resamples: int,
     *,
     ordered: bool = False,
 ) -> Estimate | None:
@@ -179,9 +173,7 @@ def _alpha(
         found = krippendorff_interval(
             triples,
             "ordinal" if ordered else "nominal",
-            seed=SEED,
             clusters=prompts,
-            num_resamples=resamples,
         )
     except UserError:  # nobody judged anything twice
         return None

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alignloop.label.quality.rows import Item, Judged, Labels, votes_of
-from alignloop.stats import Estimate, dawid_skene, wilson
+from alignloop.stats import Estimate, cluster_share, dawid_skene
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """One person. Shares come with Wilson's interval, and are None where nothing was counted.
+    """One person. Shares have an interval clustered by prompt, and are None where nothing counts.
 
     `gold` is the share of gold questions that were answered as expected, `self_agreement` that of
     repeats that were answered as before, `first_shown` that of choices between two answers that
@@ -71,7 +71,7 @@ def _quality(name: str, said: Sequence[Judged], labels: Labels, accuracy: float 
         gold=_share(_gold_hits(said, labels)),
         self_agreement=_share(_repeats(said, labels)),
         dawid_skene=accuracy,
-        first_shown=_share(_first_shown(said)),
+        first_shown=_share(_first_shown(said, labels)),
         median_seconds=statistics.median(seconds) if seconds else None,
         tie_share=_part(said, "tie"),
         both_bad_share=_part(said, "both_bad"),
@@ -79,21 +79,26 @@ def _quality(name: str, said: Sequence[Judged], labels: Labels, accuracy: float 
     )
 
 
-def _share(hits: Sequence[bool]) -> Estimate | None:
+Hit = tuple[bool, str]  # and the prompt that it was about
+
+
+def _share(hits: Sequence[Hit]) -> Estimate | None:
     if not hits:
         return None
-    doubt = wilson(sum(hits), len(hits))
-    share = sum(hits) / len(hits)
-    return Estimate(value=share, low=doubt.low, high=doubt.high, n=len(hits))
+    return cluster_share([float(hit) for hit, _ in hits], [prompt for _, prompt in hits])
 
 
 def _part(said: Sequence[Judged], verdict: str) -> float:
     return sum(judged.verdict == verdict for judged in said) / len(said)
 
 
-def _gold_hits(said: Sequence[Judged], labels: Labels) -> list[bool]:
+def _gold_hits(said: Sequence[Judged], labels: Labels) -> list[Hit]:
     asked = [(labels.items[judged.item_id], judged) for judged in said if judged.verdict != "skip"]
-    return [answer_of(judged) == item.gold for item, judged in asked if item.gold is not None]
+    return [
+        (answer_of(judged) == item.gold, item.prompt.prompt_id)
+        for item, judged in asked
+        if item.gold is not None
+    ]
 
 
 def answer_of(judged: Judged) -> str:
@@ -107,16 +112,17 @@ def answer_of(judged: Judged) -> str:
     return judged.choice if judged.choice is not None else judged.verdict
 
 
-def _repeats(said: Sequence[Judged], labels: Labels) -> list[bool]:
+def _repeats(said: Sequence[Judged], labels: Labels) -> list[Hit]:
     """Whether each repeat was answered as the item that it repeats; by content, not by place."""
     first = {judged.item_id: judged for judged in said}
-    found: list[bool] = []
+    found: list[Hit] = []
     for judged in said:
         item = labels.items[judged.item_id]
         before = first.get(item.repeat_of) if item.repeat_of is not None else None
         if before is not None and "skip" not in (before.verdict, judged.verdict):
             earlier = labels.items[before.item_id]
-            found.append(_text_chosen(item, judged) == _text_chosen(earlier, before))
+            same = _text_chosen(item, judged) == _text_chosen(earlier, before)
+            found.append((same, item.prompt.prompt_id))
     return found
 
 
@@ -125,9 +131,9 @@ def _text_chosen(item: Item, judged: Judged) -> str:
     return next((a.text for a in item.answers if a.response_id == said), said)
 
 
-def _first_shown(said: Sequence[Judged]) -> list[bool]:
+def _first_shown(said: Sequence[Judged], labels: Labels) -> list[Hit]:
     return [
-        judged.choice == judged.shown[0]
+        (judged.choice == judged.shown[0], labels.items[judged.item_id].prompt.prompt_id)
         for judged in said
         if judged.verdict == "choice" and len(judged.shown) == 2
     ]

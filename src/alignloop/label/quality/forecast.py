@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from alignloop.label.quality.rows import Judged, Labels
-from alignloop.stats import Estimate, cluster_bootstrap
+from alignloop.stats import Estimate, cluster_bootstrap, finish_window
 
 WINDOW_DAYS = 14
 SEED = 0
@@ -18,8 +18,9 @@ DAY = timedelta(days=1)
 class Forecast:
     """`per_day` is the pace of the last days, those without work counted too, with its interval.
 
-    `done_on` is the moment at that pace, `earliest` and `latest` at the interval's ends; None
-    where nobody works, or where nothing but one day is known.
+    `done_on` is the moment at that pace; None where nobody works, or where less than one day is
+    known. The end lies between `earliest` and `latest` with 95 %; None where it is not known, as
+    in the first two days, or `latest` alone where the pace may well be nothing.
     `per_hour` is the pace while somebody works: labels of all people per hour with work in it.
     """
 
@@ -37,21 +38,24 @@ def forecast(labels: Labels, now: datetime) -> Forecast:
 
     The pace is the mean over the last days of 24 hours, at most fourteen, reckoned back from
     `now`, that began after the first label. Its interval is a bootstrap over those days: people
-    who come every other day make it wide.
+    who come every other day make it wide, and of fewer than five days there is none. When the last
+    label comes is `stats.finish_window`, which knows that days to come differ as those before.
     """
     left, done = _left(labels)
     # Of what is counted in `left`: skips, gold questions and repeats bring the end no nearer.
     counted = [j for j in labels.about_answers.judgements if j.verdict != "skip"]
     recent = [j for j in counted if now - WINDOW_DAYS * DAY < j.created_at <= now]
-    per_day = _per_day(counted, recent, now)
+    counts = _last_days(counted, recent, now)
+    per_day = cluster_bootstrap(counts, range(len(counts)), seed=SEED) if counts else None
+    early, late = finish_window(left, counts)
     return Forecast(
         left=left,
         done=done,
         per_day=per_day,
         per_hour=_per_hour(recent),
         done_on=_moment(now, left, per_day.value) if per_day else None,
-        earliest=_moment(now, left, per_day.high) if per_day else None,
-        latest=_moment(now, left, per_day.low) if per_day else None,
+        earliest=_in_days(now, early),
+        latest=_in_days(now, late),
     )
 
 
@@ -63,18 +67,14 @@ def _left(labels: Labels) -> tuple[int, int]:
     return sum(max(0, item.wanted - have[item.item_id]) for item in wanted), have.total()
 
 
-def _per_day(
-    judgements: Sequence[Judged], recent: Sequence[Judged], now: datetime
-) -> Estimate | None:
+def _last_days(judgements: Sequence[Judged], recent: Sequence[Judged], now: datetime) -> list[int]:
+    """Labels of each of the last whole days, the latest first; none where nobody works."""
     if not recent:
-        return None
+        return []
     age = (now - min(judged.created_at for judged in judgements)) / DAY
-    whole = min(WINDOW_DAYS, int(age))
-    if whole == 0:
-        return None  # less than a day old: a morning's pace says nothing of a night
+    whole = min(WINDOW_DAYS, int(age))  # a morning's pace says nothing of a night
     days = Counter(max(0, math.ceil((now - j.created_at) / DAY) - 1) for j in recent)
-    counts = [days[day] for day in range(whole)]
-    return cluster_bootstrap(counts, range(whole), seed=SEED)
+    return [days[day] for day in range(whole)]
 
 
 def _per_hour(recent: Sequence[Judged]) -> float | None:
@@ -85,5 +85,8 @@ def _per_hour(recent: Sequence[Judged]) -> float | None:
 def _moment(now: datetime, left: int, per_day: float) -> datetime | None:
     if left == 0:
         return now
-    days = left / per_day if per_day > 0 else float("inf")
+    return _in_days(now, left / per_day if per_day > 0 else math.inf)
+
+
+def _in_days(now: datetime, days: float) -> datetime | None:
     return now + days * DAY if days < 36_500 else None

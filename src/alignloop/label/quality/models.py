@@ -1,26 +1,24 @@
-"""Which model's answers people prefer: Bradley and Terry's ranking, for the lead alone."""
+"""Which model's answers people prefer: Plackett and Luce's ranking, for the lead alone."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, combinations, product
 
 import numpy as np
 
-from alignloop.errors import UserError
-from alignloop.label.quality.rows import Labels, Vote, votes_of
-from alignloop.stats import Estimate, bradley_terry
-from alignloop.stats.intervals import Floats, cluster_codes, cluster_draws, percentile_estimate
-
-NUM_RESAMPLES = 200
-SEED = 0
+from alignloop.label.quality.rows import Judged, Labels
+from alignloop.stats import Estimate, abilities, choices_of
+from alignloop.stats.intervals import Floats, cluster_codes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """One model: `ability` in nats about the mean of all models, with its interval.
 
-    P(i is preferred to j) = sigmoid(ability_i - ability_j). `ability` is None where the votes do
-    not rank the models: some of them never lost, or never won, against the rest.
+    P(i is preferred to j) = sigmoid(ability_i - ability_j). An end of the interval is open (-inf,
+    inf) where the votes do not bound it: a model that never lost may be better by any amount.
+    `ability` is None where two groups of models were never compared with each other.
     """
 
     model: str
@@ -32,26 +30,26 @@ class Standing:
 def model_ranking(labels: Labels) -> list[Standing]:
     """The models whose answers were compared with each other's, the best first.
 
-    A tie is half a win for either. Intervals are percentiles over resamples of the prompts.
+    Plackett and Luce's model: of two answers it is Bradley and Terry's, a choice of the best of
+    more counts once, and so does each place of a ranking. A tie is half a win for either. The
+    intervals are those of `stats.abilities`, with prompts as their clusters.
     """
-    duels = [duel for vote in votes_of(labels.about_answers) for duel in _duels(vote)]
-    if not duels:
+    told = [one for judged in labels.about_answers.judgements for one in _told(labels, judged)]
+    if not told:
         return []
-    names = sorted({name for first, second, _, _ in duels for name in (first, second)})
+    names = sorted({name for one in told for tier in one.tiers for name in tier})
     place = {name: number for number, name in enumerate(names)}
-    prompts, num_prompts = cluster_codes([prompt for _, _, _, prompt in duels])
-    tables = np.zeros((num_prompts, len(names), len(names)))
-    for (first, second, share, _), prompt in zip(duels, prompts, strict=True):
-        tables[prompt, place[first], place[second]] += share
-        tables[prompt, place[second], place[first]] += 1 - share
-    abilities = _abilities(tables)
-    wins = tables.sum(axis=0)
+    rankings = [[[place[name] for name in tier] for tier in one.tiers] for one in told]
+    prompts, _ = cluster_codes([one.prompt for one in told])
+    choices = choices_of(rankings, len(names), prompts, top_only=[one.top_only for one in told])
+    sure = abilities(choices)
+    wins = _wins(rankings, [one.top_only for one in told], len(names))
     found = [
         Standing(
             model=name,
             wins=float(wins[row].sum()),
             comparisons=round(float(wins[row].sum() + wins[:, row].sum())),
-            ability=abilities[row] if abilities else None,
+            ability=sure[row] if sure else None,
         )
         for row, name in enumerate(names)
     ]
@@ -63,47 +61,52 @@ def _rank(one: Standing) -> tuple[float, str]:
     return -worth, one.model
 
 
-def _duels(vote: Vote) -> list[tuple[str, str, float, str]]:
-    """(model, model, share of the win, prompt) for each two answers that the vote compares."""
-    item, order = vote.item, vote.item.in_content_order
-    if vote.label == "both_bad":
-        return []
-    if vote.unit[1]:
-        couples = [(vote.unit[1], vote.unit[2], {"0": 1.0, "1": 0.0}.get(vote.label, 0.5))]
-    elif vote.label == "tie":
-        couples = [(a, b, 0.5) for i, a in enumerate(order) for b in order[i + 1 :]]
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """What one judgement says of models: tiers, best first; only the first where one was chosen."""
+
+    tiers: Sequence[Sequence[str]]
+    top_only: bool
+    prompt: str
+
+
+def _told(labels: Labels, judged: Judged) -> Iterator[_Told]:
+    """Nothing where fewer than two models are compared."""
+    item = labels.items[judged.item_id]
+    if judged.ranking:
+        tiers = judged.ranking
+    elif judged.verdict == "tie":
+        tiers = (item.in_content_order,)
+    elif judged.choice is not None:
+        rest = tuple(one for one in item.in_content_order if one != judged.choice)
+        tiers = ((judged.choice,), rest)
     else:
-        best = order[int(vote.label)]
-        couples = [(best, other, 1.0) for other in order if other != best]
-    named = [(item.model_of(a), item.model_of(b), share) for a, b, share in couples]
-    prompt = item.prompt.prompt_id
-    return [(a, b, share, prompt) for a, b, share in named if a and b and a != b]
+        return
+    named = [[name for one in tier if (name := item.model_of(one))] for tier in tiers]
+    top_only = not judged.ranking and len(named) > 1
+    chosen_by_nobody_known = top_only and not named[0]
+    if not chosen_by_nobody_known and len({name for tier in named for name in tier}) > 1:
+        yield _Told(
+            tiers=[tier for tier in named if tier],
+            top_only=top_only,
+            prompt=item.prompt.prompt_id,
+        )
 
 
-def _abilities(tables: Floats) -> list[Estimate] | None:
-    values = _centred(tables.sum(axis=0))
-    if values is None:
-        return None
-    flat = tables.reshape(len(tables), -1)
-    resampled = [
-        _centred(row.reshape(tables.shape[1:]))
-        for draw in cluster_draws(len(tables), NUM_RESAMPLES, SEED)
-        for row in draw @ flat
-    ]
-    nothing = np.full(len(values), math.nan)  # a resample in which somebody never lost
-    table = np.array([nothing if row is None else row for row in resampled])
-    return [
-        percentile_estimate(float(value), table[:, place], len(tables), 0.95)
-        for place, value in enumerate(values)
-    ]
-
-
-def _centred(wins: Floats) -> Floats | None:
-    try:
-        found = bradley_terry(wins)
-    except UserError:
-        return None
-    return found - found.mean()
+def _wins(
+    rankings: Sequence[Sequence[Sequence[int]]], top_only: Sequence[bool], num: int
+) -> Floats:
+    """[num, num]: how often the row's answer was preferred to the column's; a tie is half."""
+    wins = np.zeros((num, num))
+    for tiers, top in zip(rankings, top_only, strict=True):
+        for place, tier in enumerate(tiers[:1] if top else tiers):
+            for one, other in combinations(tier, 2):
+                wins[one, other] += 0.5
+                wins[other, one] += 0.5
+            for one, other in product(tier, chain.from_iterable(tiers[place + 1 :])):
+                wins[one, other] += 1
+    np.fill_diagonal(wins, 0)
+    return wins
 
 
 def preference(standings: Sequence[Standing], first: str, second: str) -> float | None:

@@ -7,6 +7,7 @@ from alignloop.losses import (
     TokenLosses,
     group_advantages,
     kl_estimate,
+    kl_penalty,
     last_true_index,
     ppo_policy_loss,
 )
@@ -41,7 +42,11 @@ def grpo(config: GrpoConfig) -> Algorithm:
         loss, metrics = losses.loss * experience.token_weights, losses.metrics
         if config.kl_coef > 0:
             assert experience.ref_logprobs is not None
-            kl = kl_estimate(logprobs, experience.ref_logprobs, "k3")
+            reference = experience.ref_logprobs
+            if config.kl_gradient == "k3":
+                kl = kl_estimate(logprobs, reference, "k3")
+            else:
+                kl = kl_penalty(logprobs, experience.old_logprobs, reference)
             loss, metrics = loss + config.kl_coef * kl, {**metrics, "kl_penalty": kl.detach()}
         return TokenLosses(loss=loss, metrics=metrics)
 

@@ -138,13 +138,37 @@ def test_model_ranking_by_hand(labels: Make, item: Make) -> None:
     assert preference([first, second], "rl", "sft") == pytest.approx(3 / 4)
 
 
-def test_models_that_never_lost_are_not_ranked(labels: Make, item: Make) -> None:
+def test_a_model_that_never_lost_has_no_upper_end(labels: Make, item: Make) -> None:
     items = [item(n, models=["rl", "sft"]) for n in range(3)]
     first, second = model_ranking(labels({"ana": ["a", "a", "both_bad"]}, items))
-    assert (first.model, first.ability, second.ability) == ("rl", None, None)
-    assert (first.comparisons, second.wins) == (2, 0.0)
-    assert preference([first, second], "rl", "sft") is None
+    assert (first.model, first.comparisons, second.wins) == ("rl", 2, 0.0)
+    # with one more comparison, tied: 2.5 of 3, so apart by log 5
+    assert first.ability is not None and second.ability is not None
+    assert first.ability.value == pytest.approx(math.log(5) / 2)
+    assert (first.ability.high, second.ability.low) == (math.inf, -math.inf)
+    # 2 log(sigmoid(d)) * 2 = -3.841: d = logit(exp(-3.841459 / 4)), half of it from the mean
+    share = math.exp(-3.841459 / 4)
+    assert first.ability.low == pytest.approx(math.log(share / (1 - share)) / 2, abs=1e-3)
+    assert second.ability.high == pytest.approx(-first.ability.low, abs=1e-3)
     assert model_ranking(labels({"ana": ["a"]})) == []  # nobody knows who answered
+
+
+def test_models_that_were_never_compared_have_no_common_scale(labels: Make, item: Make) -> None:
+    items = [item(0, models=["a1", "a2"]), item(1, models=["b1", "b2"])]
+    ranked = model_ranking(labels({"ana": ["a", "b"], "bo": ["b", "a"]}, items))
+    assert [one.ability for one in ranked] == [None] * 4
+    assert preference(ranked, "a1", "b1") is None
+
+
+def test_an_undefeated_model_leaves_the_others_their_abilities(labels: Make, item: Make) -> None:
+    pairs = [("a", "b")] * 6 + [("b", "c")] * 12
+    items = [item(n, models=list(pair)) for n, pair in enumerate(pairs)]
+    words = ["a"] * 6 + ["a", "b"] * 6
+    found = {one.model: one.ability for one in model_ranking(labels({"ana": words}, items))}
+    assert found["a"] is not None and found["b"] is not None and found["c"] is not None
+    assert found["a"].high == math.inf and found["a"].low > 0
+    assert found["b"].value == pytest.approx(found["c"].value + 0, abs=2)
+    assert math.isfinite(found["b"].high) and math.isfinite(found["c"].high)
 
 
 def test_golden_bradley_terry(item: Make, judged: Make) -> None:
@@ -161,6 +185,34 @@ def test_golden_bradley_terry(item: Make, judged: Make) -> None:
     expected = known["recomputed_here"]["log_ability_ref_Biometrika"]
     for name, value in zip(names, expected, strict=True):
         assert found[name].value - found[names[0]].value == pytest.approx(value, abs=1e-9)
+
+
+RANKINGS_2 = {  # choix's own, to the digits that its tight tolerance gives
+    "data": [[0, 1, 2], [3, 2, 0], [1, 3]],
+    "n_items": 4,
+    "ml_est": [-0.44330849, 0.69506787, -0.67060957, 0.41885019],
+}
+TOP1_2 = {
+    "data": [[0, [1]], [1, [2]], [2, [0, 1]]],
+    "n_items": 3,
+    "ml_est": [0.16040395, -0.32080789, 0.16040394],
+}
+
+
+@pytest.mark.parametrize(("name", "known"), [("rankings", RANKINGS_2), ("top1", TOP1_2)])
+def test_rankings_and_choices_are_plackett_and_luces(
+    name: str, known: dict[str, Any], item: Make, judged: Make
+) -> None:
+    items, said = [], []
+    for number, row in enumerate(known["data"]):
+        row = [row[0], *row[1]] if name == "top1" else row
+        texts = "abc"[: len(row)]
+        items.append(item(number, texts, models=[f"m{one}" for one in row]))
+        word = ">".join(texts) if name == "rankings" else "a"
+        said.append(judged(number, items[-1], "ana", word))
+    found = {one.model: one.ability for one in model_ranking(Labels.of(items, said))}
+    values = [found[f"m{number}"].value for number in range(known["n_items"])]
+    assert values == pytest.approx(known["ml_est"], abs=2e-8)
 
 
 @pytest.mark.parametrize("name", ["pairwise", "rankings", "top1"])

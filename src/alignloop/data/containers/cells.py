@@ -1,0 +1,66 @@
+"""Values that a program wrote as text into a cell of a table: JSON, or what Python prints."""
+
+import ast
+import io
+import json
+import tokenize
+from typing import Any
+
+from alignloop.data.containers.limits import MAX_NESTING, nests_too_deep
+
+MAX_PRINTED = 2**20  # characters of a value that Python printed; a JSON text has the row's limit
+# Columns that hold a list in every format: texts, turns, or more. Other texts stay texts.
+LISTS = {"messages", "conversations", "turns", "instances", "history", "answers", "responses"}
+
+
+def value_in(cell: object) -> Any:
+    """The list or object that a text spells, as JSON or as Python prints it; else the cell itself.
+
+    Python's writing is read as literals alone, nothing of it is run; numpy's, which leaves the
+    commas out, too.
+    """
+    if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
+        return cell
+    try:
+        found = json.loads(cell)
+    except (ValueError, RecursionError):
+        found = _printed(cell)
+    good = isinstance(found, list | dict) and not nests_too_deep(found)
+    return found if good else cell
+
+
+def _printed(cell: str) -> object:
+    if len(cell) > MAX_PRINTED:
+        return None
+    try:
+        return ast.literal_eval(_with_commas(cell.strip()))
+    except (ValueError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError, TypeError):
+        return None
+
+
+def _with_commas(cell: str) -> str:
+    """The text with a comma wherever two values follow each other; raises ValueError, too deep.
+
+    Without, ['a' 'b'] of numpy would be one text, 'ab', to Python.
+    """
+    words: list[str] = []
+    depth, ended = 0, False
+    for token in tokenize.generate_tokens(io.StringIO(cell).readline):
+        if not token.string.strip():
+            continue
+        opens, closes = token.string in ("[", "{", "("), token.string in ("]", "}", ")")
+        is_value = token.type in (tokenize.STRING, tokenize.NUMBER, tokenize.NAME)
+        if ended and (opens or is_value):
+            words.append(",")
+        depth += opens - closes
+        if depth > MAX_NESTING:
+            raise ValueError("nested too deep")
+        words.append(token.string)
+        ended = closes or is_value
+    return " ".join(words)
+
+
+def list_in(cell: object) -> Any:
+    """The list that a text spells; anything else as it is, for the format to refuse."""
+    found = value_in(cell)
+    return found if isinstance(found, list) else cell

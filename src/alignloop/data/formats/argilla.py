@@ -1,0 +1,157 @@
+"""Argilla: records of version 2, their flat export, and data sets of version 1.
+
+Only responses that were submitted count: a draft was not finished, and a discarded one is none.
+Suggestions are a model's and no judgement.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from alignloop.data.containers.cells import value_in
+from alignloop.data.formats.annotated import (
+    Annotated,
+    annotated,
+    answers_of,
+    compared,
+    last_of_each,
+    vote_of,
+)
+from alignloop.data.formats.cells import opened
+from alignloop.data.formats.registry import Refused, Row
+
+Said = tuple[str, str, object]  # person, question, value
+
+_RESPONSES = ".responses"
+
+
+@annotated("argilla", fields=dict, responses=(dict, list))
+def _record(row: Row, source: str) -> Annotated:
+    """A record of version 2: responses by question, or (the server's own form) by person."""
+    return _annotated(opened(row["fields"]), source, list(_of_record(row["responses"])))
+
+
+def _of_record(responses: Any) -> Iterator[Said]:
+    if isinstance(responses, dict):
+        for question, given in responses.items():
+            for one in _objects(given):
+                if _counts(one.get("status")):
+                    yield _person(one), str(question), one.get("value")
+        return
+    for one in _objects(responses):
+        values = one.get("values")
+        if _counts(one.get("status")) and isinstance(values, dict):
+            for question, told in values.items():
+                yield _person(one), str(question), _value(told)
+
+
+def _value(told: object) -> object:
+    return told["value"] if isinstance(told, dict) and "value" in told else told
+
+
+def _objects(given: object) -> list[Row]:
+    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+
+
+def _person(response: Row) -> str:
+    named = next(
+        (response[key] for key in ("user_id", "user", "username") if response.get(key)), ""
+    )
+    return str(named)
+
+
+def _counts(status: object) -> bool:
+    """Exports of some versions leave the status out, and hold only what was submitted."""
+    return status is None or str(getattr(status, "value", status)).lower() == "submitted"
+
+
+# --- flat --------------------------------------------------------------------------------------
+
+
+def _flat_questions(row: Row) -> list[str]:
+    return [
+        key.removesuffix(_RESPONSES)
+        for key in row
+        if str(key).endswith(_RESPONSES) and f"{key}.users" in row
+    ]
+
+
+@annotated("argilla-flat", fits=_flat_questions)
+def _flat(row: Row, source: str) -> Annotated:
+    """`to_list(flatten=True)`, `to_datasets`: lists of values, of users and of statuses."""
+    said = [one for question in _flat_questions(row) for one in _of_columns(row, question)]
+    fields = {key: value for key, value in row.items() if "." not in str(key)}
+    return _annotated(fields, source, said)
+
+
+def _of_columns(row: Row, question: str) -> Iterator[Said]:
+    key = f"{question}{_RESPONSES}"
+    values, users = (_list(row[name]) for name in (key, f"{key}.users"))
+    told = row.get(f"{key}.status")
+    statuses = [None] * len(values) if told is None else _list(told)
+    if not len(values) == len(users) == len(statuses):
+        raise Refused(
+            f'"{key}" has {len(values)} values, {len(users)} users, {len(statuses)} statuses',
+            "give one of each for every response, or remove the row",
+        )
+    for value, user, status in zip(values, users, statuses, strict=True):
+        if _counts(status):
+            yield str(user or ""), question, value
+
+
+def _list(value: object) -> list[object]:
+    """A list, also where a table holds it as text."""
+    found = value_in(value)
+    return found if isinstance(found, list) else [] if found in (None, "") else [found]
+
+
+# --- version 1 ---------------------------------------------------------------------------------
+
+
+def _old_questions(row: Row) -> dict[str, list[Row]]:
+    """Columns that hold lists of responses: {"user_id", "value", "status"}."""
+    found = {
+        str(key): _objects(given)
+        for key, value in row.items()
+        if isinstance(given := value_in(value), list) and given
+    }
+    return {
+        key: given
+        for key, given in found.items()
+        if given and all({"user_id", "value"} <= one.keys() for one in given)
+    }
+
+
+@annotated("argilla-1", fits=_old_questions)
+def _old(row: Row, source: str) -> Annotated:
+    """A feedback data set of version 1 as `datasets` holds it: a column for each question."""
+    questions = _old_questions(row)
+    said = [
+        (_person(one), question, one.get("value"))
+        for question, given in questions.items()
+        for one in given
+        if _counts(one.get("status"))
+    ]
+    fields = {key: value for key, value in row.items() if key not in questions}
+    return _annotated(fields, source, said)
+
+
+def _annotated(fields: Row, source: str, said: Sequence[Said]) -> Annotated:
+    answers = answers_of(fields)
+    if len(answers) < 2:
+        raise Refused(
+            f"the fields hold no two answers ({', '.join(map(str, fields))[:120]})",
+            "call them response_1 and response_2, or remove the row",
+        )
+    comparison = compared(fields, source, answers)
+    people: dict[str, dict[str, object]] = {}
+    for place, (person, question, value) in enumerate(said):
+        people.setdefault(person or f"\0{place}", {})[question] = value
+    votes = [_vote(person, controls, answers) for person, controls in people.items()]
+    return Annotated(
+        comparison=comparison,
+        votes=last_of_each([vote for vote in votes if vote.choice != "skip"]),
+    )
+
+
+def _vote(person: str, controls: Mapping[str, object], answers: Mapping[str, str]) -> Any:
+    return vote_of(person if not person.startswith("\0") else "", controls, answers)

@@ -1,0 +1,87 @@
+"""Conversations that a table holds as texts: their turns, before a format looks at the row.
+
+A conversation in a CSV file, or in a column of strings, is text for whoever wrote the file; read
+as a text it would be learnt with its brackets and quotes.
+"""
+
+import re
+from typing import Any
+
+from alignloop.data.containers.cells import LISTS, list_in, value_in
+from alignloop.data.formats.dialects import ROLES
+from alignloop.data.formats.registry import Refused, Row, shown
+
+_WHO, _WHAT = ("role", "from"), ("content", "value")
+_MAYBE = re.compile(
+    r"""\s*(?:\[\s*)*\{.*?["'](?:role|from|messages|conversations?)["']\s*:""", re.S
+)
+_BEGINS = re.compile(
+    r"""\s*(?:(?:\[\s*)+\{\s*["'](?:role|from|content|value)|\{\s*["'](?:role|from))["']\s*:"""
+)
+_TURNS = {"messages", "conversations", "conversation"}
+
+
+def opened(row: Row, *, strict: bool = True) -> Row:
+    """The row with its conversations as turns, where cells hold them as texts.
+
+    A list of a single turn without anything else is its text. With `strict`, a text that begins
+    like a conversation and cannot be read as one is refused; without, it is left as it is: in JSON
+    it may be what somebody asked. Rows of our own records stay as they are.
+    """
+    if isinstance(row.get("prompt"), dict):
+        return row
+    return {
+        key: list_in(value) if strict and key in LISTS else _opened(key, value, strict)
+        for key, value in row.items()
+    }
+
+
+def _opened(key: str, cell: object, strict: bool) -> object:
+    if not isinstance(cell, str) or not (_MAYBE.match(cell) or _BEGINS.match(cell)):
+        return cell
+    found = _unwrapped(value_in(cell))
+    turns: list[Any] = found if isinstance(found, list) else [found]
+    if turns and all(_is_turn(one, strict and isinstance(found, list)) for one in turns):
+        return turns if key in LISTS else _alone(turns)
+    if strict and _BEGINS.match(cell) and (isinstance(found, str | list) or _is_columns(found)):
+        raise Refused(
+            f'"{key}" begins like a conversation and cannot be read as one: {shown(cell)}',
+            "write it as JSON (json.dumps) or as Python prints a list of turns, whole",
+        )
+    return cell
+
+
+def _unwrapped(found: object) -> object:
+    """{"messages": [...]} and [[...]] are the list within; an object of lists, its turns."""
+    if isinstance(found, dict) and len(found) == 1 and _TURNS & found.keys():
+        return next(iter(found.values()))
+    if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
+        return found[0]
+    if isinstance(found, dict) and _is_columns(found):
+        lists = list(found.values())
+        if all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
+            return [dict(zip(found, values, strict=True)) for values in zip(*lists, strict=True)]
+    return found
+
+
+def _is_turn(item: object, strict: bool) -> bool:
+    """Whether this is a message; with `strict` of any role, which the format then refuses."""
+    if not isinstance(item, dict) or not any(key in item for key in _WHAT):
+        return False
+    said_by = next((item[key] for key in _WHO if isinstance(item.get(key), str)), None)
+    return said_by is not None and (strict or said_by.strip().lower() in ROLES)
+
+
+def _is_columns(found: object) -> bool:
+    return isinstance(found, dict) and any(isinstance(found.get(key), list) for key in _WHO)
+
+
+def _alone(turns: list[Row]) -> object:
+    """One turn that is nothing but role and text is that text, for formats of texts."""
+    only = turns[0]
+    texts = all(isinstance(value, str) for value in only.values())
+    plain = len(turns) == 1 and only.keys() <= {*_WHO, *_WHAT} and texts
+    said_by = str(only.get("role", only.get("from"))).strip().lower()
+    if not plain or ROLES.get(said_by) not in ("user", "assistant"):
+        return turns
+    return only.get("content", only.get("value"))

@@ -1,0 +1,152 @@
+"""Label Studio: its JSON of tasks with annotations, and JSON_MIN and CSV of one annotation a row.
+
+https://labelstud.io/guide/export: cancelled annotations were skipped by the annotator and say
+nothing; predictions and drafts are nobody's judgement; the annotation that is the ground truth is
+the right one of its task, and what pairs are made of, while agreement is measured on all.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from alignloop.data.containers.cells import value_in
+from alignloop.data.formats.annotated import (
+    Annotated,
+    Vote,
+    annotated,
+    answers_of,
+    compared,
+    last_of_each,
+    seconds_of,
+    simple,
+    time_of,
+    vote_of,
+)
+from alignloop.data.formats.cells import opened
+from alignloop.data.formats.parts import ASKING, asked_in, asks, prompt, truth
+from alignloop.data.formats.registry import Refused, Row, prompts
+from alignloop.records import Prompt
+
+_ANNOTATIONS = ("annotations", "completions")  # completions: before version 1.0
+_ABOUT = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
+_ABOUT += ("was_cancelled", "ground_truth", "project", "inner_id", "total_annotations", "source")
+_ABOUT += ("category", "language", "topic", "system", "context", "prompt_id")
+
+
+def _annotations(row: Row) -> list[Row] | None:
+    found = next((row[key] for key in _ANNOTATIONS if isinstance(row.get(key), list)), None)
+    return found if found is None else [one for one in found if isinstance(one, dict)]
+
+
+def _is_task(row: Row) -> bool:
+    found = _annotations(row)
+    return found is not None and all("result" in one for one in found)
+
+
+@annotated("label-studio", fits=_is_task, data=dict)
+def _task(row: Row, source: str) -> Annotated:
+    """One task with the annotations of several people; the last one of each person counts."""
+    data = opened(row["data"])
+    answers = answers_of(data)
+    if len(answers) < 2:
+        raise _no_answers(data)
+    given = [one for one in _annotations(row) or () if not _is_cancelled(one)]
+    named = next((names for one in given if (names := _sides(one, data))), ())
+    answers = {name: answers.get(name, data[name]) for name in named} if named else answers
+    votes = last_of_each([_vote(one, answers) for one in given])
+    said = tuple(vote for vote in votes if vote.choice != "skip")
+    return Annotated(comparison=compared(data, source, answers), votes=said)
+
+
+def _no_answers(data: Row) -> Refused:
+    return Refused(
+        f"the task holds no two answers (its keys: {', '.join(map(str, data))[:120]})",
+        "call them answer1 and answer2, or give them as a list",
+    )
+
+
+def _is_cancelled(annotation: Row) -> bool:
+    return any(truth(annotation.get(key)) for key in ("was_cancelled", "skipped"))
+
+
+def _sides(annotation: Row, data: Row) -> tuple[str, ...]:
+    """Left and right, where the tags that a Pairwise compares are called as the task's texts."""
+    for item in _results(annotation):
+        if item.get("type") == "pairwise":
+            names = tuple(name.strip() for name in str(item.get("to_name")).split(","))
+            if len(names) == 2 and all(isinstance(data.get(name), str) for name in names):
+                return names
+    return ()
+
+
+def _results(annotation: Row) -> list[Row]:
+    result: Any = annotation.get("result")
+    return [item for item in result if isinstance(item, dict)] if isinstance(result, list) else []
+
+
+def _vote(annotation: Row, answers: Mapping[str, str]) -> Vote:
+    controls: dict[str, object] = {}
+    for item in _results(annotation):
+        kind = item.get("type")
+        about = str(item.get("to_name")) if kind in ("rating", "number") else ""
+        name = str(item.get("from_name", kind))
+        controls[f"{name} of {about}" if about else name] = item.get("value")
+    return vote_of(
+        _person(annotation.get("completed_by")),
+        controls,
+        answers,
+        seconds=seconds_of(annotation.get("lead_time")),
+        created_at=time_of(annotation.get("updated_at") or annotation.get("created_at")),
+        truth=truth(annotation.get("ground_truth")) is True,
+    )
+
+
+def _person(told: object) -> str:
+    """A number, an address, or an object that holds one of them."""
+    if isinstance(told, dict):
+        told = next((told[key] for key in ("email", "username", "id") if told.get(key)), "")
+    return str(told) if isinstance(told, str | int) else ""
+
+
+@prompts("label-studio", fits=lambda row: row.keys() & {*_ANNOTATIONS, "is_labeled"}, data=dict)
+def _task_prompt(row: Row, source: str) -> list[Prompt]:
+    """What a task asks, whoever has judged it."""
+    data = opened(row["data"])
+    if not asks(data):
+        raise Refused(
+            f"the task asks nothing (its keys: {', '.join(map(str, data))[:120]})",
+            'give the question as "prompt"',
+        )
+    return [prompt(data, source, asked_in(data))]
+
+
+# --- JSON_MIN and CSV --------------------------------------------------------------------------
+
+
+def _is_flat(row: Row) -> bool:
+    """Who annotated, and which annotation it is or how long it took: no other file has both."""
+    return "annotator" in row and bool(row.keys() & {"annotation_id", "lead_time"})
+
+
+@annotated("label-studio-min", fits=_is_flat)
+def _flat(row: Row, source: str) -> Annotated:
+    """A task's texts, an annotation's values by the names of their controls, and who gave them.
+
+    Rows of one task have one comparison_id, so that the judgements of several people meet.
+    """
+    answers = answers_of(row)
+    if len(answers) < 2:
+        raise _no_answers(row)
+    about = {*_ABOUT, *ASKING, *answers}
+    controls = {key: value_in(value) for key, value in row.items() if key not in about}
+    comparison = compared(row, source, answers)
+    if _is_cancelled(row):
+        return Annotated(comparison=comparison, votes=())
+    vote = vote_of(
+        _person(value_in(row["annotator"])),
+        {key: simple(value) for key, value in controls.items()},
+        answers,
+        seconds=seconds_of(row.get("lead_time")),
+        created_at=time_of(row.get("updated_at") or row.get("created_at")),
+        truth=truth(row.get("ground_truth")) is True,
+    )
+    return Annotated(comparison=comparison, votes=(vote,) if vote.choice != "skip" else ())

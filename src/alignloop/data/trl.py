@@ -1,0 +1,86 @@
+"""Records as rows that TRL's trainers read as they are meant."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from alignloop.data.formats.parts import Labelled, prompt_id
+from alignloop.records import Demonstration, Message, PreferencePair, Prompt
+
+TRLRecord = Prompt | Demonstration | PreferencePair | Labelled
+TIES, SOFT = "ties left out", "soft labels written as plain pairs"
+
+
+def trl_rows(record: TRLRecord) -> list[dict[str, Any]]:
+    """The rows of a record: none for a tie, one for each answer of a whole conversation.
+
+    TRL's reward and DPO trainers know no tie: one would be read as a preference for either answer.
+    Conversations as "messages" beside "prompt" and "completion" would leave half of the columns
+    empty, and TRL reads the first row for what all of them are.
+    """
+    if isinstance(record, PreferencePair) and record.preference == 0.5:
+        return []
+    if isinstance(record, Demonstration) and record.every_turn:
+        return [as_trl(one) for one in _each_answer(record)]
+    return [as_trl(record)]
+
+
+def trl_note(record: TRLRecord) -> str:
+    """What is said of a record that TRL cannot hold as it is; "" for any other."""
+    if not isinstance(record, PreferencePair) or record.preference == 1.0:
+        return ""
+    return TIES if record.preference == 0.5 else SOFT
+
+
+def as_trl(record: TRLRecord) -> dict[str, Any]:
+    """A row of TRL's conversational types; what TRL does not know stands in further columns.
+
+    Every pair has its margin: TRL's RewardTrainer takes the column where the first row has it, and
+    then asks every other row for it.
+    """
+    if isinstance(record, Prompt):
+        return {"prompt": _turns(record.messages), **_prompt_columns(record)}
+    columns = _prompt_columns(record.prompt)
+    asked = _turns(record.prompt.messages)
+    if isinstance(record, Labelled):
+        return {
+            "prompt": asked,
+            "completion": _answer(record.response),
+            "label": record.good,
+            **columns,
+        }
+    if record.source != record.prompt.source:
+        columns["record_source"] = record.source
+    if isinstance(record, Demonstration):
+        return {"prompt": asked, "completion": _answer(record.response), **columns}
+    numbers = record.model_dump(include={"preference", "weight", "comparison_id"})
+    given = {"preference": 1.0, "weight": 1.0, "comparison_id": ""}
+    columns |= {key: value for key, value in numbers.items() if value != given[key]}
+    both = {"chosen": _answer(record.chosen), "rejected": _answer(record.rejected)}
+    return {"prompt": asked, **both, "margin": record.margin, **columns}
+
+
+def _each_answer(whole: Demonstration) -> list[Demonstration]:
+    """One demonstration for each answer of a conversation; the last keeps the prompt's own id."""
+    turns = whole.prompt.messages
+    made: list[Demonstration] = []
+    for place, turn in enumerate(turns):
+        if turn.role == "assistant" and place > 0:
+            before = {"messages": turns[:place], "prompt_id": prompt_id(turns[:place])}
+            prompt = whole.prompt.model_copy(update=before)
+            made.append(Demonstration(prompt=prompt, response=turn.content, source=whole.source))
+    return [*made, whole.model_copy(update={"every_turn": False})]
+
+
+def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
+    """The source always, since a reader gives one to rows that have none; others where they are."""
+    columns = {"prompt_id": prompt.prompt_id, "source": prompt.source}
+    more = {"category": prompt.category, "language": prompt.language}
+    return columns | {key: value for key, value in more.items() if value}
+
+
+def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [message.model_dump(exclude_defaults=True) for message in messages]
+
+
+def _answer(response: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": response}]

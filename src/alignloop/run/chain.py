@@ -1,0 +1,274 @@
+"""The chain of a run: what each stage read when it began, what it wrote, and whether both stand.
+
+`<stage>/inputs.json` is written before a stage's work, the outputs' checksums with its done.json
+after it. Both name content (sha256) and not time or size: a file may change and keep these.
+lineage.json is a view of all of them for people, and is written anew from them at any time.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from alignloop.errors import UserError
+from alignloop.run.files import atomic_write, read_object
+from alignloop.run.folder import PARTS, RunFolder, StageFolder, fingerprint
+from alignloop.run.machine import changes_of, machine
+
+INPUTS = "inputs.json"
+LABELS = ("labels", "labels_dpo")
+_ORDER = ("sft", *LABELS, *(part for part in PARTS if part != "sft"))
+_STAGES = {(stage,) for stage in _ORDER}
+
+Inputs = dict[str, dict[str, str | None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something that a stage's result does not stand on any more."""
+
+    stage: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.text}"
+
+
+class Fingerprints:
+    """Checksums of what a command reads, each taken once until something is written."""
+
+    def __init__(self, run_path: Path) -> None:
+        self._run, self._known = run_path, dict[Path, str | None]()
+
+    def forget(self) -> None:
+        """Something was written: look again."""
+        self._known.clear()
+
+    def of(self, path: Path) -> str | None:
+        """The sha256 of a file or folder; None where there is neither."""
+        if path not in self._known:
+            there = path.is_dir() or path.is_file()
+            self._known[path] = _with_base(path) if there else None
+        return self._known[path]
+
+    def inputs(self, named: Mapping[str, str]) -> Inputs:
+        """What a stage reads, by role: names as they stand, those within the run relative to it."""
+        return {
+            role: {"path": name_in(self._run, text), "sha256": self.of(Path(text))}
+            for role, text in named.items()
+        }
+
+
+def name_in(run_path: Path, text: str) -> str:
+    """A path within a stage's folder relative to the run; any other text as it is."""
+    for path, root in ((Path(text), run_path), (Path(text).absolute(), run_path.absolute())):
+        if path.is_relative_to(root) and path.relative_to(root).parts[:1] in _STAGES:
+            return path.relative_to(root).as_posix()
+    return text
+
+
+def begin(folder: RunFolder, stage: str, inputs: Inputs, threads: int) -> list[str]:
+    """Write down what a stage reads; returns what the machine has changed since it began.
+
+    A stage that goes on keeps its first entry, with each machine that it has run on.
+    """
+    path, now = folder.stage(stage).path / INPUTS, machine(threads)
+    earlier = _read(path) if folder.stage(stage).begun else {}
+    machines = [one for one in earlier.get("machines", []) if isinstance(one, dict)]
+    changes = changes_of(machines[-1], now) if machines else []
+    if not machines or changes:
+        machines.append(now)
+    content = {"inputs": inputs, "machines": machines}
+    atomic_write(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    return changes
+
+
+def problems(run_path: Path, stage: str, now: Inputs, prints: Fingerprints) -> list[Problem]:
+    """Why what a stage has made, or begun to make, does not stand on what is there now.
+
+    An input within the run that is gone is no contradiction: its stage will make it again.
+    """
+    found: list[Problem] = []
+    if StageFolder(run_path / stage).begun:
+        recorded = inputs_of(run_path, stage)
+        texts = _differences(recorded, now)
+        if (run_path / stage / INPUTS).exists():
+            more = (role for role in now if role not in recorded)
+            texts += [f"it reads {role} {now[role]['path']} now, and did not" for role in more]
+        found = [Problem(stage=stage, text=text) for text in texts]
+    return found + altered(run_path, stage, prints)
+
+
+def altered(run_path: Path, stage: str, prints: Fingerprints) -> list[Problem]:
+    """Files that are not what a finished stage has written; those that are gone do not count."""
+    found: list[Problem] = []
+    for name, recorded in outputs_of(run_path, stage).items():
+        present = prints.of(run_path / name)
+        if present is not None and present != recorded:
+            text = f"{name} is not what this stage has written: it was changed or damaged since"
+            found.append(Problem(stage=stage, text=text))
+    return found
+
+
+def lost(run_path: Path, stage: str) -> list[str]:
+    """What a finished stage has written and is not there any more."""
+    return [name for name in outputs_of(run_path, stage) if not (run_path / name).exists()]
+
+
+def broken(run_path: Path) -> list[Problem]:
+    """Every break in a run's chain, from its files alone: for the report.
+
+    A file outside the run that is not here is left out: the run may have been copied.
+    """
+    prints, found = Fingerprints(run_path), list[Problem]()
+    for stage in _ORDER:
+        folder = StageFolder(run_path / stage)
+        if not folder.begun:
+            continue
+        recorded = inputs_of(run_path, stage)
+        texts = {role: str(one["path"]) for role, one in recorded.items()}
+        paths = {role: _place(run_path, text) for role, text in texts.items()}
+        now = prints.inputs({role: str(path) for role, path in paths.items()})
+        here = {r: one for r, one in recorded.items() if paths[r].exists() and one["sha256"]}
+        for text in _differences(here, {role: now[role] for role in here}):
+            found.append(Problem(stage=stage, text=text))
+        found += altered(run_path, stage, prints)
+        gone = [name for name in lost(run_path, stage) if folder.finished]
+        found += [Problem(stage=stage, text=f"{name} is not there any more") for name in gone]
+    return found
+
+
+def inputs_of(run_path: Path, stage: str) -> Inputs:
+    """What a stage read when it began, by role; {} where nothing is known.
+
+    Runs of earlier releases said it in lineage.json alone, when a stage was finished.
+    """
+    path = run_path / stage / INPUTS
+    if path.exists():
+        recorded = _read(path).get("inputs")
+        return _sound(recorded) if isinstance(recorded, dict) else {}
+    return inputs_in_lineage(run_path, stage)
+
+
+def inputs_in_lineage(run_path: Path, stage: str) -> Inputs:
+    """What lineage.json says of a stage's inputs: also of one whose folder was removed."""
+    entry = _lineage(run_path).get(stage)
+    if not isinstance(entry, dict) or not isinstance(entry.get("inputs"), dict):
+        return {}
+    prints = cast("dict[str, Any]", entry["inputs"])
+    roles = {role: text for role, text in entry.items() if isinstance(text, str)}
+    found = {
+        role: {"path": name_in(run_path, text), "sha256": prints[name_in(run_path, text)]}
+        for role, text in roles.items()
+        if name_in(run_path, text) in prints
+    }
+    return _sound(found)
+
+
+def outputs_of(run_path: Path, stage: str) -> dict[str, str]:
+    """The checksums of what a finished stage has written, by name relative to the run."""
+    folder = StageFolder(run_path / stage)
+    if not folder.finished:
+        return {}
+    recorded = folder.done().get("outputs")
+    if isinstance(recorded, dict):
+        return {f"{stage}/{name}": str(text) for name, text in recorded.items()}
+    entry = _lineage(run_path).get(stage)
+    earlier = entry.get("outputs") if isinstance(entry, dict) else None
+    return {str(k): str(v) for k, v in earlier.items()} if isinstance(earlier, dict) else {}
+
+
+def write_lineage(folder: RunFolder) -> None:
+    """lineage.json from what the stages have recorded; of removed stages the last entry stays.
+
+    So an entry that a kill has prevented, or a torn file, comes back with the next command.
+    """
+    before = _lineage(folder.path)
+    entries = dict(before)
+    for stage in _ORDER:
+        done = StageFolder(folder.path / stage)
+        if done.finished and (done.path / INPUTS).exists():
+            entries[stage] = _entry(folder.path, stage, done)
+    if entries != before:
+        text = json.dumps(entries, indent=2, ensure_ascii=False, allow_nan=False)
+        atomic_write(folder.path / "lineage.json", text + "\n")
+
+
+def _entry(run_path: Path, stage: str, done: StageFolder) -> dict[str, Any]:
+    inputs, record = inputs_of(run_path, stage), _read(done.path / INPUTS)
+    machines: list[Any] = record.get("machines") or [{}]
+    last: dict[str, Any] = machines[-1] if isinstance(machines[-1], dict) else {}
+    facts = done.facts() if stage in LABELS else {}
+    paths = {role: str(_place(run_path, str(one["path"]))) for role, one in inputs.items()}
+    return {
+        **paths,
+        **facts,
+        "recorded_at": done.done().get("finished_at", ""),
+        "inputs": {str(one["path"]): one["sha256"] for one in inputs.values() if one["sha256"]},
+        "outputs": outputs_of(run_path, stage),
+        "versions": last.get("versions", {}),
+        "threads": last.get("threads"),
+        "processor": last.get("processor", ""),
+        "machines": len(machines),
+    }
+
+
+def unlike_before(run_path: Path, stage: str, now: Inputs) -> list[str]:
+    """How a stage whose folder was removed will read something else than lineage.json says."""
+    return _differences(inputs_in_lineage(run_path, stage), now)
+
+
+def _differences(recorded: Inputs, now: Inputs) -> list[str]:
+    """In words how what is there differs from what was read, for the roles that both know."""
+    found: list[str] = []
+    for role in (role for role in recorded if role in now):
+        old, new = recorded[role]["path"], str(now[role]["path"])
+        was, present = recorded[role]["sha256"], now[role]["sha256"]
+        if was == present and (was is not None or old == new):
+            continue
+        if old != new:
+            found.append(f"its {role} was {old} and is now {new}, which is not the same")
+        elif present is not None:
+            found.append(f"its {role} {new} has changed since it was read")
+        elif new.split("/")[0] not in _ORDER:  # what a stage has made, it can make again
+            found.append(f"its {role} {new} is not there any more")
+    return found
+
+
+def _place(run_path: Path, name: str) -> Path:
+    """Where a recorded name is: stages' folders are within the run, all else as it was named."""
+    within = run_path / name
+    return within if name.split("/")[0] in _ORDER else Path(name)
+
+
+def _with_base(path: Path) -> str:
+    """A checksum; that of an adapter covers the model which it belongs to."""
+    settings = path / "adapter_config.json"
+    found = fingerprint(path)
+    if not settings.is_file():
+        return found
+    try:
+        base = Path(str(json.loads(settings.read_text()).get("base_model_name_or_path") or ""))
+    except (ValueError, AttributeError, RecursionError):
+        return found
+    return f"{found}+{fingerprint(base)}" if base.is_absolute() and base.is_dir() else found
+
+
+def _sound(recorded: Mapping[str, Any]) -> Inputs:
+    return {
+        str(role): {"path": str(one.get("path")), "sha256": one.get("sha256")}
+        for role, one in recorded.items()
+        if isinstance(one, dict)
+    }
+
+
+def _lineage(run_path: Path) -> dict[str, Any]:
+    try:
+        return _read(run_path / "lineage.json")
+    except UserError:  # torn: it is written anew from the stages' own files
+        return {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_object(path) if path.exists() else {}

@@ -1,0 +1,90 @@
+"""What the last digits of a run depend on beside its settings: threads, processor, libraries."""
+
+import math
+import os
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = (
+    *("alignloop", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy"),
+    "pydantic",
+)
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2; of version 1 there are two files
+_QUOTA_1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+def available_cores() -> int:
+    """The cores that this process may use: those of taskset, or of a container's share if less.
+
+    Threads beyond these wait for each other. A share of 1.5 cores counts as 2.
+    """
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it, macOS has not
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    share = _container_share()
+    return max(1, cores if share is None else min(cores, math.ceil(share)))
+
+
+def machine(threads: int) -> dict[str, Any]:
+    """What `changes_of` compares: number of threads, processor, versions of the libraries."""
+    return {
+        "threads": threads,
+        "processor": _processor(),
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+
+
+def changes_of(before: Any, now: dict[str, Any]) -> list[str]:
+    """In words what is not as it was, such as "threads: 2, and now 1"."""
+    if not isinstance(before, dict):
+        return []
+    old, new = _flat(before), _flat(now)
+    return [f"{key}: {old[key]}, and now {new[key]}" for key in old if old[key] != new.get(key)]
+
+
+def _flat(described: Any) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in described.items():
+        inner = value if isinstance(value, dict) else {key: value}
+        found |= {str(name): str(one) for name, one in inner.items()}
+    return found
+
+
+def _container_share() -> float | None:
+    """How many cores' time a control group grants; None where it sets no limit."""
+    try:
+        if _QUOTA.exists():
+            quota, period = _QUOTA.read_text().split()[:2]
+        else:
+            quota, period = (file.read_text().strip() for file in _QUOTA_1)
+        limit = -1.0 if quota == "max" else float(quota)
+        return limit / float(period) if limit > 0 else None
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def _processor() -> str:
+    """The processor's name, and which instructions PyTorch uses of it where that is loaded."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+        named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+        name = next(named, name)
+    except OSError:
+        pass
+    torch: Any = sys.modules.get("torch")  # a reader of run folders does without it
+    if torch is None:
+        return name
+    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _versions() -> dict[str, str]:
+    found: dict[str, str] = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue  # run from a source tree, or a room used without the model libraries
+    return found
