@@ -4,10 +4,12 @@ They are read as the stages read them, so that what a stage would refuse is refu
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from alignloop import sources
+from alignloop.ahead import look_ahead
 from alignloop.config import Recipe
 from alignloop.errors import UserError
 from alignloop.plan.stages import Rows
@@ -30,10 +32,9 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     counters = _counters(recipe, tokenizer, context)
     dpo = counters.pop("dpo")
     found = {stage: rows for stage, count in counters.items() if (rows := count()) is not None}
-    answer = _mean_answer(recipe, tokenizer)
-    for stage in ("rl", "evaluate"):
-        if stage in found:
-            found[stage] = _with_answer(found[stage], answer)
+    answer = found["sft"].answer if "sft" in found else None
+    for stage in ("rl", "evaluate"):  # a policy that has learnt them answers like them
+        found[stage] = replace(found[stage], answer=answer)
     if rows := _if_any(dpo):
         found["dpo"] = rows
     return found
@@ -44,8 +45,7 @@ def _check_settings(recipe: Recipe) -> None:
     for name in ("playground", "rl", "evaluate"):
         wanted = getattr(recipe, name).sampling.compile
         sources.check_compiler((f"{name}.sampling.compile", wanted))
-    sources.check_reward_functions(recipe)
-    sources.check_judge(recipe, Path("reward/model"))
+    look_ahead(recipe, Path("runs") / recipe.name, ())
 
 
 def _tokenizer_of(base: Path, recipe: Recipe) -> tuple[Any, int | None]:
@@ -72,10 +72,11 @@ def _counters(recipe: Recipe, tokenizer: Any, context: int | None) -> dict[str, 
     def pairs(setting: str) -> Rows | None:
         return _pairs(recipe, setting, tokenizer, context)
 
-    counters: dict[str, Count] = {}
+    left_out = Rows(count=0, steps=0)
+    counters: dict[str, Count] = {"sft": lambda: left_out, "reward": lambda: left_out}
     if (told := recipe.sft.demonstrations) is not None:
         counters["sft"] = lambda: _sft(recipe, told, tokenizer, context)
-    if recipe.rl.uses_reward_stage:
+    if recipe.rl.reward_model or recipe.rl.uses_reward_stage:
         counters["reward"] = lambda: pairs("reward.pairs")
     return counters | {
         "rl": lambda: _rl(recipe, tokenizer),
@@ -104,7 +105,14 @@ def _sft(recipe: Recipe, source: str, tokenizer: Any, context: int | None) -> Ro
     times = 2 + (steps // config.eval_every if config.eval_every else 0)
     lengths = [len(example.input_ids) for example in examples]
     read = times * sum(len(test.input_ids) for test in tests)
-    return Rows(count=len(examples), steps=steps, tokens=_mean(lengths), read=read)
+    answers = [sum(example.response_mask) for example in examples]
+    return Rows(
+        count=len(examples),
+        steps=steps,
+        tokens=_mean(lengths),
+        answer=_mean(answers),
+        read=read,
+    )
 
 
 def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) -> Rows | None:
@@ -122,7 +130,7 @@ def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) ->
     trained, tested = _sets_of_pairs(recipe, section, fitting)
     options = {"num_epochs": config.num_epochs, "max_steps": config.max_steps}
     sets = [batches_of_epochs(some, config.batch_size, recipe.seed, **options) for some in trained]
-    # texts of DPO are read by the reference once; those of a report card by its model
+    # DPO's reference reads every text once; a reward model those of its report card
     read = _tokens([pair for some in tested for pair in some], tokenizer, limit.tokens)
     return Rows(
         count=sum(map(len, trained)),
@@ -202,19 +210,6 @@ def _evaluate(recipe: Recipe, tokenizer: Any, context: int | None) -> Rows:
     ]
     count = sum(min(len(prompts), config.max_prompts) for prompts in fitting.values())
     return Rows(count=count, steps=1, tokens=_mean(lengths), models=models)
-
-
-def _mean_answer(recipe: Recipe, tokenizer: Any) -> float:
-    """Tokens of a demonstration's answer: what a policy that has learnt them will say at least."""
-    records, _ = sources.demonstrations(recipe, recipe.sft.demonstrations)
-    texts = [record.response for record in records[:1000]]
-    return 1 + _mean([len(ids) for ids in tokenizer(texts, add_special_tokens=False).input_ids])
-
-
-def _with_answer(rows: Rows, answer: float) -> Rows:
-    from dataclasses import replace
-
-    return replace(rows, answer=answer)
 
 
 def _mean(numbers: Sequence[int]) -> float:

@@ -65,10 +65,11 @@ def test_no_prompt_stands_in_two_files(prepare: Any, tmp_path: Path) -> None:
     # the run's own splits find pairs for every use in what is left
     path = prepare.write(tmp_path / "pairs.jsonl", sets["pairs"])
     recipe = load_recipe(RECIPE)
-    pairs, split = read_pairs(str(path)), recipe.data.split_seed
-    models = share_out(pairs, recipe.reward, split, trained(recipe)).values()
+    splits = recipe.data.split_seed
+    models = share_out(read_pairs(str(path)), recipe.reward, splits, trained(recipe))
     assert len(models) == 3
-    assert min(len(labels.test) for labels in models) >= 0.25 * len(pairs)
+    for labels in models.values():
+        assert min(len(labels.train), len(labels.test)) >= 0.25 * len(sets["pairs"])
 
 
 def test_the_recipe_names_what_prepare_makes(prepare: Any) -> None:

@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sources": TOOLS | STAGES | {"label", "playground"},
     "ahead": TOOLS | STAGES | {"label", "sources", "judging"},
     "judging": TOOLS | STAGES | {"playground", "sources"},
-    "counting": TOOLS | STAGES | {"plan", "sources", "judging"},
+    "counting": TOOLS | STAGES | {"plan", "sources", "judging", "ahead"},
     "staging": {"config", "run"},
     "summary": {"run"},
     "pipeline": TOOLS

@@ -124,9 +124,16 @@ def test_what_is_counted(recipe: Callable[..., Path]) -> None:
     assert (found["sft"].count, found["sft"].steps) == (30, 8)  # 2 epochs of 30 in batches of 8
     assert found["evaluate"].count == 7 and found["evaluate"].models == 3
     assert found["rl"].count + (found["rl"].validation or 0) == 40
-    assert 0 < found["reward"].count < 60  # some calibrate and test
+    assert found["reward"].count == 3 * 40  # three models, each blind to a third of 60
     assert all((rows.tokens or 0) > 5 for rows in found.values())
     assert "dpo" not in found  # its pairs are still the playground's, which refuses
+
+
+def test_a_run_without_sft_has_a_total_too(recipe: Callable[..., Path]) -> None:
+    found = count_inputs(load_recipe(recipe(), {"sft.demonstrations": "none"}))
+    assert found["sft"] == Rows(count=0, steps=0)
+    assert found["rl"].answer is None  # nothing says how long answers will be: the longest
+    assert found["rl"].tokens and found["reward"].steps
 
 
 def test_a_config_alone_counts_what_is_there(
