@@ -42,6 +42,8 @@ class Ahead:
 
     def look(self) -> None:
         """Everything, the quickest first."""
+        if len(self.done) < 4:
+            self._look_at_the_model()
         self._look_at_sources()
         self._look_at_rewards()
         start = self._start()
@@ -57,6 +59,13 @@ class Ahead:
 
         own = self.path / "sft" / "model"
         return own if "sft" in self.done and holds_model(own) else sources.base_model(self.recipe)
+
+    def _look_at_the_model(self) -> None:
+        from alignloop.config.model_paths import no_model
+
+        path = self.recipe.model.path
+        if path != PLAYGROUND and not holds_model(Path(path)):
+            raise no_model(path)
 
     def _look_at_sources(self) -> None:
         """No source is the playground's beside a person's own, and what is named is there."""

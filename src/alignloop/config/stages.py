@@ -345,6 +345,13 @@ class RlConfig(OptimizerSection):
         default=8, ge=1, description="validation answers kept per evaluation"
     )
 
+    @field_validator("rewards")
+    @classmethod
+    def _know_each_reward(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            RewardPart.parse(text)
+        return value
+
     @model_validator(mode="after")
     def _know_the_reward(self) -> Self:
         given = (self.reward_model is not None, self.reward_function is not None, self.rewards)
@@ -354,8 +361,6 @@ class RlConfig(OptimizerSection):
             raise ValueError(
                 f"reward_function = {self.reward_function!r} is not of the form 'module:function'"
             )
-        for text in self.rewards:
-            RewardPart.parse(text)
         if not any(names_function(part) for part in (self.reward_function or "", *self._sources())):
             refuse_idle(self, ("reward_time_limit",), "a reward function")
         return self

@@ -36,7 +36,7 @@ def test_what_changes_nothing_is_refused(
 
 def test_details_of_what_is_turned_off_may_stay() -> None:
     """A recipe names them, and the command line turns it off."""
-    assert RewardConfig(held_out_model=False, held_out_model_share=0.2)
+    assert RewardConfig(labels="shares", held_out_model=False, held_out_model_share=0.2)
     assert RlConfig(missing_eos="off", missing_eos_penalty=-3.0)
 
 

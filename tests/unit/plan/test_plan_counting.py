@@ -192,6 +192,10 @@ def test_the_totals_and_the_threads_of_the_run(
 
 
 def test_the_playground_is_counted_as_far_as_it_is_written() -> None:
-    found = count_inputs(Recipe())
+    short = {"max_prompt_tokens": 96, "sampling": {"max_new_tokens": 144}}
+    evaluate = {"sampling": {"max_new_tokens": 144}}
+    playground = {"sampling": {"max_new_tokens": 144}}
+    settings = {"rl": short, "evaluate": evaluate, "playground": playground}
+    found = count_inputs(Recipe.model_validate(settings))
     assert "reward" not in found  # its comparisons are not made yet
     assert found["sft"].steps and found["rl"].tokens

@@ -1,5 +1,6 @@
 """Tables: how numbers are written, what counts as better, which answers are shown."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_times() -> None:
 def test_an_estimate_may_be_absent_nested_or_without_its_interval() -> None:
     node = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 7}
     assert Estimate.of({"overall": node}) == Estimate.of(node)
-    assert Estimate.of({"value": 1}) == Estimate(value=1.0, low=1.0, high=1.0, n=0)
+    assert Estimate.of({"value": 1}) == Estimate(value=1.0, low=-math.inf, high=math.inf, n=0)
     assert Estimate.of(None) is None
     assert Estimate.of({"value": None, "n": 0}) is None
 

@@ -62,6 +62,8 @@ def in_one_form(item: object) -> Row:
         return {}
     key = next((key for key in _SAYS if key in item), "content")
     turn: Row = item | {"role": role_of(item), "content": item.get(key)}
+    for name in (_SAID_BY[1], _SAYS[1]):
+        turn.pop(name, None)
     if isinstance(turn["content"], list):
         turn |= _of_parts(turn["content"])
     named = said_by(item)

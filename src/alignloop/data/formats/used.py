@@ -45,7 +45,8 @@ class Watched(dict[str, Any]):
 
     def __or__(self, other: Mapping[str, Any]) -> "Watched":  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same row with other values, still watched."""
-        return Watched({**dict.copy(self), **other}, self._used, self._top)
+        # dict.items, since {**self} and even dict.copy(self) ask for each key of such a subclass
+        return Watched({**dict(dict.items(self)), **other}, self._used, self._top)
 
 
 def _watched(value: Any, used: set[tuple[str, str]], top: str) -> Any:
