@@ -16,7 +16,7 @@ import pytest
 from alignloop import cli
 
 REPOSITORY = Path(__file__).parents[2]
-MODELS = ("sft", "reward_held_out", "reward", "rl")
+MODELS = ("sft", "reward_held_out", "reward_judge", "reward", "rl")
 
 RECIPE = """\
 name = "tiny"

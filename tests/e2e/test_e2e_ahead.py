@@ -147,7 +147,7 @@ def test_only_pairs_by_dpo_up_to_the_evaluation(
     lineage = json.loads((run / "lineage.json").read_text())
     assert lineage["dpo"]["model"] == lineage["evaluate"]["sft"] == str(tiny.model)
     assert lineage["evaluate"]["policy"] == str(run / "dpo/model")
-    assert lineage["evaluate"]["judge"] == str(run / "reward_held_out/model")
+    assert lineage["evaluate"]["judge"] == str(run / "reward_judge/model")
     assert lineage["dpo"]["pairs"] != lineage["reward_held_out"]["pairs"]
     assert "sft" not in lineage
 

@@ -31,7 +31,7 @@ def assert_refused(ended: Any, *patterns: str) -> None:
         (["--sft.lerning_rate", "1e-3"], ["unknown setting", "did you mean 'sft.learning_rate'"]),
         (["--sft.batch_size", "0"], [r"sft\.batch_size", "greater than or equal to 1"]),
         (["--sft.demonstrations", "nowhere/d.jsonl"], [r"nowhere/d\.jsonl", "missing"]),
-        (["--model.path", "nowhere/model"], ["nowhere/model", "no model here"]),
+        (["--model.path", "nowhere/model"], ["nowhere/model", "there is no such folder"]),
     ],
     ids=["unknown setting", "out of range", "missing file", "missing model"],
 )
@@ -165,7 +165,9 @@ def test_a_reward_model_with_another_tokenizer_that_nothing_says_how_to_read(
     words = tiny.command(
         "rl", tmp_path / "run", "--rl.policy", policy, "--rl.reward_model", str(reward)
     )
-    assert_refused(call(words), "another tokenizer than the policy", "no chat template of its own")
+    assert_refused(
+        call(words), "how it reads conversations", "save its template with its tokenizer"
+    )
 
 
 def test_a_policy_in_place_of_a_reward_model(tiny: Any, tmp_path: Path, call: Any) -> None:

@@ -224,7 +224,14 @@ def test_a_kill_before_lineage_loses_no_entry(own: Any, finished: Path, call: An
     path = finished / "lineage.json"
     assert call(own.command("report", finished)).code == 0  # it names the place that it is in now
     before = json.loads(path.read_text())
-    assert set(before) == {"sft", "reward_held_out", "reward", "rl", "evaluate"}
+    assert set(before) == {
+        "sft",
+        "reward_held_out",
+        "reward_judge",
+        "reward",
+        "rl",
+        "evaluate",
+    }
     for torn in (None, "{", "[]", "1"):
         path.unlink() if torn is None else path.write_text(torn)
         assert call(own.command("report", finished)).code == 0

@@ -17,7 +17,7 @@ from alignloop.models import load_policy, load_tokenizer
 pytestmark = pytest.mark.slow
 
 LORA = ("--lora.rank", "4", "--lora.dropout", "0.1")
-STAGES = ("sft", "reward_held_out", "reward", "rl")
+STAGES = ("sft", "reward_held_out", "reward_judge", "reward", "rl")
 IDS = torch.tensor([[5, 9, 30, 7, 61, 12]])
 
 

@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 
 pytestmark = pytest.mark.slow
 
-STEPS = {"sft": range(1, 11), "reward_held_out": range(1, 7), "reward": range(1, 7), "rl": range(9)}
+REWARD_MODELS = ("reward_held_out", "reward_judge", "reward")
+STEPS = {"sft": range(11), **dict.fromkeys(REWARD_MODELS, range(1, 7)), "rl": range(9)}
 
 
 def steps_on_disk(run: Path, stage: str) -> list[str]:
@@ -50,7 +51,7 @@ def test_killed_in_every_stage(
 
     kill_at("reward:save:4", words)
     assert steps_on_disk(run, "reward")[-1] == "step-000002"
-    finished = {s: (run / s / "done.json").stat().st_mtime_ns for s in ("sft", "reward_held_out")}
+    finished = {s: (run / s / "done.json").stat().st_mtime_ns for s in ("sft", *REWARD_MODELS[:2])}
 
     kill_at("rl:log:7", words)  # the policy of step 6 is kept as best, the checkpoint is of step 4
     assert steps_on_disk(run, "rl") == ["step-000004"]
@@ -67,7 +68,7 @@ def test_a_finished_run_is_not_repeated(straight: Path, tiny: Any, call: Any) ->
     before = {path: path.stat().st_mtime_ns for path in straight.glob("*/done.json")}
     assert call(tiny.command("run", straight)).code == 0
     assert {path: path.stat().st_mtime_ns for path in straight.glob("*/done.json")} == before
-    assert len(before) == 5
+    assert len(before) == 6
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter"])
@@ -193,13 +194,15 @@ def test_a_scheduler_or_a_closed_terminal_stops_it(
 
 MOODY = """\
 import os, signal
+from dataclasses import replace
 from alignloop import cli
 from alignloop.rl import train
 
 evaluate = train.Watch.evaluated
-def evaluated(self, step, score):
+def evaluated(self, seen):
     # a reward that is not deterministic: step 6 is the best before the kill, and the worst after
-    return evaluate(self, step, {0: 0.0, 3: 1.0, 6: float(os.environ["SIXTH"])}.get(step, -2.0))
+    scores = {0: 0.0, 3: 1.0, 6: float(os.environ["SIXTH"])}
+    return evaluate(self, replace(seen, held_out=scores.get(seen.step, -2.0), kl=0.0, outside=0.0))
 train.Watch.evaluated = evaluated
 
 log = train.StageRun.log
@@ -217,7 +220,7 @@ def test_the_kept_policy_is_that_of_the_step_which_is_named(
 ) -> None:
     run, third = tmp_path / "run", tmp_path / "third"
     for folder in (run, third):
-        for name in ("sft", "reward", "reward_held_out"):
+        for name in ("sft", *REWARD_MODELS):
             shutil.copytree(straight / name, folder / name)
 
     def ended(folder: Path, die: int, sixth: float, *more: str) -> int:
