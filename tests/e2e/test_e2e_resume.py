@@ -179,9 +179,9 @@ def test_a_scheduler_or_a_closed_terminal_stops_it(
     words = tiny.command("sft", run, "--sft.save_every", "0")
     process = start_cli(words)
     try:
-        wait_for_line(process, run / "metrics.jsonl")
+        wait_for_line(process, run / "metrics.jsonl", seconds=300)
         process.send_signal(sent)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
         process.wait()
