@@ -84,8 +84,8 @@ def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, ste
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     answers: list[list[int]] = [[] for _ in prompts]
-    cache, new_ids = hf.DynamicCache(config=policy.config), ids
-    name = "cache" if "cache" in signature(policy.forward).parameters else "past_key_values"  # 5.24
+    cache, new_ids, known = hf.DynamicCache(config=policy.config), ids, signature(policy.forward)
+    name = "cache" if "cache" in known.parameters else "past_key_values"  # from 5.24 on; before
     for t in range(settings.max_new_tokens):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new_ids.shape[1] :]  # line 5
         output = policy(
@@ -303,8 +303,7 @@ def toy_models(seed: int):
         better, worse = (counts[:, None] > counts[None, :]).nonzero(as_tuple=True)
         loss = -logsigmoid(scores[better] - scores[worse]).mean()  # never log(sigmoid(x)): line 28
         descend(loss, reward_model, optimizer, 3e-3, 1.0)
-    prompts = [[USER, word, ASSISTANT] for word in range(GOOD + 1, len(WORDS))]
-    return policy, reward_model, tokenizer, prompts
+    return policy, reward_model, tokenizer, [[USER, w, ASSISTANT] for w in range(5, len(WORDS))]
 
 
 def load(policy: Path, reward_model: Path, prompts: Path):

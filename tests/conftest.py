@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from alignloop.config import ModelConfig
 from alignloop.records import Message, Prompt
@@ -28,6 +29,11 @@ TEMPLATE = (
 )
 THREADS = os.environ.get("ALIGNLOOP_TEST_THREADS", "1")
 FAMILIES = ("qwen2", "llama", "gpt2")
+# How long a machine takes to draw or to try an example says nothing of the code.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 MODEL = ModelConfig(path="unused: tests name their directories")
 
 
