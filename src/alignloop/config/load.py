@@ -49,6 +49,8 @@ def kept_recipe(file: Path) -> Recipe | None:
     if not file.is_file():
         return None
     settings = read_toml(file)
+    if settings.get("reward"):  # before this setting every label had one use
+        settings["reward"] = {"labels": "shares", **settings["reward"]}
     try:
         return Recipe.model_validate(settings)
     except ValidationError as error:

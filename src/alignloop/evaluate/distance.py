@@ -60,6 +60,7 @@ def surprises(model: Any, rollouts: Sequence[Rollout], pad_id: int) -> np.ndarra
     for rows in token_budget_batches(lengths, MICRO_BATCH_TOKENS):
         batch = pad_batch([rollouts[row] for row in rows], pad_id)
         mask = batch["response_mask"]
-        told = token_logprobs(model, **batch, entropy=False)
+        ids, attention = batch["input_ids"], batch["attention_mask"]
+        told = token_logprobs(model, ids, attention, mask, entropy=False)
         found[rows] = (-told.logprobs.sum(dim=1) / mask.sum(dim=1)).numpy()
     return found

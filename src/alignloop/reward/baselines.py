@@ -44,7 +44,8 @@ def bag_of_words(
     learnt = learnt[:MOST_PAIRS]
     if len(learnt) < FEWEST_PAIRS or not any(words(p.chosen + p.rejected) for p in learnt):
         return None
-    vectors: Any = TfidfVectorizer(
+    make: Any = TfidfVectorizer  # whose types know no None
+    vectors = make(
         tokenizer=words,
         token_pattern=None,
         lowercase=False,

@@ -434,6 +434,14 @@ def test_kept_settings_of_another_release(tmp_path: Path) -> None:
     assert kept_recipe(path) == Recipe(seed=5)
 
 
+def test_before_folds_every_label_had_one_use(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[reward]\nheld_out_model_share = 0.22\n")
+    kept = kept_recipe(path)
+    assert kept is not None
+    assert (kept.reward.labels, kept.reward.held_out_model_share) == ("shares", 0.22)
+
+
 def test_changed_settings_are_those_of_the_stage() -> None:
     old = Recipe()
     new = check_recipe(

@@ -98,7 +98,7 @@ def annotated(name: str, fits: Any = None, **keys: Type) -> Callable[[Read], Rea
 
     def made(read: Read) -> Read:
         ANNOTATED[name] = read
-        pairs(name, fits, **keys)(lambda row, source: read(row, source).pairs())
+        pairs(name, fits, False, **keys)(lambda row, source: read(row, source).pairs())
         return read
 
     return made

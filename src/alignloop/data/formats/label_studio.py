@@ -51,7 +51,8 @@ def _task(row: Row, source: str) -> Annotated:
         raise _no_answers(data)
     given = [one for one in _annotations(row) or () if not _is_cancelled(one)]
     named = next((names for one in given if (names := _sides(one, data))), ())
-    answers = {name: answers.get(name, data[name]) for name in named} if named else answers
+    if named:
+        answers = {name: answers.get(name) or data[name] for name in named}
     votes = last_of_each([_vote(one, answers) for one in given])
     said = tuple(vote for vote in votes if vote.choice != "skip")
     return Annotated(comparison=compared(data, source, answers), votes=said)
