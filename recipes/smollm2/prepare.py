@@ -35,7 +35,7 @@ SOURCES = {
 }
 HH, SELF_INSTRUCT, TINKER, KOALA, VICUNA, JADE = SOURCES
 # Sizes that two CPU cores go through in half an hour; lengths in characters.
-NUM_PAIRS, NUM_HH_DEMONSTRATIONS, NUM_HH_PROMPTS = 400, 200, 200
+NUM_PAIRS, NUM_HH_DEMONSTRATIONS, NUM_HH_PROMPTS = 240, 200, 200
 LONGEST_ANSWER, LONGEST_PROMPT, LONGEST_QUESTION = 320, 500, 240
 SPLIT_SEED = 27  # not the run's own (0), whose splits would then cut this one's parts again
 SHARES = {"pairs": 0.6, "demonstrations": 0.2, "rl": 0.2}

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -180,11 +181,19 @@ def kill_at() -> Callable[[str, Sequence[str]], None]:
 
 
 def start(command: Sequence[str]) -> "subprocess.Popen[str]":
-    """A process with the package on its path and one thread."""
+    """A process with the package on its path and one thread, which ignores no signal.
+
+    Whoever runs the tests may ignore some (nohup, a shell's background), and children inherit that.
+    """
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "src"), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    kept = {sent: signal.signal(sent, signal.SIG_DFL) for sent in (signal.SIGINT, signal.SIGHUP)}
+    try:
+        return subprocess.Popen(
+            command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+    finally:
+        for sent, handler in kept.items():
+            signal.signal(sent, handler)
 
 
 @pytest.fixture(scope="session")

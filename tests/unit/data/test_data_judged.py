@@ -203,3 +203,12 @@ def test_the_textbooks_rated_pair(tmp_path: Path, told: str) -> None:
     assert pair.margin == 3.0
     more = rows_file(tmp_path, {"text": told}, {"text": "Another text, of no pair."})
     assert len(read_pairs(more, skip_refused=True)) == 1
+
+
+@pytest.mark.parametrize("key", ["comparison_id", "judgement_id", "vote_id", "preference_index"])
+def test_an_id_of_a_judgement_names_no_answer(tmp_path: Path, key: str) -> None:
+    row = {key: "c1", "prompt": "q", "responses": ["a", "b"], "ranks": [2, 1]}
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (pair,) = read_pairs(path)
+    assert (pair.chosen, pair.rejected) == ("b", "a")

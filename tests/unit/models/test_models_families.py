@@ -33,6 +33,7 @@ from alignloop.models import (
     token_values,
 )
 from alignloop.records import Demonstration, PreferencePair, Prompt
+from alignloop.reward.labels import Labels
 from alignloop.reward.train import train_reward
 from alignloop.rl import train_rl
 from alignloop.rl.build import RlInputs
@@ -272,7 +273,7 @@ def stages(
         demonstrations,
         stage_run("sft"),
     )
-    parts = {"train": pairs[:6], "calibration": pairs[6:8], "test": pairs[8:]}
+    parts = Labels(train=pairs[:6], calibration=pairs[6:8], test=pairs[8:], of=len(pairs))
     reward = train_reward(
         RewardConfig(batch_size=3, max_steps=2, **rates),
         base,

@@ -28,6 +28,8 @@ class Verdict:
 # --- keys --------------------------------------------------------------------------------------
 
 CHOICE = re.compile(
+    # a comparison's or a judgement's own id names no answer
+    r"(?!.*(?:votes?|verdict|judge?ment|selection|comparison|preference)(?:id|idx|index|number)$)"
     r"(?:human|annotator|overall|final|gold|expert|majority|gpt4|is)?"
     r"(?:winner|winning|preferred|preference|better|best|chosen|choice|votes?|verdict|judge?ment"
     r"|selected|selection|comparison)"
