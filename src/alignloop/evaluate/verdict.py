@@ -245,11 +245,10 @@ def _of_distance(results: Results) -> Iterator[Finding]:
 
 
 def _of_measures(results: Results) -> Iterator[Finding]:
-    """What got worse on any set, and harm that is left."""
-    for name, tables in results["sets"].items():
-        sft, policy = tables["overall"]["sft"], tables["overall"]["policy"]
-        for key, sign, words, words_zh in GUARDED:
-            before, after = sft.get(key), policy.get(key)
+    """What got worse on any set, and harm that is left; safety first."""
+    for key, sign, words, words_zh in GUARDED:
+        for name, tables in results["sets"].items():
+            before, after = (tables["overall"][who].get(key) for who in ("sft", "policy"))
             if before is None or after is None:
                 continue
             gone = after["high"] < before["low"] if sign > 0 else after["low"] > before["high"]
