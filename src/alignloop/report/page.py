@@ -319,7 +319,11 @@ def _evaluation_sentences(first: EvaluationSet, results: Json) -> list[str]:
     """What one set of prompts showed, and how many of its prompts stand in training files."""
     said: list[str] = []
     english = SET_NAMES.get(first.name, (first.name, ""))[0].lower()
-    checked = as_dict(as_dict(as_dict(results.get("overlap")).get("sets")).get(first.name))
+    overlap = as_dict(results.get("overlap"))
+    # the playground's sets are apart by construction: nothing was compared, and nothing is said
+    checked = as_dict(
+        as_dict(overlap.get("sets")).get(first.name) if overlap.get("looked_at") else None
+    )
     if first.win_rate is not None:
         win = first.win_rate
         fair = first.length_controlled

@@ -155,7 +155,10 @@ def results() -> dict[str, Any]:
             "chose_checkpoint": False,
             "card": report_card(),
         },
-        "overlap": {"sets": {"wordings": {"n": 300, "seen": 3, "where": {"rl.prompts": 3}}}},
+        "overlap": {
+            "sets": {"wordings": {"n": 300, "seen": 3, "where": {"rl.prompts": 3}}},
+            "looked_at": {"rl.prompts": 1000},
+        },
         "verdict": {
             "mood": "better",
             "english": "RLHF made the answers better, by the made-up judge.",
