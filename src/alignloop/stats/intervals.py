@@ -209,7 +209,9 @@ def share_estimate(
     usual = float(counts @ counts / counts.sum())
     totals = np.append(totals, [usual, usual, 0, 0])
     padded = np.append(counts, [usual] * 4)
-    middle = totals.sum() / padded.sum()
+    # linearised values may lie beyond 0..1, and so may their mean; a variance needs one within
+    least = 0.5 / padded.sum()
+    middle = min(max(totals.sum() / padded.sum(), least), 1 - least)
     gaps = totals - middle * padded
     effect = float(gaps @ gaps / (middle * (1 - middle) * padded.sum()))
     cases = counts.sum() / effect

@@ -320,7 +320,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
         st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True).filter(lambda name: name != "none")
     )
     return plain.model_copy(
-        update={"name": name, "seed": draw(st.integers(0, 2**63)), "rl": rl, "sft": sft}
+        update={"name": name, "seed": draw(st.integers(0, 2**63 - 1)), "rl": rl, "sft": sft}
     )
 
 
