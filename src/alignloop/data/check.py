@@ -208,7 +208,7 @@ def _look(record: Any, tally: _Tally) -> list[str]:
         tally.languages[language_of(record)] += 1
         return ["", record]
     prompt = record if isinstance(record, Prompt) else record.prompt
-    tally.prompts.add(_number(_turns(prompt)))
+    tally.prompts.add(_number(_asked(prompt)))
     asked = "\n".join(message.content for message in prompt.messages)
     tally.languages[language_of(prompt.text)] += 1
     return [asked, *_responses(record)]
@@ -230,18 +230,20 @@ def _responses(record: Any) -> list[str]:
     return [record.response] if isinstance(record, Demonstration | Labelled) else []
 
 
-def _turns(prompt: Prompt) -> list[list[str]]:
-    return [[message.role, message.content] for message in prompt.messages]
+def _asked(prompt: Prompt) -> list[Any]:
+    """What a model reads: turns with the calls and results in them, and the tools it may call."""
+    return [*(message.model_dump() for message in prompt.messages), *prompt.tools]
 
 
 def _content(record: Any) -> Any:
-    """What makes two records the same: their texts, whoever wrote them."""
+    """What makes two records the same: what is asked and answered, whoever wrote it."""
     if isinstance(record, str):
         return record
     if isinstance(record, Prompt):
-        return _turns(record)
+        return _asked(record)
+    answers = record.answers if isinstance(record, PreferencePair) else (record.answer,)
     good = [record.good] if isinstance(record, Labelled) else []
-    return [_turns(record.prompt), *_responses(record), *good]
+    return [_asked(record.prompt), *(answer.model_dump() for answer in answers), *good]
 
 
 def _number(content: Any) -> int:

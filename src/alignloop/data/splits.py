@@ -53,7 +53,9 @@ def hold_out(
 class SplitByPrompt:
     """The rule by which a prompt has its split: for streams, and the same across files and runs."""
 
-    def __init__(self, shares: Mapping[str, float], seed: int = 0) -> None:
+    # No run has a negative seed. With a run's own seed, a run that splits one of these files again
+    # would hash its prompts to the same places, and find most of its parts empty.
+    def __init__(self, shares: Mapping[str, float], seed: int = -1) -> None:
         _check_shares(shares)
         self.names = list(shares)
         self._bounds = list(zip(shares, accumulate(shares.values()), strict=True))

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from alignloop.data.check import check
 from alignloop.data.convert import convert
 from alignloop.data.files import read_records, write_records
 from alignloop.data.formats.reading import read_demonstrations, read_pairs, read_prompts
@@ -153,3 +154,32 @@ def test_pictures_and_sounds_are_refused_by_name(tmp_path: Path, media: dict[str
 def test_what_is_no_call(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=problem):
         read_demonstrations(rows_file(tmp_path, row))
+
+
+def labelled_rows(folder: Path) -> Path:
+    """One question, answered by two calls of a tool whose texts are the same."""
+    good, bad = calling("7"), calling("8")
+    return rows_file(
+        folder,
+        {"messages": [ASKED, good], "label": True, "tools": TOOLS},
+        {"messages": [ASKED, bad], "label": False, "tools": TOOLS},
+    )
+
+
+def test_labelled_answers_keep_their_calls(tmp_path: Path) -> None:
+    path = labelled_rows(tmp_path)
+    (demonstration,) = read_demonstrations(path)
+    assert demonstration.answer.tool_calls[0].arguments == {"flat": "7"}
+    (pair,) = read_pairs(path)
+    assert [answer.tool_calls[0].arguments for answer in pair.answers] == [
+        {"flat": "7"},
+        {"flat": "8"},
+    ]
+
+
+def test_answers_that_differ_in_a_call_are_no_duplicates(tmp_path: Path) -> None:
+    rows = [{"messages": [ASKED, calling(flat)]} for flat in ("7", "8", "8")]
+    (report,) = check(
+        [str(rows_file(tmp_path, *rows))], lambda texts: [len(text) for text in texts]
+    )
+    assert report.duplicates == 1

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignloop.data import split_by_prompt
-from alignloop.data.splits import hold_out
+from alignloop.data.splits import SplitByPrompt, hold_out
 from alignloop.errors import UserError
 from alignloop.records import Message, PreferencePair, Prompt
 
@@ -88,3 +88,12 @@ def test_held_out_prompts_are_a_share_or_none() -> None:
     with pytest.raises(UserError, match="1 records leave none to train on") as refused:
         hold_out(records[:1], 0.999, 3, section="dpo")
     assert refused.value.where == "dpo.held_out_share"
+
+
+def test_a_part_of_a_split_file_splits_again() -> None:
+    """A run's first seed is 0: with the same hash its parts of one part would be all or nothing."""
+    records = [prompt(f"question {number}") for number in range(400)]
+    of_file = SplitByPrompt({"train": 0.5, "test": 0.5})
+    train = [one for one in records if of_file.of(one) == "train"]
+    again = split_by_prompt(train, {"train": 0.5, "test": 0.5}, seed=0)
+    assert all(len(part) > 0.4 * len(train) for part in again.values())

@@ -9,8 +9,10 @@ from alignloop.data.formats.answers import plain
 from alignloop.data.formats.columns import Columns, Fact, observes
 from alignloop.data.formats.parts import (
     Labelled,
+    as_answer,
     asked_in,
     asks,
+    checked,
     messages,
     number,
     prompt,
@@ -193,27 +195,37 @@ def _kto_any(row: Row, source: str, columns: Columns) -> list[Labelled]:
     made: list[Demonstration] = found.read(row, source, columns)
     if len(made) != 1:
         raise Refused(f"there are {len(made)} answers and one label", "give a row for each answer")
-    return [Labelled(prompt=one.prompt, response=one.response, good=good) for one in made]
+    return [
+        Labelled(prompt=one.prompt, response=one.response, good=good, extra=one.extra)
+        for one in made
+    ]
 
 
 def _last_answer(row: Row, source: str, turns: Sequence[Message], columns: Columns) -> Labelled:
     if len(turns) < 2 or [turn.role for turn in turns[-2:]] != ["user", "assistant"]:
         raise Refused("the last turns are no question and answer", "end with an assistant message")
-    return _labelled(row, source, turns[:-1], turns[-1].content, columns)
+    return _labelled(row, source, turns[:-1], turns[-1], columns)
 
 
 def _labelled(
-    row: Row, source: str, asked: str | Sequence[Message], response: str, columns: Columns
+    row: Row,
+    source: str,
+    asked: str | Sequence[Message],
+    response: str | Message,
+    columns: Columns,
 ) -> Labelled:
-    good = _is_good(row, columns)
-    return Labelled(prompt=prompt(row, source, asked), response=response, good=good)
+    good, answer = _is_good(row, columns), as_answer(response)
+    made = prompt(row, source, asked)
+    return Labelled(prompt=made, response=answer.content, good=good, extra=answer.extra)
 
 
 def good_ones(labelled: Labelled) -> list[Demonstration]:
     """What was called good is a demonstration; what was called bad is none."""
     source = labelled.prompt.source
-    made = Demonstration(prompt=labelled.prompt, response=labelled.response, source=source)
-    return [made] if labelled.good else []
+    if not labelled.good:
+        return []
+    fields = {"response": labelled.response, "extra": labelled.extra, "source": source}
+    return [checked(Demonstration, {"prompt": labelled.prompt, **fields})]
 
 
 def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
@@ -226,9 +238,7 @@ def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
         both = sorted_out.setdefault(prompt_id(one.prompt.messages, one.prompt.tools), ([], []))
         both[0 if one.good else 1].append(one)
     for good, bad in sorted_out.values():
-        couples = [
-            (a, b) for a, b in product(good, bad) if a.response.strip() != b.response.strip()
-        ]
+        couples = [(a, b) for a, b in product(good, bad) if not _alike(a, b)]
         for better, worse in couples:
             yield PreferencePair(
                 prompt=better.prompt,
@@ -236,7 +246,14 @@ def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
                 rejected=worse.response,
                 weight=1 / len(couples),
                 source=better.prompt.source,
+                chosen_extra=better.extra,
+                rejected_extra=worse.extra,
             )
+
+
+def _alike(one: Labelled, other: Labelled) -> bool:
+    """Whether two answers are the same but for white space."""
+    return one.response.strip() == other.response.strip() and one.extra == other.extra
 
 
 def _labelled_format(row: Row, columns: Columns) -> Format | None:

@@ -14,7 +14,15 @@ from alignloop.data.files import explain
 from alignloop.data.formats.calls import beside_text, refuse_media, tools_of
 from alignloop.data.formats.dialects import in_one_form, said_by
 from alignloop.data.formats.registry import Refused, Row
-from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Record, answer_of
+from alignloop.records import (
+    Demonstration,
+    Extra,
+    Message,
+    PreferencePair,
+    Prompt,
+    Record,
+    answer_of,
+)
 
 RecordType = TypeVar("RecordType", bound=Record)
 
@@ -32,6 +40,12 @@ class Labelled:
     prompt: Prompt
     response: str
     good: bool
+    extra: Extra | None = None
+
+    @property
+    def answer(self) -> Message:
+        """The response with the calls and the reasoning that it holds."""
+        return answer_of(self.response, self.extra)
 
 
 def prompt_id(messages: Sequence[Message], tools: Sequence[Row] = ()) -> str:
