@@ -1,11 +1,14 @@
 """What the last digits depend on: cores that may be used, and what has changed since."""
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from alignloop.run import machine as room
+from alignloop.run.chain import INPUTS, begin
+from alignloop.run.folder import RunFolder
 from alignloop.run.machine import available_cores, changes_of, machine
 
 
@@ -58,3 +61,13 @@ def test_what_has_changed_is_named() -> None:
         f"numpy: 1.0, and now {now['versions']['numpy']}",
     ]
     assert changes_of("torn", now) == []
+
+
+def test_a_stage_that_goes_on_says_what_its_machine_has_changed(tmp_path: Path) -> None:
+    folder = RunFolder.create(tmp_path / "run")
+    assert begin(folder, "sft", {}, threads=1) == []
+    (folder.stage("sft").checkpoints / "step-3").mkdir(parents=True)
+    assert begin(folder, "sft", {}, threads=1) == []
+    assert begin(folder, "sft", {}, threads=2) == ["threads: 1, and now 2"]
+    machines = json.loads((folder.stage("sft").path / INPUTS).read_text())["machines"]
+    assert [one["threads"] for one in machines] == [1, 2]

@@ -62,6 +62,9 @@ def wants_more(prompts, responses, judge):
     return []
 
 number = 3
+
+def leaves(prompts, responses):
+    raise SystemExit(0)
 """
 
 
@@ -93,6 +96,7 @@ def test_a_function_of_the_current_directory_is_called(here: Path, asked: list[P
         ("short", "gave 0 numbers for 1 responses"),
         ("nan", "gave nan, which is no finite number"),
         ("word", "gave 'good' in place of a number"),
+        ("leaves", "raised SystemExit: 0"),
     ],
 )
 def test_the_prompt_that_caused_it_is_named(
