@@ -23,6 +23,7 @@ TOOLS = {
     "parallel",
     "run",
     "stats",
+    "training",
 }
 STAGES = {"sft", "reward", "dpo", "rl", "evaluate"}
 # What every room may import besides itself and `errors`.
@@ -36,10 +37,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"shapes"},
     "data": {"records", "config"},
     "models": {"shapes", "config", "data"},
-    "parallel": {"shapes", "config"},
-    "rollout": {"shapes", "records", "config", "data", "models", "parallel", "losses"},
+    "parallel": set(),
+    "rollout": {"shapes", "records", "config", "data", "models", "losses"},
     "scoring": {"shapes", "records", "config", "data", "models"},
-    "run": {"records", "config"},
+    "run": {"records", "config", "parallel"},
+    "training": {"shapes", "config", "data", "models", "parallel", "run"},
     "sft": TOOLS - {"stats"},
     "dpo": TOOLS - {"stats"},
     "reward": TOOLS,
