@@ -6,7 +6,7 @@ work, so that a step is planned once, alike in all of them, and sums give what o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ class Pass(Generic[Row]):
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """`World.single()` is one process; `sum` adds a tensor up over all, the same result in each.
+    """Who this process is; `sum` adds a tensor up over all, with the same result in each.
 
     All processes call `sum` and `barrier` in the same order.
     """
@@ -33,11 +33,6 @@ class World:
     size: int
     sum: "Callable[[Tensor], Tensor]"
     barrier: Callable[[], None]
-
-    @classmethod
-    def single(cls) -> Self:
-        """One process: nothing to add up, nobody to wait for."""
-        return cls(rank=0, size=1, sum=lambda tensor: tensor, barrier=lambda: None)
 
     @property
     def is_main(self) -> bool:
@@ -62,6 +57,18 @@ class World:
         found = self.sum(torch.tensor(list(sums.values()), dtype=torch.float64))
         return dict(zip(sums, found.tolist(), strict=True))
 
+    def add_gradients(self, parameters: "Sequence[Tensor]") -> None:
+        """Let each process have the sum of all gradients; None stays where none has one."""
+        if self.size == 1:
+            return
+        import torch
+
+        has = self.sum(torch.tensor([float(p.grad is not None) for p in parameters]))
+        for parameter, count in zip(parameters, has.tolist(), strict=True):
+            if count:
+                own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                parameter.grad = self.sum(own)
+
     def share(self, cuts: Sequence[list[Row]]) -> list[Pass[Row]]:
         """This process's passes of a step's micro-batches: in each process as many as in another.
 
@@ -77,3 +84,7 @@ class World:
         passes = [Pass(rows=cut, weight=1.0) for cut in planned]
         passes += [Pass(rows=planned[-1], weight=0.0)] * (-len(planned) % self.size)
         return passes[self.rank :: self.size]
+
+
+# One process: nothing to add up, nobody to wait for.
+SINGLE = World(rank=0, size=1, sum=lambda tensor: tensor, barrier=lambda: None)

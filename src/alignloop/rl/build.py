@@ -14,7 +14,7 @@ from alignloop.errors import UserError
 from alignloop.models import load_tokenizer
 from alignloop.models.roles import learnt
 from alignloop.models.starting import fresh_critic, reference_of, start_critic, start_policy
-from alignloop.parallel import World
+from alignloop.parallel import SINGLE, World
 from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.algorithms.base import Algorithm, CriticPlan
@@ -111,7 +111,7 @@ def build(
     *,
     seed: int,
     observer: Observer | None,
-    world: World | None = None,
+    world: World = SINGLE,
 ) -> Parts:
     """Load and check the models, tokenise the prompts, and put the parts together."""
     tokenizer = load_tokenizer(inputs.policy_dir, model_config)
@@ -135,7 +135,6 @@ def build(
     if algorithm.critic is not None:
         beside = (policy, inputs.policy_dir, tokenizer, model_config, lora)
         critic = _critic(algorithm.critic, beside, rewarder, derive_seed(seed, "critic"))
-    world = world or World.single()
     learner = _learner(config, algorithm, policy, critic, world)
     reads, reference = _reads(algorithm.reads, config), None
     if issubclass(reads, WithReference):

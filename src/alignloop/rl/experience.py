@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
 from typing import Any, Generic, Self, TypeVar
 
 import torch
@@ -202,26 +201,24 @@ class Scorer:
 
     def _raw_scores(self, answers: Answers) -> PerSequence:
         """The rewarder's scores, [batch]; each process asks it about its own rows."""
-        if self.world.size == 1:
-            return self.rewarder.rewarder.scores(answers)
         passes = self.world.share(answers.cuts)
-        scores = torch.zeros(len(answers.rollouts))
-        found = self.rewarder.rewarder.scores(_part(answers, [one.rows for one in passes]))
-        weights = torch.tensor([one.weight for one in passes for _ in one.rows])
-        rows = [row for one in passes for row in one.rows]
-        return self.world.sum(scores.index_add(0, torch.tensor(rows), found * weights))
+        weight = {row: one.weight for one in passes for row in one.rows}
+        rows, scores = sorted(weight), torch.zeros(len(answers.rollouts))
+        own = _part(answers, rows, [one.rows for one in passes])
+        found = self.rewarder.rewarder.scores(own)
+        scores[rows] = found * torch.tensor([weight[row] for row in rows])
+        return self.world.sum(scores)
 
 
-def _part(answers: Answers, cuts: Sequence[list[int]]) -> Answers:
-    """The answers of some micro-batches, which are the whole of it."""
-    rows = [row for cut in cuts for row in cut]
-    ends = list(accumulate(map(len, cuts), initial=0))
+def _part(answers: Answers, rows: list[int], cuts: Sequence[list[int]]) -> Answers:
+    """Some of the answers, in their order, with the micro-batches that hold them."""
+    place = {row: number for number, row in enumerate(rows)}
     return Answers(
         rollouts=[answers.rollouts[row] for row in rows],
         input_ids=answers.input_ids[rows],
         attention_mask=answers.attention_mask[rows],
         response_mask=answers.response_mask[rows],
-        cuts=[list(range(*ends_of)) for ends_of in pairwise(ends)],
+        cuts=[[place[row] for row in cut] for cut in cuts],
     )
 
 

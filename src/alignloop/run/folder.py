@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.errors import UserError
-from alignloop.parallel import World
+from alignloop.parallel import SINGLE, World
 from alignloop.run.files import (
     atomic_write,
     explain_full_disk,
@@ -127,7 +127,7 @@ class RunFolder:
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, path: Path | str, world: World | None = None) -> "RunFolder":
+    def create(cls, path: Path | str, world: World = SINGLE) -> "RunFolder":
         """Make the folder, or open it again, and hold it alone until `close` or the process's end.
 
         The lock is the kernel's (flock), so that it goes with a killed process. Of the processes of
@@ -144,7 +144,7 @@ class RunFolder:
         try:
             with explain_full_disk(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
-                if world is None or world.is_main:
+                if world.is_main:
                     run._lock = _take_lock(run.path)
         except (OSError, ValueError) as error:  # the second: a NUL in its name
             said = getattr(error, "strerror", None) or str(error)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from alignloop.errors import UserError
-from alignloop.parallel import World
+from alignloop.parallel import SINGLE, World
 from alignloop.records import Sample
 from alignloop.run.checkpoints import load_latest, save_checkpoint
 from alignloop.run.files import atomic_folder, remove_folder
@@ -54,9 +54,9 @@ class StageRun:
     the main one alone writes and speaks.
     """
 
-    def __init__(self, folder: RunFolder, name: str, seed: int, world: World | None = None) -> None:
+    def __init__(self, folder: RunFolder, name: str, seed: int, world: World = SINGLE) -> None:
         self.folder, self.name, self.seed = folder, name, seed
-        self.world = world or World.single()
+        self.world = world
         self.stage: StageFolder = folder.stage(name)
         self.path = self.stage.path
         self._earlier_seconds = 0.0

@@ -9,7 +9,7 @@ from torch import nn
 
 from alignloop.config.stages import OptimizerSection
 from alignloop.models.roles import learnt
-from alignloop.parallel import World
+from alignloop.parallel import SINGLE, World
 from alignloop.training.mixed_precision import MasterAdamW
 
 Schedule = Callable[[int], float]
@@ -66,7 +66,11 @@ def linear_schedule(total: int) -> Schedule:
 
 
 def descend(
-    optimizer: torch.optim.Optimizer, *, learning_rate: float, max_grad_norm: float, world: World
+    optimizer: torch.optim.Optimizer,
+    *,
+    learning_rate: float,
+    max_grad_norm: float,
+    world: World = SINGLE,
 ) -> float:
     """One step along the gradients of all processes, clipped to a norm; returns that before it.
 
@@ -75,20 +79,9 @@ def descend(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for group in optimizer.param_groups:
         group["lr"] = learning_rate
-    add_gradients(parameters, world)
+    world.add_gradients(parameters)
     norm = nn.utils.clip_grad_norm_(parameters, max_grad_norm)
     if torch.isfinite(norm):  # a step along NaN would destroy the model for good
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return float(norm)
-
-
-def add_gradients(parameters: list[nn.Parameter], world: World) -> None:
-    """Let each process have the sum of all gradients; None stays where none has one."""
-    if world.size == 1:
-        return
-    has = world.sum(torch.tensor([float(p.grad is not None) for p in parameters]))
-    for parameter, count in zip(parameters, has.tolist(), strict=True):
-        if count:
-            own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-            parameter.grad = world.sum(own)

@@ -376,7 +376,7 @@ def test_the_textbook_defaults() -> None:
         ("rl.algorithm.kl_coef = inf", "rl.algorithm.kl_coef"),
         ("rl.algorithm.kl_coef = nan", "rl.algorithm.kl_coef"),
         ("rl.missing_eos_penalty = nan", "rl.missing_eos_penalty"),
-        ("dpo.beta = 1e30", "dpo.beta"),
+        ("dpo.objective.beta = 1e30", "dpo.objective.beta"),
         ("rl.learning_rate = 1e308", "rl.learning_rate"),
         ("lora.rank = 999999999999", "lora.rank"),
         ("lora.alpha = -inf", "lora.alpha"),

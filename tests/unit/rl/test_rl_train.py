@@ -196,7 +196,7 @@ class FunctionOf:
 
 def broken_norms(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
     """The gradients of these optimiser steps, counted from 1, are not finite."""
-    from alignloop.models.training import descend
+    from alignloop.training.optimiser import descend
 
     calls = iter(range(1, 1000))
 
