@@ -143,7 +143,7 @@ class GrpoConfig(AlgorithmSection):
 
 
 class RlooConfig(AlgorithmSection):
-    """RLOO: no critic and no clipping, KL in the reward (Ahmadian et al. 2024)."""
+    """RLOO: a response is measured by the mean of the others, without a critic (Ahmadian 2024)."""
 
     name: Literal["rloo"] = "rloo"
     kl_coef: float = Field(default=0.1, ge=0, description="price of one nat of KL per sequence")

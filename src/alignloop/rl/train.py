@@ -74,10 +74,11 @@ def train_rl(
         metrics |= _left_out(metrics, step, config, parts, run)
         metrics |= _describe(scored, credit) | algorithm.metrics(scored, credit, state)
         metrics |= _texts(rollouts, parts) | _speeds(clock, scored)
-        memory.algorithm = dict(algorithm.after(state, metrics, len(rollouts)))
-        memory.last_step, memory.last_kl = step, metrics.get("kl")
-        watch = _watched(memory).stepped(step, memory.last_kl, is_finite(metrics))
-        memory.watch = watch
+        finite, memory.last_step = is_finite(metrics), step
+        if finite:  # what is not has no place in a checkpoint, nor in the next step
+            memory.algorithm = dict(algorithm.after(state, metrics, len(rollouts)))
+            memory.last_kl = metrics.get("kl")
+        memory.watch = watch = _watched(memory).stepped(step, metrics.get("kl"), finite)
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run)
         run.log(step, metrics | _compiling(run), show=SHOWN)

@@ -10,7 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from alignloop.config import DpoConfig, IpoObjective, ModelConfig
+from alignloop.config import DpoConfig, ModelConfig
+from alignloop.config.objectives import IpoObjective
 from alignloop.config.section import variants_in
 from alignloop.data.pairs import PairStore, TextCodes
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example

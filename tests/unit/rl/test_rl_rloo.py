@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from alignloop.config import ModelConfig, RlConfig, RlooConfig
+from alignloop.config import ModelConfig, RlConfig
+from alignloop.config.algorithms import RlooConfig
 from alignloop.rl import train_rl
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.experience import Experience, WithBoth

@@ -1,6 +1,6 @@
 """IPO: a squared error, so that pairs which are told apart pull no further."""
 
-from alignloop.config import IpoObjective
+from alignloop.config.objectives import IpoObjective
 from alignloop.dpo.objectives.base import PairLogprobs, PreferenceLoss
 from alignloop.shapes import PerSequence
 

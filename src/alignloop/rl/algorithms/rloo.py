@@ -2,7 +2,7 @@
 
 import torch
 
-from alignloop.config import RlooConfig
+from alignloop.config.algorithms import RlooConfig
 from alignloop.losses import TokenLosses, group_advantages, ppo_policy_loss, shaped_rewards
 from alignloop.rl.algorithms.base import (
     Algorithm,
