@@ -123,7 +123,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path, self.world = Path(path), SINGLE
         self._lock: int | None = None
 
     @classmethod
@@ -135,6 +135,7 @@ class RunFolder:
         Raises `UserError` when another process holds the folder or `path` is a file.
         """
         run = cls(path)
+        run.world = world
         if run.path.exists() and not run.path.is_dir():
             raise UserError(
                 "this is a file, and a run needs a folder",
@@ -170,10 +171,10 @@ class RunFolder:
             self._lock = None
 
     def stage(self, name: str) -> StageFolder:
-        """The folder of one stage; it is made when this process holds the run."""
+        """The folder of one stage; it is made when this process, or its world, holds the run."""
         assert _STAGE_NAME.fullmatch(name), f"not a stage's name: {name!r}"
         folder = StageFolder(self.path / name)
-        if self._lock is not None:
+        if self._lock is not None or not self.world.is_main:
             folder.path.mkdir(exist_ok=True)
         return folder
 

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from alignloop.errors import UserError
-from alignloop.parallel import SINGLE, World
 from alignloop.records import Sample
 from alignloop.run.checkpoints import load_latest, save_checkpoint
 from alignloop.run.files import atomic_folder, remove_folder
@@ -50,13 +49,13 @@ class Resumable(Protocol):
 class StageRun:
     """One stage of a run folder while it works.
 
-    `seconds` counts working time over all the times it was resumed. Of the processes of a `world`
-    the main one alone writes and speaks.
+    `seconds` counts working time over all the times it was resumed. Of the processes of the
+    folder's `world` the main one alone writes and speaks.
     """
 
-    def __init__(self, folder: RunFolder, name: str, seed: int, world: World = SINGLE) -> None:
+    def __init__(self, folder: RunFolder, name: str, seed: int) -> None:
         self.folder, self.name, self.seed = folder, name, seed
-        self.world = world
+        self.world = folder.world
         self.stage: StageFolder = folder.stage(name)
         self.path = self.stage.path
         self._earlier_seconds = 0.0

@@ -109,7 +109,7 @@ def test_reinforcement_learning_takes_the_steps_of_one_process(
 ) -> None:
     """Scores, whitened advantages, minibatches, weights; and all stop early at the same place."""
     config = rl_config(
-        batch_size=5, micro_batch_tokens=TOKENS, algorithm=algorithm, missing_eos="off"
+        batch_size=5, micro_batch_tokens=40, algorithm=algorithm, missing_eos="off"
     )
 
     def work(world: World) -> tuple[Any, dict[str, float], torch.Tensor]:
@@ -122,7 +122,7 @@ def test_reinforcement_learning_takes_the_steps_of_one_process(
         return experience, metrics, torch.cat(weights)
 
     alone, metrics, weights = work(SINGLE)
-    assert len(alone.cuts(range(len(alone)), TOKENS)) > 2
+    assert len(alone.cuts(range(len(alone)), 40)) > 2
     found = together(2, work)
     for experience, others, ours in found:
         for name, value in (vars(alone.scored) | vars(alone.credit)).items():
@@ -142,8 +142,7 @@ def test_one_of_two_processes_writes_and_both_go_the_same_way(
 
     def work(world: World) -> Path:
         with RunFolder.create(tmp_path / "run", world) as folder:
-            (folder.path / "sft").mkdir(exist_ok=True)
-            run = StageRun(folder, "sft", 7, world)
+            run = StageRun(folder, "sft", 7)
             model = train_sft(config, ModelConfig(path=str(lm_dirs["llama"])), demonstrations, run)
             assert json.loads((run.path / "done.json").read_text())["facts"]["steps"] == 3
             return model
