@@ -88,6 +88,10 @@ def cross_entropy(
     seed: int,
 ) -> Objective:
     """The mean surprise at a response token, in nats; held out, the perplexity."""
+
+    def measure() -> dict[str, float]:
+        return {PERPLEXITY: perplexity(policy, tests, pad_id, config)}
+
     return Objective(
         role="policy",
         section="sft",
@@ -96,9 +100,7 @@ def cross_entropy(
         step=lambda rows: _step(policy, [examples[row] for row in rows], pad_id, config),
         limit=above_uniform(_vocabulary(policy)),
         shown=SHOWN,
-        measure=(lambda: {PERPLEXITY: perplexity(policy, tests, pad_id, config)})
-        if tests
-        else None,
+        measure=measure if tests else None,
         measures_start=True,
         eval_every=config.eval_every,
     )

@@ -81,6 +81,10 @@ def fit(objective: Objective, config: LearningSection, run: StageRun) -> Learnin
         if number == 1 and objective.measure is not None and objective.measures_start:
             memory.before = objective.measure()
             run.log(0, memory.before)
+            found = (
+                f"{name.replace('_', ' ')} {value:.4g}" for name, value in memory.before.items()
+            )
+            run.say(f"{run.name}: {', '.join(found)} before the first step")
         started, last = time.perf_counter(), number == total
         step = objective.step(objective.batches[number - 1])
         dropout = derive_seed(run.seed, "dropout", run.name, number, *run.world.draws)

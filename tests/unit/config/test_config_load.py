@@ -225,7 +225,8 @@ def test_the_name_chooses_the_algorithm(recipe: Path) -> None:
         ),
         (
             {"group_size": "4"},
-            'rl.algorithm.group_size is a setting of "grpo" or "rloo", but rl.algorithm.name = "ppo"',
+            'rl.algorithm.group_size is a setting of "grpo" or "rloo", but'
+            ' rl.algorithm.name = "ppo"',
         ),
         (
             {"name": "grpo", "adaptive_kl.target": "4"},

@@ -108,9 +108,7 @@ def test_reinforcement_learning_takes_the_steps_of_one_process(
     rl_config: Callable[..., RlConfig],
 ) -> None:
     """Scores, whitened advantages, minibatches, weights; and all stop early at the same place."""
-    config = rl_config(
-        batch_size=5, micro_batch_tokens=40, algorithm=algorithm, missing_eos="off"
-    )
+    config = rl_config(batch_size=5, micro_batch_tokens=40, algorithm=algorithm, missing_eos="off")
 
     def work(world: World) -> tuple[Any, dict[str, float], torch.Tensor]:
         parts = build(config, model_config, rl_inputs(), seed=7, observer=None, world=world)
@@ -138,7 +136,13 @@ def test_one_of_two_processes_writes_and_both_go_the_same_way(
 ) -> None:
     """A whole stage: one lock, one line per step, one model, and the same numbers in both."""
     demonstrations = [Demonstration(prompt=prompt, response="very good") for prompt in prompts]
-    config = SftConfig(max_steps=3, batch_size=4, learning_rate=1e-2, micro_batch_tokens=TOKENS)
+    config = SftConfig(
+        max_steps=3,
+        batch_size=4,
+        learning_rate=1e-2,
+        micro_batch_tokens=TOKENS,
+        held_out_share=0.3,
+    )
 
     def work(world: World) -> Path:
         with RunFolder.create(tmp_path / "run", world) as folder:
