@@ -1,8 +1,6 @@
 """The parts of a run: prompts, scores, stopping, and what is refused before the first step."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -136,11 +134,6 @@ def test_a_policy_that_is_too_far_to_be_judged_is_never_kept() -> None:
     assert function.evaluated(seen_at(4, 0.9, outside=0.92)).best_value == 0.9
     unmeasured = watch().evaluated(seen_at(0, 0.1)).evaluated(seen_at(4, 0.9, outside=None))
     assert unmeasured.best_value == 0.9
-
-
-def test_a_watch_survives_its_way_through_json() -> None:
-    for seen in (watch(), watch().evaluated(seen_at(5, 0.5))):
-        assert Watch.restored(json.loads(json.dumps(asdict(seen)))) == seen
 
 
 def test_the_adaptive_coefficient_by_hand() -> None:
