@@ -30,7 +30,7 @@ from alignloop.rl.experience import (
 from alignloop.shapes import PerToken
 
 # By whether the policy is read before the update, and whether the reference is.
-READS: dict[tuple[bool, bool], type[ScoredRollouts]] = {
+READS: dict[tuple[bool, bool], type[Any]] = {
     (False, False): ScoredRollouts,
     (True, False): WithOldLogprobs,
     (False, True): WithReference,
