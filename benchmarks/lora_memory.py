@@ -68,7 +68,7 @@ def step(folder: Path, variant: str) -> dict[str, Any]:
 
     import alignloop.rl.train  # noqa: F401
     from alignloop.rl.build import build
-    from alignloop.rl.train import make_experience
+    from alignloop.rl.experience import Experience
     from alignloop.run import generator
 
     torch.set_num_threads(1)
@@ -82,8 +82,8 @@ def step(folder: Path, variant: str) -> dict[str, Any]:
     loaded, began = peak_mib(), time.perf_counter()
     rollouts = parts.sampler.generate(parts.stream.at(1), generator(0, "rollout", 1))
     scored = parts.scorer.score(rollouts)
-    credit = parts.learner.algorithm.credit(scored, config.algorithm.kl_coef)
-    experience = make_experience(scored, credit, None)
+    algorithm = parts.learner.algorithm
+    experience = Experience(scored=scored, credit=algorithm.credit(scored, algorithm.start))
     parts.learner.update(experience, seed=0, step=1, rate=1.0)
     return {
         "peak_mib": peak_mib(),

@@ -86,10 +86,11 @@ def reward(size: Size, options: Any, folder: Path) -> Result:
     import torch
 
     from alignloop.config import ModelConfig, RewardConfig
-    from alignloop.data.pairs import encode_pairs
     from alignloop.models import load_tokenizer, new_reward_model
-    from alignloop.models.training import descend, make_optimizer
-    from alignloop.reward.train import _accumulate  # pyright: ignore[reportPrivateUsage]
+    from alignloop.parallel import SINGLE
+    from alignloop.reward.train import ranking
+    from alignloop.training.loop import accumulate
+    from alignloop.training.optimiser import descend, make_optimizer
 
     torch.manual_seed(0)
     config = RewardConfig(batch_size=BATCH["reward"], micro_batch_tokens=1024)
@@ -98,42 +99,58 @@ def reward(size: Size, options: Any, folder: Path) -> Result:
     model = new_reward_model(path, tokenizer, ModelConfig(path=path), 0)
     optimizer = make_optimizer(model, config)
     rows = work.make_rows(size.vocab, BATCH["reward"] * options.steps)
-    pairs = [_pair(row, number) for number, row in enumerate(rows)]
+    store = _store(rows, tokenizer)
+    objective = ranking(config, model, store, PAD, 0)
 
     def step(number: int) -> None:
         first = number * BATCH["reward"]
-        batch = encode_pairs(pairs[first : first + BATCH["reward"]], tokenizer, 1024)
-        _accumulate(model, batch, PAD, config)
+        accumulate(objective.step(range(first, first + BATCH["reward"])), SINGLE)
         descend(optimizer, learning_rate=1e-5, max_grad_norm=1.0)
 
     lengths = [len(r["prompt"]) + len(r[k]) + 1 for r in rows for k in ("chosen", "rejected")]
     return _timed(step, options.steps, sum(lengths), 3 * flops_forward(size, lengths, 0))
 
 
+def _store(rows: list[dict[str, Any]], tokenizer: Any) -> Any:
+    """All pairs, encoded once."""
+    from alignloop.data.pairs import PairStore, TextCodes
+    from alignloop.data.tokenise import LengthLimit
+
+    limit = LengthLimit.of("reward.max_tokens", 1024, None, "refuse")
+    pairs = [_pair(row, number) for number, row in enumerate(rows)]
+    return PairStore.of(pairs, TextCodes(tokenizer=tokenizer, limit=limit))
+
+
 def dpo(size: Size, options: Any, folder: Path) -> Result:
     """DPO; the reference's pass over all pairs is spread over the steps."""
-    from alignloop.config import DpoConfig, ModelConfig
-    from alignloop.dpo.train import Learner
+    from alignloop.config import DpoConfig, DpoObjective, ModelConfig
+    from alignloop.dpo.train import Reader, Reference, pair_losses
     from alignloop.models import load_policy, load_tokenizer
-    from alignloop.models.training import descend, make_optimizer
+    from alignloop.parallel import SINGLE
+    from alignloop.training.loop import accumulate
+    from alignloop.training.optimiser import descend, make_optimizer
+    from alignloop.training.pairs import pair_step
 
-    config = DpoConfig(batch_size=BATCH["dpo"], micro_batch_tokens=1024, beta=work.DPO_BETA)
+    config = DpoConfig(
+        batch_size=BATCH["dpo"],
+        micro_batch_tokens=1024,
+        objective=DpoObjective(beta=work.DPO_BETA),
+    )
     path = str(work.save_models(size, folder)["policy"])
     tokenizer = load_tokenizer(path)
-    learner = Learner(
-        policy=load_policy(path, tokenizer, ModelConfig(path=path)),
-        tokenizer=tokenizer,
-        config=config,
-    )
-    optimizer = make_optimizer(learner.policy, config)
+    policy = load_policy(path, tokenizer, ModelConfig(path=path))
+    reader = Reader(policy=policy, pad_id=PAD, micro_batch_tokens=config.micro_batch_tokens)
+    optimizer = make_optimizer(policy, config)
     rows = work.make_rows(size.vocab, BATCH["dpo"] * options.steps)
+    store = _store(rows, tokenizer)
     began = time.perf_counter()
-    reference = learner.as_reference([_pair(row, number) for number, row in enumerate(rows)])
+    losses = pair_losses(config, store, Reference.of(store, range(len(rows)), reader))
     extra = (time.perf_counter() - began) / options.steps
 
     def step(number: int) -> None:
         first = number * BATCH["dpo"]
-        learner.accumulate(reference.take(range(first, first + BATCH["dpo"])))
+        batch = range(first, first + BATCH["dpo"])
+        accumulate(pair_step(store, batch, reader.logprobs, losses, 1024), SINGLE)
         descend(optimizer, learning_rate=work.LEARNING_RATE, max_grad_norm=1.0)
 
     answers = [(len(r["prompt"]), len(r[k]) + 1) for r in rows for k in ("chosen", "rejected")]
@@ -197,7 +214,7 @@ def _reinforce(
     flops_of: Callable[[float, float], dict[str, float]],
 ) -> Result:
     """Rollouts, scoring and updates; `flops_of(forward with head, without)` by phase."""
-    from alignloop.rl.train import make_experience
+    from alignloop.rl.experience import Experience
     from alignloop.run import generator
 
     compile_s = _warm_up(parts, prompts_of(0), options)
@@ -212,7 +229,7 @@ def _reinforce(
         rollouts = parts.sampler.generate(prompts_of(number), generator(0, "rollout", number))
         clock.append(time.perf_counter())
         scored = parts.scorer.score(rollouts)
-        experience = make_experience(scored, algorithm.credit(scored, work.KL_COEF), None)
+        experience = Experience(scored=scored, credit=algorithm.credit(scored, algorithm.start))
         clock.append(time.perf_counter())
         parts.learner.update(experience, seed=0, step=number + 1, rate=1.0)
         clock.append(time.perf_counter())

@@ -179,7 +179,7 @@ class Ahead:
     def _pairs(self, tokenizer: Any, start: Path) -> None:
         from alignloop import sources
         from alignloop.data.formats import read_pairs
-        from alignloop.data.pairs import pairs_that_fit
+        from alignloop.data.pairs import PairStore, TextCodes
         from alignloop.judging import trained
         from alignloop.reward.labels import share_out
 
@@ -195,8 +195,9 @@ class Ahead:
         pairs = list(sources.to_learn_from(self.recipe, pairs, "reward.pairs"))
         splits = sources.split_seed(self.recipe, source)
         limit = _limit("reward.max_tokens", config.max_tokens, start, config.too_long)
+        codes = TextCodes(tokenizer=tokenizer, limit=limit)
         for labels in share_out(pairs, config, splits, trained(self.recipe)).values():
-            fitting = labels.each(lambda part: pairs_that_fit(part, tokenizer, limit))
+            fitting = labels.each(lambda part: list(PairStore.of(part, codes).pairs))
             fitting.refuse_undecided()
 
     def _prompts(self, tokenizer: Any, _start: Path) -> None:

@@ -6,7 +6,7 @@ They are read as the stages read them, so that what a stage would refuse is refu
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignloop import sources
 from alignloop.ahead import look_ahead
@@ -14,6 +14,9 @@ from alignloop.config import Recipe
 from alignloop.errors import UserError
 from alignloop.plan.stages import Rows
 from alignloop.records import PreferencePair
+
+if TYPE_CHECKING:
+    from alignloop.data.pairs import TextCodes
 
 
 def count_inputs(recipe: Recipe) -> dict[str, Rows]:
@@ -117,7 +120,7 @@ def _sft(recipe: Recipe, source: str, tokenizer: Any, context: int | None) -> Ro
 
 def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) -> Rows | None:
     """The pairs of the reward models, all together, or of DPO."""
-    from alignloop.data.pairs import batches_of_epochs, pairs_that_fit
+    from alignloop.data.pairs import PairStore, TextCodes, batches_of_epochs
     from alignloop.data.tokenise import LengthLimit
 
     section = setting.partition(".")[0]
@@ -126,16 +129,17 @@ def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) ->
     if records is None or tokenizer is None:
         return None if records is None else Rows(count=len(records))
     limit = LengthLimit.of(f"{section}.max_tokens", config.max_tokens, context, config.too_long)
-    fitting = pairs_that_fit(records, tokenizer, limit)
+    codes = TextCodes(tokenizer=tokenizer, limit=limit)
+    fitting = PairStore.of(records, codes).pairs
     trained, tested = _sets_of_pairs(recipe, section, fitting)
     options = {"num_epochs": config.num_epochs, "max_steps": config.max_steps}
     sets = [batches_of_epochs(some, config.batch_size, recipe.seed, **options) for some in trained]
     # DPO's reference reads every text once; a reward model those of its report card
-    read = _tokens([pair for some in tested for pair in some], tokenizer, limit.tokens)
+    read = _tokens([pair for some in tested for pair in some], codes)
     return Rows(
         count=sum(map(len, trained)),
         steps=sum(map(len, sets)),
-        tokens=_tokens(fitting, tokenizer, limit.tokens) / (2 * len(fitting)),
+        tokens=_tokens(fitting, codes) / (2 * len(fitting)),
         read=read,
     )
 
@@ -159,12 +163,9 @@ def _sets_of_pairs(
     return [list(labels.train) for labels in models], list(map(list, read))
 
 
-def _tokens(pairs: Sequence[PreferencePair], tokenizer: Any, most: int) -> int:
+def _tokens(pairs: Sequence[PreferencePair], codes: "TextCodes") -> int:
     """Tokens of both texts of all pairs."""
-    from alignloop.data.tokenise import encode_example
-
-    texts = ((pair.prompt, text) for pair in pairs for text in (pair.chosen, pair.rejected))
-    return sum(len(encode_example(tokenizer, *text, most).input_ids) for text in texts)
+    return sum(len(codes.seen[key].input_ids) for pair in pairs for key in codes.of(pair))
 
 
 def _rl(recipe: Recipe, tokenizer: Any) -> Rows:

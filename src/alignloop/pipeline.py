@@ -18,6 +18,8 @@ from alignloop.staging import Staging
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from alignloop.data.pairs import TextKey
+    from alignloop.data.tokenise import Encoded
     from alignloop.plan import Plan
     from alignloop.records import PreferencePair
 
@@ -89,10 +91,11 @@ class Pipeline:
         if not self._finished("reward"):
             self._require(base, "sft", "reward.model")
         read = self._pairs_kept("reward.pairs", asked, base)
+        seen: dict[TextKey, Encoded] = {}  # one base, one tokenizer: a text is encoded once
         for name in self._reward_models():
             with self._staging.stage(name, inputs) as (folder, stage):
                 if not stage.finished:
-                    self._train_reward(folder, name, base, asked, read(folder))
+                    self._train_reward(folder, name, base, asked, read(folder), seen)
         return self.path / "reward" / "model"
 
     def ppo(self, policy: Named = None, reward_model: Named = None, prompts: Named = None) -> Path:
@@ -321,7 +324,13 @@ class Pipeline:
         return {_label_stage(stage): {"project": asked}} if asked.startswith(LABEL) else {}
 
     def _train_reward(
-        self, folder: RunFolder, name: str, base: Path, asked: str, pairs: "list[PreferencePair]"
+        self,
+        folder: RunFolder,
+        name: str,
+        base: Path,
+        asked: str,
+        pairs: "list[PreferencePair]",
+        seen: "dict[TextKey, Encoded]",
     ) -> None:
         from alignloop import sources
         from alignloop.reward.labels import share_out
@@ -338,6 +347,7 @@ class Pipeline:
             StageRun(folder, name, self.config.seed),
             lora=self.config.lora,
             demonstrations=sources.zero_of_reward(self.config, asked, folder),
+            seen=seen,
         )
 
     def _reward_models(self) -> tuple[str, ...]:

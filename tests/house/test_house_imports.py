@@ -1,6 +1,7 @@
 """The architecture: who may import whom, read from the source without running it."""
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ TOOLS = {
     "parallel",
     "run",
     "stats",
+    "training",
 }
 STAGES = {"sft", "reward", "dpo", "rl", "evaluate"}
 # What every room may import besides itself and `errors`.
@@ -36,10 +38,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"shapes"},
     "data": {"records", "config"},
     "models": {"shapes", "config", "data"},
-    "parallel": {"shapes", "config"},
-    "rollout": {"shapes", "records", "config", "data", "models", "parallel", "losses"},
+    "parallel": set(),
+    "rollout": {"shapes", "records", "config", "data", "models", "losses"},
     "scoring": {"shapes", "records", "config", "data", "models"},
-    "run": {"records", "config"},
+    "run": {"records", "config", "parallel"},
+    "training": {"shapes", "config", "data", "models", "parallel", "run"},
     "sft": TOOLS - {"stats"},
     "dpo": TOOLS - {"stats"},
     "reward": TOOLS,
@@ -247,6 +250,25 @@ def test_rooms_without_torch_name_no_torch(room: str) -> None:
     heavy = {"torch", "transformers", "safetensors", "tokenizers"}
     found = [o for o in imports() if room_of(o.importer) == room]
     assert not show(o for o in found if o.imported.split(".")[0] in heavy)
+
+
+def test_nobody_outside_the_parallel_room_asks_for_a_rank() -> None:
+    """Nor for the number of processes, a launcher's environment, or torch's collectives."""
+    asks = re.compile(
+        r"world\.(rank|size)|get_(rank|world_size)|(WORLD_SIZE|LOCAL_RANK|MASTER_ADDR)"
+    )
+    elsewhere = {name: tree for name, tree in modules().items() if room_of(name) != "parallel"}
+    found = [
+        f"{name}: {what[0]}"
+        for name, tree in elsewhere.items()
+        for what in asks.finditer(ast.unparse(tree))
+    ]
+    found += [
+        f"{o.importer}:{o.line}"
+        for o in imports()
+        if "torch.distributed" in o.imported and room_of(o.importer) != "parallel"
+    ]
+    assert not found, found
 
 
 GOLD = "alignloop.playground.gold"

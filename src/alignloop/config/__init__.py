@@ -3,6 +3,7 @@
 from alignloop.config.algorithms import AdaptiveKlConfig, Algorithm, GrpoConfig, PpoConfig
 from alignloop.config.load import load_recipe, to_toml
 from alignloop.config.lora import ALL_WEIGHTS, LoraConfig
+from alignloop.config.objectives import DpoObjective, Objective
 from alignloop.config.recipe import Recipe
 from alignloop.config.stages import (
     DpoConfig,
@@ -20,10 +21,12 @@ __all__ = [
     "AdaptiveKlConfig",
     "Algorithm",
     "DpoConfig",
+    "DpoObjective",
     "EvaluateConfig",
     "GrpoConfig",
     "LoraConfig",
     "ModelConfig",
+    "Objective",
     "PlaygroundConfig",
     "PpoConfig",
     "Recipe",

@@ -1,10 +1,25 @@
 """The settings of each reinforcement learning algorithm: a union that `name` tells apart."""
 
-from typing import Annotated, Any, Literal, cast
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from alignloop.config.section import Section
+from alignloop.config.section import Section, named_unless
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What an algorithm asks of a run: who is loaded and read, how many responses to a prompt.
+
+    Without `old_logprobs` a step's first pass over a batch is its only one, so that its own
+    logprobs are the old ones.
+    """
+
+    reference: bool = False
+    critic: bool = False
+    old_logprobs: bool = False
+    rollouts_per_prompt: int = 1
 
 
 class AdaptiveKlConfig(Section):
@@ -40,6 +55,11 @@ class AlgorithmSection(Section):
         gt=0,
         description="truncated importance sampling of the sampler's mismatch; none = off",
     )
+
+    @property
+    def needs(self) -> Needs:
+        """What has to be there; known without torch, so that `alignloop plan` can ask."""
+        raise NotImplementedError
 
 
 class PpoConfig(AlgorithmSection):
@@ -79,6 +99,11 @@ class PpoConfig(AlgorithmSection):
         description="a response cut off by the length limit is not the end of the episode",
     )
 
+    @property
+    def needs(self) -> Needs:
+        """Everything: the KL is charged in the reward, the critic learns."""
+        return Needs(reference=True, critic=True, old_logprobs=True)
+
 
 class GrpoConfig(AlgorithmSection):
     """GRPO: no critic, a response is measured by the others to its prompt (Shao et al. 2024)."""
@@ -106,15 +131,33 @@ class GrpoConfig(AlgorithmSection):
         description="mean over each response, then over responses; or over all tokens of a step",
     )
 
+    @property
+    def needs(self) -> Needs:
+        """A reference for its KL alone; a single pass takes its own logprobs for the old ones."""
+        moves_within_a_step = self.num_epochs > 1 or self.num_minibatches > 1
+        return Needs(
+            reference=self.kl_coef > 0,
+            old_logprobs=moves_within_a_step or self.importance_cap is not None,
+            rollouts_per_prompt=self.group_size,
+        )
 
-def _ppo_unless_named(given: Any) -> Any:
-    """A recipe that names no algorithm runs PPO."""
-    if isinstance(given, dict):
-        return {"name": "ppo", **cast("dict[str, Any]", given)}
-    return given
+
+class RlooConfig(AlgorithmSection):
+    """RLOO: a response is measured by the mean of the others, without a critic (Ahmadian 2024)."""
+
+    name: Literal["rloo"] = "rloo"
+    kl_coef: float = Field(default=0.1, ge=0, description="price of one nat of KL per sequence")
+    group_size: int = Field(
+        default=4, ge=2, le=10_000, description="responses to each prompt of a step"
+    )
+
+    @property
+    def needs(self) -> Needs:
+        """The KL that is charged takes both logprobs."""
+        return Needs(reference=True, old_logprobs=True, rollouts_per_prompt=self.group_size)
 
 
-# A new algorithm is one more class here and one file in rl/algorithms/.
+# A new algorithm is one more class here and one file in rl/algorithms/ with the name's function.
 Algorithm = Annotated[
-    PpoConfig | GrpoConfig, Field(discriminator="name"), BeforeValidator(_ppo_unless_named)
+    PpoConfig | GrpoConfig | RlooConfig, Field(discriminator="name"), named_unless("ppo")
 ]

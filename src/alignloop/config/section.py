@@ -2,7 +2,14 @@
 
 from typing import Any, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 # No setting means anything beyond these; a loop over more would never end, or run out of memory.
@@ -59,6 +66,17 @@ def refuse_idle(section: Section, names: tuple[str, ...], without: str) -> None:
     for name in names:
         if getattr(section, name) != type(section).model_fields[name].get_default():
             raise ValueError(f"{name} = {getattr(section, name)} changes nothing without {without}")
+
+
+def named_unless(default: str) -> BeforeValidator:
+    """Of a union that `name` tells apart: the member of a recipe that names none."""
+
+    def name_it(given: Any) -> Any:
+        if isinstance(given, dict):
+            return {"name": default, **cast("dict[str, Any]", given)}
+        return given
+
+    return BeforeValidator(name_it)
 
 
 def tables_in(field: FieldInfo) -> list[type[Section]]:

@@ -8,6 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from alignloop.config.algorithms import Algorithm, PpoConfig
+from alignloop.config.objectives import DpoObjective, Objective
 from alignloop.config.section import LARGEST, Section, refuse_idle
 
 PLAYGROUND = "playground"
@@ -89,7 +90,13 @@ class OptimizerSection(Section):
     )
 
 
-class SftConfig(OptimizerSection):
+class LearningSection(OptimizerSection):
+    """What every stage sets that learns from a file."""
+
+    warmup_share: float = Field(ge=0, lt=1, description="share of steps that warm up")
+
+
+class SftConfig(LearningSection):
     """Stage 1: supervised fine-tuning on demonstrations."""
 
     demonstrations: str | None = Field(
@@ -113,7 +120,7 @@ class SftConfig(OptimizerSection):
     max_steps: int | None = Field(default=None, ge=1, description="stop after this many steps")
 
 
-class RewardConfig(OptimizerSection):
+class RewardConfig(LearningSection):
     """Stage 2: the reward model on preference pairs."""
 
     model: str | None = Field(
@@ -184,7 +191,7 @@ class RewardConfig(OptimizerSection):
         return self
 
 
-class DpoConfig(OptimizerSection):
+class DpoConfig(LearningSection):
     """DPO, in place of stages 2 and 3: the policy learns from the preference pairs themselves."""
 
     model: str | None = Field(
@@ -196,10 +203,7 @@ class DpoConfig(OptimizerSection):
         description="file of preference pairs, 'playground', or 'label:' and a project's folder",
     )
     format: str | None = _format()
-    beta: float = Field(default=0.1, gt=0, description="price of leaving the reference")
-    label_smoothing: float = Field(
-        default=0.0, ge=0, lt=0.5, description="share of judgements taken to be wrong"
-    )
+    objective: Objective = Field(default_factory=DpoObjective)
     learning_rate: float = Field(default=1e-6, gt=0)
     batch_size: int = Field(
         default=64,

@@ -1,89 +1,154 @@
-"""Preference pairs as batches: pairs of one prompt stay together, and each text is read once."""
+"""Preference pairs, encoded once: pairs of one prompt stay together, and each text is read once."""
 
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
-from alignloop.data.batching import token_budget_batches
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
 from alignloop.data.truncation import pair_cutter
 from alignloop.records import Message, PreferencePair, Prompt
 
+TextKey = tuple[str, str]  # a prompt and an answer, whatever they are called
+Group = list[int]  # pairs that texts connect
+
 
 @dataclass(frozen=True, kw_only=True)
-class PairBatch:
-    """Pairs as indices into `texts`; all of [pairs] are in the order of the pairs.
+class TextCodes:
+    """Encodes each text once; `seen` may be kept for another model with the same tokenizer."""
+
+    tokenizer: Any
+    limit: LengthLimit
+    seen: dict[TextKey, Encoded] = field(default_factory=dict[TextKey, Encoded])
+
+    def of(self, pair: PreferencePair) -> tuple[TextKey, TextKey]:
+        """The keys in `seen` of a pair's texts; raises TooLongError where one does not fit."""
+        asked = _asked(pair.prompt)
+        chosen, rejected = (self._key(asked, pair.prompt, answer) for answer in pair.answers)
+        return chosen, rejected
+
+    def _key(self, asked: str, prompt: Prompt, answer: Message) -> TextKey:
+        key = (asked, answer.model_dump_json())
+        if key not in self.seen:
+            self.seen[key] = encode_example(self.tokenizer, prompt, answer, self.limit.tokens)
+        return key
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairStore:
+    """Pairs as indices into `texts`; `chosen` and `rejected` are in the order of the pairs.
 
     The K answers of a prompt appear once each however many pairs they stand in (InstructGPT: a
     reward model that sees them shuffled overfits within an epoch).
     """
 
+    pairs: tuple[PreferencePair, ...]
     texts: tuple[Encoded, ...]
     chosen: tuple[int, ...]
     rejected: tuple[int, ...]
-    preference: tuple[float, ...]
-    margin: tuple[float, ...]
-    weight: tuple[float, ...]
 
-    def part(self, indices: Sequence[int]) -> "PairBatch":
-        """Some of the texts and the pairs among them; both texts of a pair, or neither."""
-        place = {text: number for number, text in enumerate(indices)}
-        kept = self.pairs_among(indices)
-        return PairBatch(
-            texts=tuple(self.texts[i] for i in indices),
-            chosen=tuple(place[self.chosen[i]] for i in kept),
-            rejected=tuple(place[self.rejected[i]] for i in kept),
-            preference=tuple(self.preference[i] for i in kept),
-            margin=tuple(self.margin[i] for i in kept),
-            weight=tuple(self.weight[i] for i in kept),
+    @classmethod
+    def of(cls, pairs: Sequence[PreferencePair], codes: TextCodes) -> "PairStore":
+        """Those pairs of which both texts fit; raises UserError where longer ones are refused."""
+
+        kept, found = encode_fitting(
+            pairs, codes.of, codes.limit, pair_cutter(codes.tokenizer, codes.limit)
+        )
+        keys = [key or codes.of(pair) for pair, key in zip(kept, found, strict=True)]
+        chosen, rejected = zip(*keys, strict=True)
+        place = {key: number for number, key in enumerate(dict.fromkeys((*chosen, *rejected)))}
+        return cls(
+            pairs=tuple(kept),
+            texts=tuple(codes.seen[key] for key in place),
+            chosen=tuple(place[key] for key in chosen),
+            rejected=tuple(place[key] for key in rejected),
         )
 
-    def pairs_among(self, indices: Sequence[int]) -> list[int]:
-        """The pairs whose texts are among some texts."""
-        texts = set(indices)
-        return [i for i, text in enumerate(self.chosen) if text in texts]
+    @property
+    def weight(self) -> tuple[float, ...]:
+        """What each pair counts."""
+        return tuple(pair.weight for pair in self.pairs)
 
+    @property
+    def decided(self) -> int:
+        """How many pairs are no ties."""
+        return sum(pair.preference != 0.5 for pair in self.pairs)
 
-def encode_pairs(pairs: Sequence[PreferencePair], tokenizer: Any, max_tokens: int) -> PairBatch:
-    """Tokenise the pairs of a batch."""
-    index: dict[tuple[str, str], int] = {}
-    texts: list[Encoded] = []
+    def take(self, rows: Sequence[int], *, groups: Sequence[Group] | None = None) -> "PairStore":
+        """Some of the pairs with their texts, which stand in the order of the `groups` of rows."""
+        place = {text: number for number, text in enumerate(self._texts(groups or [list(rows)]))}
+        return PairStore(
+            pairs=tuple(self.pairs[row] for row in rows),
+            texts=tuple(self.texts[text] for text in place),
+            chosen=tuple(place[self.chosen[row]] for row in rows),
+            rejected=tuple(place[self.rejected[row]] for row in rows),
+        )
 
-    def place(prompt: Prompt, answer: Message) -> int:
-        key = (_asked(prompt), answer.model_dump_json())
-        if key not in index:
-            index[key] = len(texts)
-            texts.append(encode_example(tokenizer, prompt, answer, max_tokens))
-        return index[key]
+    def cuts(self, micro_batch_tokens: int) -> list[list[Group]]:
+        """All pairs by micro-batch within a budget of padded tokens, the longest first.
 
-    chosen = tuple(place(pair.prompt, pair.answers[0]) for pair in pairs)
-    rejected = tuple(place(pair.prompt, pair.answers[1]) for pair in pairs)
-    return PairBatch(
-        texts=tuple(texts),
-        chosen=chosen,
-        rejected=rejected,
-        preference=tuple(pair.preference for pair in pairs),
-        margin=tuple(pair.margin for pair in pairs),
-        weight=tuple(pair.weight for pair in pairs),
-    )
+        Pairs that texts connect stay together where they fit, so that a text is read once; else
+        they are divided, and a text is read in each of the micro-batches that have it. A pair that
+        is too long by itself is a micro-batch of its own.
+        """
+        groups = [
+            part for group in self._connected() for part in self._divided(group, micro_batch_tokens)
+        ]
+        cuts: list[list[Group]] = []
+        count = widest = 0
+        for group in sorted(groups, key=self._longest, reverse=True):
+            texts = len(self._texts([group]))
+            if cuts and (count + texts) * widest <= micro_batch_tokens:
+                cuts[-1].append(group)
+                count += texts
+            else:
+                cuts.append([group])
+                count, widest = texts, self._longest(group)
+        return cuts
 
+    def text_cuts(self, micro_batch_tokens: int) -> list[list[int]]:
+        """The texts of `cuts`, each once: to read them without a gradient."""
+        seen: set[int] = set()
+        found: list[list[int]] = []
+        for cut in self.cuts(micro_batch_tokens):
+            texts = [text for text in self._texts(cut) if text not in seen]
+            seen.update(texts)
+            found += [texts] if texts else []
+        return found
 
-def pairs_that_fit(
-    pairs: Sequence[PreferencePair], tokenizer: Any, limit: LengthLimit
-) -> list[PreferencePair]:
-    """The pairs of which both texts fit; raises UserError where too long ones are refused."""
+    def _texts(self, groups: Sequence[Sequence[int]]) -> list[int]:
+        """The texts of some pairs: group by group, in each the chosen ones first."""
+        sides = (self.chosen, self.rejected)
+        order = (side[row] for group in groups for side in sides for row in group)
+        return list(dict.fromkeys(order))
 
-    def encode(pair: PreferencePair) -> None:
-        for answer in pair.answers:
-            encode_example(tokenizer, pair.prompt, answer, limit.tokens)
+    def _longest(self, group: Group) -> int:
+        return max(len(self.texts[text].input_ids) for text in self._texts([group]))
 
-    return encode_fitting(pairs, encode, limit, pair_cutter(tokenizer, limit))[0]
+    def _connected(self) -> list[Group]:
+        """The pairs by what texts connect, in the order of each group's first pair."""
+        group_of: dict[int, Group] = {}
+        for row, texts in enumerate(zip(self.chosen, self.rejected, strict=True)):
+            mine: Group = [row]
+            for other in {id(g): g for t in texts if (g := group_of.get(t))}.values():
+                mine += other
+            for text in self._texts([mine]):
+                group_of[text] = mine
+        found = {id(group): sorted(group) for group in group_of.values()}
+        return sorted(found.values())
+
+    def _divided(self, group: Group, micro_batch_tokens: int) -> list[Group]:
+        """The group where it fits, else parts of it in the order of its pairs."""
+        parts: list[Group] = []
+        for row in group:
+            wider = [*parts[-1], row] if parts else [row]
+            fits = len(self._texts([wider])) * self._longest(wider) <= micro_batch_tokens
+            if parts and fits:
+                parts[-1] = wider
+            else:
+                parts.append([row])
+        return parts
 
 
 def _asked(prompt: Prompt) -> str:
@@ -122,44 +187,3 @@ def batches_of_epochs(
     batches = [b for e in range(epochs) for b in prompt_batches(pairs, batch_size, seed, e)]
     steps = max(1, round(len(batches) * num_epochs / epochs))
     return batches[: min(steps, max_steps or steps)]
-
-
-def whole_pair_batches(batch: PairBatch, micro_batch_tokens: int) -> list[list[int]]:
-    """Indices into `batch.texts` by micro-batch, texts that pairs connect never apart."""
-    count = len(batch.texts)
-    links = coo_array((np.ones(len(batch.chosen)), (batch.chosen, batch.rejected)), (count, count))
-    _, component = connected_components(links, directed=False)
-    groups: dict[int, list[int]] = {}
-    for text, number in enumerate(component.tolist()):
-        groups.setdefault(number, []).append(text)
-    longest = {n: max(len(batch.texts[i].input_ids) for i in g) for n, g in groups.items()}
-    cuts: list[list[int]] = []
-    widest = 0
-    for number in sorted(groups, key=lambda n: -longest[n]):
-        group = groups[number]
-        if cuts and (len(cuts[-1]) + len(group)) * widest <= micro_batch_tokens:
-            cuts[-1] += group
-        else:
-            cuts.append(list(group))
-            widest = longest[number]
-    return cuts
-
-
-def padded_tokens(texts: Sequence[Encoded], cuts: Sequence[Sequence[int]]) -> int:
-    """How many tokens, padding included, the micro-batches hold together."""
-    return sum(len(cut) * max(len(texts[i].input_ids) for i in cut) for cut in cuts)
-
-
-def one_pass_batches(batch: PairBatch, micro_batch_tokens: int) -> list[list[int]] | None:
-    """Micro-batches of whole pairs, or None where it is better to part the pairs.
-
-    Micro-batches of whole pairs are read once, forwards and backwards. Texts of similar length pad
-    less, but part the pairs, so that scores come first and each text is read twice: three passes
-    become four. Whichever reads fewer tokens, and fits, is done; the gradient is the same.
-    """
-    lengths = [len(text.input_ids) for text in batch.texts]
-    whole = whole_pair_batches(batch, micro_batch_tokens)
-    apart = token_budget_batches(lengths, micro_batch_tokens)
-    fits = all(padded_tokens(batch.texts, [cut]) <= micro_batch_tokens for cut in whole)
-    pays = 3 * padded_tokens(batch.texts, whole) <= 4 * padded_tokens(batch.texts, apart)
-    return whole if fits and pays else None

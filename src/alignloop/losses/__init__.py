@@ -14,7 +14,6 @@ from alignloop.losses.kl import AdaptiveKl, KlEstimator, kl_estimate, kl_penalty
 from alignloop.losses.masking import Over, masked_mean, masked_var, reduce_tokens, whiten
 from alignloop.losses.policy import TokenLosses, ppo_policy_loss
 from alignloop.losses.preference import centring_loss, dpo_loss, ranking_loss
-from alignloop.losses.supervised import token_cross_entropy
 from alignloop.losses.value import explained_variance, value_loss
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "ranking_loss",
     "reduce_tokens",
     "shaped_rewards",
-    "token_cross_entropy",
     "value_loss",
     "whiten",
 ]

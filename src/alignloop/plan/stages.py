@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from alignloop.config import DpoConfig, PpoConfig, Recipe, RewardConfig, SftConfig
+from alignloop.config import DpoConfig, Recipe, RewardConfig, SftConfig
 from alignloop.config.stages import RewardPart, names_function
 from alignloop.plan.memory import (
     Numbers,
@@ -30,6 +30,7 @@ class _Texts:
 
     count: int
     length: int
+    together: int  # texts that no micro-batch parts
     micro: int
     steps: int | None
     on_host: bool
@@ -183,7 +184,7 @@ def _passes(numbers: Numbers) -> float:
 
 def _learns(stage: str, wanted: Wanted, shape: Shape, numbers: Numbers, text: _Texts) -> StagePlan:
     """A stage that learns from texts, and draws none of them."""
-    batch = max(text.micro, text.length)  # a text longer than a micro-batch is one by itself
+    batch = max(text.micro, text.together * text.length)  # what is longer is one by itself
     scores = all(role_scores for *_, role_scores in wanted)
     return StagePlan(
         stage=stage,
@@ -204,6 +205,7 @@ def _texts(config: SftConfig | RewardConfig | DpoConfig, per_row: int) -> _Texts
     return _Texts(
         count=per_row * config.batch_size,
         length=config.max_tokens,
+        together=per_row,
         micro=config.micro_batch_tokens,
         steps=config.max_steps,
         on_host=config.offload_optimizer,
@@ -212,11 +214,12 @@ def _texts(config: SftConfig | RewardConfig | DpoConfig, per_row: int) -> _Texts
 
 def _rl(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
     config, sampling, wanted = recipe.rl, recipe.rl.sampling, rl_roles(recipe)
-    answers = config.batch_size * getattr(config.algorithm, "group_size", 1)
+    answers = config.batch_size * config.algorithm.needs.rollouts_per_prompt
     length = config.max_prompt_tokens + sampling.max_new_tokens
     texts = _Texts(
         count=answers,
         length=length,
+        together=1,
         micro=config.micro_batch_tokens,
         steps=config.num_steps,
         on_host=config.offload_optimizer,
@@ -236,9 +239,9 @@ def _rl(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
 def rl_roles(recipe: Recipe) -> Wanted:
     """Who takes part in reinforcement learning: role, whether it is trained, whether it scores."""
     config = recipe.rl
-    ppo = isinstance(config.algorithm, PpoConfig)
+    needs = config.algorithm.needs
     wanted: Wanted = [("policy", True, False)]
-    if ppo or config.algorithm.kl_coef > 0 or config.kl_budget is not None:
+    if needs.reference or config.kl_budget is not None:
         wanted.append(("reference", False, False))
     sources = [RewardPart.parse(text).source for text in config.rewards]
     models = sum(not names_function(source) for source in sources) if sources else 1
@@ -248,7 +251,7 @@ def rl_roles(recipe: Recipe) -> Wanted:
     second = recipe.reward.held_out_model and config.uses_reward_stage
     if config.held_out_reward_model is not None or second:
         wanted.append((HELD_OUT, False, True))
-    if ppo:
+    if needs.critic:
         wanted.append(("critic", True, True))
     return wanted
 
@@ -307,7 +310,7 @@ def _rl_with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
     config, sampling = recipe.rl, recipe.rl.sampling
     if rows.tokens is None:
         return replace(plan, rows=rows)
-    answers = config.batch_size * getattr(config.algorithm, "group_size", 1)
+    answers = config.batch_size * config.algorithm.needs.rollouts_per_prompt
     longest = float(sampling.max_new_tokens)
     lengths = (min(longest, rows.answer or longest), longest)
     prompt, batch = rows.tokens, sampling.batch_size

@@ -19,7 +19,7 @@ def micro_batches(texts: Sequence[Encoded], micro_batch_tokens: int) -> list[lis
     return token_budget_batches([len(text.input_ids) for text in texts], micro_batch_tokens)
 
 
-def scores_of(model: Any, texts: Sequence[Encoded], indices: list[int], pad_id: int) -> Tensor:
+def scores_of(model: Any, texts: Sequence[Encoded], indices: Sequence[int], pad_id: int) -> Tensor:
     """Raw scores [len(indices)] of some texts in one forward pass."""
     batch = pad_batch([texts[i] for i in indices], pad_id)
     return sequence_scores(model, batch["input_ids"], batch["attention_mask"])

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from alignloop.config import RewardConfig
-from alignloop.data.pairs import encode_pairs
+from alignloop.data.pairs import PairStore, TextCodes
 from alignloop.data.preferences import labels_by_comparison
 from alignloop.data.splits import SplitByPrompt
 from alignloop.models import RewardScale
@@ -38,21 +38,21 @@ CLOSE_TO_CEILING, ABOVE_LENGTH, WELL_CALIBRATED = 0.05, 0.10, 0.05
 
 def score_differences(
     model: Any,
-    tokenizer: Any,
+    codes: TextCodes,
     scale: RewardScale,
     pairs: Sequence[PreferencePair],
     config: RewardConfig,
 ) -> np.ndarray:
     """Normalised score of chosen minus that of rejected, for every pair."""
-    batch = encode_pairs(pairs, tokenizer, config.max_tokens)
-    raw = all_scores(model, batch.texts, tokenizer.pad_token_id, config.micro_batch_tokens).numpy()
-    return (raw[list(batch.chosen)] - raw[list(batch.rejected)]) / scale.scale
+    store, pad_id = PairStore.of(pairs, codes), codes.tokenizer.pad_token_id
+    raw = all_scores(model, store.texts, pad_id, config.micro_batch_tokens).numpy()
+    return (raw[list(store.chosen)] - raw[list(store.rejected)]) / scale.scale
 
 
 def fit_scale_temperature(
     scale: RewardScale,
     model: Any,
-    tokenizer: Any,
+    codes: TextCodes,
     pairs: Sequence[PreferencePair],
     config: RewardConfig,
 ) -> RewardScale:
@@ -60,7 +60,7 @@ def fit_scale_temperature(
 
     A tie counts half for either side, as in the loss and in the report card's calibration.
     """
-    differences = score_differences(model, tokenizer, scale, pairs, config)
+    differences = score_differences(model, codes, scale, pairs, config)
     outcomes = np.array([pair.preference for pair in pairs])
     temperature = fit_temperature(differences, outcomes)
     note = temperature_note(temperature, differences)
@@ -70,7 +70,7 @@ def fit_scale_temperature(
 def write_report_card(
     folder: Path,
     model: Any,
-    tokenizer: Any,
+    codes: TextCodes,
     scale: RewardScale,
     labels: Labels,
     config: RewardConfig,
@@ -84,7 +84,7 @@ def write_report_card(
     pair is randomised first.
     """
     pairs = labels.test
-    everything = score_differences(model, tokenizer, scale, pairs, config)
+    everything = score_differences(model, codes, scale, pairs, config)
     outcomes = np.array([pair.preference for pair in pairs])
     decided = [pair for pair in pairs if pair.preference != 0.5]
     differences = everything[outcomes != 0.5]

@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, RlConfig
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
@@ -14,11 +14,12 @@ from alignloop.errors import UserError
 from alignloop.models import load_tokenizer
 from alignloop.models.roles import learnt
 from alignloop.models.starting import fresh_critic, reference_of, start_critic, start_policy
-from alignloop.models.training import make_optimizer
+from alignloop.parallel import SINGLE, World
 from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.algorithms.base import Algorithm, CriticPlan
-from alignloop.rl.experience import Scorer
+from alignloop.rl.experience import ScoredRollouts, Scorer, WithBoth, WithReference
+from alignloop.rl.memory import RlMemory
 from alignloop.rl.rewards import Rewarder
 from alignloop.rl.sources import RewardSources
 from alignloop.rl.update import Learner
@@ -26,6 +27,7 @@ from alignloop.rl.validation import Observer, Validation
 from alignloop.rollout import Sampler, new_sampler
 from alignloop.run import derive_seed
 from alignloop.run.training_state import TrainingState
+from alignloop.training.optimiser import make_optimizer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,24 +42,31 @@ class RlInputs:
     lora: LoraConfig = ALL_WEIGHTS
 
 
+class PromptTokens(NamedTuple):
+    """A prompt as a sampler reads it."""
+
+    prompt_id: str
+    token_ids: list[int]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PromptStream:
     """An endless shuffle of prompts; which ones step k gets is a function of the seed alone."""
 
-    prompts: Sequence[tuple[str, list[int]]]
+    prompts: Sequence[PromptTokens]
     batch_size: int
     seed: int
     repeats: int = 1
 
-    def at(self, step: int) -> list[tuple[str, list[int]]]:
-        """The (prompt_id, token ids) of one step; every epoch shows every prompt once.
+    def at(self, step: int) -> list[PromptTokens]:
+        """The prompts of one step; every epoch shows every prompt once.
 
         Each prompt stands there `repeats` times in a row: the group of its responses.
         """
         places = range((step - 1) * self.batch_size, step * self.batch_size)
         return [self._nth(place) for place in places for _ in range(self.repeats)]
 
-    def _nth(self, place: int) -> tuple[str, list[int]]:
+    def _nth(self, place: int) -> PromptTokens:
         epoch, index = divmod(place, len(self.prompts))
         return self.prompts[epoch_order(len(self.prompts), self.seed, epoch)[index]]
 
@@ -80,7 +89,7 @@ class Parts:
     scorer: Scorer
     learner: Learner
     validation: Validation
-    state: TrainingState
+    state: TrainingState[RlMemory]
 
     def with_penalty(self, penalty: float | None) -> Self:
         """The same, with another score for responses that were cut off; None changes nothing."""
@@ -102,6 +111,7 @@ def build(
     *,
     seed: int,
     observer: Observer | None,
+    world: World = SINGLE,
 ) -> Parts:
     """Load and check the models, tokenise the prompts, and put the parts together."""
     tokenizer = load_tokenizer(inputs.policy_dir, model_config)
@@ -125,29 +135,31 @@ def build(
     if algorithm.critic is not None:
         beside = (policy, inputs.policy_dir, tokenizer, model_config, lora)
         critic = _critic(algorithm.critic, beside, rewarder, derive_seed(seed, "critic"))
-    learner = _learner(config, algorithm, policy, critic)
-    reference = None
-    if algorithm.needs_reference or config.kl_budget is not None:
+    learner = _learner(config, algorithm, policy, critic, world)
+    reads, reference = _reads(algorithm.reads, config), None
+    if issubclass(reads, WithReference):
         reference = reference_of(policy, inputs.policy_dir, tokenizer, model_config)
     sampler = new_sampler(policy, tokenizer, config.sampling)
     scorer = Scorer(
-        policy=policy if algorithm.needs_old_logprobs else None,
+        reads=reads,
+        policy=policy,
         reference=reference,
         rewarder=sources.ended(rewarder),
         critic=critic,
         pad_id=tokenizer.pad_token_id,
         temperature=config.sampling.temperature,
         micro_batch_tokens=config.micro_batch_tokens,
+        world=world,
     )
     # the curves want the KL where there is a reference, and no values
-    observed = replace(scorer, policy=None if reference is None else policy, critic=None)
+    observed = replace(scorer, reads=ScoredRollouts if reference is None else WithBoth)
     return Parts(
         tokenizer=tokenizer,
         stream=PromptStream(
-            prompts=[(p.prompt_id, ids) for p, ids in train],
+            prompts=[PromptTokens(p.prompt_id, ids) for p, ids in train],
             batch_size=config.batch_size,
             seed=seed,
-            repeats=algorithm.rollouts_per_prompt,
+            repeats=config.algorithm.needs.rollouts_per_prompt,
         ),
         sampler=sampler,
         scorer=scorer,
@@ -164,11 +176,21 @@ def build(
             num_printed=config.num_printed_samples,
             learnt=inputs.held_out_dir is not None or config.reward_function is None,
         ),
-        state=_state(learner),
+        state=_state(learner, RlMemory(algorithm=dict(algorithm.start))),
     )
 
 
-def _learner(config: RlConfig, algorithm: Algorithm, policy: Any, critic: Any | None) -> Learner:
+def _reads(reads: type[ScoredRollouts], config: RlConfig) -> type[ScoredRollouts]:
+    """What the algorithm reads, and the reference where a budget of KL alone asks for it."""
+    if config.kl_budget is None or issubclass(reads, WithReference):
+        return reads
+    bases = (WithReference,) if reads is ScoredRollouts else (reads, WithReference)
+    return make_dataclass(reads.__name__, (), bases=bases, frozen=True, kw_only=True)
+
+
+def _learner(
+    config: RlConfig, algorithm: Algorithm[Any, Any], policy: Any, critic: Any | None, world: World
+) -> Learner:
     rate, critic_optimizer = config.critic_learning_rate or config.learning_rate, None
     if critic is not None:
         critic_optimizer = make_optimizer(critic, config, learning_rate=rate)
@@ -179,19 +201,20 @@ def _learner(config: RlConfig, algorithm: Algorithm, policy: Any, critic: Any | 
         critic_optimizer=critic_optimizer,
         algorithm=algorithm,
         config=config,
+        world=world,
     )
 
 
-def _state(learner: Learner) -> TrainingState:
+def _state(learner: Learner, memory: RlMemory) -> TrainingState[RlMemory]:
     modules, optimizers = {"policy": learnt(learner.policy)}, {"policy": learner.policy_optimizer}
     if learner.critic is not None and learner.critic_optimizer is not None:
         modules["critic"] = learnt(learner.critic)
         optimizers["critic"] = learner.critic_optimizer
-    return TrainingState(modules=modules, optimizers=optimizers)
+    return TrainingState(modules=modules, optimizers=optimizers, memory=memory)
 
 
 def _critic(
-    plan: CriticPlan,
+    plan: CriticPlan[Any, Any],
     beside: tuple[Any, str | Path, Any, ModelConfig, LoraConfig],
     rewarder: Rewarder,
     seed: int,

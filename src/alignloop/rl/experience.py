@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from alignloop.losses import reduce_tokens
 from alignloop.models import TokenStatistics, token_logprobs, token_values
+from alignloop.parallel import World
 from alignloop.rl.rewards import Answers, EndRewarder, cut_rows
 from alignloop.rollout import Rollout
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
@@ -16,65 +17,100 @@ from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRollouts:
-    """Rollouts with what every model says of them; None where nobody asks that model.
+    """Rollouts with their scores, which every algorithm gets; the classes below have more.
 
     `raw_scores` [batch] is the reward model's normalised number, `scores` the same with -1 (or the
-    like) where the response was cut off; `final_values` is the critic after the last token.
-    Logprobs in nats.
+    like) where the response was cut off. All other numbers are [batch, seq]; logprobs in nats.
     """
 
     input_ids: TokenIds
     attention_mask: TokenMask
     response_mask: TokenMask
     rollout_logprobs: PerToken
-    old_logprobs: PerToken | None
-    entropy: PerToken | None
-    ref_logprobs: PerToken | None
-    values: PerToken | None
-    final_values: PerSequence | None
     scores: PerSequence
+    raw_scores: PerSequence
     finished: Tensor
-    raw_scores: PerSequence | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experience:
-    """What the update reads; `token_weights` corrects for the sampler's mismatch (1 = none).
+class WithOldLogprobs(ScoredRollouts):
+    """The policy was read before the update: an update in several steps compares with that."""
 
-    Without `old_logprobs` the update is a single pass, and takes its own for them.
-    """
+    old_logprobs: PerToken
+    entropy: PerToken
 
-    input_ids: TokenIds
-    attention_mask: TokenMask
-    response_mask: TokenMask
-    rollout_logprobs: PerToken
-    old_logprobs: PerToken | None
-    ref_logprobs: PerToken | None
-    old_values: PerToken | None
+
+@dataclass(frozen=True, kw_only=True)
+class WithReference(ScoredRollouts):
+    """The reference was read: the KL to it can be charged, or measured."""
+
+    ref_logprobs: PerToken
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithBoth(WithOldLogprobs, WithReference):
+    """Policy and reference were read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithValues(ScoredRollouts):
+    """The critic was read; `final_values` [batch] is what it says after the last token."""
+
+    values: PerToken
+    final_values: PerSequence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credit:
+    """Who gets how much for it, each [batch, seq]; an algorithm's own has what its loss needs."""
+
+    rewards: PerToken
     advantages: PerToken
-    returns: PerToken | None
-    token_weights: PerToken
+
+
+Scored = TypeVar("Scored", bound=ScoredRollouts, covariant=True)
+Credited = TypeVar("Credited", bound=Credit, covariant=True)
+Record = TypeVar("Record", bound=ScoredRollouts | Credit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experience(Generic[Scored, Credited]):
+    """What the update reads: what was said of the rollouts, and what they are credited with."""
+
+    scored: Scored
+    credit: Credited
+
+    def __len__(self) -> int:
+        return len(self.scored.input_ids)
 
     def take(self, rows: Sequence[int]) -> Self:
         """Some rows, cut to their longest sequence (all are padded on the right)."""
         index = torch.tensor(rows)
-        length = int(self.attention_mask[index].sum(dim=1).max())
-        given = {name: value for name, value in vars(self).items() if value is not None}
-        return replace(self, **{name: value[index, :length] for name, value in given.items()})
+        length = int(self.scored.attention_mask[index].sum(dim=1).max())
+        return replace(
+            self,
+            scored=_rows_of(self.scored, index, length),
+            credit=_rows_of(self.credit, index, length),
+        )
 
     def cuts(self, rows: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
         """The rows in micro-batches of similar length."""
-        return cut_rows(
-            self.input_ids, self.attention_mask, self.response_mask, rows, micro_batch_tokens
-        )
+        masks = (self.scored.attention_mask, self.scored.response_mask)
+        return cut_rows(self.scored.input_ids, *masks, rows, micro_batch_tokens)
+
+
+def _rows_of(record: Record, index: Tensor, length: int) -> Record:
+    fields = {
+        name: value[index, :length] if value.ndim > 1 else value[index]
+        for name, value in vars(record).items()
+    }
+    return replace(record, **fields)
 
 
 def policy_metrics(
     logprobs: PerToken,
     entropy: PerToken,
-    rollout_logprobs: PerToken,
-    ref_logprobs: PerToken | None,
-    mask: TokenMask,
+    scored: ScoredRollouts,
     *,
     tokens: int,
     sequences: int,
@@ -84,13 +120,15 @@ def policy_metrics(
     `tokens` and `sequences` are those of the whole step: its parts add up. KL is in nats per
     sequence, the others are means over tokens.
     """
-    gap = (logprobs.exp() - rollout_logprobs.exp()).abs()
+    mask = scored.response_mask
+    gap = (logprobs.exp() - scored.rollout_logprobs.exp()).abs()
     found = {
         "entropy": float(reduce_tokens(entropy, mask, count=tokens)),
         "sampler_mismatch": float(reduce_tokens(gap, mask, count=tokens)),
     }
-    if ref_logprobs is not None:
-        found["kl"] = float(reduce_tokens(logprobs - ref_logprobs, mask, count=sequences))
+    if isinstance(scored, WithReference):
+        kl = logprobs - scored.ref_logprobs
+        found["kl"] = float(reduce_tokens(kl, mask, count=sequences))
     return found
 
 
@@ -98,70 +136,90 @@ def policy_metrics(
 class Scorer:
     """Everything that looks at a rollout: policy, reference, reward model, critic.
 
-    None for a model of which nobody needs to hear.
+    `reads` is the kind of `ScoredRollouts` that is wanted: it tells which models are asked. The
+    processes of the `world` share the passes, and each gets all numbers.
     """
 
-    policy: Any | None
+    reads: type[ScoredRollouts]
+    policy: Any
     reference: Any | None
     rewarder: EndRewarder
     critic: Any | None
     pad_id: int
     temperature: float
     micro_batch_tokens: int
+    world: World
 
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> ScoredRollouts:
         """Recompute the policy's logprobs (line 22) and ask the other models."""
         answers = Answers.of(rollouts, self.pad_id, self.micro_batch_tokens)
-        policy = self._statistics(self.policy, answers)
-        reference = self._statistics(self.reference, answers)
-        values, final_values = self._values(answers)
-        response, raw = answers.response_mask, self.rewarder.rewarder.scores(answers)
-        return ScoredRollouts(
+        found: dict[str, Tensor] = {}
+        if issubclass(self.reads, WithOldLogprobs):
+            policy = self._statistics(self.policy, answers, entropy=True)
+            found |= {"old_logprobs": policy.logprobs, "entropy": policy.entropy}
+        if issubclass(self.reads, WithReference):
+            reference = self._statistics(self.reference, answers, entropy=False)
+            found["ref_logprobs"] = reference.logprobs
+        if issubclass(self.reads, WithValues):
+            found["values"], found["final_values"] = self._values(answers)
+        response, raw = answers.response_mask, self._raw_scores(answers)
+        return self.reads(
             input_ids=answers.input_ids,
             attention_mask=answers.attention_mask,
             response_mask=response,
             rollout_logprobs=_rollout_logprobs(rollouts, response),
-            old_logprobs=policy and policy.logprobs,
-            entropy=policy and policy.entropy,
-            ref_logprobs=reference and reference.logprobs,
-            values=values,
-            final_values=final_values,
             scores=self.rewarder.ended(raw, answers.finished),
             finished=answers.finished,
             raw_scores=raw,
+            **found,
         )
 
-    def _statistics(self, model: Any | None, answers: Answers) -> TokenStatistics | None:
-        """What a policy says of every response token, where it is asked at all."""
-        if model is None:
-            return None
-        logprobs, entropy = (torch.zeros(answers.input_ids.shape) for _ in range(2))
-        for rows in answers.cuts:
-            ids, attention, mask = answers.take(rows)
+    def _statistics(self, model: Any, answers: Answers, *, entropy: bool) -> TokenStatistics:
+        """What a policy says of every response token."""
+        logprobs, entropies = (torch.zeros(answers.input_ids.shape) for _ in range(2))
+        for one in self.world.share(answers.cuts):
+            ids, attention, mask = answers.take(one.rows)
             found = token_logprobs(
-                model,
-                ids,
-                attention,
-                mask,
-                temperature=self.temperature,
-                entropy=model is self.policy,
+                model, ids, attention, mask, temperature=self.temperature, entropy=entropy
             )
-            logprobs[rows, : ids.shape[1]] = found.logprobs
-            entropy[rows, : ids.shape[1]] = found.entropy
-        return TokenStatistics(logprobs=logprobs, entropy=entropy)
+            if one.weight:
+                logprobs[one.rows, : ids.shape[1]] = found.logprobs
+                entropies[one.rows, : ids.shape[1]] = found.entropy
+        return TokenStatistics(logprobs=self.world.sum(logprobs), entropy=self.world.sum(entropies))
 
-    def _values(self, answers: Answers) -> tuple[PerToken, PerSequence] | tuple[None, None]:
+    def _values(self, answers: Answers) -> tuple[PerToken, PerSequence]:
         """The critic's values at response tokens, and after the last one."""
-        if self.critic is None:
-            return None, None
         shape = answers.input_ids.shape
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
-        for rows in answers.cuts:
-            ids, attention, mask = answers.take(rows)
-            found, final_values[rows] = token_values(self.critic, ids, attention, mask)
-            values[rows, : ids.shape[1]] = found
-        return values, final_values
+        for one in self.world.share(answers.cuts):
+            ids, attention, mask = answers.take(one.rows)
+            found, final = token_values(self.critic, ids, attention, mask)
+            if one.weight:
+                values[one.rows, : ids.shape[1]], final_values[one.rows] = found, final
+        return self.world.sum(values), self.world.sum(final_values)
+
+    def _raw_scores(self, answers: Answers) -> PerSequence:
+        """The rewarder's scores, [batch]; each process asks it about its own rows."""
+        passes = self.world.share(answers.cuts)
+        weight = {row: one.weight for one in passes for row in one.rows}
+        rows, scores = sorted(weight), torch.zeros(len(answers.rollouts))
+        own = _part(answers, rows, [one.rows for one in passes])
+        found = self.rewarder.rewarder.scores(own)
+        scores[rows] = found * torch.tensor([weight[row] for row in rows])
+        return self.world.sum(scores)
+
+
+def _part(answers: Answers, rows: list[int], cuts: Sequence[list[int]]) -> Answers:
+    """Some of the answers, in their order, with the micro-batches that hold them."""
+    place = {row: number for number, row in enumerate(rows)}
+    return Answers(
+        rollouts=[answers.rollouts[row] for row in rows],
+        input_ids=answers.input_ids[rows],
+        attention_mask=answers.attention_mask[rows],
+        response_mask=answers.response_mask[rows],
+        cuts=[[place[row] for row in cut] for cut in cuts],
+    )
 
 
 def _rollout_logprobs(rollouts: Sequence[Rollout], response_mask: TokenMask) -> PerToken:

@@ -49,13 +49,6 @@ class Watch:
     evaluations_since_best: int = 0
     reason: str = ""
 
-    @classmethod
-    def restored(cls, memory: dict[str, object]) -> "Watch":
-        """From what a checkpoint keeps of it."""
-        best = memory["best"]
-        found = None if best is None else Evaluation(**best)  # type: ignore[arg-type]
-        return cls(**{**memory, "best": found})  # type: ignore[arg-type]
-
     def evaluated(self, seen: Evaluation) -> "Watch":
         """After an evaluation: remember the best one, or count towards patience."""
         value = seen.held_out - self.price * max(seen.kl or 0.0, 0.0)  # an estimate may be below 0

@@ -3,37 +3,47 @@
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from alignloop.config import RlConfig
 from alignloop.losses import Over, TokenLosses, reduce_tokens
-from alignloop.models import TokenStatistics, token_logprobs, token_values
-from alignloop.models.training import descend
+from alignloop.models import token_logprobs, token_values
+from alignloop.parallel import World
 from alignloop.rl.algorithms import Algorithm
-from alignloop.rl.experience import Experience, policy_metrics
+from alignloop.rl.experience import (
+    Credit,
+    Experience,
+    ScoredRollouts,
+    WithOldLogprobs,
+    policy_metrics,
+)
 from alignloop.shapes import TokenMask
+from alignloop.training.optimiser import descend
 
+Seen = Experience[ScoredRollouts, Credit]
 GRADIENT_NORM = "gradient_norm"  # how the names of such metrics end
 Counts = dict[Over, int]  # of a whole optimiser step: what its losses and metrics are divided by
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """The policy and, where the algorithm has one, the critic, with their optimisers."""
+    """The policy and, where the algorithm has one, the critic, with their optimisers.
+
+    Every process of the `world` has the whole batch; the passes of a step are shared.
+    """
 
     policy: Any
     critic: Any | None
     policy_optimizer: torch.optim.Optimizer
     critic_optimizer: torch.optim.Optimizer | None
-    algorithm: Algorithm
+    algorithm: Algorithm[Any, Any]
     config: RlConfig
+    world: World
 
-    def update(
-        self, experience: Experience, *, seed: int, step: int, rate: float
-    ) -> dict[str, float]:
+    def update(self, experience: Seen, *, seed: int, step: int, rate: float) -> dict[str, float]:
         """All epochs over one batch; `rate` in 0..1 scales both learning rates.
 
         Returns the means over all optimiser steps, and the first step's ratio apart: it must be 1.
@@ -42,7 +52,7 @@ class Learner:
         settings = self.config.algorithm
         history: list[dict[str, float]] = []
         for epoch in range(settings.num_epochs):
-            for rows in self._minibatches(len(experience.input_ids), seed, step, epoch):
+            for rows in self._minibatches(len(experience), seed, step, epoch):
                 history.append(self._step(experience, rows, step, rate))
             if settings.target_kl and history[-1]["approx_kl"] > settings.target_kl:
                 break
@@ -60,20 +70,20 @@ class Learner:
         return [part for i in range(count) if (part := rows[i::count])]
 
     def _step(
-        self, experience: Experience, rows: Sequence[int], step: int, rate: float
+        self, experience: Seen, rows: Sequence[int], step: int, rate: float
     ) -> dict[str, float]:
         """One optimiser step of policy and critic on some rows.
 
         The losses are divided by the response tokens, or the responses, of all these rows, so that
         cutting them into micro-batches cannot change the gradient (line 23).
         """
-        counts = counts_of(experience.response_mask[list(rows)])
+        counts = counts_of(experience.scored.response_mask[list(rows)])
         sums: dict[str, float] = {}
-        for cut in experience.cuts(rows, self.config.micro_batch_tokens):
-            part = experience.take(cut)
-            for name, value in self._backward(part, counts).items():
-                sums[name] = sums.get(name, 0.0) + value
-        return sums | self._descend(step, rate)
+        for one in self.world.share(experience.cuts(rows, self.config.micro_batch_tokens)):
+            part = experience.take(one.rows)
+            for name, value in self._backward(part, counts, one.weight).items():
+                sums[name] = sums.get(name, 0.0) + one.weight * value
+        return self.world.totals(sums) | self._descend(step, rate)
 
     def _descend(self, step: int, rate: float) -> dict[str, float]:
         """Critic and policy go down their gradients; during the warm-up only the critic does."""
@@ -85,6 +95,7 @@ class Learner:
                 self.critic_optimizer,
                 learning_rate=critic_rate * rate,
                 max_grad_norm=config.max_grad_norm,
+                world=self.world,
             )
             if step <= plan.warmup_steps:
                 self.policy_optimizer.zero_grad(set_to_none=True)
@@ -93,59 +104,48 @@ class Learner:
             self.policy_optimizer,
             learning_rate=config.learning_rate * rate,
             max_grad_norm=config.max_grad_norm,
+            world=self.world,
         )
         return norms
 
-    def _backward(self, part: Experience, counts: Counts) -> dict[str, float]:
+    def _backward(self, part: Seen, counts: Counts, weight: float = 1.0) -> dict[str, float]:
         """Add the gradients of one micro-batch; returns its share of every mean."""
-        mask = part.response_mask
+        scored, mask = part.scored, part.scored.response_mask
+        drew = not isinstance(scored, WithOldLogprobs)  # this is the policy that drew the responses
         statistics = token_logprobs(
             self.policy,
-            part.input_ids,
-            part.attention_mask,
+            scored.input_ids,
+            scored.attention_mask,
             mask,
             temperature=self.config.sampling.temperature,
-            entropy=part.old_logprobs is None,
+            entropy=drew,
         )
-        metrics: dict[str, float] = {}
-        if part.old_logprobs is None:  # this is the policy that drew the responses
-            part = replace(part, old_logprobs=statistics.logprobs.detach())
-            metrics = _of_the_old_policy(statistics, part, counts)
+        logprobs, metrics = statistics.logprobs, dict[str, float]()
+        if drew:
+            metrics = policy_metrics(logprobs.detach(), statistics.entropy, scored, **counts)
         over = self.algorithm.loss_over
-        losses = self.algorithm.policy_loss(statistics.logprobs, part)
+        losses = self.algorithm.policy_loss(logprobs, part)
         loss = reduce_tokens(losses.loss, mask, over=over, count=counts[over])
-        loss.backward()
+        (loss * weight).backward()
         metrics |= _means(losses, mask, counts) | {"policy_loss": loss.item()}
-        return metrics | self._critic_backward(part, counts)
+        return metrics | self._critic_backward(part, counts, weight)
 
-    def _critic_backward(self, part: Experience, counts: Counts) -> dict[str, float]:
+    def _critic_backward(self, part: Seen, counts: Counts, weight: float) -> dict[str, float]:
         """The same for the critic, where there is one; its loss is a mean over tokens."""
-        plan, mask = self.algorithm.critic, part.response_mask
+        plan, scored = self.algorithm.critic, part.scored
         if plan is None:
             return {}
-        values, _ = token_values(self.critic, part.input_ids, part.attention_mask, mask)
+        mask = scored.response_mask
+        values, _ = token_values(self.critic, scored.input_ids, scored.attention_mask, mask)
         losses = plan.loss(values, part)
         loss = reduce_tokens(losses.loss, mask, count=counts["tokens"])
-        loss.backward()
+        (loss * weight).backward()
         return _means(losses, mask, counts) | {"value_loss": loss.item()}
 
 
 def counts_of(response_mask: TokenMask) -> Counts:
     """The response tokens and the responses of an optimiser step."""
     return {"tokens": int(response_mask.sum()), "sequences": len(response_mask)}
-
-
-def _of_the_old_policy(
-    statistics: TokenStatistics, part: Experience, counts: Counts
-) -> dict[str, float]:
-    return policy_metrics(
-        statistics.logprobs.detach(),
-        statistics.entropy,
-        part.rollout_logprobs,
-        part.ref_logprobs,
-        part.response_mask,
-        **counts,
-    )
 
 
 def _means(losses: TokenLosses, mask: TokenMask, counts: Counts) -> dict[str, float]:

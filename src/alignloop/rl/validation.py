@@ -8,7 +8,7 @@ import torch
 
 from alignloop.data.tokenise import decode
 from alignloop.records import Prompt, Sample
-from alignloop.rl.experience import Scorer
+from alignloop.rl.experience import Scorer, WithBoth
 from alignloop.rl.rewards import Answers, Rewarder
 from alignloop.rollout import Sampler
 from alignloop.run import generator
@@ -51,7 +51,6 @@ class Validation:
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
         rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
         scored = self.scorer.score(rollouts)
-        assert scored.raw_scores is not None
         held_out, ending = scored.raw_scores, self.scorer.rewarder  # the penalty chooses nothing
         if step == 0:
             ending = ending.checked(scored.raw_scores, scored.finished)
@@ -80,7 +79,7 @@ class Validation:
             "validation_length": float(mask.sum(dim=1).float().mean()),
             "validation_eos_rate": float(scored.finished.float().mean()),
         }
-        if scored.old_logprobs is not None and scored.ref_logprobs is not None:
+        if isinstance(scored, WithBoth):
             kl = torch.where(mask, scored.old_logprobs - scored.ref_logprobs, 0.0).sum(dim=1)
             metrics["validation_kl"] = float(kl.mean())
             metrics |= _surprise(scored.ref_logprobs, mask, usual)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.errors import UserError
+from alignloop.parallel import SINGLE, World
 from alignloop.run.files import (
     atomic_write,
     explain_full_disk,
@@ -122,17 +123,19 @@ class RunFolder:
     """
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path, self.world = Path(path), SINGLE
         self._lock: int | None = None
 
     @classmethod
-    def create(cls, path: Path | str) -> "RunFolder":
+    def create(cls, path: Path | str, world: World = SINGLE) -> "RunFolder":
         """Make the folder, or open it again, and hold it alone until `close` or the process's end.
 
-        The lock is the kernel's (flock), so that it goes with a killed process.
+        The lock is the kernel's (flock), so that it goes with a killed process. Of the processes of
+        a `world` the main one holds it for all.
         Raises `UserError` when another process holds the folder or `path` is a file.
         """
         run = cls(path)
+        run.world = world
         if run.path.exists() and not run.path.is_dir():
             raise UserError(
                 "this is a file, and a run needs a folder",
@@ -142,7 +145,8 @@ class RunFolder:
         try:
             with explain_full_disk(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
-                run._lock = _take_lock(run.path)
+                if world.is_main:
+                    run._lock = _take_lock(run.path)
         except (OSError, ValueError) as error:  # the second: a NUL in its name
             said = getattr(error, "strerror", None) or str(error)
             raise UserError(
@@ -167,10 +171,10 @@ class RunFolder:
             self._lock = None
 
     def stage(self, name: str) -> StageFolder:
-        """The folder of one stage; it is made when this process holds the run."""
+        """The folder of one stage; it is made when this process, or its world, holds the run."""
         assert _STAGE_NAME.fullmatch(name), f"not a stage's name: {name!r}"
         folder = StageFolder(self.path / name)
-        if self._lock is not None:
+        if self._lock is not None or not self.world.is_main:
             folder.path.mkdir(exist_ok=True)
         return folder
 

@@ -3,15 +3,17 @@
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor
 
+from alignloop.errors import UserError
 from alignloop.records import Sample
 from alignloop.run.checkpoints import load_latest, save_checkpoint
-from alignloop.run.files import remove_folder
+from alignloop.run.files import atomic_folder, remove_folder
 from alignloop.run.folder import RunFolder, StageFolder
 from alignloop.run.metrics import MetricLog, SampleLog
 from alignloop.run.progress import Progress, progress_for
@@ -29,29 +31,33 @@ class Interrupted(Exception):
 
 
 class Resumable(Protocol):
-    """What a stage hands over to be saved: tensors, and a JSON state for the small things."""
+    """What a stage hands over to be saved: tensors, and its memory in JSON."""
 
     def tensors(self) -> Mapping[str, Tensor]:
         """All tensors that the stage needs to go on."""
         ...
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put them back."""
+    def remembered(self) -> dict[str, Any]:
+        """What it keeps in mind from step to step, as JSON."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor], memory: Mapping[str, Any]) -> None:
+        """Put both back; raises ValueError for a memory that another version wrote."""
         ...
 
 
 class StageRun:
     """One stage of a run folder while it works.
 
-    `memory` is a JSON dictionary that is saved and restored with the checkpoints (a best score, an
-    adaptive coefficient). `seconds` counts working time over all the times it was resumed.
+    `seconds` counts working time over all the times it was resumed. Of the processes of the
+    folder's `world` the main one alone writes and speaks.
     """
 
     def __init__(self, folder: RunFolder, name: str, seed: int) -> None:
         self.folder, self.name, self.seed = folder, name, seed
+        self.world = folder.world
         self.stage: StageFolder = folder.stage(name)
         self.path = self.stage.path
-        self.memory: dict[str, Any] = {}
         self._earlier_seconds = 0.0
         self._began = time.monotonic()
         self._state: Resumable | None = None
@@ -73,43 +79,58 @@ class StageRun:
         SIGTERM (a scheduler, a container) and SIGHUP (a terminal that was closed).
         """
         first = self._resume(state)
-        self._metrics = MetricLog(self.folder.path, self.name, first)
-        self._samples = SampleLog(self.folder.path, self.name, first)
         try:
-            with progress_for(self.name, total, start=first) as bar, self._gentle_interrupt():
-                self._bar = bar
+            with self._watched(total, first), self._gentle_interrupt():
                 if first:
-                    bar.say(f"{self.name}: going on after step {first}")
+                    self.say(f"{self.name}: going on after step {first}")
                 for step in range(first + 1, total + 1):
                     if self._ended:
                         break
                     yield step
                     last = step == total or self._ended  # what follows may be long: keep it
-                    if self._stop_wanted or last or (save_every and step % save_every == 0):
+                    stop = self.world.any(bool(self._stop_wanted))  # all at the same step
+                    if stop or last or (save_every and step % save_every == 0):
                         self.save(step)
-                    if self._stop_wanted:
+                    if stop:
                         raise Interrupted(
                             f"stopped after step {step} of {total} of the stage {self.name};"
                             " everything is saved: the same command goes on from here",
-                            self._stop_wanted,
+                            self._stop_wanted or signal.SIGTERM,
                         )
         finally:
             self._bar = None
-            self._metrics.close()
+            if self._metrics is not None:
+                self._metrics.close()
+
+    @contextmanager
+    def _watched(self, total: int, first: int) -> Iterator[None]:
+        """Logs and a progress bar, in the main process."""
+        if not self.world.is_main:
+            yield
+            return
+        self._metrics = MetricLog(self.folder.path, self.name, first)
+        self._samples = SampleLog(self.folder.path, self.name, first)
+        with progress_for(self.name, total, start=first) as self._bar:
+            yield
 
     def end(self) -> None:
         """No further steps after this one; what the loop has done so far is its result."""
         self._ended = True
-        self.memory["ended"] = True
 
     def save(self, step: int) -> None:
         """Write a checkpoint now."""
         assert self._state is not None
-        state = {"memory": self.memory, "seconds": self.seconds}
-        save_checkpoint(self.stage.checkpoints, step, self._state.tensors(), state)
+        tensors = self._state.tensors()
+        if self.world.is_main:
+            state = {"memory": self._state.remembered(), "ended": self._ended}
+            state["seconds"] = self.seconds
+            save_checkpoint(self.stage.checkpoints, step, tensors, state)
+        self.world.barrier()
 
     def log(self, step: int, metrics: Mapping[str, float], *, show: tuple[str, ...] = ()) -> None:
         """Append metrics; the progress line shows those named in `show`."""
+        if not self.world.is_main:
+            return
         assert self._metrics is not None, "log belongs inside the loop over steps()"
         self._metrics.log(step, metrics)
         if self._bar is not None:
@@ -117,11 +138,15 @@ class StageRun:
 
     def log_samples(self, samples: list[Sample]) -> None:
         """Append samples to samples.jsonl."""
+        if not self.world.is_main:
+            return
         assert self._samples is not None, "log_samples belongs inside the loop over steps()"
         self._samples.log(samples)
 
     def say(self, text: str) -> None:
         """A line for the person who watches."""
+        if not self.world.is_main:
+            return
         if self._bar is not None:
             self._bar.say(text)
         else:
@@ -130,19 +155,36 @@ class StageRun:
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Declare the stage complete; its checkpoints are no longer needed."""
-        self.stage.finish({"seconds": round(self.seconds, 2), **facts})
-        if self.stage.checkpoints.exists():
-            remove_folder(self.stage.checkpoints)
+        self.world.barrier()  # all have written what they write
+        if self.world.is_main:
+            self.stage.finish({"seconds": round(self.seconds, 2), **facts})
+            if self.stage.checkpoints.exists():
+                remove_folder(self.stage.checkpoints)
+        self.world.barrier()
+
+    def write_folder(self, target: Path, write: Callable[[Path], object]) -> Path:
+        """`write(folder)` fills a folder, whole or not at all; all processes return when it is."""
+        if self.world.is_main:
+            with atomic_folder(target) as folder:
+                write(folder)
+        self.world.barrier()
+        return target
 
     def _resume(self, state: Resumable) -> int:
         self._state = state
         checkpoint = load_latest(self.stage.checkpoints, sound=_is_state)
         if checkpoint is None:
             return 0
-        state.load(checkpoint.tensors)
-        self.memory = checkpoint.state["memory"]
+        try:
+            state.load(checkpoint.tensors, checkpoint.state["memory"])
+        except ValueError as error:
+            raise UserError(
+                "what this checkpoint remembers was written by another version of alignloop",
+                where=str(self.stage.checkpoints),
+                fix="go on with that version, or remove the folder: the stage then begins again",
+            ) from error
         self._earlier_seconds = float(checkpoint.state["seconds"])
-        self._ended = bool(self.memory.get("ended"))
+        self._ended = bool(checkpoint.state.get("ended"))
         return checkpoint.step
 
     @contextmanager

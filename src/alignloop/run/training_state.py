@@ -1,23 +1,30 @@
-"""Modules and optimisers by name, as tensors for a checkpoint and back."""
+"""Modules, optimisers and a memory, as tensors and JSON for a checkpoint and back."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Generic, TypeVar
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from alignloop.run.checkpoints import load_optimizer, optimizer_tensors
 
+Memory = TypeVar("Memory")
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingState:
-    """What a stage trains: `TrainingState(modules={"policy": model}, optimizers={"policy": adam})`.
+class TrainingState(Generic[Memory]):
+    """What a stage trains, and a dataclass of what it keeps in mind from step to step.
+
+    `TrainingState(modules={"policy": model}, optimizers={"policy": adam}, memory=LearningMemory())`
 
     Schedules, data order and random numbers are functions of the step, so they need no state.
     """
 
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
+    memory: Memory
 
     def tensors(self) -> dict[str, Tensor]:
         """All parameters, buffers and optimiser states, by name."""
@@ -28,8 +35,19 @@ class TrainingState:
             found |= optimizer_tensors(optimizer, f"optimizer:{name}")
         return found
 
-    def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Put everything back, in place."""
+    def remembered(self) -> dict[str, Any]:
+        """The memory as JSON."""
+        return asdict(self.memory)  # pyright: ignore[reportArgumentType]
+
+    def load(self, tensors: Mapping[str, Tensor], memory: Mapping[str, Any]) -> None:
+        """Put everything back, in place; raises ValueError for a memory of another shape."""
+        kind = type(self.memory)
+        names = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
+        if names != set(memory):
+            raise ValueError(f"not the memory of this stage: {sorted(names ^ set(memory))}")
+        found = TypeAdapter(kind).validate_python(dict(memory))
+        for name in names:
+            setattr(self.memory, name, getattr(found, name))
         for name, module in self.modules.items():
             prefix = f"{name}:"
             module.load_state_dict(

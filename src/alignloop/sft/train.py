@@ -1,7 +1,6 @@
 """Supervised fine-tuning: cross-entropy on response tokens only."""
 
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,22 +22,15 @@ from alignloop.data.truncation import demonstration_cutter
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
-from alignloop.models.roles import dropping, learnt
 from alignloop.models.starting import start_policy
-from alignloop.models.training import (
-    Guard,
-    above_uniform,
-    cosine_schedule,
-    descend,
-    make_optimizer,
-)
 from alignloop.records import Demonstration
 from alignloop.run import derive_seed
-from alignloop.run.files import atomic_folder
 from alignloop.run.stage_run import StageRun
-from alignloop.run.training_state import TrainingState
+from alignloop.training import LearningMemory, Objective, Step, fit
+from alignloop.training.guard import above_uniform
 
-SHOWN = ("loss", "held_out_perplexity", "skipped_steps", "tokens_per_second")
+PERPLEXITY = "held_out_perplexity"
+SHOWN = ("loss", PERPLEXITY, "skipped_steps", "tokens_per_second")
 
 
 def train_sft(
@@ -70,72 +62,65 @@ def train_sft(
     )
     adapter_seed = derive_seed(run.seed, "adapter", "sft")
     policy = start_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
-    optimizer = make_optimizer(policy, config)
-    batches = all_batches(examples, config, run.seed)
-    schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
-    vocabulary = policy.get_output_embeddings().weight.shape[0]
-    guard = Guard(stage="sft", section="sft", limit=above_uniform(vocabulary))
-    for step in run.steps(len(batches), state, save_every=config.save_every):
-        if step == 1 and tests:
-            _measure_the_start(policy, tests, tokenizer.pad_token_id, config, run)
-        started = time.perf_counter()
-        batch = [examples[index] for index in batches[step - 1]]
-        with dropping(policy, derive_seed(run.seed, "dropout", "sft", step)):
-            loss, tokens = _accumulate(policy, batch, tokenizer.pad_token_id, config)
-        rate = config.learning_rate * schedule(step)
-        norm = descend(optimizer, learning_rate=rate, max_grad_norm=config.max_grad_norm)
-        last = step == len(batches)
-        left_out = guard.seen(run.memory, step, loss=loss, norm=norm, last=last)
-        seconds = time.perf_counter() - started
-        metrics = {
-            "loss": loss,
-            "gradient_norm": norm,
-            "learning_rate": rate,
-            "tokens_per_second": tokens / seconds,
-            "seconds_per_step": seconds,
-            **left_out,
-        }
-        if tests and (last or (config.eval_every and step % config.eval_every == 0)):
-            metrics["held_out_perplexity"] = perplexity(
-                policy, tests, tokenizer.pad_token_id, config
-            )
-            run.memory["held_out_perplexity"] = metrics["held_out_perplexity"]
-        run.log(step, metrics, show=SHOWN)
-    refuse_diverged(run.memory, vocabulary)
-    target = run.path / "model"
-    with atomic_folder(target) as folder:
-        save_model(folder, policy, tokenizer)
+    objective = cross_entropy(config, policy, examples, tests, tokenizer.pad_token_id, run.seed)
+    memory = fit(objective, config, run)
+    refuse_diverged(memory, _vocabulary(policy))
+    target = run.write_folder(
+        run.path / "model", lambda folder: save_model(folder, policy, tokenizer)
+    )
     run.finish(
         {
-            "steps": len(batches),
+            "steps": len(objective.batches),
             "num_demonstrations": len(examples),
-            "perplexity_before": run.memory.get("perplexity_before"),
-            "held_out_perplexity": run.memory.get("held_out_perplexity"),
+            "perplexity_before": memory.before.get(PERPLEXITY),
+            "held_out_perplexity": memory.held_out.get(PERPLEXITY),
         }
     )
     return target
 
 
-def _measure_the_start(
-    policy: Any, tests: Sequence[Encoded], pad_id: int, config: SftConfig, run: StageRun
-) -> None:
-    """What the model was worth before the first step: the held-out perplexity at step 0."""
-    before = perplexity(policy, tests, pad_id, config)
-    run.memory["perplexity_before"] = before
-    run.log(0, {"held_out_perplexity": before})
-    run.say(f"sft: held-out perplexity {before:.4g} before the first step, {len(tests)} answers")
+def cross_entropy(
+    config: SftConfig,
+    policy: Any,
+    examples: Sequence[Encoded],
+    tests: Sequence[Encoded],
+    pad_id: int,
+    seed: int,
+) -> Objective:
+    """The mean surprise at a response token, in nats; held out, the perplexity."""
+
+    def measure() -> dict[str, float]:
+        return {PERPLEXITY: perplexity(policy, tests, pad_id, config)}
+
+    return Objective(
+        role="policy",
+        section="sft",
+        model=policy,
+        batches=all_batches(examples, config, seed),
+        step=lambda rows: _step(policy, [examples[row] for row in rows], pad_id, config),
+        limit=above_uniform(_vocabulary(policy)),
+        shown=SHOWN,
+        measure=measure if tests else None,
+        measures_start=True,
+        eval_every=config.eval_every,
+    )
 
 
-def refuse_diverged(memory: dict[str, Any], vocabulary: int) -> None:
+def _vocabulary(policy: Any) -> int:
+    return policy.get_output_embeddings().weight.shape[0]
+
+
+def refuse_diverged(memory: LearningMemory, vocabulary: int) -> None:
     """Raise UserError where held-out texts surprise the model more than any would one that guesses.
 
     A uniform guess has the vocabulary's size as its perplexity. A model that began above that (an
     untrained one may) has to end above where it began, too, by a tenth of a nat.
     """
-    found = memory.get("held_out_perplexity")
-    began = max(memory["first_loss"], math.log(memory.get("perplexity_before", 1.0)))
-    if found is None or math.log(found) <= max(math.log(vocabulary), began + 0.1):
+    found, first_loss = memory.held_out.get(PERPLEXITY), memory.health.first_loss
+    if found is None or first_loss is None:
+        return
+    began = max(first_loss, math.log(memory.before.get(PERPLEXITY, 1.0)))
+    if math.log(found) <= max(math.log(vocabulary), began + 0.1):
         return
     raise UserError(
         f"training has diverged: the held-out perplexity is {found:,.0f}, that of a uniform guess"
@@ -203,25 +188,19 @@ def all_batches(examples: Sequence[Encoded], config: SftConfig, seed: int) -> li
     return batches[: min(steps, config.max_steps or steps)]
 
 
-def _accumulate(
-    policy: Any, batch: Sequence[Encoded], pad_id: int, config: SftConfig
-) -> tuple[float, int]:
-    """Gradients of the batch's mean loss per response token; cutting it up changes nothing."""
+def _step(policy: Any, batch: Sequence[Encoded], pad_id: int, config: SftConfig) -> Step:
+    """The batch's mean loss per response token; cutting it up changes nothing."""
     count = sum(sum(example.response_mask) for example in batch)
-    total, tokens = 0.0, 0
-    for indices in token_budget_batches(
-        [len(e.input_ids) for e in batch], config.micro_batch_tokens
-    ):
-        padded = pad_batch([batch[i] for i in indices], pad_id)
+    lengths = [len(example.input_ids) for example in batch]
+
+    def loss(cut: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
+        padded = pad_batch([batch[i] for i in cut], pad_id)
+        mask = padded["response_mask"]
         statistics = token_logprobs(
-            policy,
-            padded["input_ids"],
-            padded["attention_mask"],
-            padded["response_mask"],
-            entropy=False,
+            policy, padded["input_ids"], padded["attention_mask"], mask, entropy=False
         )
-        loss = reduce_tokens(-statistics.logprobs, padded["response_mask"], count=count)
-        loss.backward()
-        total += float(loss.detach())
-        tokens += int(padded["attention_mask"].sum())
-    return total, tokens
+        found = reduce_tokens(-statistics.logprobs, mask, count=count)
+        return found, {"loss": float(found.detach())}
+
+    cuts = token_budget_batches(lengths, config.micro_batch_tokens)
+    return Step(cuts=cuts, loss=loss, tokens=sum(lengths))

@@ -225,7 +225,8 @@ def test_the_name_chooses_the_algorithm(recipe: Path) -> None:
         ),
         (
             {"group_size": "4"},
-            'rl.algorithm.group_size is a setting of "grpo", but rl.algorithm.name = "ppo"',
+            'rl.algorithm.group_size is a setting of "grpo" or "rloo", but'
+            ' rl.algorithm.name = "ppo"',
         ),
         (
             {"name": "grpo", "adaptive_kl.target": "4"},
@@ -236,7 +237,7 @@ def test_the_name_chooses_the_algorithm(recipe: Path) -> None:
             "unknown setting 'rl.algorithm.adaptive_kl.targt';"
             " did you mean 'rl.algorithm.adaptive_kl.target'?",
         ),
-        ({"name": "grop"}, "rl.algorithm.name = 'grop': input should be 'ppo' or 'grpo'"),
+        ({"name": "grop"}, "rl.algorithm.name = 'grop': input should be 'ppo' or 'grpo' or 'rloo'"),
         (
             {"name": "grpo", "group_size": "1"},
             "rl.algorithm.group_size = '1': input should be greater than or equal to 2",
@@ -353,7 +354,8 @@ def test_settings_are_listed_with_default_and_meaning() -> None:
     assert 'model.dtype = "float32"' in listed
     assert "rl.algorithm.group_size = 8  # responses to each prompt of a step" in listed
     first = [i for i, line in enumerate(listed) if line.startswith("rl.algorithm.name = ")]
-    assert [listed[i] for i in first] == ['rl.algorithm.name = "ppo"', 'rl.algorithm.name = "grpo"']
+    names = ("ppo", "grpo", "rloo")
+    assert [listed[i] for i in first] == [f'rl.algorithm.name = "{name}"' for name in names]
     names = {line.split(" = ")[0] for line in listed if line}
     assert names <= set(known_settings(Recipe))
 
@@ -376,7 +378,7 @@ def test_the_textbook_defaults() -> None:
         ("rl.algorithm.kl_coef = inf", "rl.algorithm.kl_coef"),
         ("rl.algorithm.kl_coef = nan", "rl.algorithm.kl_coef"),
         ("rl.missing_eos_penalty = nan", "rl.missing_eos_penalty"),
-        ("dpo.beta = 1e30", "dpo.beta"),
+        ("dpo.objective.beta = 1e30", "dpo.objective.beta"),
         ("rl.learning_rate = 1e308", "rl.learning_rate"),
         ("lora.rank = 999999999999", "lora.rank"),
         ("lora.alpha = -inf", "lora.alpha"),

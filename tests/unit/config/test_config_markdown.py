@@ -43,5 +43,5 @@ def test_every_setting_has_one_row_or_a_table_of_its_own() -> None:
     headings = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
     tables = [heading.split(", ")[0] for heading in headings]
     twice = [name for name, count in Counter(rows).items() if count > 1]
-    assert twice and all(name.startswith("rl.algorithm.") for name in twice)
+    assert twice and all(name.startswith(("rl.algorithm.", "dpo.objective.")) for name in twice)
     assert set(rows) | set(tables) - {"The recipe itself"} == set(known_settings(Recipe))

@@ -10,8 +10,8 @@ from alignloop.data.check import check
 from alignloop.data.convert import convert
 from alignloop.data.files import read_records, write_records
 from alignloop.data.formats.reading import read_demonstrations, read_pairs, read_prompts
-from alignloop.data.pairs import encode_pairs
-from alignloop.data.tokenise import encode_demonstration
+from alignloop.data.pairs import PairStore, TextCodes
+from alignloop.data.tokenise import LengthLimit, encode_demonstration
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, Message, PreferencePair, Prompt, ToolCall
 
@@ -82,8 +82,9 @@ def test_pairs_that_differ_in_their_calls_alone(tmp_path: Path) -> None:
     pair = read_pairs(rows_file(tmp_path, row))[0]
     chosen, rejected = pair.answers
     assert [turn.tool_calls[0].arguments["flat"] for turn in (chosen, rejected)] == ["7", "8"]  # type: ignore[index]
-    batch = encode_pairs([pair], tokenizer_of("qwen2_5"), 10_000)
-    assert len(batch.texts) == 2
+    limit = LengthLimit.of("reward.max_tokens", 10_000, None, "refuse")
+    codes = TextCodes(tokenizer=tokenizer_of("qwen2_5"), limit=limit)
+    assert len(PairStore.of([pair], codes).texts) == 2
     with pytest.raises(UserError, match="chosen is equal to rejected"):
         read_pairs(rows_file(tmp_path, row | {"rejected": calling("7")}))
 

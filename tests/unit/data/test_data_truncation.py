@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from alignloop.data.pairs import pairs_that_fit
+from alignloop.data.pairs import PairStore, TextCodes
 from alignloop.data.tokenise import (
     LengthLimit,
     decode,
@@ -142,7 +142,8 @@ def test_pairs_share_one_shorter_prompt_and_their_responses_are_never_cut(
         PreferencePair(prompt=asked, chosen="a" * 20, rejected="b"),
     ]
     with caplog.at_level(logging.WARNING):
-        (pair,) = pairs_that_fit(pairs, tokenizer, limit(16))
+        codes = TextCodes(tokenizer=tokenizer, limit=limit(16))
+        (pair,) = PairStore.of(pairs, codes).pairs
     # 16 - 10 = 6 tokens for `<bos>u..|a`.
     assert pair.prompt.text == "gh"
     assert (pair.chosen, pair.rejected) == ("yes", "certainly")

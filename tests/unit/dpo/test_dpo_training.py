@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,20 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from alignloop.config import DpoConfig, ModelConfig
-from alignloop.data.pairs import PairBatch
-from alignloop.data.tokenise import encode_example
+from alignloop.config.objectives import IpoObjective
+from alignloop.config.section import variants_in
+from alignloop.data.pairs import PairStore, TextCodes
+from alignloop.data.tokenise import Encoded, LengthLimit, encode_example
 from alignloop.dpo import train_dpo
-from alignloop.dpo.train import Learner, ReferencePairs, pair_loss
+from alignloop.dpo.objectives import PairLogprobs, make_loss
+from alignloop.dpo.train import Reader, Reference, pair_losses
 from alignloop.errors import UserError
 from alignloop.models import load_policy
-from alignloop.records import PreferencePair, Prompt
+from alignloop.parallel import SINGLE
+from alignloop.records import Message, PreferencePair, Prompt
 from alignloop.run import read_metrics
+from alignloop.training.loop import accumulate
+from alignloop.training.pairs import means, pair_step, scores_of
 
 TOPICS = ("tea", "rain", "sun", "moon", "红茶", "天气", "雨", "red", "blue", "warm", "cold", "very")
 LOG3 = math.log(3.0)
@@ -35,23 +42,52 @@ def pairs(make_prompt: Callable[..., Prompt]) -> list[PreferencePair]:
     return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class Learner:
+    """A policy, all pairs, and one step on them."""
+
+    store: PairStore
+    reader: Reader
+    config: DpoConfig
+
+    def reference(self) -> Reference:
+        return Reference.of(self.store, range(len(self.store.pairs)), self.reader)
+
+    def step(self, reference: Reference) -> dict[str, float]:
+        losses, tokens = (
+            pair_losses(self.config, self.store, reference),
+            (self.config.micro_batch_tokens),
+        )
+        rows = range(len(self.store.pairs))
+        return accumulate(pair_step(self.store, rows, self.reader.logprobs, losses, tokens), SINGLE)
+
+
 @pytest.fixture
 def make_learner(
-    lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
+    lm_dirs: dict[str, Path],
+    tokenizer: Any,
+    model_config: ModelConfig,
+    pairs: list[PreferencePair],
 ) -> Callable[..., Learner]:
     def make(**changes: Any) -> Learner:
-        policy = load_policy(lm_dirs["llama"], tokenizer, model_config)
-        return Learner(policy=policy, tokenizer=tokenizer, config=DpoConfig(**changes))
+        policy, config = (
+            load_policy(lm_dirs["llama"], tokenizer, model_config),
+            DpoConfig.model_validate(changes),
+        )
+        limit = LengthLimit.of("dpo.max_tokens", 64, None, "refuse")
+        return Learner(
+            store=PairStore.of(pairs, TextCodes(tokenizer=tokenizer, limit=limit)),
+            reader=Reader(policy=policy, pad_id=0, micro_batch_tokens=config.micro_batch_tokens),
+            config=config,
+        )
 
     return make
 
 
-def test_it_starts_at_log_two(
-    make_learner: Callable[..., Learner], pairs: list[PreferencePair]
-) -> None:
+def test_it_starts_at_log_two(make_learner: Callable[..., Learner]) -> None:
     """The policy is its own reference: every margin is 0."""
-    learner = make_learner(beta=0.7)
-    metrics = learner.accumulate(learner.as_reference(pairs))
+    learner = make_learner(objective={"beta": 0.7})
+    metrics = learner.step(learner.reference())
     assert metrics["loss"] == pytest.approx(math.log(2), abs=1e-5)
     for name in ("margin", "chosen_reward", "rejected_reward"):
         assert metrics[name] == pytest.approx(0.0, abs=1e-5)
@@ -62,12 +98,12 @@ def test_the_reference_is_that_of_whole_responses(
 ) -> None:
     """The sum over response tokens, EOS included, one text at a time and in float64."""
     learner = make_learner(micro_batch_tokens=40)
-    reference = learner.as_reference(pairs)
+    reference = learner.reference()
     for side in ("chosen", "rejected"):
         for pair, found in zip(pairs, getattr(reference, side).tolist(), strict=True):
             text = encode_example(tokenizer, pair.prompt, getattr(pair, side), 64)
             with torch.no_grad():
-                logits = learner.policy(torch.tensor([text.input_ids])).logits[0].double()
+                logits = learner.reader.policy(torch.tensor([text.input_ids])).logits[0].double()
             logprobs = torch.log_softmax(logits, -1)
             expected = sum(
                 float(logprobs[t - 1, token])
@@ -77,20 +113,24 @@ def test_the_reference_is_that_of_whole_responses(
             assert found == pytest.approx(expected, abs=1e-4)
 
 
-def by_hand(**changes: Any) -> tuple[torch.Tensor, dict[str, float]]:
+def by_hand(
+    logprobs: tuple[float, ...] = (-1.0, -4.0, -2.0, -2.0),
+    ref_rejected: tuple[float, ...] = (-4.0 + 2 * LOG3 - 1, -4.0),
+    **fields: Any,
+) -> tuple[torch.Tensor, dict[str, float]]:
     """Texts of -1, -4, -2, -2 nats; the reference says -2, -4 + 2 log 3 - 1, -2 and -4."""
-    fields: dict[str, Any] = {
-        "texts": (), "chosen": (0, 2), "rejected": (1, 3),
-        "preference": (1.0, 1.0), "margin": (0.0, 0.0), "weight": (1.0, 1.0),
-    }  # fmt: skip
-    batch = PairBatch(**{**fields, **changes})
-    reference = ReferencePairs(
-        pairs=(),
-        chosen=torch.tensor([-2.0, -2.0]),
-        rejected=torch.tensor([-4.0 + 2 * LOG3 - 1, -4.0]),
+    prompt = Prompt(prompt_id="p", messages=(Message(role="user", content="p"),))
+    pairs = tuple(
+        PreferencePair(
+            prompt=prompt, chosen="a", rejected="b", **{name: of[i] for name, of in fields.items()}
+        )
+        for i in range(2)
     )
-    logprobs = torch.tensor([-1.0, -4.0, -2.0, -2.0])
-    return pair_loss(logprobs, batch, reference, DpoConfig(beta=0.5))
+    texts = (Encoded(input_ids=(1,), response_mask=(True,)),) * 4
+    store = PairStore(pairs=pairs, texts=texts, chosen=(0, 2), rejected=(1, 3))
+    reference = Reference(chosen=torch.tensor([-2.0] * 2), rejected=torch.tensor(ref_rejected))
+    losses = pair_losses(DpoConfig.model_validate({"objective": {"beta": 0.5}}), store, reference)
+    return means(store, scores_of(store, torch.tensor(logprobs), torch.arange(2)), losses, store)
 
 
 def test_the_loss_by_hand() -> None:
@@ -106,13 +146,43 @@ def test_the_loss_by_hand() -> None:
 
 def test_margins_of_nothing_count_half() -> None:
     """Before the first step policy and reference are one, and nothing is ranked: 0.5, not 0."""
-    batch = PairBatch(
-        texts=(), chosen=(0, 2), rejected=(1, 3),
-        preference=(1.0, 1.0), margin=(0.0, 0.0), weight=(1.0, 1.0),
-    )  # fmt: skip
-    logprobs = torch.tensor([-1.0, -4.0, -2.0, -2.0])
-    reference = ReferencePairs(pairs=(), chosen=logprobs[[0, 2]], rejected=logprobs[[1, 3]])
-    assert pair_loss(logprobs, batch, reference, DpoConfig())[1]["accuracy"] == 0.5
+    _, metrics = by_hand((-2.0, -4.0, -2.0, -2.0), (-4.0, -2.0))
+    assert metrics["accuracy"] == 0.5
+
+
+def pair_logprobs(preference: tuple[float, ...]) -> PairLogprobs:
+    """Log ratios 1 and -2 nats, then 0 and 2."""
+    one = torch.ones(2)
+    return PairLogprobs(
+        chosen=torch.tensor([-1.0, -2.0], requires_grad=True),
+        rejected=torch.tensor([-6.0, -2.0]),
+        ref_chosen=torch.tensor([-2.0, -2.0]),
+        ref_rejected=torch.tensor([-4.0, -4.0]),
+        chosen_tokens=one,
+        rejected_tokens=one,
+        preference=torch.tensor(preference),
+    )
+
+
+def test_ipo_by_hand() -> None:
+    """h = 3 and -2, wanted is 1 / (2 * 0.25) = 2: losses 1 and 16, gradients 2 and -8 nats."""
+    loss_of = make_loss(IpoObjective(beta=0.25))
+    pairs = pair_logprobs((1.0, 1.0))
+    loss = loss_of(pairs)
+    assert loss.tolist() == [1.0, 16.0]
+    loss.sum().backward()
+    assert pairs.chosen.grad is not None and pairs.chosen.grad.tolist() == [2.0, -8.0]
+    # a tie is (1 + 25) / 2 and (16 + 0) / 2; three to one is 0.75 * 16 + 0.25 * 0
+    assert loss_of(pair_logprobs((0.5, 0.5))).tolist() == [13.0, 8.0]
+    assert loss_of(pair_logprobs((1.0, 0.75))).tolist() == [1.0, 12.0]
+
+
+def test_every_objective_of_the_settings_has_a_file() -> None:
+    variants = variants_in(DpoConfig.model_fields["objective"])
+    assert variants.keys() >= {"dpo", "ipo"}
+    for settings in variants.values():
+        loss = make_loss(settings())  # type: ignore[arg-type]
+        assert bool(loss(pair_logprobs((1.0, 0.5))).isfinite().all())
 
 
 def test_the_reference_reads_only_what_a_step_will_learn(
@@ -122,13 +192,13 @@ def test_the_reference_reads_only_what_a_step_will_learn(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[list[PreferencePair]] = []
-    whole = Learner.as_reference
+    whole = Reader.all_logprobs
 
-    def noted(self: Learner, some: Any, say: Any = None) -> ReferencePairs:
-        read.append(list(some))
+    def noted(self: Reader, some: PairStore, say: Any = None) -> torch.Tensor:
+        read.append(list(some.pairs))
         return whole(self, some, say)
 
-    monkeypatch.setattr(Learner, "as_reference", noted)
+    monkeypatch.setattr(Reader, "all_logprobs", noted)
     losses = []
     for name, steps in (("all", None), ("two", 2)):
         config = DpoConfig(max_steps=steps, batch_size=6, held_out_share=0, learning_rate=1e-3)
@@ -150,18 +220,16 @@ def test_a_tie_is_a_soft_label_and_counts_for_no_accuracy() -> None:
     assert by_hand(preference=(0.5, 0.5))[1]["accuracy"] == 0.5
 
 
-def test_micro_batches_do_not_change_the_gradient(
-    make_learner: Callable[..., Learner], pairs: list[PreferencePair]
-) -> None:
-    """Line 23, here for pairs whose two answers fall into different micro-batches."""
+def test_micro_batches_do_not_change_the_gradient(make_learner: Callable[..., Learner]) -> None:
+    """Line 23, here for rankings that are divided, so that a text is read in several of them."""
     found = []
     for tokens in (10_000, 60, 1):
         learner = make_learner(micro_batch_tokens=tokens)
-        reference = learner.as_reference(pairs)
+        reference, policy = learner.reference(), learner.reader.policy
         with torch.no_grad():  # away from the reference, so that pairs weigh differently
-            learner.policy.lm_head.weight.mul_(1.1)
-        metrics = learner.accumulate(reference)
-        gradient = torch.cat([p.grad.flatten() for p in learner.policy.parameters()])
+            policy.lm_head.weight.mul_(1.1)
+        metrics = learner.step(reference)
+        gradient = torch.cat([p.grad.flatten() for p in policy.parameters()])
         found.append((metrics, gradient))
     assert float(found[0][1].norm()) > 1e-3
     for metrics, gradient in found[1:]:
@@ -169,11 +237,14 @@ def test_micro_batches_do_not_change_the_gradient(
         torch.testing.assert_close(gradient, found[0][1], rtol=0, atol=1e-5)
 
 
-def test_rows_keep_their_reference(pairs: list[PreferencePair]) -> None:
-    whole = ReferencePairs(pairs=pairs, chosen=torch.arange(36.0), rejected=-torch.arange(36.0))
-    some = whole.take([5, 2])
-    assert some.pairs == [pairs[5], pairs[2]]
-    assert (some.chosen.tolist(), some.rejected.tolist()) == ([5.0, 2.0], [-5.0, -2.0])
+def test_rows_keep_their_reference(make_learner: Callable[..., Learner]) -> None:
+    """Rows that no step will learn are not asked; the others have what all of them would have."""
+    learner = make_learner()
+    some, whole = Reference.of(learner.store, [5, 2], learner.reader), learner.reference()
+    for side in ("chosen", "rejected"):
+        found, expected = getattr(some, side), getattr(whole, side)
+        torch.testing.assert_close(found[[5, 2]], expected[[5, 2]], rtol=0, atol=1e-5)
+        assert int(found.isnan().sum()) == len(found) - 2
 
 
 @pytest.fixture
@@ -237,10 +308,21 @@ def test_a_run_that_goes_on_is_the_same_to_the_bit(
     resumed, found = trained("stopped", max_steps=4, save_every=2)
     weights = [(folder / "model.safetensors").read_bytes() for folder in (straight, resumed)]
     assert weights[0] == weights[1]
-    clock = {"time", "seconds_per_step"}
+    clock = {"time", "seconds_per_step", "tokens_per_second"}
     assert [{k: v for k, v in line.items() if k not in clock} for line in found] == [
         {k: v for k, v in line.items() if k not in clock} for line in expected
     ]
+
+
+@pytest.mark.slow
+def test_ipo_stops_where_the_pairs_are_told_apart(
+    trained: Callable[..., tuple[Path, list[dict[str, Any]]]],
+) -> None:
+    """The loss begins at 1 / (4 beta^2) and the log ratios come near 1 / (2 beta) apart."""
+    _, lines = trained("a", objective={"name": "ipo", "beta": 0.2})
+    assert lines[0]["loss"] == pytest.approx(6.25, abs=1e-3)
+    assert lines[-1]["loss"] < 3 and lines[-1]["accuracy"] == 1.0
+    assert 0 < lines[-1]["margin"] / 0.2 < 2 / (2 * 0.2)
 
 
 def test_too_long_pairs_are_refused_or_left_out(
@@ -258,8 +340,8 @@ def test_too_long_pairs_are_refused_or_left_out(
 def test_a_loss_that_is_not_finite_stops(
     trained: Callable[..., tuple[Path, list[dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Learner, "accumulate", lambda *_: {"loss": float("nan")})
-    monkeypatch.setattr("alignloop.dpo.train.descend", lambda *_, **__: 0.0)
+    monkeypatch.setattr("alignloop.training.loop.accumulate", lambda *_: {"loss": math.nan})
+    monkeypatch.setattr("alignloop.training.loop.descend", lambda *_, **__: 0.0)
     with pytest.raises(UserError, match="the loss is not finite at step 1") as caught:
         trained("a")
     assert "dpo.learning_rate" in caught.value.fix
@@ -269,11 +351,11 @@ def test_gradients_that_overflow_end_the_stage(
     trained: Callable[..., tuple[Path, list[dict[str, Any]]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would take no step at all, and end as if it had learnt."""
-    monkeypatch.setattr("alignloop.dpo.train.descend", lambda *_, **__: float("inf"))
+    monkeypatch.setattr("alignloop.training.loop.descend", lambda *_, **__: float("inf"))
     with pytest.raises(UserError, match="the gradients were not finite at step 3"):
         trained("a")
 
 
 def test_a_beta_beyond_all_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="has no meaning here"):
-        DpoConfig(beta=1e30)
+        DpoConfig.model_validate({"objective": {"beta": 1e30}})

@@ -32,8 +32,8 @@ from alignloop.models.starting import (
     start_policy,
     start_reward_model,
 )
-from alignloop.models.training import make_optimizer
 from alignloop.rollout import new_sampler
+from alignloop.training.optimiser import make_optimizer
 
 LORA = LoraConfig(rank=3, alpha=5.0)
 SEQUENCES = (((3, 12, 7, 1, 3, 9, 4), (22, 0, 5, 1)), ((3, 8, 4), (20, 1)))

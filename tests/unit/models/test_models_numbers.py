@@ -19,7 +19,7 @@ from alignloop.models import (
     token_logprobs,
     token_values,
 )
-from alignloop.models.training import cosine_schedule, descend, linear_schedule, make_optimizer
+from alignloop.training.optimiser import cosine_schedule, descend, linear_schedule, make_optimizer
 
 FAMILIES = ("qwen2", "llama", "gpt2")
 SIDES: tuple[Literal["right", "left"], ...] = ("right", "left")

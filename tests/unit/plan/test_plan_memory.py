@@ -172,7 +172,7 @@ from alignloop.config import LoraConfig, ModelConfig
 from alignloop.config.stages import OptimizerSection
 from alignloop.models import load_tokenizer, token_logprobs
 from alignloop.models.starting import start_policy
-from alignloop.models.training import descend, make_optimizer
+from alignloop.training.optimiser import descend, make_optimizer
 
 folder, rank, texts, length = sys.argv[1], json.loads(sys.argv[2]), 8, 128
 torch.set_num_threads(1)

@@ -49,6 +49,22 @@ def test_the_readme_shows_what_the_command_prints_and_it_fits(
     assert max(s["peak_bytes"] for s in stages) < (0.9 * CARDS[name] - 1) * 2**30
 
 
+@pytest.mark.parametrize(
+    ("algorithm", "beside"),
+    [
+        ({"name": "ppo"}, {"reference", "critic"}),
+        ({"name": "grpo"}, set()),
+        ({"name": "grpo", "kl_coef": 0.1}, {"reference"}),
+        ({"name": "rloo", "kl_coef": 0.0}, {"reference"}),
+    ],
+)
+def test_an_algorithm_is_asked_what_it_needs(
+    algorithm: dict[str, object], beside: set[str]
+) -> None:
+    roles = {role for role, *_ in rl_roles(check_recipe({"rl": {"algorithm": algorithm}}))}
+    assert roles & {"reference", "critic"} == beside
+
+
 def test_rl_by_hand() -> None:
     """4 answers of 5 + 3 tokens; four models of 4000 bytes, two of them with 12 more each.
 

@@ -120,11 +120,8 @@ def test_a_report_card_of_ties_alone_is_refused_before_training(
 def test_a_loss_that_is_not_finite_stops(
     trained: Callable[..., tuple[Path, Path, list[Demonstration]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(*_: Any) -> dict[str, float]:
-        return {"loss": float("nan"), "accuracy": 0.5}
-
-    monkeypatch.setattr("alignloop.reward.train._accumulate", broken)
-    monkeypatch.setattr("alignloop.reward.train.descend", lambda *_, **__: 0.0)
+    monkeypatch.setattr("alignloop.training.loop.accumulate", lambda *_: {"loss": math.nan})
+    monkeypatch.setattr("alignloop.training.loop.descend", lambda *_, **__: 0.0)
     with pytest.raises(UserError, match="the loss is not finite at step 1") as caught:
         trained()
     assert "learning_rate" in caught.value.fix

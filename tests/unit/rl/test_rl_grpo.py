@@ -13,8 +13,13 @@ from alignloop.config import GrpoConfig, ModelConfig, RlConfig
 from alignloop.rl import train_rl
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import Parts, build
-from alignloop.rl.experience import Experience, ScoredRollouts
-from alignloop.rl.train import make_experience
+from alignloop.rl.experience import (
+    Experience,
+    ScoredRollouts,
+    WithBoth,
+    WithOldLogprobs,
+    WithReference,
+)
 from alignloop.rl.update import counts_of
 from alignloop.run import generator, read_metrics
 
@@ -25,7 +30,7 @@ OF_A_CRITIC = {
 }  # fmt: skip
 
 
-def hand_made(**changes: Any) -> ScoredRollouts:
+def hand_made(**changes: Any) -> WithBoth:
     """Two answers to each of two prompts, of two tokens each but the second, which has one."""
     mask = torch.tensor([[False, True, True]] * 4)
     mask[1, 2] = False
@@ -38,28 +43,27 @@ def hand_made(**changes: Any) -> ScoredRollouts:
         "old_logprobs": zeros,
         "entropy": zeros,
         "ref_logprobs": zeros,
-        "values": None,
-        "final_values": None,
         "scores": torch.tensor([1.0, 3.0, -1.0, -1.0]),
+        "raw_scores": torch.tensor([1.0, 3.0, -1.0, -1.0]),
         "finished": torch.ones(4, dtype=torch.bool),
     }
-    return ScoredRollouts(**{**fields, **changes})
+    return WithBoth(**{**fields, **changes})
 
 
 def test_credit_by_hand() -> None:
     """Scores 1 and 3 are sqrt(2) wide; those of the second prompt are equal."""
-    credit = make_algorithm(GrpoConfig(group_size=2)).credit(hand_made(), 0.0)
+    credit = make_algorithm(GrpoConfig(group_size=2)).credit(hand_made(), {})
     a = 1 / (math.sqrt(2) + 1e-4)
     advantages = [[0.0, -a, -a], [0.0, a, 0.0], [0.0] * 3, [0.0] * 3]
     torch.testing.assert_close(credit.advantages, torch.tensor(advantages))
     rewards = [[0.0, 0.0, 1.0], [0.0, 3.0, 0.0], [0.0, 0.0, -1.0], [0.0, 0.0, -1.0]]
     assert credit.rewards.tolist() == rewards
-    assert credit.returns is None
+    assert not hasattr(credit, "returns")
 
 
 def test_the_deviation_may_be_left_out() -> None:
     algorithm = make_algorithm(GrpoConfig(group_size=2, scale_by_std=False))
-    advantages = algorithm.credit(hand_made(), 0.0).advantages
+    advantages = algorithm.credit(hand_made(), {}).advantages
     assert advantages.tolist() == [[0.0, -1.0, -1.0], [0.0, 1.0, 0.0], [0.0] * 3, [0.0] * 3]
 
 
@@ -68,11 +72,12 @@ def test_the_loss_by_hand() -> None:
     config = GrpoConfig(group_size=2, clip_range=0.2, clip_range_high=0.3, kl_coef=0.1)
     algorithm = make_algorithm(config)
     scored = hand_made(ref_logprobs=torch.tensor([[0.0, 0.0, -LOG2]] * 4))
-    experience = replace(
-        make_experience(scored, algorithm.credit(scored, 0.1), None),
+    credit = replace(
+        algorithm.credit(scored, {}),
         advantages=torch.tensor([[0.0, 1.0, -1.0]] * 4),
         token_weights=torch.tensor([[1.0, 0.5, 1.0]] * 4),
     )
+    experience = Experience(scored=scored, credit=credit)
     logprobs = torch.tensor([[0.0, LOG2, -LOG2]] * 4)
     losses = algorithm.policy_loss(logprobs, experience)
     # -min(2, 1.3) / 2 + 0.1 * 2 * k3, and -min(-0.5, -0.8) with a KL of 0; the KL weighs in full
@@ -107,12 +112,12 @@ def make_parts(
 def experience_of(parts: Parts) -> Experience:
     rollouts = parts.sampler.generate(parts.stream.at(1), generator(SEED, "rollout", 1))
     scored = parts.scorer.score(rollouts)
-    return make_experience(scored, parts.learner.algorithm.credit(scored, 0.1), None)
+    return Experience(scored=scored, credit=parts.learner.algorithm.credit(scored, {}))
 
 
 def gradient_of(parts: Parts, experience: Experience) -> torch.Tensor:
-    learner, counts = parts.learner, counts_of(experience.response_mask)
-    rows = range(len(experience.input_ids))
+    learner, counts = parts.learner, counts_of(experience.scored.response_mask)
+    rows = range(len(experience))
     for cut in experience.cuts(rows, learner.config.micro_batch_tokens):
         learner._backward(experience.take(cut), counts)
     return torch.cat([p.grad.flatten() for p in learner.policy.parameters() if p.grad is not None])
@@ -121,13 +126,14 @@ def gradient_of(parts: Parts, experience: Experience) -> torch.Tensor:
 def test_only_the_models_that_are_needed_are_there(make_parts: Callable[..., Parts]) -> None:
     plain = make_parts()
     assert plain.learner.critic is plain.learner.critic_optimizer is plain.scorer.critic is None
-    assert plain.scorer.reference is plain.scorer.policy is None
+    assert plain.scorer.reference is None and plain.scorer.reads is ScoredRollouts
     assert plain.state.modules.keys() == plain.state.optimizers.keys() == {"policy"}
     for changes in ({"algorithm": {"kl_coef": 0.1}}, {"kl_budget": 5.0}):
-        assert make_parts(**changes).scorer.reference is not None
+        scorer = make_parts(**changes).scorer
+        assert scorer.reference is not None and issubclass(scorer.reads, WithReference)
     for setting in ({"num_epochs": 2}, {"num_minibatches": 2}, {"importance_cap": 2.0}):
         scorer = make_parts(algorithm=setting).scorer
-        assert scorer.policy is not None and scorer.reference is None
+        assert scorer.reads is WithOldLogprobs and scorer.reference is None
 
 
 def test_a_step_holds_the_responses_of_a_prompt_in_a_row(make_parts: Callable[..., Parts]) -> None:
@@ -136,7 +142,7 @@ def test_a_step_holds_the_responses_of_a_prompt_in_a_row(make_parts: Callable[..
     assert [asked[i : i + 3] for i in range(0, 15, 3)] == [[name] * 3 for name in asked[::3]]
     assert len(set(asked)) == 5
     experience = experience_of(parts)
-    responses = {tuple(row.tolist()) for row in experience.input_ids[:3]}
+    responses = {tuple(row.tolist()) for row in experience.scored.input_ids[:3]}
     assert len(responses) > 1, "the responses to a prompt are drawn with different numbers"
 
 
@@ -150,7 +156,7 @@ def test_micro_batches_do_not_change_the_gradient(
     algorithm = {"loss_over": over, "kl_coef": kl_coef}
     whole = make_parts(algorithm=algorithm)
     experience = experience_of(whole)
-    assert len({int(n) for n in experience.response_mask.sum(1)}) > 1, "lengths must differ"
+    assert len({int(n) for n in experience.scored.response_mask.sum(1)}) > 1, "lengths must differ"
     expected = gradient_of(whole, experience)
     assert float(expected.norm()) > 1e-3
     for tokens in (40, 1):
@@ -167,13 +173,13 @@ def test_each_response_weighs_the_same_or_each_token(make_parts: Callable[..., P
         experience = experience_of(parts)
         found = gradient_of(parts, experience)
         parts.learner.policy.zero_grad()
-        mask = experience.response_mask
+        scored, mask = experience.scored, experience.scored.response_mask
         lengths = mask.sum(dim=1, keepdim=True)
         weights = 1 / (lengths * len(mask)) if over == "sequences" else 1 / lengths.sum()
         logprobs = token_logprobs(
-            parts.learner.policy, experience.input_ids, experience.attention_mask, mask
+            parts.learner.policy, scored.input_ids, scored.attention_mask, mask
         ).logprobs
-        (-experience.advantages * logprobs * weights)[mask].sum().backward()
+        (-experience.credit.advantages * logprobs * weights)[mask].sum().backward()
         parameters = parts.learner.policy.parameters()
         expected = torch.cat([p.grad.flatten() for p in parameters if p.grad is not None])
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
@@ -185,7 +191,7 @@ def test_a_single_pass_needs_no_reading_of_the_policy_before_it(
     """Its own logprobs are the old ones: the same gradient and metrics as with that reading."""
     algorithm = {"kl_coef": 0.1}
     lean, full = make_parts(algorithm=algorithm), make_parts(algorithm=algorithm)
-    read = replace(full.scorer, policy=full.learner.policy)
+    read = replace(full.scorer, reads=WithBoth)
     rollouts = full.sampler.generate(full.stream.at(1), generator(SEED, "rollout", 1))
     found = []
     for parts, scorer in ((lean, lean.scorer), (full, read)):
@@ -193,9 +199,10 @@ def test_a_single_pass_needs_no_reading_of_the_policy_before_it(
         with torch.no_grad():
             scorer.reference.lm_head.weight.mul_(1.1)
         scored = scorer.score(rollouts)
-        experience = make_experience(scored, parts.learner.algorithm.credit(scored, 0.1), None)
+        credit = parts.learner.algorithm.credit(scored, {})
+        experience = Experience(scored=scored, credit=credit)
         found.append(gradient_of(parts, experience))
-    assert lean.scorer.policy is None
+    assert lean.scorer.reads is WithReference
     assert torch.equal(*found)
     metrics = lean.learner.update(experience_of(lean), seed=SEED, step=1, rate=1.0)
     assert metrics["first_ratio"] == 1.0 and metrics["approx_kl"] == 0.0
@@ -294,7 +301,7 @@ def test_a_trivial_preference_is_learnt(make_parts: Callable[..., Parts]) -> Non
         said = (scored.input_ids == 5) & scored.response_mask
         scored = replace(scored, scores=said.sum(dim=1).float())
         means.append(float(scored.scores.mean()))
-        credit = parts.learner.algorithm.credit(scored, 0.0)
-        experience = make_experience(scored, credit, None)
+        credit = parts.learner.algorithm.credit(scored, {})
+        experience = Experience(scored=scored, credit=credit)
         parts.learner.update(experience, seed=SEED, step=step, rate=1.0)
     assert means[0] < 1 and means[-1] > 4, means

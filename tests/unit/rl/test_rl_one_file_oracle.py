@@ -18,11 +18,11 @@ import pytest
 import torch
 
 from alignloop.config import ModelConfig, RlConfig
-from alignloop.models.training import linear_schedule
 from alignloop.records import Prompt
 from alignloop.rl.build import Parts, build
-from alignloop.rl.train import make_experience
+from alignloop.rl.experience import Experience
 from alignloop.run import derive_seed, generator
+from alignloop.training.optimiser import linear_schedule
 
 FILE = Path(__file__).parents[3] / "examples" / "ppo_one_file.py"
 SEED = 5
@@ -51,8 +51,9 @@ def library_steps(parts: Parts, config: RlConfig) -> Iterator[dict[str, Any]]:
     for step in range(1, config.num_steps + 1):
         rollouts = parts.sampler.generate(parts.stream.at(step), generator(SEED, "rollout", step))
         scored = parts.scorer.score(rollouts)
-        credit = parts.learner.algorithm.credit(scored, config.algorithm.kl_coef)
-        experience = make_experience(scored, credit, None)
+        algorithm = parts.learner.algorithm
+        credit = algorithm.credit(scored, algorithm.start)
+        experience = Experience(scored=scored, credit=credit)
         metrics = parts.learner.update(experience, seed=SEED, step=step, rate=rate(step))
         kl = (scored.old_logprobs - scored.ref_logprobs).sum() / len(rollouts)
         yield metrics | {

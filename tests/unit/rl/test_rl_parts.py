@@ -1,8 +1,6 @@
 """The parts of a run: prompts, scores, stopping, and what is refused before the first step."""
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,25 +8,26 @@ import pytest
 import torch
 
 from alignloop.config import AdaptiveKlConfig, GrpoConfig, ModelConfig, PpoConfig, RlConfig
+from alignloop.config.section import variants_in
 from alignloop.errors import UserError
 from alignloop.models import RewardScale, load_reward_model, sequence_scores, token_values
 from alignloop.records import Message, Prompt
 from alignloop.rl.algorithms import make_algorithm
-from alignloop.rl.build import PromptStream, build
+from alignloop.rl.build import PromptStream, PromptTokens, build
+from alignloop.rl.experience import WithOldLogprobs, WithReference, WithValues
 from alignloop.rl.rewards import Answers, EndRewarder, ModelRewarder
 from alignloop.rl.stopping import Evaluation, Watch
-from alignloop.rl.train import _next_kl_coef
 from alignloop.rollout import Rollout
 from alignloop.run import generator
 
 
 def stream(count: int = 7, batch_size: int = 3, seed: int = 1) -> PromptStream:
-    prompts = [(f"p{i}", [i]) for i in range(count)]
+    prompts = [PromptTokens(f"p{i}", [i]) for i in range(count)]
     return PromptStream(prompts=prompts, batch_size=batch_size, seed=seed)
 
 
-def ids_of(found: list[tuple[str, list[int]]]) -> list[str]:
-    return [prompt_id for prompt_id, _ in found]
+def ids_of(found: list[PromptTokens]) -> list[str]:
+    return [prompt.prompt_id for prompt in found]
 
 
 def test_every_prompt_once_per_epoch() -> None:
@@ -137,18 +136,28 @@ def test_a_policy_that_is_too_far_to_be_judged_is_never_kept() -> None:
     assert unmeasured.best_value == 0.9
 
 
-def test_a_watch_survives_its_way_through_json() -> None:
-    for seen in (watch(), watch().evaluated(seen_at(5, 0.5))):
-        assert Watch.restored(json.loads(json.dumps(asdict(seen)))) == seen
-
-
 def test_the_adaptive_coefficient_by_hand() -> None:
     """Line 10: KL 9 of 6 is an error of 0.5, clipped to 0.2; 6 episodes of a horizon of 60."""
     adaptive = make_algorithm(PpoConfig(adaptive_kl=AdaptiveKlConfig(target=6.0, horizon=60)))
-    assert _next_kl_coef(adaptive, 0.1, {"kl": 9.0}, 6) == pytest.approx(0.1 * 1.02)
-    assert _next_kl_coef(adaptive, 0.1, {"kl": 5.4}, 6) == pytest.approx(0.1 * 0.99)
-    assert _next_kl_coef(make_algorithm(PpoConfig()), 0.1, {"kl": 9.0}, 6) == 0.1
-    assert _next_kl_coef(make_algorithm(GrpoConfig(kl_coef=0.1)), 0.1, {}, 6) == 0.1
+    assert adaptive.start == {"kl_coef": 0.1}
+    assert adaptive.after(adaptive.start, {"kl": 9.0}, 6)["kl_coef"] == pytest.approx(0.1 * 1.02)
+    assert adaptive.after(adaptive.start, {"kl": 5.4}, 6)["kl_coef"] == pytest.approx(0.1 * 0.99)
+    for fixed in map(make_algorithm, (PpoConfig(), GrpoConfig(kl_coef=0.1))):
+        assert fixed.after(fixed.start, {"kl": 9.0}, 6) == fixed.start
+
+
+def test_what_an_algorithm_needs_is_what_its_rollouts_have() -> None:
+    """`alignloop plan` asks the settings, without torch; the loop goes by the types."""
+    changes: list[dict[str, Any]] = [{}, {"num_epochs": 3}, {"kl_coef": 0.5}, {"importance_cap": 2}]
+    variants = variants_in(RlConfig.model_fields["algorithm"])
+    assert variants.keys() >= {"ppo", "grpo", "rloo"}
+    for settings in (kind(**one) for kind in variants.values() for one in changes):
+        algorithm, needs = make_algorithm(settings), settings.needs  # type: ignore[arg-type]
+        assert algorithm.name == settings.name  # type: ignore[attr-defined]
+        assert issubclass(algorithm.reads, WithReference) is needs.reference
+        assert issubclass(algorithm.reads, WithOldLogprobs) is needs.old_logprobs
+        assert issubclass(algorithm.reads, WithValues) is needs.critic
+        assert (algorithm.critic is not None) is needs.critic
 
 
 def rewarder(model: Any, missing_eos: Any, penalty: float) -> EndRewarder:

@@ -1,6 +1,7 @@
 """The loop: what it logs, when it stops, what it keeps, and that the same seed repeats it."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,7 @@ class FunctionOf:
 
 def broken_norms(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:
     """The gradients of these optimiser steps, counted from 1, are not finite."""
-    from alignloop.models.training import descend
+    from alignloop.training.optimiser import descend
 
     calls = iter(range(1, 1000))
 
@@ -239,3 +240,19 @@ def test_a_policy_that_was_lost_at_once_is_no_result(
     monkeypatch.setattr("alignloop.rl.train.is_finite", lambda _: False)
     with pytest.raises(UserError, match="diverged: a value was not finite at step 1"):
         run_rl("a", num_steps=3, eval_every=3)
+
+
+def test_a_kl_that_is_not_finite_ends_the_stage_with_what_was_saved(
+    run_rl: Callable[..., tuple[Path, Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no number that a checkpoint could keep, nor one that the next price could follow."""
+    from alignloop.rl import train
+
+    whole = train._describe
+    monkeypatch.setattr(train, "_describe", lambda *given: {**whole(*given), "kl": math.nan})
+    with pytest.raises(UserError, match="diverged: a value was not finite at step 1"):
+        run_rl("a", num_steps=3, algorithm={"adaptive_kl": {"target": 6.0}})
+    (saved,) = (tmp_path / "a/rl/checkpoints").glob("step-*/state.json")
+    state = json.loads(saved.read_text(encoding="utf-8"))["state"]
+    assert state["memory"]["algorithm"] == {"kl_coef": 0.1}
+    assert state["memory"]["last_kl"] is None and state["memory"]["last_step"] == 1

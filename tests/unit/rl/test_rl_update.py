@@ -11,13 +11,14 @@ import torch
 from alignloop.config import ModelConfig, PpoConfig, RlConfig
 from alignloop.models import token_logprobs
 from alignloop.rl.algorithms import make_algorithm
+from alignloop.rl.algorithms.ppo import PpoRollouts
 from alignloop.rl.build import Parts, build
 from alignloop.rl.experience import Experience, ScoredRollouts
-from alignloop.rl.train import make_experience
 from alignloop.rl.update import counts_of, is_finite
 from alignloop.run import generator
 
 SEED = 7
+PRICE, FREE = {"kl_coef": 0.1}, {"kl_coef": 0.0}
 
 
 @pytest.fixture
@@ -37,8 +38,11 @@ def scored_of(parts: Parts) -> ScoredRollouts:
 
 
 def experience_of(parts: Parts) -> Experience:
-    scored = scored_of(parts)
-    return make_experience(scored, parts.learner.algorithm.credit(scored, 0.1), None)
+    return experience_from(parts.learner.algorithm, scored_of(parts))
+
+
+def experience_from(algorithm: Any, scored: Any) -> Experience:
+    return Experience(scored=scored, credit=algorithm.credit(scored, algorithm.start))
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "gpt2"])
@@ -64,9 +68,12 @@ def test_every_first_ratio_is_exactly_one_in_micro_batches_too(
     for rows in cuts:
         part = experience.take(rows)
         now = token_logprobs(
-            parts.learner.policy, part.input_ids, part.attention_mask, part.response_mask
+            parts.learner.policy,
+            part.scored.input_ids,
+            part.scored.attention_mask,
+            part.scored.response_mask,
         )
-        assert torch.equal(now.logprobs, part.old_logprobs)
+        assert torch.equal(now.logprobs, part.scored.old_logprobs)
 
 
 def test_later_epochs_leave_the_old_policy(make_parts: Callable[..., Parts]) -> None:
@@ -79,8 +86,8 @@ def test_later_epochs_leave_the_old_policy(make_parts: Callable[..., Parts]) -> 
 
 def gradients_of(parts: Parts, experience: Experience) -> list[torch.Tensor]:
     learner = parts.learner
-    counts = counts_of(experience.response_mask)
-    rows = range(len(experience.input_ids))
+    counts = counts_of(experience.scored.response_mask)
+    rows = range(len(experience))
     for cut in experience.cuts(rows, learner.config.micro_batch_tokens):
         learner._backward(experience.take(cut), counts)
     modules = [m for m in (learner.policy, learner.critic) if m is not None]
@@ -91,7 +98,7 @@ def test_micro_batches_do_not_change_the_gradient(make_parts: Callable[..., Part
     """Line 23: one pass, a few, or one sequence at a time."""
     whole = make_parts(micro_batch_tokens=10_000)
     experience = experience_of(whole)
-    assert len({int(n) for n in experience.response_mask.sum(1)}) > 1, "lengths must differ"
+    assert len({int(n) for n in experience.scored.response_mask.sum(1)}) > 1, "lengths must differ"
     expected = gradients_of(whole, experience)
     for tokens in (40, 1):
         found = gradients_of(make_parts(micro_batch_tokens=tokens), experience)
@@ -107,16 +114,17 @@ def test_micro_batches_do_not_change_the_metrics(make_parts: Callable[..., Parts
     assert found[0] == pytest.approx(found[1], abs=1e-5)
 
 
+def padded(record: Any) -> Any:
+    """The same with four more places on the right."""
+    pad = torch.nn.functional.pad
+    return replace(record, **{n: pad(v, (0, 4)) for n, v in vars(record).items() if v.ndim > 1})
+
+
 def test_padding_does_not_change_the_update(make_parts: Callable[..., Parts]) -> None:
     parts = make_parts()
     experience = experience_of(parts)
     expected = gradients_of(parts, experience)
-    wider = Experience(
-        **{
-            name: torch.nn.functional.pad(value, (0, 4), value=0)
-            for name, value in vars(experience).items()
-        }
-    )
+    wider = replace(experience, scored=padded(experience.scored), credit=padded(experience.credit))
     for one, other in zip(gradients_of(make_parts(), wider), expected, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-6)
 
@@ -178,7 +186,7 @@ def test_dropout_is_off_in_every_model(make_parts: Callable[..., Parts]) -> None
             assert all(dropout.p == 0.0 for dropout in dropouts)
 
 
-def hand_made(**changes: Any) -> ScoredRollouts:
+def hand_made(**changes: Any) -> PpoRollouts:
     """Two answers of two tokens after a prompt of one; the second was cut off."""
     zeros = torch.zeros(2, 3)
     fields: dict[str, Any] = {
@@ -192,16 +200,17 @@ def hand_made(**changes: Any) -> ScoredRollouts:
         "values": torch.tensor([[0.0, 1.0, 2.0], [0.0, 3.0, 4.0]]),
         "final_values": torch.tensor([9.0, 5.0]),
         "scores": torch.tensor([2.0, -1.0]),
+        "raw_scores": torch.tensor([2.0, 3.0]),
         "finished": torch.tensor([True, False]),
     }
-    return ScoredRollouts(**{**fields, **changes})
+    return PpoRollouts(**{**fields, **changes})
 
 
 def test_credit_by_hand() -> None:
     """Lines 9 and 13: lambda 1/2, and KL charges of 0.1 * (log p - log q)."""
     config = PpoConfig(lam=0.5, whiten_advantages=False)
     scored = hand_made(old_logprobs=torch.tensor([[0.0, -1.0, -2.0], [0.0, -1.0, -1.0]]))
-    credit = make_algorithm(config).credit(scored, 0.1)
+    credit = make_algorithm(config).credit(scored, PRICE)
     rewards = torch.tensor([[0.0, 0.1, 2.2], [0.0, 0.1, -0.9]])
     torch.testing.assert_close(credit.rewards, rewards)
     # Row 0: delta = (0.1 + 2 - 1, 2.2 - 2) = (1.1, 0.2); A = (1.1 + 0.5 * 0.2, 0.2).
@@ -214,17 +223,17 @@ def test_credit_by_hand() -> None:
 def test_a_cut_off_answer_may_be_bootstrapped() -> None:
     """Line 24: the critic's 5 after the last token stands in for the rest, in row 1 alone."""
     config = PpoConfig(lam=1.0, whiten_advantages=False, bootstrap_cut_off=True)
-    returns = make_algorithm(config).credit(hand_made(), 0.1).returns
+    returns = make_algorithm(config).credit(hand_made(), PRICE).returns
     torch.testing.assert_close(returns, torch.tensor([[0.0, 2.0, 2.0], [0.0, 4.0, 4.0]]))
     plain = make_algorithm(config.model_copy(update={"bootstrap_cut_off": False}))
     torch.testing.assert_close(
-        plain.credit(hand_made(), 0.1).returns, torch.tensor([[0.0, 2.0, 2.0], [0.0, -1.0, -1.0]])
+        plain.credit(hand_made(), PRICE).returns, torch.tensor([[0.0, 2.0, 2.0], [0.0, -1.0, -1.0]])
     )
 
 
 def test_advantages_are_white_over_response_tokens() -> None:
     """Line 14: mean 0 and variance 1 over four tokens, 0 elsewhere."""
-    credit = make_algorithm(PpoConfig()).credit(hand_made(), 0.0)
+    credit = make_algorithm(PpoConfig()).credit(hand_made(), FREE)
     inside = credit.advantages[:, 1:]
     assert float(inside.mean()) == pytest.approx(0.0, abs=1e-6)
     assert float(inside.square().mean()) == pytest.approx(1.0, abs=1e-6)
@@ -233,9 +242,9 @@ def test_advantages_are_white_over_response_tokens() -> None:
 
 def test_scores_may_be_clipped_and_rewards_whitened() -> None:
     """Line 15: scores to +-1/2; rewards to variance 1 with their mean kept."""
-    clipped = make_algorithm(PpoConfig(clip_score=0.5)).credit(hand_made(), 0.0).rewards
+    clipped = make_algorithm(PpoConfig(clip_score=0.5)).credit(hand_made(), FREE).rewards
     assert clipped[:, 2].tolist() == [0.5, -0.5]
-    white = make_algorithm(PpoConfig(whiten_rewards=True)).credit(hand_made(), 0.0).rewards
+    white = make_algorithm(PpoConfig(whiten_rewards=True)).credit(hand_made(), FREE).rewards
     assert float(white[:, 1:].mean()) == pytest.approx(0.25, abs=1e-6)
     assert float(white[:, 1:].var(unbiased=False)) == pytest.approx(1.0, abs=1e-6)
 
@@ -246,17 +255,18 @@ def test_truncated_importance_weights_by_hand() -> None:
         rollout_logprobs=torch.tensor([[0.0, -1.5, -0.5], [0.0, -1.0, -1.0]]),
         old_logprobs=torch.tensor([[0.0, -1.0, -1.0], [0.0, -1.0, -1.0]]),
     )
-    credit = make_algorithm(PpoConfig()).credit(scored, 0.0)
-    weights = make_experience(scored, credit, 1.2).token_weights
+    weights = make_algorithm(PpoConfig(importance_cap=1.2)).credit(scored, FREE).token_weights
     expected = torch.tensor([[1.0, 1.2, math.exp(-0.5)], [1.0, 1.0, 1.0]])
     torch.testing.assert_close(weights, expected)
-    assert make_experience(scored, credit, None).token_weights.tolist() == [[1.0] * 3] * 2
+    plain = make_algorithm(PpoConfig()).credit(scored, FREE)
+    assert plain.token_weights.tolist() == [[1.0] * 3] * 2
 
 
 def test_token_weights_scale_the_policy_loss_alone() -> None:
     algorithm, scored = make_algorithm(PpoConfig()), hand_made()
-    experience = make_experience(scored, algorithm.credit(scored, 0.0), None)
-    halved = replace(experience, token_weights=torch.full((2, 3), 0.5))
+    experience = experience_from(algorithm, scored)
+    credit = replace(experience.credit, token_weights=torch.full((2, 3), 0.5))
+    halved = replace(experience, credit=credit)
     one = algorithm.policy_loss(scored.old_logprobs, experience)
     half = algorithm.policy_loss(scored.old_logprobs, halved)
     torch.testing.assert_close(half.loss, one.loss / 2)

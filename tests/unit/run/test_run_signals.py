@@ -17,8 +17,11 @@ class Nothing:
     def tensors(self) -> dict[str, torch.Tensor]:
         return {"a": torch.zeros(2)}
 
-    def load(self, tensors: Any) -> None:
-        assert set(tensors) == {"a"}
+    def remembered(self) -> dict[str, Any]:
+        return {}
+
+    def load(self, tensors: Any, memory: Any) -> None:
+        assert set(tensors) == {"a"} and not memory
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

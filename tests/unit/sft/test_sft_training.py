@@ -13,10 +13,12 @@ from alignloop.config import ModelConfig, SftConfig
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example
 from alignloop.errors import UserError
 from alignloop.models import load_policy
+from alignloop.parallel import SINGLE
 from alignloop.records import Demonstration, Message, Prompt
 from alignloop.run import read_metrics
 from alignloop.sft import train_sft
-from alignloop.sft.train import _accumulate, _encode, all_batches, perplexity
+from alignloop.sft.train import _encode, _step, all_batches, perplexity
+from alignloop.training.loop import accumulate
 
 ANSWERS = ("very good", "bad", "the sun is red", "很好", "no")
 
@@ -38,6 +40,11 @@ def policy(lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig) 
     return load_policy(lm_dirs["llama"], tokenizer, model_config)
 
 
+def loss_of(policy: Any, examples: list[Encoded], **changes: Any) -> float:
+    """The mean loss of one step, whose gradients are there afterwards."""
+    return accumulate(_step(policy, examples, 0, SftConfig(**changes)), SINGLE)["loss"]
+
+
 def naive_total(policy: Any, examples: list[Encoded]) -> tuple[float, int]:
     """Sum of -log p over response tokens one sequence at a time, and their number."""
     total, count = 0.0, 0
@@ -55,7 +62,7 @@ def test_the_loss_is_that_of_response_tokens(policy: Any, examples: list[Encoded
     """EOS included (line 1), prompt and padding left out."""
     total, count = naive_total(policy, examples)
     assert count == 2 * (3 + 2 + 5 + 3 + 2)  # words and EOS of each answer, by hand
-    loss, _ = _accumulate(policy, examples, 0, SftConfig())
+    loss = loss_of(policy, examples)
     assert loss == pytest.approx(total / count, abs=1e-5)
 
 
@@ -71,8 +78,7 @@ def test_micro_batches_do_not_change_the_gradient(policy: Any, examples: list[En
     found = []
     for tokens in (4096, 30, 1):
         policy.zero_grad()
-        loss, seen = _accumulate(policy, examples, 0, SftConfig(micro_batch_tokens=tokens))
-        assert seen == sum(len(example.input_ids) for example in examples)
+        loss = loss_of(policy, examples, micro_batch_tokens=tokens)
         found.append((loss, torch.cat([p.grad.flatten() for p in policy.parameters()])))
     for loss, gradient in found[1:]:
         assert loss == pytest.approx(found[0][0], abs=1e-5)
@@ -82,7 +88,7 @@ def test_micro_batches_do_not_change_the_gradient(policy: Any, examples: list[En
 def test_prompt_tokens_teach_nothing(policy: Any, examples: list[Encoded]) -> None:
     """The output row of a word that stands only in a prompt is pushed down everywhere."""
     example = examples[0]  # "why is the sun red" with "very good"
-    _accumulate(policy, [example], 0, SftConfig())
+    loss_of(policy, [example])
     with torch.no_grad():
         hidden = policy.base_model(torch.tensor([example.input_ids])).last_hidden_state[0]
         p = torch.softmax(policy.lm_head(hidden), -1)
@@ -208,8 +214,8 @@ def test_a_loss_that_is_not_finite_stops(
     stage_run: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("alignloop.sft.train._accumulate", lambda *_: (float("nan"), 1))
-    monkeypatch.setattr("alignloop.sft.train.descend", lambda *_, **__: 0.0)
+    monkeypatch.setattr("alignloop.training.loop.accumulate", lambda *_: {"loss": math.nan})
+    monkeypatch.setattr("alignloop.training.loop.descend", lambda *_, **__: 0.0)
     with pytest.raises(UserError, match="the loss is not finite at step 1"):
         train(lm_dirs["llama"], demonstrations, stage_run("sft"))
 
@@ -242,5 +248,5 @@ def test_the_loss_of_a_conversation_is_that_of_all_its_answers(
     examples = _encode(demonstrations, tokenizer, limit)
     total, count = naive_total(policy, examples)
     assert count == 4 * (2 + 1 + 1 + 1)  # "very good" <eos> and "no" <eos>
-    loss, _ = _accumulate(policy, examples, 0, SftConfig())
+    loss = loss_of(policy, examples)
     assert loss == pytest.approx(total / count, abs=1e-5)

@@ -1,49 +1,79 @@
 """What an algorithm is: what to credit, and what to minimise."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Generic, Literal
 
-from alignloop.config import AdaptiveKlConfig
-from alignloop.losses import KlEstimator, Over, TokenLosses
-from alignloop.rl.experience import Experience, ScoredRollouts
+import torch
+
+from alignloop.losses import KlEstimator, Over, TokenLosses, kl_estimate, reduce_tokens
+from alignloop.rl.experience import (
+    Credit,
+    Credited,
+    Experience,
+    Scored,
+    ScoredRollouts,
+    WithBoth,
+    WithOldLogprobs,
+)
 from alignloop.shapes import PerToken
 
-
-@dataclass(frozen=True, kw_only=True)
-class Credit:
-    """Who gets how much for it, each [batch, seq]; `returns` are what a critic learns."""
-
-    rewards: PerToken
-    advantages: PerToken
-    returns: PerToken | None = None
+State = Mapping[str, float]  # what an algorithm carries from step to step; saved with the run
 
 
 @dataclass(frozen=True, kw_only=True)
-class CriticPlan:
+class WeightedCredit(Credit):
+    """With `token_weights` [batch, seq] against the sampler's mismatch; 1 = none."""
+
+    token_weights: PerToken
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticPlan(Generic[Scored, Credited]):
     """The critic beside the policy; `loss(values, experience)` is per token, unreduced."""
 
     starts_from: Literal["reward", "policy"]
     warmup_steps: int
-    loss: Callable[[PerToken, Experience], TokenLosses]
+    loss: Callable[[PerToken, Experience[Scored, Credited]], TokenLosses]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Algorithm:
-    """A frozen record of functions and needs; `credit` takes the present KL coefficient.
+class Algorithm(Generic[Scored, Credited]):
+    """A frozen record of functions; what they need is `reads`, and `needs` of its settings.
 
+    `credit(scored, state)` comes before the update, `after(state, metrics, episodes)` gives the
+    next step's state, `metrics(scored, credit, state)` what the algorithm alone can tell.
     `policy_loss(logprobs, experience)` is per token, unreduced; its mean is taken over the step's
-    tokens, or `loss_over` each response and then over responses. Without `needs_old_logprobs` a
-    step's first pass over a batch is its only one, so that its own logprobs are the old ones.
+    tokens, or `loss_over` each response and then over responses.
     """
 
     name: str
-    credit: Callable[[ScoredRollouts, float], Credit]
-    policy_loss: Callable[[PerToken, Experience], TokenLosses]
-    critic: CriticPlan | None
-    loss_over: Over
-    rollouts_per_prompt: int
-    needs_reference: bool
-    needs_old_logprobs: bool
-    charged_kl: KlEstimator | None  # in the rewards; None: KL is part of the loss, or nowhere
-    adaptive_kl: AdaptiveKlConfig | None
+    reads: type[Scored]
+    credit: Callable[[Scored, State], Credited]
+    policy_loss: Callable[[PerToken, Experience[Scored, Credited]], TokenLosses]
+    critic: CriticPlan[Scored, Credited] | None = None
+    loss_over: Over = "tokens"
+    start: State = field(default_factory=dict[str, float])
+    after: Callable[[State, Mapping[str, float], int], State] = lambda state, *_: state
+    metrics: Callable[[Scored, Credited, State], dict[str, float]] = lambda *_: {}
+
+
+def old_logprobs(logprobs: PerToken, scored: ScoredRollouts) -> PerToken:
+    """Those that were read before the update; in a single pass the update's own are the same."""
+    return scored.old_logprobs if isinstance(scored, WithOldLogprobs) else logprobs.detach()
+
+
+def importance_weights(scored: ScoredRollouts, cap: float | None) -> PerToken:
+    """Truncated importance sampling (line 22): min(p_trainer / p_sampler, cap); 1 without a cap."""
+    if cap is None:
+        return torch.ones_like(scored.rollout_logprobs)
+    assert isinstance(scored, WithOldLogprobs), "a cap needs the trainer's logprobs"
+    ratio = torch.exp(scored.old_logprobs - scored.rollout_logprobs)
+    return torch.where(scored.response_mask, ratio.clamp(max=cap), 1.0)
+
+
+def charged_kl(scored: WithBoth, kl_coef: float, estimator: KlEstimator) -> dict[str, float]:
+    """The present price of KL, and what it took from the mean reward."""
+    kl = kl_estimate(scored.old_logprobs, scored.ref_logprobs, estimator)
+    charged = float(reduce_tokens(kl, scored.response_mask, count=len(scored.scores)))
+    return {"kl_reward": -kl_coef * charged, "kl_coef": kl_coef}

@@ -1,5 +1,7 @@
 """GRPO: the other responses to a prompt take the critic's place, and KL is a term of the loss."""
 
+from typing import Any
+
 import torch
 
 from alignloop.config import GrpoConfig
@@ -11,55 +13,75 @@ from alignloop.losses import (
     last_true_index,
     ppo_policy_loss,
 )
-from alignloop.rl.algorithms.base import Algorithm, Credit
-from alignloop.rl.experience import Experience, ScoredRollouts
+from alignloop.rl.algorithms.base import (
+    Algorithm,
+    State,
+    WeightedCredit,
+    importance_weights,
+    old_logprobs,
+)
+from alignloop.rl.experience import (
+    Experience,
+    ScoredRollouts,
+    WithBoth,
+    WithOldLogprobs,
+    WithReference,
+)
 from alignloop.shapes import PerToken
 
+# By whether the policy is read before the update, and whether the reference is.
+READS: dict[tuple[bool, bool], type[Any]] = {
+    (False, False): ScoredRollouts,
+    (True, False): WithOldLogprobs,
+    (False, True): WithReference,
+    (True, True): WithBoth,
+}
 
-def grpo(config: GrpoConfig) -> Algorithm:
+
+def grpo(config: GrpoConfig) -> Algorithm[Any, WeightedCredit]:
     """Shao et al. 2024 (arXiv:2402.03300), outcome supervision."""
 
-    def credit(scored: ScoredRollouts, _kl_coef: float) -> Credit:
+    def credit(scored: ScoredRollouts, _: State) -> WeightedCredit:
         mask, zero = scored.response_mask, torch.zeros(scored.response_mask.shape)
         advantages = group_advantages(
             scored.scores, config.group_size, scale_by_std=config.scale_by_std
         )
         last = last_true_index(mask).unsqueeze(1)
-        return Credit(
+        return WeightedCredit(
             rewards=zero.scatter(1, last, scored.scores.unsqueeze(1)),
             advantages=torch.where(mask, advantages.unsqueeze(1), zero),
+            token_weights=importance_weights(scored, config.importance_cap),
         )
 
-    def policy_loss(logprobs: PerToken, experience: Experience) -> TokenLosses:
-        assert experience.old_logprobs is not None
+    def clipped(
+        logprobs: PerToken, seen: Experience[ScoredRollouts, WeightedCredit]
+    ) -> TokenLosses:
         losses = ppo_policy_loss(
             logprobs,
-            experience.old_logprobs,
-            experience.advantages,
+            old_logprobs(logprobs, seen.scored),
+            seen.credit.advantages,
             clip_range=config.clip_range,
             clip_range_high=config.clip_range_high,
         )
-        loss, metrics = losses.loss * experience.token_weights, losses.metrics
-        if config.kl_coef > 0:
-            assert experience.ref_logprobs is not None
-            reference = experience.ref_logprobs
-            if config.kl_gradient == "k3":
-                kl = kl_estimate(logprobs, reference, "k3")
-            else:
-                kl = kl_penalty(logprobs, experience.old_logprobs, reference)
-            loss, metrics = loss + config.kl_coef * kl, {**metrics, "kl_penalty": kl.detach()}
-        return TokenLosses(loss=loss, metrics=metrics)
+        return TokenLosses(loss=losses.loss * seen.credit.token_weights, metrics=losses.metrics)
 
-    moves_within_a_step = config.num_epochs > 1 or config.num_minibatches > 1
+    def with_kl(logprobs: PerToken, seen: Experience[WithReference, WeightedCredit]) -> TokenLosses:
+        losses, reference = clipped(logprobs, seen), seen.scored.ref_logprobs
+        if config.kl_gradient == "k3":
+            kl = kl_estimate(logprobs, reference, "k3")
+        else:
+            kl = kl_penalty(logprobs, old_logprobs(logprobs, seen.scored), reference)
+        return TokenLosses(
+            loss=losses.loss + config.kl_coef * kl,
+            metrics={**losses.metrics, "kl_penalty": kl.detach()},
+        )
+
+    needs = config.needs
     return Algorithm(
         name="grpo",
+        reads=READS[needs.old_logprobs, needs.reference],
         credit=credit,
-        policy_loss=policy_loss,
-        critic=None,
+        policy_loss=with_kl if config.kl_coef > 0 else clipped,
         loss_over=config.loss_over,
-        rollouts_per_prompt=config.group_size,
-        needs_reference=config.kl_coef > 0,
-        needs_old_logprobs=moves_within_a_step or config.importance_cap is not None,
-        charged_kl=None,
-        adaptive_kl=None,
+        metrics=lambda *_: {"kl_coef": config.kl_coef},
     )

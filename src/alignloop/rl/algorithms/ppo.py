@@ -1,20 +1,53 @@
 """PPO with a learned critic: KL-shaped rewards, GAE, clipped policy and value losses."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import torch
 
 from alignloop.config import PpoConfig
-from alignloop.losses import TokenLosses, gae, ppo_policy_loss, shaped_rewards, value_loss, whiten
-from alignloop.rl.algorithms.base import Algorithm, Credit, CriticPlan
-from alignloop.rl.experience import Experience, ScoredRollouts
+from alignloop.losses import (
+    AdaptiveKl,
+    TokenLosses,
+    explained_variance,
+    gae,
+    masked_mean,
+    ppo_policy_loss,
+    shaped_rewards,
+    value_loss,
+    whiten,
+)
+from alignloop.rl.algorithms.base import (
+    Algorithm,
+    CriticPlan,
+    State,
+    WeightedCredit,
+    charged_kl,
+    importance_weights,
+)
+from alignloop.rl.experience import Experience, WithBoth, WithValues
 from alignloop.shapes import PerToken
 
 
-def ppo(config: PpoConfig) -> Algorithm:
+@dataclass(frozen=True, kw_only=True)
+class PpoRollouts(WithBoth, WithValues):
+    """Policy, reference and critic were read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PpoCredit(WeightedCredit):
+    """With `returns` [batch, seq], which the critic learns."""
+
+    returns: PerToken
+
+
+Seen = Experience[PpoRollouts, PpoCredit]
+
+
+def ppo(config: PpoConfig) -> Algorithm[PpoRollouts, PpoCredit]:
     """Schulman et al. 2017 (arXiv:1707.06347), as for language models in Ziegler et al. 2019."""
 
-    def credit(scored: ScoredRollouts, kl_coef: float) -> Credit:
-        assert scored.old_logprobs is not None and scored.ref_logprobs is not None
-        assert scored.values is not None and scored.final_values is not None
+    def credit(scored: PpoRollouts, state: State) -> PpoCredit:
         scores = scored.scores
         if config.clip_score is not None:
             scores = scores.clamp(-config.clip_score, config.clip_score)
@@ -24,7 +57,7 @@ def ppo(config: PpoConfig) -> Algorithm:
             scored.old_logprobs,
             scored.ref_logprobs,
             mask,
-            kl_coef=kl_coef,
+            kl_coef=state["kl_coef"],
             estimator=config.kl_estimator,
         )
         if config.whiten_rewards:
@@ -40,29 +73,33 @@ def ppo(config: PpoConfig) -> Algorithm:
         )
         if config.whiten_advantages:
             advantages = whiten(advantages, mask)
-        return Credit(rewards=rewards, advantages=advantages, returns=returns)
+        weights = importance_weights(scored, config.importance_cap)
+        return PpoCredit(
+            rewards=rewards, advantages=advantages, returns=returns, token_weights=weights
+        )
 
-    def policy_loss(logprobs: PerToken, experience: Experience) -> TokenLosses:
-        assert experience.old_logprobs is not None
+    def policy_loss(logprobs: PerToken, seen: Seen) -> TokenLosses:
         losses = ppo_policy_loss(
-            logprobs,
-            experience.old_logprobs,
-            experience.advantages,
-            clip_range=config.clip_range,
+            logprobs, seen.scored.old_logprobs, seen.credit.advantages, clip_range=config.clip_range
         )
-        return TokenLosses(loss=losses.loss * experience.token_weights, metrics=losses.metrics)
+        return TokenLosses(loss=losses.loss * seen.credit.token_weights, metrics=losses.metrics)
 
-    def critic_loss(values: PerToken, experience: Experience) -> TokenLosses:
-        assert experience.old_values is not None and experience.returns is not None
-        return value_loss(
-            values,
-            experience.old_values,
-            experience.returns,
-            clip_range=config.clip_range_value,
+    def critic_loss(values: PerToken, seen: Seen) -> TokenLosses:
+        old_values, returns = seen.scored.values, seen.credit.returns
+        return value_loss(values, old_values, returns, clip_range=config.clip_range_value)
+
+    def after(state: State, metrics: Mapping[str, float], episodes: int) -> State:
+        adaptive = config.adaptive_kl
+        if adaptive is None:
+            return state
+        controller = AdaptiveKl(
+            coef=state["kl_coef"], target=adaptive.target, horizon=adaptive.horizon
         )
+        return {"kl_coef": controller.updated(metrics["kl"], episodes).coef}
 
     return Algorithm(
         name="ppo",
+        reads=PpoRollouts,
         credit=credit,
         policy_loss=policy_loss,
         critic=CriticPlan(
@@ -70,10 +107,17 @@ def ppo(config: PpoConfig) -> Algorithm:
             warmup_steps=config.critic_warmup_steps,
             loss=critic_loss,
         ),
-        loss_over="tokens",
-        rollouts_per_prompt=1,
-        needs_reference=True,
-        needs_old_logprobs=True,
-        charged_kl=config.kl_estimator,
-        adaptive_kl=config.adaptive_kl,
+        start={"kl_coef": config.kl_coef},
+        after=after,
+        metrics=lambda scored, credit, state: (
+            charged_kl(scored, state["kl_coef"], config.kl_estimator)
+            | of_the_critic(scored, credit)
+        ),
     )
+
+
+def of_the_critic(scored: PpoRollouts, credit: PpoCredit) -> dict[str, float]:
+    """What the critic says, and the share of the returns' variance that it foresees."""
+    mask = scored.response_mask
+    foreseen = explained_variance(scored.values, credit.returns, mask)
+    return {"explained_variance": float(foreseen), "value": float(masked_mean(scored.values, mask))}

@@ -10,11 +10,12 @@ from torch import nn
 
 from alignloop.config import ModelConfig, RlConfig, SftConfig
 from alignloop.models import load_policy
-from alignloop.models.masters import MasterAdamW
-from alignloop.models.training import descend, make_optimizer
 from alignloop.rl import train_rl
 from alignloop.run import read_metrics
 from alignloop.run.training_state import TrainingState
+from alignloop.training import LearningMemory
+from alignloop.training.mixed_precision import MasterAdamW
+from alignloop.training.optimiser import descend, make_optimizer
 
 RATE = 1e-5
 
@@ -56,10 +57,12 @@ def test_a_checkpoint_keeps_the_masters() -> None:
     one, two = make_optimizer(straight, config), make_optimizer(stopped, config)
     steps(straight, one, 250)
     steps(stopped, two, 120)
-    state = TrainingState(modules={"m": stopped}, optimizers={"m": two}).tensors()
+    memory = LearningMemory()
+    state = TrainingState(modules={"m": stopped}, optimizers={"m": two}, memory=memory).tensors()
     fresh = layer(torch.bfloat16)
     again = make_optimizer(fresh, config)
-    TrainingState(modules={"m": fresh}, optimizers={"m": again}).load(state)
+    whole = TrainingState(modules={"m": fresh}, optimizers={"m": again}, memory=memory)
+    whole.load(state, whole.remembered())
     steps(fresh, again, 130)
     found = [o.param_groups[0]["params"][0] for o in (one, again)]
     assert found[0].dtype == torch.float32 and found[0].tolist() != [[1.0, -2.0]]

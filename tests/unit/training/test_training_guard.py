@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -9,14 +10,10 @@ import torch
 
 from alignloop.config import SftConfig
 from alignloop.errors import UserError
-from alignloop.models.training import (
-    IN_A_ROW,
-    Guard,
-    above_coin_toss,
-    above_uniform,
-    make_optimizer,
-)
-from alignloop.sft.train import refuse_diverged
+from alignloop.sft.train import PERPLEXITY, refuse_diverged
+from alignloop.training import LearningMemory
+from alignloop.training.guard import IN_A_ROW, Guard, Health, above_coin_toss, above_uniform
+from alignloop.training.optimiser import make_optimizer
 
 NAN, INF = float("nan"), float("inf")
 
@@ -26,14 +23,14 @@ def guard(limit: Any = above_coin_toss) -> Guard:
 
 
 def seen(norms: list[float], losses: list[float] | None = None, *, total: int = 99) -> list[Any]:
-    """The metrics after each step; the memory goes through JSON, as in a checkpoint."""
-    memory: dict[str, Any] = {}
+    """The metrics after each step; what is counted goes through JSON, as in a checkpoint."""
+    health = Health()
     found = []
     for step, norm in enumerate(norms, 1):
         loss = losses[step - 1] if losses else 0.5
-        memory = json.loads(json.dumps(memory))
+        health = Health(**json.loads(json.dumps(asdict(health))))
         last = step == total
-        found.append(guard().seen(memory, step, loss=loss, norm=norm, last=last))
+        found.append(guard().seen(health, step, loss=loss, norm=norm, last=last))
     return found
 
 
@@ -80,19 +77,22 @@ def test_limits_by_hand() -> None:
     assert above_uniform(600)(7.0) == 7.5  # a model that began above a uniform guess
 
 
+def remembered(first_loss: float, perplexity: float) -> LearningMemory:
+    return LearningMemory(health=Health(first_loss=first_loss), held_out={PERPLEXITY: perplexity})
+
+
 def test_a_perplexity_above_a_uniform_guess_is_divergence() -> None:
-    memory = {"first_loss": 3.0, "held_out_perplexity": 225_754.0}
+    memory = remembered(3.0, 225_754.0)
     with pytest.raises(UserError, match=r"perplexity is 225,754, that of a uniform guess .* 6,144"):
         refuse_diverged(memory, 6144)
-    refuse_diverged(memory | {"held_out_perplexity": 6143.0}, 6144)
-    refuse_diverged({"first_loss": 3.0}, 6144)  # nothing was held out
+    refuse_diverged(remembered(3.0, 6143.0), 6144)
+    refuse_diverged(LearningMemory(health=Health(first_loss=3.0)), 6144)  # nothing was held out
 
 
 def test_an_untrained_model_may_stay_where_it_was() -> None:
-    memory = {"first_loss": 9.0, "held_out_perplexity": math.exp(9.05)}
-    refuse_diverged(memory, 6144)
+    refuse_diverged(remembered(9.0, math.exp(9.05)), 6144)
     with pytest.raises(UserError, match="diverged"):
-        refuse_diverged(memory | {"held_out_perplexity": math.exp(9.15)}, 6144)
+        refuse_diverged(remembered(9.0, math.exp(9.15)), 6144)
 
 
 class Block(torch.nn.Module):

@@ -11,9 +11,10 @@ class MasterAdamW(torch.optim.AdamW):
     """AdamW on float32 masters of weights, which are rounded from them after each step.
 
     A step of 1e-6 is lost in bfloat16, whose neighbours are 0.4 % apart. Gradients of
-    micro-batches are added in float32 too: each leaves its parameter as soon as it is there. The
-    masters are part of the state, so that a checkpoint keeps them. With `on_host` they, their
-    gradients and AdamW's moments are kept and stepped by the CPU, whose memory is larger.
+    micro-batches are added in float32 too: each leaves its parameter as soon as it is there, so
+    that processes add up the masters' (`descend`). The masters are part of the state, so that a
+    checkpoint keeps them. With `on_host` they, their gradients and AdamW's moments are kept and
+    stepped by the CPU, whose memory is larger.
     """
 
     def __init__(
