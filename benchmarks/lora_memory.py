@@ -47,7 +47,7 @@ def prepare(folder: Path) -> dict[str, Any]:
 
     from alignloop.config import LoraConfig, ModelConfig
     from alignloop.models import load_tokenizer, new_reward_model, save_model
-    from alignloop.models.starting import start_reward_model
+    from alignloop.models.initialise import start_reward_model
     from alignloop.playground import BASE_MODEL
 
     torch.manual_seed(0)
@@ -69,7 +69,6 @@ def step(folder: Path, variant: str) -> dict[str, Any]:
     import alignloop.rl.train  # noqa: F401
     from alignloop.rl.build import build
     from alignloop.rl.train import make_experience
-    from alignloop.run import generator
 
     torch.set_num_threads(1)
     if variant != "full":
@@ -80,7 +79,7 @@ def step(folder: Path, variant: str) -> dict[str, Any]:
     config, model_config, inputs = work(folder, variant)
     parts = build(config, model_config, inputs, seed=0, observer=None)
     loaded, began = peak_mib(), time.perf_counter()
-    rollouts = parts.sampler.generate(parts.stream.at(1), generator(0, "rollout", 1))
+    rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
     scored = parts.scorer.score(rollouts)
     credit = parts.learner.algorithm.credit(scored, config.algorithm.kl_coef)
     experience = make_experience(scored, credit, None)

@@ -55,6 +55,17 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def uniforms_of(seed: int, count: int) -> list[float]:
+    """`count` numbers in [0, 1) of 24 bits: SplitMix64 (doi:10.1145/2660193.2660195)."""
+    found, low = [], 2**64 - 1
+    for step in range(1, count + 1):
+        z = (seed + step * 0x9E3779B97F4A7C15) & low
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & low
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & low
+        found.append(((z ^ z >> 31) >> 40) / 2**24)
+    return found
+
+
 def prompts_of_step(prompts: list[list[int]], step: int, settings: Settings) -> list[list[int]]:
     """An endless shuffle: every epoch shows each prompt once, in an order of its own."""
     chosen = []
@@ -75,10 +86,10 @@ def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, ste
 
     Tokens come from the whole distribution, no top-k and no top-p: otherwise the log-probabilities
     below would be those of another distribution (line 12). Each token inverts the cumulative
-    distribution at a uniform number drawn up front, so an answer does not depend on its neighbours.
+    distribution at a uniform number of its own row, so an answer does not depend on its neighbours.
     """
-    generator = torch.Generator().manual_seed(derive_seed(settings.seed, "rollout", step))
-    uniforms = torch.rand(len(prompts), settings.max_new_tokens, generator=generator)
+    seeds = [derive_seed(settings.seed, "rollout", step, row) for row in range(len(prompts))]
+    uniforms = torch.tensor([uniforms_of(seed, settings.max_new_tokens) for seed in seeds])
     longest = max(len(prompt) for prompt in prompts)
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])

@@ -20,7 +20,7 @@ from alignloop.data.tokenise import encode_prompt
 from alignloop.evaluate.compare import answer_all
 from alignloop.evaluate.judges import RewardModelJudge
 from alignloop.models import load_tokenizer, token_logprobs
-from alignloop.models.starting import read_policy, start_policy
+from alignloop.models.initialise import read_policy, start_policy
 from alignloop.rl import train_rl
 from alignloop.rl.build import build
 from alignloop.rl.rewards import Answers

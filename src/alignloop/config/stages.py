@@ -236,11 +236,6 @@ class SamplingConfig(Section):
     batch_size: int = Field(
         default=128, ge=1, le=MOST_AT_ONCE, description="sequences decoded together"
     )
-    compile: bool = Field(
-        default=False,
-        description="compile the decoding step by torch.compile, which needs a C++ compiler and"
-        " some 20 s once: a tenth faster for the smallest models (docs/performance.md)",
-    )
 
     @model_validator(mode="after")
     def _choose_one_way(self) -> Self:

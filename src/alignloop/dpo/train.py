@@ -22,8 +22,8 @@ from alignloop.data.splits import hold_out
 from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
 from alignloop.losses import dpo_loss
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
-from alignloop.models.roles import dropping, learnt
-from alignloop.models.starting import start_policy
+from alignloop.models.initialise import start_policy
+from alignloop.models.shared_base import dropping, trainable
 from alignloop.models.training import (
     Guard,
     above_coin_toss,
@@ -186,7 +186,7 @@ def train_dpo(
     held_out = learner.as_reference(test_set, say) if test_set else None
     optimizer = make_optimizer(policy, config)
     schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
+    state = TrainingState(modules={"policy": trainable(policy)}, optimizers={"policy": optimizer})
     guard = Guard(stage=run.name, section="dpo", limit=above_coin_toss)
     for step in run.steps(len(batches), state, save_every=config.save_every):
         started = time.perf_counter()

@@ -13,7 +13,7 @@ import torch
 from alignloop.config import ModelConfig
 from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.models import load_tokenizer, token_logprobs
-from alignloop.models.starting import read_policy
+from alignloop.models.initialise import read_policy
 from alignloop.rollout import Rollout
 from alignloop.stats.overopt import USUAL
 

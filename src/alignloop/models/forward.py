@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from alignloop.models.packing import pack
-from alignloop.models.roles import enter
-from alignloop.models.trunk import is_supported, trunk_states
+from alignloop import fastpath
+from alignloop.models.shared_base import activate
 from alignloop.shapes import TokenIds, TokenMask
 
 
 def hidden_states(model: Any, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
-    """The trunk's last hidden states, [batch, seq, hidden], by transformers' own forward pass.
+    """The last hidden states, [batch, seq, hidden], by transformers' own forward pass.
 
     Position ids are the cumulative sum of the mask, so padding on the left shifts nothing (line 5).
     Without padding on the left a causal model needs no mask: what stands on the right is not seen.
@@ -60,22 +59,19 @@ def _layers(model: Any) -> Iterator[GradientCheckpointingLayer]:
 
 
 def states_at(
-    model: Any, input_ids: TokenIds, attention_mask: TokenMask, wanted: TokenMask
+    model: Any, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
 ) -> Tensor:
-    """The last hidden states where `wanted` [batch, seq] is True, [wanted, hidden], in its order.
+    """The last hidden states where `query_mask` [batch, seq] is True, [queries, hidden], in order.
 
-    Models of the Llama family read no padding, equal beginnings of neighbours once, and in their
-    last layer only what is wanted (decision 0013); others go through transformers, and so do those
+    Models of the Llama family take the fast path; others go through transformers, and so do those
     with checkpointing, with gradient and without, so that both read the same numbers. The batch
-    may stand on another device than the model, where the result is.
+    may be on another device than the model, where the result is.
     """
-    input_ids, attention_mask, wanted = (
-        x.to(model.device) for x in (input_ids, attention_mask, wanted)
+    input_ids, attention_mask, query_mask = (
+        x.to(model.device) for x in (input_ids, attention_mask, query_mask)
     )
-    enter(model)
-    ours = is_supported(model) and not checkpoints(model)
-    if not ours or not bool(wanted.any()):
-        return hidden_states(model, input_ids, attention_mask)[wanted]
-    packing = pack(input_ids, attention_mask)
-    places, order = torch.unique(packing.at(wanted, attention_mask), return_inverse=True)
-    return trunk_states(model, packing, places).index_select(0, order)
+    activate(model)
+    fast = fastpath.supports(model) and not checkpoints(model)
+    if not fast or not bool(query_mask.any()):
+        return hidden_states(model, input_ids, attention_mask)[query_mask]
+    return fastpath.forward(model, input_ids, attention_mask, query_mask)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from alignloop.data.turns import stop_tokens
 from alignloop.errors import UserError
 from alignloop.models.kinds import SCALE_FILE
-from alignloop.models.roles import role_of, save_role
+from alignloop.models.shared_base import role_of, save_role
 
 
 class RewardScale(BaseModel):

@@ -39,10 +39,10 @@ def token_values(
     valued = attention_mask if response_mask is None else response_mask
     before = torch.roll(valued, -1, dims=1)
     before[:, -1] = False
-    wanted = before | last
-    hidden = states_at(critic, input_ids, attention_mask, wanted)
-    found = critic.score(hidden).squeeze(-1).float().to(wanted.device)
-    readings = torch.zeros(wanted.shape, device=found.device).masked_scatter(wanted, found)
+    query_mask = before | last
+    hidden = states_at(critic, input_ids, attention_mask, query_mask)
+    found = critic.score(hidden).squeeze(-1).float().to(query_mask.device)
+    readings = torch.zeros(query_mask.shape, device=found.device).masked_scatter(query_mask, found)
     values = torch.where(before, readings, 0.0).roll(1, dims=1)
     return values, readings[last]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from alignloop.config.stages import OptimizerSection
 from alignloop.errors import UserError
 from alignloop.models.masters import MasterAdamW
-from alignloop.models.roles import learnt
+from alignloop.models.shared_base import trainable
 
 Schedule = Callable[[int], float]
 Metrics = TypeVar("Metrics")
@@ -29,7 +29,7 @@ def make_optimizer(
     fit nothing by heart, and a norm that decays scales its layer down. Weights in bfloat16 are
     trained through float32 copies, and so are all where the optimiser lives in the host's memory.
     """
-    parameters = [p for p in learnt(module).parameters() if p.requires_grad]
+    parameters = [p for p in trainable(module).parameters() if p.requires_grad]
     low = any(parameter.dtype != torch.float32 for parameter in parameters)
     options: dict[str, Any] = {
         "lr": config.learning_rate if learning_rate is None else learning_rate,

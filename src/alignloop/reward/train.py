@@ -24,8 +24,8 @@ from alignloop.data.tokenise import (
 )
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
-from alignloop.models.roles import dropping, learnt
-from alignloop.models.starting import start_reward_model
+from alignloop.models.initialise import start_reward_model
+from alignloop.models.shared_base import dropping, trainable
 from alignloop.models.training import (
     Guard,
     above_coin_toss,
@@ -80,7 +80,7 @@ def train_reward(
     )
     schedule = cosine_schedule(len(batches), config.warmup_share)
     state = TrainingState(
-        modules={"reward_model": learnt(model)}, optimizers={"reward_model": optimizer}
+        modules={"reward_model": trainable(model)}, optimizers={"reward_model": optimizer}
     )
     guard = Guard(stage=run.name, section="reward", limit=above_coin_toss)
     for step in run.steps(len(batches), state, save_every=config.save_every):

@@ -12,8 +12,8 @@ from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.models import load_tokenizer
-from alignloop.models.roles import learnt
-from alignloop.models.starting import fresh_critic, reference_of, start_critic, start_policy
+from alignloop.models.initialise import fresh_critic, reference_of, start_critic, start_policy
+from alignloop.models.shared_base import trainable
 from alignloop.models.training import make_optimizer
 from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
@@ -23,8 +23,8 @@ from alignloop.rl.rewards import Rewarder
 from alignloop.rl.sources import RewardSources
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
-from alignloop.rollout import Sampler, new_sampler
-from alignloop.run import derive_seed
+from alignloop.rollout import Sampler, make_sampler
+from alignloop.run import derive_seed, row_seeds
 from alignloop.run.training_state import TrainingState
 
 
@@ -56,6 +56,10 @@ class PromptStream:
         """
         places = range((step - 1) * self.batch_size, step * self.batch_size)
         return [self._nth(place) for place in places for _ in range(self.repeats)]
+
+    def seeds(self, step: int) -> list[int]:
+        """The seed of each response of one step; row k of the batch has the same in any process."""
+        return row_seeds(self.batch_size * self.repeats, self.seed, "rollout", step)
 
     def _nth(self, place: int) -> tuple[str, list[int]]:
         epoch, index = divmod(place, len(self.prompts))
@@ -129,7 +133,7 @@ def build(
     reference = None
     if algorithm.needs_reference or config.kl_budget is not None:
         reference = reference_of(policy, inputs.policy_dir, tokenizer, model_config)
-    sampler = new_sampler(policy, tokenizer, config.sampling)
+    sampler = make_sampler(policy, tokenizer, config.sampling)
     scorer = Scorer(
         policy=policy if algorithm.needs_old_logprobs else None,
         reference=reference,
@@ -183,9 +187,10 @@ def _learner(config: RlConfig, algorithm: Algorithm, policy: Any, critic: Any | 
 
 
 def _state(learner: Learner) -> TrainingState:
-    modules, optimizers = {"policy": learnt(learner.policy)}, {"policy": learner.policy_optimizer}
+    modules = {"policy": trainable(learner.policy)}
+    optimizers = {"policy": learner.policy_optimizer}
     if learner.critic is not None and learner.critic_optimizer is not None:
-        modules["critic"] = learnt(learner.critic)
+        modules["critic"] = trainable(learner.critic)
         optimizers["critic"] = learner.critic_optimizer
     return TrainingState(modules=modules, optimizers=optimizers)
 

@@ -8,8 +8,8 @@ from typing import Any
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.config.stages import STAGE_REWARD, RewardPart, names_function
 from alignloop.models import load_tokenizer, read_reward_scale
+from alignloop.models.initialise import reward_model_beside
 from alignloop.models.kinds import is_ours
-from alignloop.models.starting import reward_model_beside
 from alignloop.records import Prompt
 from alignloop.rl.rewards import (
     EndRewarder,

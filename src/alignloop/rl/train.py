@@ -28,8 +28,7 @@ from alignloop.rl.experience import Experience, ScoredRollouts, policy_metrics
 from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
-from alignloop.rollout import Rollout, take_compile_seconds
-from alignloop.run import generator
+from alignloop.rollout import Rollout
 from alignloop.run.checkpoints import memories
 from alignloop.run.files import atomic_folder, remove_folder
 from alignloop.run.stage_run import StageRun
@@ -61,9 +60,8 @@ def train_rl(
             _evaluate(0, config, parts, run)
         parts = parts.with_penalty(run.memory.get("missing_eos_penalty"))
         clock = [time.perf_counter()]
-        rollouts = parts.sampler.generate(
-            parts.stream.at(step), generator(run.seed, "rollout", step)
-        )
+        parts.sampler.load(parts.learner.policy, step - 1)
+        rollouts = parts.sampler.generate(parts.stream.at(step), parts.stream.seeds(step))
         clock.append(time.perf_counter())
         with _kept(run, step - 1):
             scored = parts.scorer.score(rollouts)
@@ -81,7 +79,7 @@ def train_rl(
         run.memory["watch"] = _kept_in_json(watch)
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run, log=False)
-        run.log(step, metrics | _compiling(run), show=SHOWN)
+        run.log(step, metrics, show=SHOWN)
         if metrics["sampler_mismatch"] > MISMATCH_ALARM:
             gap = metrics["sampler_mismatch"]
             run.say(f"step {step}: sampler and trainer disagree by {gap:.3f} in mean probability")
@@ -158,7 +156,7 @@ def _evaluate(
         if watch.best is not None and watch.best.step == step:
             _keep(step, parts, run)
     if log:
-        run.log(step, metrics | _compiling(run))
+        run.log(step, metrics)
     return metrics
 
 
@@ -181,15 +179,6 @@ def _kept_policy(run: StageRun, step: int) -> Path:
     """Where the policy of a step is kept; runs of earlier releases had one place for all."""
     own, earlier = run.path / BEST / f"step-{step:06d}", run.path / BEST
     return earlier if (earlier / "config.json").exists() and not own.exists() else own
-
-
-def _compiling(run: StageRun) -> dict[str, float]:
-    """What compiling took since it was last told, where anything was compiled."""
-    seconds = take_compile_seconds()
-    if not seconds:
-        return {}
-    run.say(f"compiled the decoding step in {seconds:.1f} s")
-    return {"compile_seconds": seconds}
 
 
 def _watch(run: StageRun, config: RlConfig) -> Watch:

@@ -23,8 +23,8 @@ from alignloop.models import (
     read_reward_scale,
     sequence_scores,
 )
+from alignloop.models.initialise import reward_model_beside, shares_trunk
 from alignloop.models.kinds import by_openrlhf, is_ours, scale_in_config, unread_token
-from alignloop.models.starting import reward_model_beside, shares_trunk
 from alignloop.records import Message, Prompt
 
 Encode = Callable[[Any, Prompt, str], dict[str, list[int]]]

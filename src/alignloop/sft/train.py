@@ -23,8 +23,8 @@ from alignloop.data.truncation import demonstration_cutter
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
-from alignloop.models.roles import dropping, learnt
-from alignloop.models.starting import start_policy
+from alignloop.models.initialise import start_policy
+from alignloop.models.shared_base import dropping, trainable
 from alignloop.models.training import (
     Guard,
     above_uniform,
@@ -73,7 +73,7 @@ def train_sft(
     optimizer = make_optimizer(policy, config)
     batches = all_batches(examples, config, run.seed)
     schedule = cosine_schedule(len(batches), config.warmup_share)
-    state = TrainingState(modules={"policy": learnt(policy)}, optimizers={"policy": optimizer})
+    state = TrainingState(modules={"policy": trainable(policy)}, optimizers={"policy": optimizer})
     vocabulary = policy.get_output_embeddings().weight.shape[0]
     guard = Guard(stage="sft", section="sft", limit=above_uniform(vocabulary))
     for step in run.steps(len(batches), state, save_every=config.save_every):

@@ -12,8 +12,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClass
 from alignloop.config import LoraConfig, ModelConfig
 from alignloop.errors import UserError
 from alignloop.models import load_policy, load_tokenizer
+from alignloop.models.initialise import read_policy, start_policy
 from alignloop.models.kinds import is_reward_model, require_policy
-from alignloop.models.starting import read_policy, start_policy
 
 
 def reward_model(folder: Path, tied: bool, family: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from rollout_support import answers
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from alignloop.config import LoraConfig, ModelConfig, SamplingConfig
@@ -23,8 +24,7 @@ from alignloop.models import (
     token_logprobs,
     token_values,
 )
-from alignloop.models.roles import dropping, learnt, role_of
-from alignloop.models.starting import (
+from alignloop.models.initialise import (
     fresh_critic,
     reference_of,
     reward_model_beside,
@@ -32,8 +32,9 @@ from alignloop.models.starting import (
     start_policy,
     start_reward_model,
 )
+from alignloop.models.shared_base import dropping, role_of, trainable
 from alignloop.models.training import make_optimizer
-from alignloop.rollout import new_sampler
+from alignloop.rollout import make_sampler
 
 LORA = LoraConfig(rank=3, alpha=5.0)
 SEQUENCES = (((3, 12, 7, 1, 3, 9, 4), (22, 0, 5, 1)), ((3, 8, 4), (20, 1)))
@@ -54,7 +55,7 @@ def shake(model: Any, seed: int = 1) -> Any:
     """Give the adapter numbers that matter: a fresh one changes nothing."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in learnt(model).parameters():
+        for parameter in trainable(model).parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
 
@@ -193,7 +194,7 @@ def test_a_gradient_arrives_also_after_another_role_has_read(
             token_values(critic, **batch())[0].sum().backward()
             said(reference_of(policy, files[0], tokenizer, model_config))
         loss.backward()
-        found.append([p.grad.clone() for p in learnt(policy).parameters() if p.grad is not None])
+        found.append([p.grad.clone() for p in trainable(policy).parameters() if p.grad is not None])
     assert len(found[0]) == 28 and all(map(torch.equal, *found))
 
 
@@ -215,15 +216,18 @@ def test_what_a_role_learns_is_its_adapter_and_its_head(
     reward = reward_model_beside(policy, files[1], tokenizer, model_config)
     critic = start_critic(reward, LORA, 3)
     counts = {
-        name: len(list(learnt(m).parameters()))
+        name: len(list(trainable(m).parameters()))
         for name, m in {"policy": policy, "reward": reward, "critic": critic}.items()
     }
     assert counts == {"policy": 28, "reward": 29, "critic": 30}
     trains = {id(p) for p in policy.parameters() if p.requires_grad}
     assert trains == {
-        id(p) for m in (policy, critic) for n, p in learnt(m).named_parameters() if "score" not in n
+        id(p)
+        for m in (policy, critic)
+        for n, p in trainable(m).named_parameters()
+        if "score" not in n
     }
-    assert not any(p.requires_grad for p in learnt(reward).parameters())
+    assert not any(p.requires_grad for p in trainable(reward).parameters())
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -235,7 +239,7 @@ def test_checkpointing_changes_no_gradient_of_an_adapter(
         config = model_config.model_copy(update={"gradient_checkpointing": wanted})
         policy = shake(start_policy(lm_dirs[family], tokenizer, config, LORA, 1))
         token_logprobs(policy, **batch()).logprobs.sum().backward()
-        found.append([p.grad for p in learnt(policy).parameters()])
+        found.append([p.grad for p in trainable(policy).parameters()])
         assert all(gradient is not None for gradient in found[-1])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -248,10 +252,10 @@ def test_the_sampler_draws_in_the_policys_role(
     """Also right after another role has read: what was drawn is what the trainer says of it."""
     policy = shake(start_policy(lm_dirs[family], tokenizer, model_config, LORA, 1))
     reference = reference_of(policy, lm_dirs[family], tokenizer, model_config)
-    sampler = new_sampler(policy, tokenizer, SamplingConfig(max_new_tokens=12, batch_size=4))
+    sampler = make_sampler(policy, tokenizer, SamplingConfig(max_new_tokens=12, batch_size=4))
     prompts = [(str(i), p) for i, (p, _) in enumerate(SEQUENCES)] * 3
     said(reference)
-    rollouts = sampler.generate(prompts, torch.Generator().manual_seed(1))
+    rollouts = answers(sampler, prompts, 1)
     padded = pad_batch(rollouts, 0)
     seen = token_logprobs(policy, **padded).logprobs[padded["response_mask"]].detach()
     drawn = torch.tensor([value for r in rollouts for value in r.rollout_logprobs])
@@ -281,7 +285,7 @@ def test_low_precision_trunks_carry_adapters_in_float32(
     config = model_config.model_copy(update={"dtype": "bfloat16"})
     policy = start_policy(lm_dirs["llama"], tokenizer, config, LORA, 1)
     assert policy.get_output_embeddings().weight.dtype == torch.bfloat16
-    assert {p.dtype for p in learnt(policy).parameters()} == {torch.float32}
+    assert {p.dtype for p in trainable(policy).parameters()} == {torch.float32}
     exact = said(shake(start_policy(lm_dirs["llama"], tokenizer, model_config, LORA, 1)))
     torch.testing.assert_close(said(shake(policy)), exact, rtol=0, atol=0.15)
 
@@ -291,7 +295,7 @@ def test_a_fresh_adapter_is_drawn_by_its_seed(
 ) -> None:
     """A within 1/sqrt(inputs), 0.25 for 16 of them; B is 0."""
     made = [start_policy(lm_dirs["llama"], tokenizer, model_config, LORA, s) for s in (1, 1, 2)]
-    first, same, other = (learnt(model).state_dict() for model in made)
+    first, same, other = (trainable(model).state_dict() for model in made)
     name = "base_model/model/model/layers/0/self_attn/q_proj/lora_A/weight"
     assert torch.equal(first[name], same[name]) and not torch.equal(first[name], other[name])
     assert 0.2 < float(first[name].abs().max()) <= 0.25
@@ -337,7 +341,7 @@ def test_chosen_layers_alone_get_an_adapter(
 ) -> None:
     lora = LoraConfig(rank=2, target_modules=("v_proj", "down_proj"))
     policy = start_policy(lm_dirs["llama"], tokenizer, model_config, lora, 1)
-    names = {name.split("/")[-3] for name, _ in learnt(policy).named_parameters()}
+    names = {name.split("/")[-3] for name, _ in trainable(policy).named_parameters()}
     assert names == {"v_proj", "down_proj"}
 
 

@@ -33,13 +33,13 @@ from alignloop.models import (
     save_model,
     token_logprobs,
 )
-from alignloop.models.merging import merge_adapter
-from alignloop.models.starting import (
+from alignloop.models.initialise import (
     reference_of,
     reward_model_beside,
     start_policy,
     start_reward_model,
 )
+from alignloop.models.merging import merge_adapter
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from alignloop.config import LoraConfig, ModelConfig
 from alignloop.data.templates import CHATML
 from alignloop.data.turns import stop_tokens
 from alignloop.models import load_policy, save_model
+from alignloop.models.initialise import start_policy
 from alignloop.models.merging import merge_adapter
-from alignloop.models.starting import start_policy
 
 CONFIG = ModelConfig(path="unused")
 # The first token of all is the one that ends a turn, and EOS another, as in Qwen's base models.

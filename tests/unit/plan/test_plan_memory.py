@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig
 from alignloop.models import token_logprobs
-from alignloop.models.roles import learnt
-from alignloop.models.starting import start_policy, start_reward_model
+from alignloop.models.initialise import start_policy, start_reward_model
+from alignloop.models.shared_base import trainable
 from alignloop.plan.memory import (
     CHUNK_LOGITS,
     LONGEST_WHOLE,
@@ -121,7 +121,7 @@ def test_parameters_are_counted_without_weights(
     assert shape.parameters == sum(p.numel() for p in policy.parameters())
     assert shape.trunk == sum(p.numel() for p in policy.base_model.parameters())
     if rank is not None:
-        learns = sum(p.numel() for n, p in learnt(scorer).named_parameters() if "score" not in n)
+        learns = sum(p.numel() for n, p in trainable(scorer).named_parameters() if "score" not in n)
         assert rank * shape.adapter_width == learns
 
 
@@ -171,7 +171,7 @@ import torch
 from alignloop.config import LoraConfig, ModelConfig
 from alignloop.config.stages import OptimizerSection
 from alignloop.models import load_tokenizer, token_logprobs
-from alignloop.models.starting import start_policy
+from alignloop.models.initialise import start_policy
 from alignloop.models.training import descend, make_optimizer
 
 folder, rank, texts, length = sys.argv[1], json.loads(sys.argv[2]), 8, 128

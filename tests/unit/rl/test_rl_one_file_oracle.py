@@ -22,7 +22,7 @@ from alignloop.models.training import linear_schedule
 from alignloop.records import Prompt
 from alignloop.rl.build import Parts, build
 from alignloop.rl.train import make_experience
-from alignloop.run import derive_seed, generator
+from alignloop.run import derive_seed
 
 FILE = Path(__file__).parents[3] / "examples" / "ppo_one_file.py"
 SEED = 5
@@ -49,7 +49,7 @@ def library_steps(parts: Parts, config: RlConfig) -> Iterator[dict[str, Any]]:
     """The loop of the library without its logging."""
     rate = linear_schedule(config.num_steps)
     for step in range(1, config.num_steps + 1):
-        rollouts = parts.sampler.generate(parts.stream.at(step), generator(SEED, "rollout", step))
+        rollouts = parts.sampler.generate(parts.stream.at(step), parts.stream.seeds(step))
         scored = parts.scorer.score(rollouts)
         credit = parts.learner.algorithm.credit(scored, config.algorithm.kl_coef)
         experience = make_experience(scored, credit, None)

@@ -29,9 +29,9 @@ from alignloop.models.loading import (
     new_critic,
     new_reward_model,
 )
-from alignloop.models.roles import (
+from alignloop.models.shared_base import (
     Role,
-    Trunk,
+    SharedBase,
     as_policy,
     as_scorer,
     copy_adapter,
@@ -51,9 +51,9 @@ def start_policy(
         return load_policy(path, tokenizer, config)
     folder = Path(path)
     _require_plain(folder)
-    trunk = Trunk(load_base(folder, tokenizer, config, lora), base_of(folder))
+    shared = SharedBase(load_base(folder, tokenizer, config, lora), base_of(folder))
     generator = torch.Generator().manual_seed(seed % 2**63)
-    return as_policy(trunk, _begin(trunk, "policy", folder, lora, generator))
+    return as_policy(shared, _begin(shared, "policy", folder, lora, generator))
 
 
 def read_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
@@ -61,8 +61,8 @@ def read_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     folder = Path(path)
     if not is_adapter(folder) or not is_plain(folder):
         return load_policy(path, tokenizer, config)
-    trunk = Trunk(load_base(folder, tokenizer, config, ALL_WEIGHTS), base_of(folder))
-    return as_policy(trunk, _read(trunk, "policy", folder))
+    shared = SharedBase(load_base(folder, tokenizer, config, ALL_WEIGHTS), base_of(folder))
+    return as_policy(shared, _read(shared, "policy", folder))
 
 
 def start_reward_model(
@@ -73,9 +73,9 @@ def start_reward_model(
         return new_reward_model(path, tokenizer, config, seed)
     folder = Path(path)
     _require_plain(folder)
-    trunk = Trunk(load_base(folder, tokenizer, config, lora, scores=True), base_of(folder))
+    shared = SharedBase(load_base(folder, tokenizer, config, lora, scores=True), base_of(folder))
     generator = torch.Generator().manual_seed(seed % 2**63)
-    model = as_scorer(trunk, _begin(trunk, "reward", folder, lora, generator))
+    model = as_scorer(shared, _begin(shared, "reward", folder, lora, generator))
     draw_head(model.score, generator)
     return model
 
@@ -89,8 +89,8 @@ def reference_of(policy: Any, path: str | Path, tokenizer: Any, config: ModelCon
     if role is None:
         return load_policy(path, tokenizer, config).requires_grad_(False)
     if not is_adapter(Path(path)):
-        return as_policy(role.trunk, None)
-    return as_policy(role.trunk, _read(role.trunk, "reference", Path(path)))
+        return as_policy(role.shared, None)
+    return as_policy(role.shared, _read(role.shared, "reference", Path(path)))
 
 
 def reward_model_beside(policy: Any, path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
@@ -100,8 +100,8 @@ def reward_model_beside(policy: Any, path: str | Path, tokenizer: Any, config: M
         return load_reward_model(folder, tokenizer, config).requires_grad_(False)
     if not scores(folder):
         raise UserError("this adapter makes a policy, not a reward model", where=str(folder))
-    adapter = _read(role.trunk, "reward", folder)
-    model = as_scorer(role.trunk, adapter)
+    adapter = _read(role.shared, "reward", folder)
+    model = as_scorer(role.shared, adapter)
     fill_head(model.score.requires_grad_(False), read_weights(folder), folder)
     return model
 
@@ -118,9 +118,9 @@ def start_critic(
         return new_critic(reward_model, scale=scale, bias=bias)
     role = role_of(reward_model)
     if role is None:  # from now on it reads its own layers, which are shared, without adapter
-        trunk = Trunk(reward_model, Path(reward_model.name_or_path))
-        role = reward_model.role = Role(trunk=trunk, adapter=None)
-    critic = as_scorer(role.trunk, _like(role, "critic", lora, seed), bias=True)
+        shared = SharedBase(reward_model, Path(reward_model.name_or_path))
+        role = reward_model.role = Role(shared=shared, adapter=None)
+    critic = as_scorer(role.shared, _like(role, "critic", lora, seed), bias=True)
     fill_value_head(critic.score, reward_model.score, scale=scale, bias=bias)
     return critic
 
@@ -132,55 +132,55 @@ def fresh_critic(
     role = role_of(policy)
     if role is None:
         return new_critic(new_reward_model(path, tokenizer, config, seed))
-    critic = as_scorer(role.trunk, _like(role, "critic", lora, seed), bias=True)
+    critic = as_scorer(role.shared, _like(role, "critic", lora, seed), bias=True)
     draw_head(critic.score, torch.Generator().manual_seed(seed % 2**63))
     return critic
 
 
 def _begin(
-    trunk: Trunk, kind: str, folder: Path, lora: LoraConfig, generator: torch.Generator
+    shared: SharedBase, kind: str, folder: Path, lora: LoraConfig, generator: torch.Generator
 ) -> str:
     """An adapter to train: the directory's own where it has one, otherwise a fresh one."""
     if not is_adapter(folder):
-        adapter = trunk.add(kind, _new_shape(trunk, lora), trains=True)
-        draw(trunk.parameters(adapter), generator)
+        adapter = shared.add(kind, _new_shape(shared, lora), trains=True)
+        draw(shared.parameters(adapter), generator)
         return adapter
     shape = dataclasses.replace(read_shape(folder), lora_dropout=lora.dropout)
     _check_same(shape, folder, lora)
-    adapter = trunk.add(kind, shape, trains=True)
-    fill(trunk.parameters(adapter), read_weights(folder), folder)
+    adapter = shared.add(kind, shape, trains=True)
+    fill(shared.parameters(adapter), read_weights(folder), folder)
     return adapter
 
 
-def _read(trunk: Trunk, kind: str, folder: Path) -> str:
+def _read(shared: SharedBase, kind: str, folder: Path) -> str:
     """A frozen adapter with the numbers of a directory."""
     shape = dataclasses.replace(read_shape(folder), lora_dropout=0.0)
-    adapter = trunk.add(kind, shape, trains=False)
-    fill(trunk.parameters(adapter), read_weights(folder), folder)
+    adapter = shared.add(kind, shape, trains=False)
+    fill(shared.parameters(adapter), read_weights(folder), folder)
     return adapter
 
 
 def _like(role: Role, kind: str, lora: LoraConfig, seed: int) -> str:
     """An adapter to train that begins as a role's, or fresh where that has none."""
     if role.adapter is None:
-        adapter = role.trunk.add(kind, _new_shape(role.trunk, lora), trains=True)
-        draw(role.trunk.parameters(adapter), torch.Generator().manual_seed(seed % 2**63))
+        adapter = role.shared.add(kind, _new_shape(role.shared, lora), trains=True)
+        draw(role.shared.parameters(adapter), torch.Generator().manual_seed(seed % 2**63))
         return adapter
-    shape = dataclasses.replace(copy.deepcopy(role.trunk.shapes[role.adapter]), lora_dropout=0.0)
-    adapter = role.trunk.add(kind, shape, trains=True)
-    copy_adapter(role.trunk, role.adapter, adapter)
+    shape = dataclasses.replace(copy.deepcopy(role.shared.shapes[role.adapter]), lora_dropout=0.0)
+    adapter = role.shared.add(kind, shape, trains=True)
+    copy_adapter(role.shared, role.adapter, adapter)
     return adapter
 
 
-def _new_shape(trunk: Trunk, lora: LoraConfig) -> Any:
+def _new_shape(shared: SharedBase, lora: LoraConfig) -> Any:
     """The `peft.LoraConfig` that the settings ask for."""
     import peft
 
     assert lora.rank is not None
-    targets = set(lora.target_modules) or linear_names(trunk.shell.base_model)
-    unknown = targets - linear_names(trunk.shell.base_model)
+    targets = set(lora.target_modules) or linear_names(shared.shell.base_model)
+    unknown = targets - linear_names(shared.shell.base_model)
     if unknown:
-        known = ", ".join(sorted(linear_names(trunk.shell.base_model)))
+        known = ", ".join(sorted(linear_names(shared.shell.base_model)))
         raise UserError(
             f"the model has no linear layer {min(unknown)!r} in its trunk",
             where="lora.target_modules",
@@ -191,7 +191,7 @@ def _new_shape(trunk: Trunk, lora: LoraConfig) -> Any:
         lora_alpha=lora.scaling * lora.rank,  # pyright: ignore[reportArgumentType]
         lora_dropout=lora.dropout,
         target_modules=sorted(targets),
-        fan_in_fan_out=_transposed(trunk.shell.base_model),
+        fan_in_fan_out=_transposed(shared.shell.base_model),
     )
 
 
@@ -237,7 +237,7 @@ def shares_trunk(policy: Any, folder: Path) -> bool:
     role = role_of(policy)
     if role is None or not is_adapter(folder):
         return False
-    return base_of(folder).resolve() == role.trunk.base.resolve() and is_plain(folder)
+    return base_of(folder).resolve() == role.shared.base.resolve() and is_plain(folder)
 
 
 def _require_plain(folder: Path) -> None:

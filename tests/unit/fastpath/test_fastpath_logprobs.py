@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alignloop.models import vocabulary
-from alignloop.models.vocabulary import target_logprobs
+from alignloop.fastpath.fused_logprobs import target_logprobs
+from alignloop.fastpath import fused_logprobs
 
 TOKENS, HIDDEN, VOCABULARY = 23, 8, 31
 
@@ -85,7 +85,7 @@ def test_no_more_logits_than_a_chunk_exist_at_once(monkeypatch: pytest.MonkeyPat
         return logits
 
     monkeypatch.setitem(vocabulary.CHUNK_LOGITS, "cpu", 4 * VOCABULARY)
-    monkeypatch.setattr(vocabulary, "linear", counting)
+    monkeypatch.setattr(fused_logprobs, "linear", counting)
     hidden, head, targets, upstream = inputs()
     logprobs, _ = target_logprobs(hidden, head, targets, 1.0)
     (logprobs * upstream).sum().backward()

@@ -16,10 +16,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from alignloop.models import attention
+from alignloop.fastpath import attention, supports
+from alignloop.fastpath.packing import pack
 from alignloop.models.forward import hidden_states, states_at
-from alignloop.models.packing import pack
-from alignloop.models.trunk import is_supported
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 61,
@@ -79,7 +78,7 @@ def test_states_and_gradients_are_those_of_transformers(
 ) -> None:
     monkeypatch.setattr(attention, "LONGEST_WHOLE", longest)
     model = make_model(name)
-    assert is_supported(model)
+    assert supports(model)
     ids, mask, wanted = batch(side)
     assert pack(ids, mask).shared
     expected, found = hidden_states(model, ids, mask)[wanted], states_at(model, ids, mask, wanted)
@@ -143,7 +142,7 @@ def test_adapters_around_linear_layers_count_and_learn() -> None:
     for layer in model.model.layers:
         for owner, name in ((layer.self_attn, "q_proj"), (layer.mlp, "down_proj")):
             setattr(owner, name, Adapter(getattr(owner, name)))
-    assert is_supported(model)
+    assert supports(model)
     ids, mask, wanted = batch("right")
     expected, found = hidden_states(model, ids, mask)[wanted], states_at(model, ids, mask, wanted)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
@@ -182,4 +181,4 @@ def flash(model: Any) -> None:
 def test_what_it_would_not_compute_goes_through_transformers(change: Any) -> None:
     model = make_model("llama")
     change(model)
-    assert not is_supported(model)
+    assert not supports(model)
