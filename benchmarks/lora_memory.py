@@ -47,7 +47,7 @@ def prepare(folder: Path) -> dict[str, Any]:
 
     from alignloop.config import LoraConfig, ModelConfig
     from alignloop.models import load_tokenizer, new_reward_model, save_model
-    from alignloop.models.initialise import start_reward_model
+    from alignloop.models.initialise import init_reward_model
     from alignloop.playground import BASE_MODEL
 
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def prepare(folder: Path) -> dict[str, Any]:
         (folder / name).mkdir()
     save_model(folder / "base", model, tokenizer)
     save_model(folder / "full", new_reward_model(folder / "base", tokenizer, config, 1), tokenizer)
-    adapter = start_reward_model(folder / "base", tokenizer, config, LoraConfig(rank=RANK), 1)
+    adapter = init_reward_model(folder / "base", tokenizer, config, LoraConfig(rank=RANK), 1)
     save_model(folder / "lora", adapter, tokenizer)
     return {"parameters": model.num_parameters()}
 

@@ -26,8 +26,10 @@ class ModelConfig(Section):
         default=None, description="template to install where the model has none"
     )
     dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where models live; 'auto' is a GPU where there is one"
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="where models live: 'cpu', 'cuda', 'cuda:1', or 'auto': a GPU if there is one",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="compute layers twice in training, to keep less in memory"

@@ -22,7 +22,7 @@ from alignloop.data.splits import hold_out
 from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
 from alignloop.losses import dpo_loss
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
-from alignloop.models.initialise import start_policy
+from alignloop.models.initialise import init_policy
 from alignloop.models.shared_base import dropping, trainable
 from alignloop.models.training import (
     Guard,
@@ -168,7 +168,7 @@ def train_dpo(
     train_set, test_set = hold_out(fitting, config.held_out_share, splits_by, section="dpo")
     run.say(f"dpo: {len(train_set)} pairs to learn, {len(test_set)} held out; loading the model")
     adapter_seed = derive_seed(run.seed, "adapter", "dpo")
-    policy = start_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
+    policy = init_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
     learner = Learner(policy=policy, tokenizer=tokenizer, config=config)
     batches, wanted = _in_use(
         batches_of_epochs(

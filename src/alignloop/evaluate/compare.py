@@ -19,7 +19,7 @@ from alignloop.evaluate.overlap import overlaps
 from alignloop.evaluate.tables import Answer, measure, win_rates
 from alignloop.evaluate.verdict import verdict
 from alignloop.models import context_of, load_tokenizer
-from alignloop.models.initialise import read_policy
+from alignloop.models.initialise import load_policy_to_sample
 from alignloop.records import Prompt
 from alignloop.rollout import Rollout, make_sampler
 from alignloop.run import atomic_write, derive_seed, row_seeds
@@ -195,7 +195,7 @@ def answer_all(
     tokenizer = load_tokenizer(folder, model_config)
     if model_config.chat_template and tokenizer.chat_template is None:  # a base model's own
         install_template(tokenizer, model_config.chat_template)
-    policy = read_policy(folder, tokenizer, model_config)
+    policy = load_policy_to_sample(folder, tokenizer, model_config)
     sampler = make_sampler(policy, tokenizer, config.sampling)
     asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
     return sampler.generate(asked, row_seeds(len(asked), seed, "evaluate"))

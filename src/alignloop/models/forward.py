@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +9,11 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from alignloop import fastpath
 from alignloop.models.shared_base import activate
+from alignloop.models.types import Backbone
 from alignloop.shapes import TokenIds, TokenMask
 
 
-def hidden_states(model: Any, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
+def hidden_states(model: Backbone, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
     """The last hidden states, [batch, seq, hidden], by transformers' own forward pass.
 
     Position ids are the cumulative sum of the mask, so padding on the left shifts nothing (line 5).
@@ -32,7 +32,7 @@ def hidden_states(model: Any, input_ids: TokenIds, attention_mask: TokenMask) ->
 
 
 @contextmanager
-def checkpointing(model: Any) -> Iterator[None]:
+def checkpointing(model: Backbone) -> Iterator[None]:
     """Layers that checkpoint do it where a gradient is wanted, and nowhere else.
 
     They do it in training mode alone, where they would refuse the sampler's cache. Dropout is 0.
@@ -48,18 +48,18 @@ def checkpointing(model: Any) -> Iterator[None]:
             layer.training = False
 
 
-def checkpoints(model: Any) -> bool:
+def checkpoints(model: Backbone) -> bool:
     """Whether the layers were told to checkpoint; all of them are, or none."""
     first = next(_layers(model), None)
     return first is not None and first.gradient_checkpointing
 
 
-def _layers(model: Any) -> Iterator[GradientCheckpointingLayer]:
+def _layers(model: Backbone) -> Iterator[GradientCheckpointingLayer]:
     return (m for m in model.modules() if isinstance(m, GradientCheckpointingLayer))
 
 
 def states_at(
-    model: Any, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
+    model: Backbone, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
 ) -> Tensor:
     """The last hidden states where `query_mask` [batch, seq] is True, [queries, hidden], in order.
 

@@ -1,12 +1,17 @@
-"""What each stage starts from: full models, or roles on one trunk where adapters are trained."""
+"""What each stage starts from: full models, or roles on one shared base if adapters are trained.
+
+`init_...` makes what is trained, `load_...` what is only read.
+"""
 
 import copy
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig
 from alignloop.errors import UserError
@@ -32,16 +37,31 @@ from alignloop.models.loading import (
 from alignloop.models.shared_base import (
     Role,
     SharedBase,
-    as_policy,
-    as_scorer,
     copy_adapter,
     draw,
+    policy_role,
     role_of,
+    scorer_role,
 )
 
 
-def start_policy(
-    path: str | Path, tokenizer: Any, config: ModelConfig, lora: LoraConfig, seed: int
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model with what it was made of: the directory, the settings, and its tokenizer."""
+
+    model: Any
+    tokenizer: PreTrainedTokenizerBase
+    folder: Path
+    config: ModelConfig
+    lora: LoraConfig = ALL_WEIGHTS
+
+
+def init_policy(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    lora: LoraConfig,
+    seed: int,
 ) -> Any:
     """A policy to train: the model of a directory, or an adapter on it.
 
@@ -52,66 +72,74 @@ def start_policy(
     folder = Path(path)
     _require_plain(folder)
     shared = SharedBase(load_base(folder, tokenizer, config, lora), base_of(folder))
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    return as_policy(shared, _begin(shared, "policy", folder, lora, generator))
+    return policy_role(shared, _begin(shared, "policy", folder, lora, _generator(seed)))
 
 
-def read_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
+def load_policy_to_sample(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
+) -> Any:
     """A policy to sample from. An adapter stays apart: merged, the sampler would copy matrices."""
     folder = Path(path)
     if not is_adapter(folder) or not is_plain(folder):
         return load_policy(path, tokenizer, config)
     shared = SharedBase(load_base(folder, tokenizer, config, ALL_WEIGHTS), base_of(folder))
-    return as_policy(shared, _read(shared, "policy", folder))
+    return policy_role(shared, _read(shared, "policy", folder))
 
 
-def start_reward_model(
-    path: str | Path, tokenizer: Any, config: ModelConfig, lora: LoraConfig, seed: int
+def load_reference(policy: LoadedModel) -> Any:
+    """The policy as it starts, for good: of a role the base, with a frozen copy of its adapter."""
+    role = role_of(policy.model)
+    if role is None:
+        found = load_policy(policy.folder, policy.tokenizer, policy.config)
+        return found.requires_grad_(False)
+    if not is_adapter(policy.folder):
+        return policy_role(role.shared, None)
+    return policy_role(role.shared, _read(role.shared, "reference", policy.folder))
+
+
+def init_reward_model(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    lora: LoraConfig,
+    seed: int,
 ) -> Any:
     """A reward model to train, with a fresh head, from the directory of a policy."""
     if not lora.on:
         return new_reward_model(path, tokenizer, config, seed)
     folder = Path(path)
     _require_plain(folder)
-    shared = SharedBase(load_base(folder, tokenizer, config, lora, scores=True), base_of(folder))
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    model = as_scorer(shared, _begin(shared, "reward", folder, lora, generator))
+    base = load_base(folder, tokenizer, config, lora, scores=True)
+    shared, generator = SharedBase(base, base_of(folder)), _generator(seed)
+    model = scorer_role(shared, _begin(shared, "reward", folder, lora, generator))
     draw_head(model.score, generator)
     return model
 
 
-def reference_of(policy: Any, path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
-    """The policy as it starts, for good: for a role its trunk, with a frozen copy of its adapter.
-
-    `path` is the directory that the policy was started from.
-    """
-    role = role_of(policy)
-    if role is None:
-        return load_policy(path, tokenizer, config).requires_grad_(False)
-    if not is_adapter(Path(path)):
-        return as_policy(role.shared, None)
-    return as_policy(role.shared, _read(role.shared, "reference", Path(path)))
-
-
-def reward_model_beside(policy: Any, path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
-    """A frozen reward model: on the policy's trunk where it is an adapter of the same model."""
+def load_frozen_reward_model(
+    path: str | Path,
+    tokenizer: PreTrainedTokenizerBase,
+    config: ModelConfig,
+    *,
+    policy: Any = None,
+) -> Any:
+    """A frozen reward model; on the base of `policy` if it is an adapter of the same model."""
     role, folder = role_of(policy), Path(path)
-    if role is None or not shares_trunk(policy, folder):
+    if role is None or not _is_adapter_of(role.shared, folder):
         return load_reward_model(folder, tokenizer, config).requires_grad_(False)
     if not scores(folder):
         raise UserError("this adapter makes a policy, not a reward model", where=str(folder))
-    adapter = _read(role.shared, "reward", folder)
-    model = as_scorer(role.shared, adapter)
+    model = scorer_role(role.shared, _read(role.shared, "reward", folder))
     fill_head(model.score.requires_grad_(False), read_weights(folder), folder)
     return model
 
 
-def start_critic(
+def init_critic_from_reward_model(
     reward_model: Any, lora: LoraConfig, seed: int, *, scale: float = 1.0, bias: float = 0.0
 ) -> Any:
     """A critic to train that begins as the reward model (line 7): its value is the score so far.
 
-    Beside a role it is one more adapter; beside a full model, adapters on that one's weights.
+    Of a role it is one more adapter on the same base; of a full model, adapters on its weights.
     `scale` and `bias` are the reward model's normalisation, so that values begin in its units.
     """
     if not lora.on:
@@ -120,21 +148,23 @@ def start_critic(
     if role is None:  # from now on it reads its own layers, which are shared, without adapter
         shared = SharedBase(reward_model, Path(reward_model.name_or_path))
         role = reward_model.role = Role(shared=shared, adapter=None)
-    critic = as_scorer(role.shared, _like(role, "critic", lora, seed), bias=True)
+    critic = scorer_role(role.shared, _like(role, "critic", lora, seed), bias=True)
     fill_value_head(critic.score, reward_model.score, scale=scale, bias=bias)
     return critic
 
 
-def fresh_critic(
-    policy: Any, path: str | Path, tokenizer: Any, config: ModelConfig, lora: LoraConfig, seed: int
-) -> Any:
+def init_critic_from_policy(policy: LoadedModel, seed: int) -> Any:
     """A critic to train that begins as the policy, with a fresh head."""
-    role = role_of(policy)
+    role = role_of(policy.model)
     if role is None:
-        return new_critic(new_reward_model(path, tokenizer, config, seed))
-    critic = as_scorer(role.shared, _like(role, "critic", lora, seed), bias=True)
-    draw_head(critic.score, torch.Generator().manual_seed(seed % 2**63))
+        return new_critic(new_reward_model(policy.folder, policy.tokenizer, policy.config, seed))
+    critic = scorer_role(role.shared, _like(role, "critic", policy.lora, seed), bias=True)
+    draw_head(critic.score, _generator(seed))
     return critic
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed % 2**63)
 
 
 def _begin(
@@ -164,7 +194,7 @@ def _like(role: Role, kind: str, lora: LoraConfig, seed: int) -> str:
     """An adapter to train that begins as a role's, or fresh where that has none."""
     if role.adapter is None:
         adapter = role.shared.add(kind, _new_shape(role.shared, lora), trains=True)
-        draw(role.shared.parameters(adapter), torch.Generator().manual_seed(seed % 2**63))
+        draw(role.shared.parameters(adapter), _generator(seed))
         return adapter
     shape = dataclasses.replace(copy.deepcopy(role.shared.shapes[role.adapter]), lora_dropout=0.0)
     adapter = role.shared.add(kind, shape, trains=True)
@@ -182,7 +212,7 @@ def _new_shape(shared: SharedBase, lora: LoraConfig) -> Any:
     if unknown:
         known = ", ".join(sorted(linear_names(shared.shell.base_model)))
         raise UserError(
-            f"the model has no linear layer {min(unknown)!r} in its trunk",
+            f"the model has no linear layer {min(unknown)!r} in its layers",
             where="lora.target_modules",
             fix=f"choose among {known}",
         )
@@ -195,13 +225,13 @@ def _new_shape(shared: SharedBase, lora: LoraConfig) -> Any:
     )
 
 
-def linear_names(trunk: nn.Module) -> set[str]:
+def linear_names(model: nn.Module) -> set[str]:
     """The last part of the name of every linear layer, those with an adapter included."""
     from peft.tuners.lora import LoraLayer
 
     return {
         name.rpartition(".")[2]
-        for name, module in trunk.named_modules()
+        for name, module in model.named_modules()
         if _is_linear(module) and not isinstance(module, LoraLayer) and ".lora_" not in name
         for name in [name.removesuffix(".base_layer")]
     }
@@ -212,18 +242,18 @@ def _is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
-def _transposed(trunk: nn.Module) -> bool:
-    return any(type(module).__name__ == "Conv1D" for module in trunk.modules())
+def _transposed(model: nn.Module) -> bool:
+    return any(type(module).__name__ == "Conv1D" for module in model.modules())
 
 
 def _check_same(found: Any, folder: Path, lora: LoraConfig) -> None:
     """Raise UserError where the adapter to be trained on is not what the settings ask for."""
-    asked: dict[str, tuple[object, object]] = {"rank": (lora.rank, found.r)}
+    settings: dict[str, tuple[object, object]] = {"rank": (lora.rank, found.r)}
     if lora.alpha is not None:
-        asked["alpha"] = (lora.alpha, found.lora_alpha)
+        settings["alpha"] = (lora.alpha, found.lora_alpha)
     if lora.target_modules:
-        asked["target_modules"] = (sorted(lora.target_modules), sorted(found.target_modules))
-    for name, (wanted, there) in asked.items():
+        settings["target_modules"] = (sorted(lora.target_modules), sorted(found.target_modules))
+    for name, (wanted, there) in settings.items():
         if wanted != there:
             raise UserError(
                 f"this adapter has {name} {there}, but lora.{name} is {wanted}",
@@ -232,12 +262,11 @@ def _check_same(found: Any, folder: Path, lora: LoraConfig) -> None:
             )
 
 
-def shares_trunk(policy: Any, folder: Path) -> bool:
-    """Whether a directory is an adapter of the model that a policy's trunk is, and fits into it."""
-    role = role_of(policy)
-    if role is None or not is_adapter(folder):
+def _is_adapter_of(shared: SharedBase, folder: Path) -> bool:
+    """Whether a directory is an adapter of the model that is shared, and fits into its layers."""
+    if not is_adapter(folder):
         return False
-    return base_of(folder).resolve() == role.shared.base.resolve() and is_plain(folder)
+    return base_of(folder).resolve() == shared.base.resolve() and is_plain(folder)
 
 
 def _require_plain(folder: Path) -> None:

@@ -1,7 +1,6 @@
 """Log-probabilities of tokens under a policy. The shift by one lives here and nowhere else."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,6 +8,7 @@ from torch import Tensor
 from alignloop.fastpath import target_logprobs
 from alignloop.models.forward import checkpointing, states_at
 from alignloop.models.shared_base import activate
+from alignloop.models.types import Policy
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
 # Families whose logits are exactly output_embeddings(hidden): others go through the whole model.
@@ -26,7 +26,7 @@ class TokenStatistics:
 
 
 def token_logprobs(
-    model: Any,
+    model: Policy,
     input_ids: TokenIds,
     attention_mask: TokenMask,
     response_mask: TokenMask,
@@ -60,7 +60,7 @@ def token_logprobs(
 
 
 def _logits_at(
-    model: Any, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
+    model: Policy, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
 ) -> Tensor:
     """Logits [queries, vocabulary] of a model whose head is more than one product.
 

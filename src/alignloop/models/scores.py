@@ -1,15 +1,14 @@
 """What the scalar head says: a score per sequence (reward model), a value per token (critic)."""
 
-from typing import Any
-
 import torch
 
 from alignloop.models.forward import states_at
+from alignloop.models.types import ScoreModel
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
 def sequence_scores(
-    model: Any, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
+    model: ScoreModel, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
 ) -> PerSequence:
     """The raw score of each sequence, [batch], read at the last token that counts (line 4).
 
@@ -25,7 +24,7 @@ def sequence_scores(
 
 
 def token_values(
-    critic: Any,
+    critic: ScoreModel,
     input_ids: TokenIds,
     attention_mask: TokenMask,
     response_mask: TokenMask | None = None,

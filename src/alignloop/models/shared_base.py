@@ -98,26 +98,26 @@ class Role:
     adapter: str | None
 
 
-def role_of(model: Any) -> Role | None:
+def role_of(model: object) -> Role | None:
     """The role that a model plays; None where its weights are its own."""
     return getattr(model, "role", None)
 
 
-def activate(model: Any) -> None:
+def activate(model: object) -> None:
     """Let the shared layers compute as this model's role wants, until another is activated."""
     role = role_of(model)
     if role is not None:
         role.shared.activate(role.adapter)
 
 
-def as_policy(shared: SharedBase, adapter: str | None) -> Any:
+def policy_role(shared: SharedBase, adapter: str | None) -> Any:
     """A causal language model on the shared base, whose shell has to be one."""
     model = copy.copy(shared.shell)  # shallow: the same parts, and attributes of its own
     model.role = Role(shared=shared, adapter=adapter)
     return model
 
 
-def as_scorer(shared: SharedBase, adapter: str | None, *, bias: bool = False) -> Any:
+def scorer_role(shared: SharedBase, adapter: str | None, *, bias: bool = False) -> Any:
     """A sequence classification model on the shared base; its scalar head is new, and empty."""
     config = copy.deepcopy(shared.shell.config)
     config.num_labels = 1

@@ -24,7 +24,7 @@ from alignloop.data.tokenise import (
 )
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
-from alignloop.models.initialise import start_reward_model
+from alignloop.models.initialise import init_reward_model
 from alignloop.models.shared_base import dropping, trainable
 from alignloop.models.training import (
     Guard,
@@ -69,7 +69,7 @@ def train_reward(
     labels.refuse_undecided()  # found out before hours of training
     anchors = _anchors(tokenizer, demonstrations, calibration, limit)
     head_seed = derive_seed(run.seed, "head", run.name)
-    model = start_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
+    model = init_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
     optimizer = make_optimizer(model, config)
     batches = batches_of_epochs(
         pairs,

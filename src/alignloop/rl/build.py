@@ -12,7 +12,13 @@ from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.models import load_tokenizer
-from alignloop.models.initialise import fresh_critic, reference_of, start_critic, start_policy
+from alignloop.models.initialise import (
+    LoadedModel,
+    init_critic_from_policy,
+    init_critic_from_reward_model,
+    init_policy,
+    load_reference,
+)
 from alignloop.models.shared_base import trainable
 from alignloop.models.training import make_optimizer
 from alignloop.records import Prompt
@@ -112,7 +118,14 @@ def build(
     check_tokenizer(tokenizer, str(inputs.policy_dir))
     lora = inputs.lora.model_copy(update={"dropout": 0.0})  # line 19
     adapter_seed = derive_seed(seed, "adapter", "rl")
-    policy = start_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
+    policy = init_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
+    start = LoadedModel(
+        model=policy,
+        tokenizer=tokenizer,
+        folder=Path(inputs.policy_dir),
+        config=model_config,
+        lora=lora,
+    )
     _check_context(policy, config)
     algorithm = make_algorithm(config.algorithm)
     train = _encode(inputs.prompts, tokenizer, config)
@@ -127,12 +140,11 @@ def build(
     rewarder = sources.wanted(inputs.reward_dir)
     critic = None
     if algorithm.critic is not None:
-        beside = (policy, inputs.policy_dir, tokenizer, model_config, lora)
-        critic = _critic(algorithm.critic, beside, rewarder, derive_seed(seed, "critic"))
+        critic = _critic(algorithm.critic, start, rewarder, derive_seed(seed, "critic"))
     learner = _learner(config, algorithm, policy, critic)
     reference = None
     if algorithm.needs_reference or config.kl_budget is not None:
-        reference = reference_of(policy, inputs.policy_dir, tokenizer, model_config)
+        reference = load_reference(start)
     sampler = make_sampler(policy, tokenizer, config.sampling)
     scorer = Scorer(
         policy=policy if algorithm.needs_old_logprobs else None,
@@ -195,21 +207,15 @@ def _state(learner: Learner) -> TrainingState:
     return TrainingState(modules=modules, optimizers=optimizers)
 
 
-def _critic(
-    plan: CriticPlan,
-    beside: tuple[Any, str | Path, Any, ModelConfig, LoraConfig],
-    rewarder: Rewarder,
-    seed: int,
-) -> Any:
-    """From the reward model, where one alone gives the reward and reads the policy's tokens.
-
-    `beside` is the policy with its directory, tokenizer and settings.
-    """
+def _critic(plan: CriticPlan, policy: LoadedModel, rewarder: Rewarder, seed: int) -> Any:
+    """From the reward model, if one alone gives the reward and reads the policy's tokens."""
     start = rewarder.critic_start() if plan.starts_from == "reward" else None
-    if start is not None:
-        model, scale = start
-        return start_critic(model, beside[-1], seed, scale=scale.scale, bias=scale.bias)
-    return fresh_critic(*beside, seed)
+    if start is None:
+        return init_critic_from_policy(policy, seed)
+    model, scale = start
+    return init_critic_from_reward_model(
+        model, policy.lora, seed, scale=scale.scale, bias=scale.bias
+    )
 
 
 def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:

@@ -136,6 +136,7 @@ def _evaluate(
     step: int, config: RlConfig, parts: Parts, run: StageRun, *, log: bool = True
 ) -> dict[str, float]:
     """Ask the validation prompts; keep the policy if it is worth more than any before it."""
+    parts.sampler.load(parts.learner.policy, step)
     metrics, samples = parts.validation.evaluate(step, run.memory.get("usual_surprise"))
     run.log_samples(samples)
     if "missing_eos_penalty" in metrics:

@@ -62,7 +62,7 @@ class Sampler(Protocol):
     """Anything that answers tokenised prompts with rollouts, one per prompt and in their order."""
 
     def load(self, policy: PreTrainedModel, step: int) -> None:
-        """Sample from the weights of `policy`, as they are after `step` steps of training."""
+        """Sample from the weights that `policy` has after `step` steps; often there already."""
         ...
 
     def generate(

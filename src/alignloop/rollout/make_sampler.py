@@ -1,8 +1,6 @@
 """Which sampler a model gets: the fast one if it computes the same, otherwise transformers' own."""
 
-from typing import Any
-
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from alignloop import fastpath
 from alignloop.config import SamplingConfig
@@ -10,7 +8,9 @@ from alignloop.data.turns import stop_tokens
 from alignloop.rollout.decode import LlamaSampler, Sampler, TransformersSampler
 
 
-def make_sampler(model: PreTrainedModel, tokenizer: Any, config: SamplingConfig) -> Sampler:
+def make_sampler(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, config: SamplingConfig
+) -> Sampler:
     """A sampler for `model`, which is read in place: training it changes what is sampled."""
     stops = stop_tokens(tokenizer)
     if fastpath.supports(model):

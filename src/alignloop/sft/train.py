@@ -23,7 +23,7 @@ from alignloop.data.truncation import demonstration_cutter
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
-from alignloop.models.initialise import start_policy
+from alignloop.models.initialise import init_policy
 from alignloop.models.shared_base import dropping, trainable
 from alignloop.models.training import (
     Guard,
@@ -69,7 +69,7 @@ def train_sft(
         f"sft: {len(examples)} demonstrations to learn, {len(tests)} held out; loading the model"
     )
     adapter_seed = derive_seed(run.seed, "adapter", "sft")
-    policy = start_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
+    policy = init_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
     optimizer = make_optimizer(policy, config)
     batches = all_batches(examples, config, run.seed)
     schedule = cosine_schedule(len(batches), config.warmup_share)

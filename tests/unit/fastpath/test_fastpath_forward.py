@@ -160,7 +160,13 @@ def hooked(model: Any) -> None:
 def subclassed(model: Any) -> None:
     layer = model.model.layers[1]
     kind = type(layer.input_layernorm)
-    layer.input_layernorm.__class__ = type("Other", (kind,), {"__module__": "somewhere"})
+    other = {"__module__": "somewhere", "forward": lambda self, x: 2 * kind.forward(self, x)}
+    layer.input_layernorm.__class__ = type("Other", (kind,), other)
+
+
+def patched(model: Any) -> None:
+    layer = model.model.layers[1]
+    layer.forward = lambda x, **_: x
 
 
 def dropping(model: Any) -> None:
@@ -177,8 +183,26 @@ def flash(model: Any) -> None:
     model.config._attn_implementation = "flash_attention_2"
 
 
-@pytest.mark.parametrize("change", [hooked, subclassed, dropping, checkpointing, flash])
+@pytest.mark.parametrize("change", [hooked, subclassed, patched, dropping, checkpointing, flash])
 def test_what_it_would_not_compute_goes_through_transformers(change: Any) -> None:
     model = make_model("llama")
     change(model)
+    assert not supports(model)
+
+
+def test_a_renamed_class_computes_what_it_did() -> None:
+    """As FSDP2's `fully_shard` renames the classes of what it shards."""
+    model = make_model("llama")
+    for module in (model, model.model, *model.model.layers):
+        kind = type(module)
+        module.__class__ = type(f"FSDP{kind.__name__}", (kind,), {"__module__": "torch.fsdp"})
+    assert supports(model)
+    ids, mask, wanted = batch("right")
+    expected, found = hidden_states(model, ids, mask)[wanted], states_at(model, ids, mask, wanted)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+
+
+def test_a_module_of_another_family_is_not_passed_over() -> None:
+    model, other = make_model("llama"), make_model("qwen2")
+    model.model.norm = other.model.norm
     assert not supports(model)

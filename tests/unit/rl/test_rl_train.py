@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.errors import UserError
 from alignloop.rl import train_rl
+from alignloop.rollout import LlamaSampler
 from alignloop.run import read_metrics, read_samples
 
 # Line 31 of the checklist, by the names that the loop gives them.
@@ -44,6 +45,21 @@ def run_rl(
         return run.folder.path, model
 
     return make
+
+
+def test_the_sampler_gets_the_weights_of_each_step(
+    run_rl: Callable[..., tuple[Path, Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it samples: an engine elsewhere has to be sent them."""
+    calls: list[int | str] = []
+    generate = LlamaSampler.generate
+    monkeypatch.setattr(LlamaSampler, "load", lambda self, policy, step: calls.append(step))
+    monkeypatch.setattr(
+        LlamaSampler, "generate", lambda *args: [calls.append("generate"), generate(*args)][1]
+    )
+    run_rl("a", num_steps=2, eval_every=2)
+    validated, steps = [0, "generate"], [0, "generate", 1, "generate"]
+    assert calls == [*validated, *steps, 2, "generate"]
 
 
 def test_every_metric_is_logged_at_every_step(run_rl: Callable[..., tuple[Path, Path]]) -> None:
