@@ -47,10 +47,8 @@ class Cache:
         self._end, self._bias = longest + 1, None
         if shortest < longest:
             unseen = self._all_positions[: self._end] > positions.unsqueeze(1)
-            bias = torch.zeros(unseen.shape, device=positions.device).masked_fill_(
-                unseen, -torch.inf
-            )
-            self._bias = bias.unsqueeze(1)
+            bias = torch.zeros(unseen.shape, device=positions.device)
+            self._bias = bias.masked_fill_(unseen, -torch.inf).unsqueeze(1)
         if self._bags is not None:
             self._bags.begin_step(len(positions), self._end)
 

@@ -4,7 +4,9 @@ Linear layers, embedding and MLP are called as modules, so that adapters and bia
 norms, rotary embedding and attention are computed here.
 """
 
+import re
 from collections.abc import Callable
+from inspect import unwrap
 from typing import Any
 
 import torch
@@ -39,7 +41,7 @@ def supports(model: PreTrainedModel) -> bool:
         or rope.get("rope_type", "default") not in STATIC_ROPE
         or getattr(config, "sliding_window", None) is not None
         or getattr(config, "_attn_implementation", "sdpa") not in ("sdpa", "eager")
-        or _family_class(base).__name__ != f"{family}Model"
+        or not _forward_name(base).endswith(f".{family}Model.forward")
     ):
         return False
     passed_over = [base, base.norm]
@@ -51,23 +53,22 @@ def supports(model: PreTrainedModel) -> bool:
     return all(_is_plain(module, family) for module in passed_over)
 
 
-def _family_class(module: nn.Module) -> type:
-    """The class whose `forward` the module runs, whatever its own is called.
+def _forward_name(module: nn.Module) -> str:
+    """Where the `forward` that a module runs was written: "transformers.models...LlamaMLP.forward".
 
     FSDP2's `fully_shard` and others give a module a subclass made on the spot, which changes no
-    arithmetic; a subclass with a `forward` of its own, or a `forward` set on the module, is found.
+    arithmetic; a subclass with a `forward` of its own, or a `forward` set on the module, is seen.
     """
     if "forward" in vars(module):
-        return type(None)
-    return next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
+        return ""
+    function = unwrap(type(module).forward)
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _is_plain(module: Any, family: str) -> bool:
     """The family's own `forward`, without hooks, dropout or checkpointing."""
-    kind = _family_class(module)
     return (
-        kind.__module__.startswith("transformers.models.")
-        and kind.__name__.startswith(family)
+        re.match(rf"transformers\.models\.\w+\.\w+\.{family}", _forward_name(module)) is not None
         and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
         and not (module.training and getattr(module, "attention_dropout", 0.0))
         and not (module.training and getattr(module, "gradient_checkpointing", False))

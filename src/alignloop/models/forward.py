@@ -17,7 +17,7 @@ def hidden_states(model: Backbone, input_ids: TokenIds, attention_mask: TokenMas
     """The last hidden states, [batch, seq, hidden], by transformers' own forward pass.
 
     Position ids are the cumulative sum of the mask, so padding on the left shifts nothing (line 5).
-    Without padding on the left a causal model needs no mask: what stands on the right is not seen.
+    Without padding on the left a causal model needs no mask: what is on the right is not seen.
     """
     left_padded = not bool(attention_mask[:, 0].all())
     positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
@@ -33,12 +33,12 @@ def hidden_states(model: Backbone, input_ids: TokenIds, attention_mask: TokenMas
 
 @contextmanager
 def checkpointing(model: Backbone) -> Iterator[None]:
-    """Layers that checkpoint do it where a gradient is wanted, and nowhere else.
+    """Layers that checkpoint do it if a gradient is needed, and not otherwise.
 
     They do it in training mode alone, where they would refuse the sampler's cache. Dropout is 0.
     """
-    wanted = torch.is_grad_enabled() and checkpoints(model)
-    layers = list(_layers(model)) if wanted else []
+    needed = torch.is_grad_enabled() and checkpoints(model)
+    layers = list(_layers(model)) if needed else []
     for layer in layers:
         layer.training = True  # of the layer alone: `train()` would go down into its parts
     try:
@@ -49,7 +49,7 @@ def checkpointing(model: Backbone) -> Iterator[None]:
 
 
 def checkpoints(model: Backbone) -> bool:
-    """Whether the layers were told to checkpoint; all of them are, or none."""
+    """Whether the layers are set to checkpoint; all of them are, or none."""
     first = next(_layers(model), None)
     return first is not None and first.gradient_checkpointing
 

@@ -253,10 +253,10 @@ def _check_same(found: Any, folder: Path, lora: LoraConfig) -> None:
         settings["alpha"] = (lora.alpha, found.lora_alpha)
     if lora.target_modules:
         settings["target_modules"] = (sorted(lora.target_modules), sorted(found.target_modules))
-    for name, (wanted, there) in settings.items():
-        if wanted != there:
+    for name, (setting, there) in settings.items():
+        if setting != there:
             raise UserError(
-                f"this adapter has {name} {there}, but lora.{name} is {wanted}",
+                f"this adapter has {name} {there}, but lora.{name} is {setting}",
                 where=str(folder),
                 fix=f"set lora.{name} to {there}, or make a plain model of it: `alignloop merge`",
             )

@@ -40,7 +40,7 @@ def token_logprobs(
 
     Logits are computed at response positions alone; they are divided by the sampling temperature
     before the log-softmax (line 11). Entropy is that of the same distribution, without gradient.
-    It is 0 where nobody asks for it. The result is where the batch is, not where the model lives.
+    It is 0 without `entropy`. The result is where the batch is, not where the model lives.
     """
     assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
@@ -66,7 +66,7 @@ def _logits_at(
 
         capped = cap * tanh(logits / cap)
 
-    Of a family that is not known here the whole model is asked, which computes all of them.
+    An unknown family goes through the whole model, which computes all of them.
     """
     if model.config.model_type in CAPPED_HEADS:
         hidden = states_at(model, input_ids, attention_mask, query_mask)

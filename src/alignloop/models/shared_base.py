@@ -58,9 +58,9 @@ class SharedBase:
         self.shell.eval()
         for parameter in self.parameters(name).values():
             parameter.data = parameter.data.float()  # PEFT makes it as its layer is
-        for other, wanted in self._trains.items():  # PEFT has just chosen one of them to train
+        for other, learns in self._trains.items():  # PEFT has just chosen one of them to train
             for parameter in self.parameters(other).values():
-                parameter.requires_grad_(wanted)
+                parameter.requires_grad_(learns)
         self._switch(None)
         return name
 

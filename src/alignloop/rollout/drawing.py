@@ -75,10 +75,10 @@ def draw(
 
 def _nucleus(p: Tensor, top_p: float) -> Tensor:
     """The likeliest tokens of p [batch, vocabulary] that reach `top_p` together; they sum to 1."""
-    ordered, places = p.sort(dim=-1, descending=True, stable=True)
+    ordered, tokens = p.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
     kept = torch.where(before < top_p, ordered, 0.0)
-    return torch.zeros_like(p).scatter_(-1, places, kept / kept.sum(-1, keepdim=True))
+    return torch.zeros_like(p).scatter_(-1, tokens, kept / kept.sum(-1, keepdim=True))
 
 
 def _invert(p: Tensor, share: Tensor) -> Tensor:
@@ -97,15 +97,15 @@ def _invert(p: Tensor, share: Tensor) -> Tensor:
     block, cumulative = _pick(sums, share)
     weight, up_to = sums.gather(-1, block), cumulative.gather(-1, block)
     inner_share = (share * cumulative[:, -1:] - (up_to - weight)) / weight
-    places = block * BLOCK + torch.arange(BLOCK, device=p.device)
-    inside = p.gather(-1, places.clamp(max=vocabulary - 1)).masked_fill(places >= vocabulary, 0)
+    tokens = block * BLOCK + torch.arange(BLOCK, device=p.device)
+    inside = p.gather(-1, tokens.clamp(max=vocabulary - 1)).masked_fill(tokens >= vocabulary, 0)
     return block * BLOCK + _pick(inside, inner_share.clamp(0, 1 - 2**-24))[0]
 
 
 def _pick(weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     """Where the cumulative sum [batch, choices] passes a share in [0, 1) of the total; that sum.
 
-    weights [batch, choices], share [batch, 1]; the places are [batch, 1].
+    weights [batch, choices], share [batch, 1]; the indices are [batch, 1].
     """
     cumulative = weights.cumsum(-1)
     threshold = share * cumulative[:, -1:]

@@ -343,7 +343,7 @@ def test_logits_that_are_no_numbers_are_told_at_once(
     policy = load_policy(lm_dirs[family], tokenizer, model_config)
     with torch.no_grad():
         policy.get_output_embeddings().weight[3] = torch.nan
-    sampler = make_sampler(policy, tokenizer, SamplingConfig(temperature=temperature))
+    sampler = sampler_for(policy, tokenizer, SamplingConfig(temperature=temperature))
     with pytest.raises(UserError, match="no finite numbers") as caught:
         answers(sampler, asked, 0, "nan")
     assert caught.value.where == str(lm_dirs[family])
