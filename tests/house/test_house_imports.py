@@ -13,6 +13,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 FLOOR = {"errors"}
 TOOLS = {
     "shapes",
+    "protocols",
     "records",
     "config",
     "losses",
@@ -30,16 +31,17 @@ STAGES = {"sft", "reward", "dpo", "rl", "evaluate"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "shapes": set(),
+    "protocols": set(),
     "records": set(),
     "stats": set(),
     "fonts": set(),
     "config": {"records"},
     "losses": {"shapes"},
     "data": {"records", "config"},
-    "fastpath": {"shapes"},
-    "models": {"shapes", "config", "data", "fastpath"},
+    "fastpath": {"shapes", "protocols"},
+    "models": {"shapes", "protocols", "config", "data", "fastpath"},
     "parallel": {"shapes", "config"},
-    "rollout": {"config", "data", "models", "fastpath"},
+    "rollout": {"protocols", "config", "data", "models", "fastpath"},
     "scoring": {"shapes", "records", "config", "data", "models"},
     "run": {"records", "config"},
     "sft": TOOLS - {"stats"},

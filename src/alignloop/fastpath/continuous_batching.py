@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from alignloop.fastpath.llama_decoder import LlamaDecoder
+from alignloop.protocols import Policy
 
 # New prompts are read when this share of the rows is free: reading them one by one costs more.
 REFILL_SHARE = 0.25
@@ -19,7 +19,7 @@ Response = tuple[list[int], list[float]]  # tokens and their logprobs
 
 @torch.inference_mode()
 def decode(
-    model: PreTrainedModel,
+    model: Policy,
     prompts: Sequence[Sequence[int]],
     uniforms: Tensor,
     draw: Draw,
@@ -42,7 +42,7 @@ class Scheduler:
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: Policy,
         prompts: Sequence[Sequence[int]],
         uniforms: Tensor,
         draw: Draw,

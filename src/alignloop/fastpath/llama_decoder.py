@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import rms_norm, silu
-from transformers import PreTrainedModel
 from transformers.activations import SiLUActivation
 
 from alignloop.fastpath.cache import Cache
 from alignloop.fastpath.llama_forward import forward_packed, rotate, signed
 from alignloop.fastpath.packed_linear import Project, side_by_side
 from alignloop.fastpath.packing import pack
+from alignloop.protocols import Policy
 
 
 class LlamaDecoder:
@@ -26,7 +26,7 @@ class LlamaDecoder:
     be called without gradient, and not across a change of the weights: the steps read copies.
     """
 
-    def __init__(self, model: PreTrainedModel, *, rows: int, capacity: int) -> None:
+    def __init__(self, model: Policy, *, rows: int, capacity: int) -> None:
         self.count = 0
         base: Any = model.base_model
         self._model, self._base = model, base

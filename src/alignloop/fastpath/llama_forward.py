@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from transformers import PreTrainedModel
 
 from alignloop.fastpath.attention import all_queries, attend, some_queries
 from alignloop.fastpath.packing import Packing, pack
+from alignloop.protocols import Backbone
 from alignloop.shapes import TokenIds, TokenMask
 
 # Families with exactly this layer: RMSNorm, rotary grouped-query attention, gated MLP.
@@ -26,7 +26,7 @@ STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
 SeeKeys = Callable[[int, Tensor, Tensor], None]
 
 
-def supports(model: PreTrainedModel) -> bool:
+def supports(model: Backbone) -> bool:
     """Whether this room computes what the model's own forward pass computes.
 
     No if a module whose call is passed over does not run the family's own `forward`, has a hook
@@ -76,7 +76,7 @@ def _is_plain(module: Any, family: str) -> bool:
 
 
 def forward(
-    model: PreTrainedModel,
+    model: Backbone,
     input_ids: TokenIds,
     attention_mask: TokenMask,
     query_mask: TokenMask,
@@ -93,7 +93,7 @@ def forward(
 
 
 def forward_packed(
-    model: PreTrainedModel,
+    model: Backbone,
     packing: Packing,
     queries: Tensor | None = None,
     see_keys: SeeKeys | None = None,

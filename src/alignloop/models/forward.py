@@ -9,7 +9,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from alignloop import fastpath
 from alignloop.models.shared_base import activate
-from alignloop.models.types import Backbone
+from alignloop.protocols import Backbone
 from alignloop.shapes import TokenIds, TokenMask
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from alignloop.fastpath import target_logprobs
 from alignloop.models.forward import checkpointing, states_at
 from alignloop.models.shared_base import activate
-from alignloop.models.types import Policy
+from alignloop.protocols import Policy
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
 # Families whose logits are exactly output_embeddings(hidden): others go through the whole model.

@@ -3,7 +3,7 @@
 import torch
 
 from alignloop.models.forward import states_at
-from alignloop.models.types import ScoreModel
+from alignloop.protocols import ScoreModel
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 

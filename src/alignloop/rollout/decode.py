@@ -8,11 +8,12 @@ from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import DynamicCache
 
 from alignloop import fastpath
 from alignloop.config import SamplingConfig
 from alignloop.models.shared_base import activate
+from alignloop.protocols import Policy
 from alignloop.rollout.drawing import draw, is_stop, require_finite, uniforms_of
 
 
@@ -61,7 +62,7 @@ def as_rollout(
 class Sampler(Protocol):
     """Anything that answers tokenised prompts with rollouts, one per prompt and in their order."""
 
-    def load(self, policy: PreTrainedModel, step: int) -> None:
+    def load(self, policy: Policy, step: int) -> None:
         """Sample from the weights that `policy` has after `step` steps; often there already."""
         ...
 
@@ -79,11 +80,11 @@ class Sampler(Protocol):
 class LocalSampler(ABC):
     """Samples in this process from a model that is read in place: training changes the samples."""
 
-    model: PreTrainedModel
+    model: Policy
     stop_ids: tuple[int, ...]
     config: SamplingConfig
 
-    def load(self, policy: PreTrainedModel, step: int) -> None:
+    def load(self, policy: Policy, step: int) -> None:
         """Nothing to do: `policy` is the model that is read."""
         assert policy is self.model, "another model needs another sampler"
 
