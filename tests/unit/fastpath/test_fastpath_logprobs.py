@@ -95,5 +95,6 @@ def test_no_more_logits_than_a_chunk_exist_at_once(monkeypatch: pytest.MonkeyPat
 def test_no_tokens_at_all() -> None:
     hidden, head, targets, _ = inputs()
     logprobs, entropy = target_logprobs(hidden[:0], head, targets[:0], 1.0)
-    assert logprobs.shape == entropy.shape == (0,)
+    assert logprobs.tolist() == entropy.tolist() == []
     logprobs.sum().backward()
+    assert head.weight.grad is not None and not head.weight.grad.any()
