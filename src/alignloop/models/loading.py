@@ -151,7 +151,7 @@ def _fill_head(model: Any, folder: Path) -> None:
 def new_reward_model(
     path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, seed: int
 ) -> Any:
-    """A reward model on the trunk of a causal language model, with a fresh scalar head."""
+    """A reward model on the layers of a causal language model, with a fresh scalar head."""
     folder = _model_folder(path)
     model = _new_scorer(folder, tokenizer, config)
     draw_head(scalar_head(model, folder), torch.Generator().manual_seed(seed % 2**63))
