@@ -47,7 +47,7 @@ def prepare(folder: Path) -> dict[str, Any]:
 
     from alignloop.config import LoraConfig, ModelConfig
     from alignloop.models import load_tokenizer, new_reward_model, save_model
-    from alignloop.models.starting import start_reward_model
+    from alignloop.models.initialise import init_reward_model
     from alignloop.playground import BASE_MODEL
 
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def prepare(folder: Path) -> dict[str, Any]:
         (folder / name).mkdir()
     save_model(folder / "base", model, tokenizer)
     save_model(folder / "full", new_reward_model(folder / "base", tokenizer, config, 1), tokenizer)
-    adapter = start_reward_model(folder / "base", tokenizer, config, LoraConfig(rank=RANK), 1)
+    adapter = init_reward_model(folder / "base", tokenizer, config, LoraConfig(rank=RANK), 1)
     save_model(folder / "lora", adapter, tokenizer)
     return {"parameters": model.num_parameters()}
 
@@ -69,7 +69,6 @@ def step(folder: Path, variant: str) -> dict[str, Any]:
     import alignloop.rl.train  # noqa: F401
     from alignloop.rl.build import build
     from alignloop.rl.experience import Experience
-    from alignloop.run import generator
 
     torch.set_num_threads(1)
     if variant != "full":
@@ -80,7 +79,7 @@ def step(folder: Path, variant: str) -> dict[str, Any]:
     config, model_config, inputs = work(folder, variant)
     parts = build(config, model_config, inputs, seed=0, observer=None)
     loaded, began = peak_mib(), time.perf_counter()
-    rollouts = parts.sampler.generate(parts.stream.at(1), generator(0, "rollout", 1))
+    rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
     scored = parts.scorer.score(rollouts)
     algorithm = parts.learner.algorithm
     experience = Experience(scored=scored, credit=algorithm.credit(scored, algorithm.start))

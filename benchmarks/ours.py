@@ -28,7 +28,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--eos-prob", type=float, default=0.0, help="varied lengths: P(EOS)")
-    parser.add_argument("--compile", action="store_true", help="compiled decoding steps")
     options = parser.parse_args()
     began = time.perf_counter()
     import torch
@@ -215,9 +214,8 @@ def _reinforce(
 ) -> Result:
     """Rollouts, scoring and updates; `flops_of(forward with head, without)` by phase."""
     from alignloop.rl.experience import Experience
-    from alignloop.run import generator
+    from alignloop.run import row_seeds
 
-    compile_s = _warm_up(parts, prompts_of(0), options)
     algorithm = parts.learner.algorithm
     phases = {"rollout": 0.0, "score": 0.0, "optimise": 0.0}
     gflop = dict.fromkeys(phases, 0.0)
@@ -226,7 +224,8 @@ def _reinforce(
     def step(number: int) -> None:
         nonlocal tokens
         clock = [time.perf_counter()]
-        rollouts = parts.sampler.generate(prompts_of(number), generator(0, "rollout", number))
+        asked = prompts_of(number)
+        rollouts = parts.sampler.generate(asked, row_seeds(len(asked), 0, "rollout", number))
         clock.append(time.perf_counter())
         scored = parts.scorer.score(rollouts)
         experience = Experience(scored=scored, credit=algorithm.credit(scored, algorithm.start))
@@ -248,19 +247,7 @@ def _reinforce(
         "gflop": sum(gflop.values()),
         "phase_s": {name: round(value / options.steps, 4) for name, value in phases.items()},
         "phase_gflop": {name: round(value / options.steps, 3) for name, value in gflop.items()},
-        **compile_s,
     }
-
-
-def _warm_up(parts: Any, prompts: list[tuple[str, list[int]]], options: Any) -> Result:
-    """Compile before the clock starts, where that is asked for; how long it took."""
-    if not getattr(options, "compile", False):
-        return {}
-    from alignloop.rollout import take_compile_seconds
-    from alignloop.run import generator
-
-    parts.sampler.generate(prompts, generator(0, "warm up"))
-    return {"compile_s": round(take_compile_seconds(), 1)}
 
 
 def rollout(size: Size, options: Any, folder: Path) -> Result:
@@ -269,7 +256,7 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
     from transformers import GenerationConfig
 
     from alignloop.config import PpoConfig
-    from alignloop.run import generator
+    from alignloop.run import row_seeds
 
     parts, prompts = _rl_parts(size, options, folder, PpoConfig())
     policy = parts.learner.policy
@@ -286,7 +273,7 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
 
     def step(number: int) -> None:
         asked = prompts[number * BATCH["ppo"] : (number + 1) * BATCH["ppo"]]
-        parts.sampler.generate(asked, generator(0, "rollout", number))
+        parts.sampler.generate(asked, row_seeds(len(asked), 0, "rollout", number))
 
     def generate(number: int) -> None:
         asked = [ids for _, ids in prompts[number * BATCH["ppo"] : (number + 1) * BATCH["ppo"]]]
@@ -297,7 +284,6 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
             policy.generate(ids, attention_mask=mask, generation_config=plain)
 
     ours: list[float] = []
-    compile_s = _warm_up(parts, prompts[: BATCH["ppo"]], options)
     step(0)
     generate(0)
     for number in range(options.steps):
@@ -315,7 +301,6 @@ def rollout(size: Size, options: Any, folder: Path) -> Result:
         "generate_step_s": round(statistics.median(theirs), 4),
         "ratio": round(statistics.median(t / o for t, o in zip(theirs, ours, strict=True)), 2),
         "gflop": flops / 1e9,
-        **compile_s,
     }
 
 
@@ -350,7 +335,6 @@ def _rl_parts(
         sampling=SamplingConfig(
             max_new_tokens=work.NEW_TOKENS,
             batch_size=BATCH["ppo"],
-            compile=getattr(options, "compile", False),
         ),
     )
     inputs = RlInputs(

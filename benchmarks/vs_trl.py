@@ -20,7 +20,6 @@ from work import SIZES
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 VARIED = ("--eos-prob", "0.03125")
-PROMPTED = ("ppo", "grpo", "rollout")  # what samples
 # name: (work, further arguments, is it TRL 1.12's)
 RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "ppo_fixed": ("ppo", (), True),
@@ -31,10 +30,6 @@ RUNS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "reward": ("reward", (), False),
     "rollout": ("rollout", (), False),  # both sides in one process: transformers' generate
 }
-# Our side with sampling.compile, which is off by default; to be asked for by name. Compiling is
-# done before the clock starts, and has its own column.
-COMPILED = {f"{name}_compiled": RUNS[name] for name in RUNS if RUNS[name][0] in PROMPTED}
-EVERY_RUN = RUNS | COMPILED
 
 
 def main() -> None:
@@ -42,7 +37,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trl-python", required=True, help="Python of an environment with TRL")
     parser.add_argument("--trl-ppo-path", required=True, help="folder that holds TRL 1.12.0")
-    parser.add_argument("--runs", nargs="*", choices=list(EVERY_RUN), default=list(RUNS))
+    parser.add_argument("--runs", nargs="*", choices=list(RUNS), default=list(RUNS))
     parser.add_argument("--sizes", nargs="*", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
@@ -71,15 +66,14 @@ def main() -> None:
 
 def compare(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]:
     """One kind of work at one size: both sides in turn, and their ratios."""
-    task, arguments, old_trl = EVERY_RUN[name]
+    task, arguments, old_trl = RUNS[name]
     common = (task, "--size", size, "--steps", str(options.steps), *arguments)
     common += ("--threads", str(options.threads))
-    own = ("--compile",) if name in COMPILED else ()
     extra = ("--trl-path", options.trl_ppo_path) if old_trl else ()
     ours: list[dict[str, Any]] = []
     theirs: list[dict[str, Any]] = []
     for _ in range(options.pairs):
-        ours.append(run(sys.executable, "ours.py", (*common, *own), options.threads))
+        ours.append(run(sys.executable, "ours.py", common, options.threads))
         if task == "rollout":
             theirs.append(_same_process(ours[-1]))
         else:
@@ -94,7 +88,6 @@ def compare(name: str, size: str, options: argparse.Namespace) -> dict[str, Any]
         "trl_peak_mb": None if task == "rollout" else middle(theirs, "peak_mb"),
         "ours_mfu": middle(ours, "mfu"),
         "trl_mfu": middle(theirs, "mfu"),
-        "compile_s": max((result.get("compile_s", 0.0) for result in ours), default=0.0),
         "bound_s": middle(ours, "bound_s"),
         "ours_import_s": middle(ours, "import_s"),
         "trl_import_s": middle(theirs, "import_s"),
@@ -139,15 +132,15 @@ def run(python: str, script: str, arguments: tuple[str, ...], threads: int) -> d
 def table(results: dict[str, Any]) -> str:
     """The results as a Markdown table."""
     columns = ("work", "size", "ratio", "ours s", "TRL s", "ours MB", "TRL MB", "ours MFU")
-    columns += ("TRL MFU", "compile s")
+    columns += ("TRL MFU",)
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    for name in EVERY_RUN:
+    for name in RUNS:
         for size, r in results.get(name, {}).items():
             lines.append(
                 f"| {name} | {size} | {r['ratio']:.2f} ({min(r['ratios']):.2f} to"
                 f" {max(r['ratios']):.2f}) | {r['ours_s']:.2f} | {r['trl_s']:.2f} |"
                 f" {r['ours_peak_mb'] or '–'} | {r['trl_peak_mb'] or '–'} | {r['ours_mfu']:.2f} |"
-                f" {r['trl_mfu']:.2f} | {r.get('compile_s') or '–'} |"
+                f" {r['trl_mfu']:.2f} |"
             )
     return "\n".join(lines) + "\n"
 
@@ -159,7 +152,7 @@ def plot(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    names = [name for name in EVERY_RUN if name in results]
+    names = [name for name in RUNS if name in results]
     figure, axes = plt.subplots(figsize=(8, 3.6), layout="constrained")
     for offset, size in enumerate(SIZES):
         measured = [i for i, name in enumerate(names) if size in results[name]]

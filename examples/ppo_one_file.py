@@ -55,6 +55,14 @@ def derive_seed(seed: int, *names: str | int) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
 
 
+def uniform(seed: int, t: int) -> float:
+    """Number t in [0, 1) of a seed's stream: SplitMix64 (doi:10.1145/2660193.2660195), 24 bits."""
+    z = seed + (t + 1) * 0x9E3779B97F4A7C15
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        z = ((z % 2**64) ^ (z % 2**64 >> shift)) * factor
+    return (z >> 40) / 2**24
+
+
 def prompts_of_step(prompts: list[list[int]], step: int, settings: Settings) -> list[list[int]]:
     """An endless shuffle: every epoch shows each prompt once, in an order of its own."""
     chosen = []
@@ -73,15 +81,12 @@ def prompts_of_step(prompts: list[list[int]], step: int, settings: Settings) -> 
 def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, step: int):
     """Sample one answer to each prompt; lists of token ids, EOS included where it was drawn.
 
-    Tokens come from the whole distribution, no top-k and no top-p: otherwise the log-probabilities
-    below would be those of another distribution (line 12). Each token inverts the cumulative
-    distribution at a uniform number drawn up front, so an answer does not depend on its neighbours.
+    No top-k and no top-p: otherwise the log-probabilities below would be those of another
+    distribution (line 12). Each token inverts the cumulative distribution at a number of its row.
     """
-    generator = torch.Generator().manual_seed(derive_seed(settings.seed, "rollout", step))
-    uniforms = torch.rand(len(prompts), settings.max_new_tokens, generator=generator)
+    seeds = [derive_seed(settings.seed, "rollout", step, row) for row in range(len(prompts))]
     longest = max(len(prompt) for prompt in prompts)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts])
+    ids = torch.tensor([[tokenizer.pad_token_id] * (longest - len(p)) + p for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     answers: list[list[int]] = [[] for _ in prompts]
     cache, new_ids, known = hf.DynamicCache(config=policy.config), ids, signature(policy.forward)
@@ -95,7 +100,7 @@ def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, ste
         # Line 11: the temperature belongs to the policy, here and where it is trained.
         logprobs = torch.log_softmax(output.logits[:, -1].float() / settings.temperature, dim=-1)
         cumulative = logprobs.exp().cumsum(-1)
-        threshold = (uniforms[:, t] * cumulative[:, -1]).unsqueeze(-1)
+        threshold = torch.tensor([[uniform(seed, t)] for seed in seeds]) * cumulative[:, -1:]
         drawn = torch.searchsorted(cumulative, threshold, right=True)
         new_ids = drawn.clamp(max=logprobs.shape[-1] - 1)
         for answer, token in zip(answers, new_ids.squeeze(-1).tolist(), strict=True):
@@ -285,9 +290,8 @@ def toy_models(seed: int):
     torch.set_num_threads(1)  # so small a model is slower on many
     torch.manual_seed(seed)
     words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<pad>"))
-    tokenizer = hf.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<pad>", eos_token="<eos>"
-    )
+    special = {"pad_token": "<pad>", "eos_token": "<eos>"}
+    tokenizer = hf.PreTrainedTokenizerFast(tokenizer_object=words, **special)
     config = hf.LlamaConfig(
         vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=2,
         num_attention_heads=2, pad_token_id=PAD, eos_token_id=EOS, bos_token_id=None, num_labels=1,
@@ -313,10 +317,8 @@ def load(policy: Path, reward_model: Path, prompts: Path):
     turns = [json.loads(line)["messages"] for line in prompts.read_text("utf-8").splitlines()]
     options = {"add_generation_prompt": True, "return_dict": False}
     asked = [tokenizer.apply_chat_template(messages, **options) for messages in turns]
-    models = (
-        hf.AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32),
-        hf.AutoModelForSequenceClassification.from_pretrained(reward_model, dtype=torch.float32),
-    )
+    kinds = (hf.AutoModelForCausalLM, policy), (hf.AutoModelForSequenceClassification, reward_model)
+    models = [kind.from_pretrained(folder, dtype=torch.float32) for kind, folder in kinds]
     file = reward_model / "reward_scale.json"
     scale = json.loads(file.read_text("utf-8")) if file.exists() else {"bias": 0.0, "scale": 1.0}
     return *models, tokenizer, asked, scale["bias"], scale["scale"]
@@ -340,9 +342,8 @@ def main(arguments: list[str] | None = None) -> None:
     for m in train(settings, policy, *rest):
         line = "step {step:4} score {score:7.3f} kl {kl:6.2f} eos {eos_rate:.2f}".format(**m)
         print(line, rest[1].decode(m["answers"][0]))
-    if args.save:
-        for part in (policy, rest[1]):
-            part.save_pretrained(args.save)
+    for part in (policy, rest[1]) if args.save else ():
+        part.save_pretrained(args.save)
 
 
 if __name__ == "__main__":

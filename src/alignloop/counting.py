@@ -45,9 +45,6 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
 
 def _check_settings(recipe: Recipe) -> None:
     """What `Pipeline.run` looks at before its first stage."""
-    for name in ("playground", "rl", "evaluate"):
-        wanted = getattr(recipe, name).sampling.compile
-        sources.check_compiler((f"{name}.sampling.compile", wanted))
     look_ahead(recipe, Path("runs") / recipe.name, ())
 
 

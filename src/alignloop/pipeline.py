@@ -49,7 +49,6 @@ class Pipeline:
 
         Before the first one begins, what every stage will read is looked at.
         """
-        self._check_compiler("playground", "rl", "evaluate")
         with self._staging.opened():
             self._staging.check(self._inputs_of_all())
             self._look_ahead()
@@ -100,7 +99,6 @@ class Pipeline:
 
     def ppo(self, policy: Named = None, reward_model: Named = None, prompts: Named = None) -> Path:
         """Stage 3; returns the directory of the policy that is kept."""
-        self._check_compiler("rl")
         inputs = self._rl_inputs(policy, reward_model, prompts)
         if not self._finished("rl"):
             self._require(Path(inputs["policy"]), "sft", "rl.policy")
@@ -160,7 +158,6 @@ class Pipeline:
 
     def evaluate(self, baseline: Named = None, policy: Named = None, prompts: Named = None) -> Path:
         """The SFT model against the policy on held-out prompts; returns evaluate/results.json."""
-        self._check_compiler("evaluate")
         inputs = self._evaluate_inputs(baseline, policy, prompts)
         models = {who: Path(inputs[who]) for who in ("sft", "policy", "base") if who in inputs}
         if not self._finished("evaluate"):
@@ -382,15 +379,6 @@ class Pipeline:
 
     def _finished(self, stage: str) -> bool:
         return StageFolder(self.path / stage).finished
-
-    def _check_compiler(self, *sections: str) -> None:
-        """Raise UserError where stages that are not done want to compile and cannot."""
-        from alignloop import sources
-
-        for name in sections:
-            if not self._finished("comparisons" if name == "playground" else name):
-                wanted = getattr(self.config, name).sampling.compile
-                sources.check_compiler((f"{name}.sampling.compile", wanted))
 
     def _require(self, folder: Path, stage: str, setting: str) -> None:
         if holds_model(folder):

@@ -1,8 +1,5 @@
 """Where a stage's records come from: a person's file, or the playground. Part of the pipeline."""
 
-import os
-import shutil
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -235,22 +232,6 @@ def check_reward_functions(recipe: Recipe) -> None:
 
         for name in filter(names_function, names):
             load_function(name)
-
-
-def check_compiler(*compiles: tuple[str, bool]) -> None:
-    """Raise UserError where a setting (its name, its value) asks for a compiler that is not here.
-
-    PyTorch looks for the one that CXX names, or for its platform's usual one.
-    """
-    usual = "clang++" if sys.platform == "darwin" else "g++"
-    compiler = os.environ.get("CXX", usual)
-    for setting, wanted in compiles:
-        if wanted and shutil.which(compiler) is None:
-            raise UserError(
-                f"compiling needs a C++ compiler, and there is no {compiler}",
-                where=setting,
-                fix=f"install {usual}, name a compiler by CXX, or set {setting} to false",
-            )
 
 
 def check_judge(recipe: Recipe, reward_model: Path) -> None:

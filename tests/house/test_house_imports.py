@@ -14,10 +14,12 @@ SOURCE = Path(__file__).parents[2] / "src"
 FLOOR = {"errors"}
 TOOLS = {
     "shapes",
+    "protocols",
     "records",
     "config",
     "losses",
     "data",
+    "fastpath",
     "models",
     "rollout",
     "scoring",
@@ -31,15 +33,17 @@ STAGES = {"sft", "reward", "dpo", "rl", "evaluate"}
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "shapes": set(),
+    "protocols": set(),
     "records": set(),
     "stats": set(),
     "fonts": set(),
     "config": {"records"},
     "losses": {"shapes"},
     "data": {"records", "config"},
-    "models": {"shapes", "config", "data"},
+    "fastpath": {"shapes", "protocols"},
+    "models": {"shapes", "protocols", "config", "data", "fastpath"},
     "parallel": set(),
-    "rollout": {"shapes", "records", "config", "data", "models", "losses"},
+    "rollout": {"protocols", "config", "data", "models", "fastpath"},
     "scoring": {"shapes", "records", "config", "data", "models"},
     "run": {"records", "config", "parallel"},
     "training": {"shapes", "config", "data", "models", "parallel", "run"},
@@ -284,7 +288,7 @@ def test_only_the_pipeline_imports_the_gold_judge() -> None:
 
 
 def test_no_training_room_reaches_the_gold_judge() -> None:
-    tools = {"data", "models", "rollout", "scoring", "losses", "run"}
+    tools = {"data", "models", "fastpath", "rollout", "scoring", "losses", "run"}
     trains = STAGES - {"evaluate"} | tools | {"asking"}
     starts = [name for name in modules() if room_of(name) in trains]
     assert len(starts) > 20

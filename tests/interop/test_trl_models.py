@@ -20,7 +20,7 @@ from alignloop.data.tokenise import encode_prompt
 from alignloop.evaluate.compare import answer_all
 from alignloop.evaluate.judges import RewardModelJudge
 from alignloop.models import load_tokenizer, token_logprobs
-from alignloop.models.starting import read_policy, start_policy
+from alignloop.models.initialise import init_policy, load_policy_to_sample
 from alignloop.rl import train_rl
 from alignloop.rl.build import build
 from alignloop.rl.rewards import Answers
@@ -122,10 +122,10 @@ def test_policies_say_what_they_say_in_transformers(
     folder, expected = made
     wanted = expected["policies"][name]
     tokenizer = load_tokenizer(folder / name)
-    starts = [read_policy(folder / name, tokenizer, model_config)]
+    starts = [load_policy_to_sample(folder / name, tokenizer, model_config)]
     if name not in OWN_PAD:
         lora = LoraConfig(rank=4)
-        starts.append(start_policy(folder / name, tokenizer, model_config, lora, 1))
+        starts.append(init_policy(folder / name, tokenizer, model_config, lora, 1))
     for policy in starts:
         assert said(policy, folder / name) == pytest.approx(wanted["logprobs"], abs=1e-4)
     sampling = {"temperature": 0, "max_new_tokens": len(max(wanted["greedy"], key=len))}
@@ -141,7 +141,7 @@ def test_a_pad_that_is_added_takes_its_share_and_no_more(
     """A row of mean logits has at most 1 / (vocabulary + 1) of every token's probability."""
     folder, expected = made
     wanted, tokenizer = expected["policies"][name], load_tokenizer(folder / name)
-    policy = read_policy(folder / name, tokenizer, model_config)
+    policy = load_policy_to_sample(folder / name, tokenizer, model_config)
     for rollout, ours, theirs in zip(
         answered(folder / name).rollouts,
         said(policy, folder / name),
@@ -203,5 +203,5 @@ def test_ppo_runs_from_their_models(
     assert first["kl"] == pytest.approx(0, abs=1e-4)
     assert all(math.isfinite(line["loss"]) for line in steps if "loss" in line)
     tokenizer = load_tokenizer(run.folder.path / "rl" / "model")
-    saved = read_policy(run.folder.path / "rl" / "model", tokenizer, model_config)
+    saved = load_policy_to_sample(run.folder.path / "rl" / "model", tokenizer, model_config)
     assert torch.isfinite(next(saved.parameters())).all()

@@ -18,7 +18,7 @@ import torch
 
 from alignloop.config import load_recipe
 from alignloop.pipeline import Pipeline
-from alignloop.rollout import decode, slots
+from alignloop.rollout import decode
 
 Curves = dict[str, dict[str, float]]  # {"sft/1": {"loss": ...}}
 Draws = dict[str, int]  # {uniform number: token}, of draws near an edge
@@ -151,7 +151,7 @@ def _draws_near_an_edge(stored: Draws | None) -> Iterator[Draws]:
                 seen[repr(u)] = wanted
         return tokens, logprobs
 
-    with mock.patch.object(decode, "draw", draw), mock.patch.object(slots, "draw", draw):
+    with mock.patch.object(decode, "draw", draw):
         yield seen
 
 

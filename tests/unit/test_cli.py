@@ -222,22 +222,6 @@ def test_a_full_disk_in_the_middle_of_a_write(
     assert not list(tmp_path.glob("out*.jsonl")) and not list(tmp_path.glob("**/.*"))
 
 
-def test_compiling_without_a_compiler(
-    capsys: pytest.CaptureFixture[str],
-    recipe: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Before anything is done: the run folder, which keeps its settings for life, is not made."""
-    monkeypatch.setenv("CXX", "no-such-compiler")
-    folder = tmp_path / "run"
-    for section, stage in (("rl", "run"), ("rl", "rl"), ("evaluate", "evaluate")):
-        setting = f"{section}.sampling.compile"
-        line = fail(capsys, stage, recipe, "--folder", folder, f"--{setting}", "true")
-        assert line.startswith(f"error: {setting}: ") and "no-such-compiler" in line
-        assert "What to do: install" in line and not folder.exists()
-
-
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["--version"])

@@ -12,14 +12,14 @@ from alignloop.data.tokenise import check_tokenizer, decode, encode_prompt
 from alignloop.errors import UserError
 from alignloop.models import load_policy, load_tokenizer
 from alignloop.records import Prompt
-from alignloop.rollout import new_sampler
+from alignloop.rollout import make_sampler
 from alignloop.run import (
     append_jsonl,
     derive_seed,
     fingerprint,
-    generator,
     progress_for,
     read_jsonl,
+    row_seeds,
 )
 
 TOGETHER = 64  # prompts answered together, and kept together
@@ -99,12 +99,14 @@ def _sampled(
             config = SamplingConfig(
                 temperature=slots[slot][1], max_new_tokens=sampling.max_new_tokens
             )
-            sampler = new_sampler(model, tokenizer, config)
+            sampler = make_sampler(model, tokenizer, config)
             asked = [
                 (p.prompt_id, encode_prompt(tokenizer, p, sampling.max_prompt_tokens))
                 for p in parts[part]
             ]
-            drawn = sampler.generate(asked, generator(sampling.seed, "asking", slot, part))
+            drawn = sampler.generate(
+                asked, row_seeds(len(asked), sampling.seed, "asking", slot, part)
+            )
             yield (
                 slot,
                 part,

@@ -27,8 +27,10 @@ class ModelConfig(Section):
         default=None, description="template to install where the model has none"
     )
     dtype: Literal["float32", "bfloat16"] = "float32"
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="where models live; 'auto' is a GPU where there is one"
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$",
+        description="where models live: 'cpu', 'cuda', 'cuda:1', or 'auto': a GPU if there is one",
     )
     gradient_checkpointing: bool = Field(
         default=False, description="compute layers twice in training, to keep less in memory"
@@ -239,11 +241,6 @@ class SamplingConfig(Section):
     max_new_tokens: int = Field(default=256, ge=1)
     batch_size: int = Field(
         default=128, ge=1, le=MOST_AT_ONCE, description="sequences decoded together"
-    )
-    compile: bool = Field(
-        default=False,
-        description="compile the decoding step by torch.compile, which needs a C++ compiler and"
-        " some 20 s once: a tenth faster for the smallest models (docs/performance.md)",
     )
 
     @model_validator(mode="after")

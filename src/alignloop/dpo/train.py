@@ -15,7 +15,7 @@ from alignloop.data.splits import hold_out
 from alignloop.data.tokenise import Encoded, LengthLimit, check_tokenizer
 from alignloop.dpo.objectives import PairLogprobs, make_loss
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
-from alignloop.models.starting import start_policy
+from alignloop.models.initialise import init_policy
 from alignloop.records import PreferencePair
 from alignloop.run import derive_seed
 from alignloop.run.progress import Say, now_and_then
@@ -101,7 +101,7 @@ def train_dpo(
     train_set, test_set = hold_out(fitting, config.held_out_share, splits_by, section="dpo")
     run.say(f"dpo: {len(train_set)} pairs to learn, {len(test_set)} held out; loading the model")
     adapter_seed = derive_seed(run.seed, "adapter", "dpo")
-    policy = start_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
+    policy = init_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
     train = PairStore.of(train_set, codes)
     test = PairStore.of(test_set, codes) if test_set else None
     objective = preference(config, policy, train, test, tokenizer.pad_token_id, run)

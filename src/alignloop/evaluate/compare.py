@@ -19,10 +19,10 @@ from alignloop.evaluate.overlap import overlaps
 from alignloop.evaluate.tables import Answer, measure, win_rates
 from alignloop.evaluate.verdict import verdict
 from alignloop.models import context_of, load_tokenizer
-from alignloop.models.starting import read_policy
+from alignloop.models.initialise import load_policy_to_sample
 from alignloop.records import Prompt
-from alignloop.rollout import Rollout, new_sampler, take_compile_seconds
-from alignloop.run import atomic_write, derive_seed, generator
+from alignloop.rollout import Rollout, make_sampler
+from alignloop.run import atomic_write, derive_seed, row_seeds
 from alignloop.run.files import json_line
 from alignloop.run.stage_run import StageRun
 
@@ -69,8 +69,6 @@ def compare_policies(
         for name, prompts in chosen.items():
             run.say(f"evaluate: {who} answers {len(prompts)} prompts of {name}")
             rollouts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
-            if seconds := take_compile_seconds():
-                run.say(f"evaluate: compiled the decoding step in {seconds:.1f} s")
     run.say(f"evaluate: {judge.name} judges")
     words = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
     answers = {
@@ -197,10 +195,10 @@ def answer_all(
     tokenizer = load_tokenizer(folder, model_config)
     if model_config.chat_template and tokenizer.chat_template is None:  # a base model's own
         install_template(tokenizer, model_config.chat_template)
-    policy = read_policy(folder, tokenizer, model_config)
-    sampler = new_sampler(policy, tokenizer, config.sampling)
+    policy = load_policy_to_sample(folder, tokenizer, model_config)
+    sampler = make_sampler(policy, tokenizer, config.sampling)
     asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
-    return sampler.generate(asked, generator(seed, "evaluate"))
+    return sampler.generate(asked, row_seeds(len(asked), seed, "evaluate"))
 
 
 def judge_all(

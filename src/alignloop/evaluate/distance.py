@@ -13,7 +13,7 @@ import torch
 from alignloop.config import ModelConfig
 from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.models import load_tokenizer, token_logprobs
-from alignloop.models.starting import read_policy
+from alignloop.models.initialise import load_policy_to_sample
 from alignloop.rollout import Rollout
 from alignloop.stats.overopt import USUAL
 
@@ -36,7 +36,7 @@ def distances(
     tokenizer = load_tokenizer(models["sft"], model_config)
     if load_tokenizer(models["policy"], model_config).get_vocab() != tokenizer.get_vocab():
         return None
-    model = read_policy(models["sft"], tokenizer, model_config)
+    model = load_policy_to_sample(models["sft"], tokenizer, model_config)
     found: dict[str, Any] = {}
     for name in rollouts["sft"]:
         own, other = (

@@ -57,7 +57,7 @@ def scores(folder: Path) -> bool:
 
 
 def is_plain(folder: Path) -> bool:
-    """Whether an adapter is matrices in the layers (and a head) alone, so that a trunk can hold it.
+    """Whether an adapter is matrices in the layers (and a head) alone.
 
     PEFT's `modules_to_save`, adapters of the embedding or the output layer, and beginnings that
     change the weights below make a model of its own: such an adapter is merged.

@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
@@ -23,6 +24,7 @@ from alignloop.config import LoraConfig, ModelConfig
 from alignloop.config.model_paths import no_model
 from alignloop.errors import UserError
 from alignloop.models.adapters import base_of, is_adapter, merged, with_bias
+from alignloop.models.device import device_of
 from alignloop.models.kinds import (
     TOKENIZER_FILES,
     by_transformers,
@@ -77,7 +79,7 @@ def context_of(path: str | Path) -> int | None:
     return next((settings[name] for name in names if name in settings), None)
 
 
-def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
+def load_policy(path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> Any:
     """A causal language model in `config.dtype` with dropout off, checked against its tokenizer.
 
     Of an adapter's directory it is the plain model with the adapter in its weights.
@@ -89,7 +91,9 @@ def load_policy(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
     return _ready(_with_adapter(model, folder), config, folder)
 
 
-def load_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig) -> Any:
+def load_reward_model(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
+) -> Any:
     """A sequence classification model with one label, checked against the policy's tokenizer.
 
     `tokenizer` is the policy's: token ids are handed over as they are, so both must be the same.
@@ -144,8 +148,10 @@ def _fill_head(model: Any, folder: Path) -> None:
         model.score.bias.copy_(bias)
 
 
-def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed: int) -> Any:
-    """A reward model on the trunk of a causal language model, with a fresh scalar head."""
+def new_reward_model(
+    path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, seed: int
+) -> Any:
+    """A reward model on the layers of a causal language model, with a fresh scalar head."""
     folder = _model_folder(path)
     model = _new_scorer(folder, tokenizer, config)
     draw_head(scalar_head(model, folder), torch.Generator().manual_seed(seed % 2**63))
@@ -154,7 +160,7 @@ def new_reward_model(path: str | Path, tokenizer: Any, config: ModelConfig, seed
 
 def load_base(
     path: str | Path,
-    tokenizer: Any,
+    tokenizer: PreTrainedTokenizerBase,
     config: ModelConfig,
     lora: LoraConfig,
     *,
@@ -162,7 +168,7 @@ def load_base(
 ) -> Any:
     """The model that adapters stand on: a directory's own, or that of the directory's adapter."""
     folder = _model_folder(path)
-    options = four_bit_options(_device(config)) if lora.load_in_4bit else {}
+    options = four_bit_options(device_of(config)) if lora.load_in_4bit else {}
     if scores:
         model = _new_scorer(folder, tokenizer, config, **options)
     else:
@@ -172,7 +178,9 @@ def load_base(
     return _ready(model, config, folder)
 
 
-def _new_scorer(folder: Path, tokenizer: Any, config: ModelConfig, **options: Any) -> Any:
+def _new_scorer(
+    folder: Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, **options: Any
+) -> Any:
     """A sequence classification model whose head holds nothing of use yet."""
     kind = AutoModelForSequenceClassification
     model = _load(kind, base_of(folder), config, num_labels=1, fresh_head=True, **options)
@@ -279,19 +287,7 @@ def _load(
             where=str(folder),
             fix="save the whole model again",
         )
-    return model if "device_map" in options else model.to(_device(config))
-
-
-def _device(config: ModelConfig) -> str:
-    """Models live on the GPU where there is one, all else on the CPU: what they say is small."""
-    found = torch.cuda.is_available()
-    if config.device == "cuda" and not found:
-        raise UserError(
-            "there is no GPU that torch can use",
-            where="model.device",
-            fix="set model.device to 'auto' or 'cpu', or install torch for CUDA",
-        )
-    return "cuda" if found and config.device != "cpu" else "cpu"
+    return model if "device_map" in options else model.to(device_of(config))
 
 
 def _refuse_unknown_family(kind: Any, error: Exception, folder: Path) -> None:

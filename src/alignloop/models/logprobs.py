@@ -1,14 +1,14 @@
 """Log-probabilities of tokens under a policy. The shift by one lives here and nowhere else."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from alignloop.fastpath import target_logprobs
 from alignloop.models.forward import checkpointing, states_at
-from alignloop.models.roles import enter
-from alignloop.models.vocabulary import target_logprobs
+from alignloop.models.shared_base import activate
+from alignloop.protocols import Policy
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
 # Families whose logits are exactly output_embeddings(hidden): others go through the whole model.
@@ -26,7 +26,7 @@ class TokenStatistics:
 
 
 def token_logprobs(
-    model: Any,
+    model: Policy,
     input_ids: TokenIds,
     attention_mask: TokenMask,
     response_mask: TokenMask,
@@ -40,7 +40,7 @@ def token_logprobs(
 
     Logits are computed at response positions alone; they are divided by the sampling temperature
     before the log-softmax (line 11). Entropy is that of the same distribution, without gradient.
-    It is 0 where nobody asks for it. The result is where the batch is, not where the model lives.
+    It is 0 without `entropy`. The result is where the batch is, not where the model lives.
     """
     assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
@@ -60,27 +60,27 @@ def token_logprobs(
 
 
 def _logits_at(
-    model: Any, input_ids: TokenIds, attention_mask: TokenMask, wanted: TokenMask
+    model: Policy, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
 ) -> Tensor:
-    """Logits [wanted, vocabulary] of a model whose head is more than one product.
+    """Logits [queries, vocabulary] of a model whose head is more than one product.
 
         capped = cap * tanh(logits / cap)
 
-    Of a family that is not known here the whole model is asked, which computes all of them.
+    An unknown family goes through the whole model, which computes all of them.
     """
     if model.config.model_type in CAPPED_HEADS:
-        hidden = states_at(model, input_ids, attention_mask, wanted)
+        hidden = states_at(model, input_ids, attention_mask, query_mask)
         logits = model.get_output_embeddings()(hidden)
         cap = model.config.final_logit_softcapping
         return logits if cap is None else torch.tanh(logits / cap) * cap
-    ids, mask, wanted = (x.to(model.device) for x in (input_ids, attention_mask, wanted))
+    ids, mask, query_mask = (x.to(model.device) for x in (input_ids, attention_mask, query_mask))
     positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-    enter(model)
+    activate(model)
     with checkpointing(model):
         output = model(
             input_ids=ids, attention_mask=mask.long(), position_ids=positions, use_cache=False
         )
-    return output.logits[wanted]
+    return output.logits[query_mask]
 
 
 def _in_place(values: Tensor, mask: TokenMask) -> PerToken:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from alignloop.errors import UserError
 
@@ -18,7 +19,7 @@ NEW = "<|pad|>"
 logger = logging.getLogger(__name__)
 
 
-def give_pad(tokenizer: Any, where: str) -> None:
+def give_pad(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     """Give the tokenizer a PAD token of its own where it has none, or one that means something.
 
     That is EOS, or a token that the chat template writes: padding would look like an end, and
@@ -40,7 +41,7 @@ def give_pad(tokenizer: Any, where: str) -> None:
     logger.warning("%s: %s pads, since %s", where, name, reason)
 
 
-def _means_something(token: str, tokenizer: Any) -> bool:
+def _means_something(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     return token == tokenizer.eos_token or token in str(tokenizer.chat_template or "")
 
 
@@ -49,7 +50,7 @@ def _is_named(token: Any, kind: re.Pattern[str]) -> bool:
     return kind.fullmatch(bare) is not None
 
 
-def fit_embeddings(model: Any, tokenizer: Any, folder: Path) -> None:
+def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Check that every token has a row in the embedding; a PAD token that `give_pad` added gets it.
 
     The new rows are the mean of the others, also in the output layer: the logit of PAD is then the
@@ -65,7 +66,7 @@ def fit_embeddings(model: Any, tokenizer: Any, folder: Path) -> None:
         model.generation_config.pad_token_id = pad
 
 
-def check_embeddings(model: Any, tokenizer: Any, folder: Path) -> None:
+def check_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     """Raise UserError where a token has no row in the embedding, a PAD behind all others aside."""
     rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
     pad = tokenizer.pad_token_id

@@ -1,17 +1,20 @@
 """Weights in 4 bits (QLoRA), where bitsandbytes has a device for them. It is loaded only here."""
 
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignloop.errors import UserError
 
+if TYPE_CHECKING:
+    import torch
 
-def four_bit_options(device: str) -> dict[str, Any]:
+
+def four_bit_options(device: "torch.device") -> dict[str, Any]:
     """What `from_pretrained` is told to keep linear layers in 4 bits (nf4, scales in 8 bits).
 
     Source: Dettmers et al. 2023 (arXiv:2305.14314). Raises UserError where it cannot be done.
     """
-    if device != "cuda":
+    if device.type != "cuda":
         raise UserError(
             "weights in 4 bits need a GPU, and models live on the CPU here",
             where="lora.load_in_4bit",

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from transformers import PreTrainedTokenizerBase
 
 from alignloop.data.turns import stop_tokens
 from alignloop.errors import UserError
 from alignloop.models.kinds import SCALE_FILE
-from alignloop.models.roles import role_of, save_role
+from alignloop.models.shared_base import role_of, save_role
 
 
 class RewardScale(BaseModel):
@@ -30,7 +31,11 @@ class RewardScale(BaseModel):
 
 
 def save_model(
-    folder: Path, model: Any, tokenizer: Any, *, scale: RewardScale | None = None
+    folder: Path,
+    model: Any,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    scale: RewardScale | None = None,
 ) -> None:
     """Write weights (safetensors), config, tokenizer and chat template into an existing folder.
 
@@ -48,7 +53,7 @@ def save_model(
         (folder / SCALE_FILE).write_text(scale.model_dump_json() + "\n", encoding="utf-8")
 
 
-def _stopping(model: Any, tokenizer: Any) -> Any:
+def _stopping(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     """The model's way of generating, which ends where the chat template ends a turn, and pads.
 
     Where a base model gets a template, its old EOS alone would let `generate` run on and on.

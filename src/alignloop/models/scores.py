@@ -1,15 +1,14 @@
 """What the scalar head says: a score per sequence (reward model), a value per token (critic)."""
 
-from typing import Any
-
 import torch
 
 from alignloop.models.forward import states_at
+from alignloop.protocols import ScoreModel
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
 def sequence_scores(
-    model: Any, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
+    model: ScoreModel, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
 ) -> PerSequence:
     """The raw score of each sequence, [batch], read at the last token that counts (line 4).
 
@@ -25,7 +24,7 @@ def sequence_scores(
 
 
 def token_values(
-    critic: Any,
+    critic: ScoreModel,
     input_ids: TokenIds,
     attention_mask: TokenMask,
     response_mask: TokenMask | None = None,
@@ -39,10 +38,10 @@ def token_values(
     valued = attention_mask if response_mask is None else response_mask
     before = torch.roll(valued, -1, dims=1)
     before[:, -1] = False
-    wanted = before | last
-    hidden = states_at(critic, input_ids, attention_mask, wanted)
-    found = critic.score(hidden).squeeze(-1).float().to(wanted.device)
-    readings = torch.zeros(wanted.shape, device=found.device).masked_scatter(wanted, found)
+    query_mask = before | last
+    hidden = states_at(critic, input_ids, attention_mask, query_mask)
+    found = critic.score(hidden).squeeze(-1).float().to(query_mask.device)
+    readings = torch.zeros(query_mask.shape, device=found.device).masked_scatter(query_mask, found)
     values = torch.where(before, readings, 0.0).roll(1, dims=1)
     return values, readings[last]
 

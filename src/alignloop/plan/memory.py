@@ -21,8 +21,8 @@ float32; where the weights are bfloat16 each keeps its inputs in float32 too, 4 
 
 from dataclasses import dataclass
 
-LONGEST_WHOLE = 512  # models.attention: up to here a CPU keeps all attention weights
-CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # models.vocabulary
+LONGEST_WHOLE = 512  # fastpath.attention: up to here a CPU keeps all attention weights
+CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # fastpath.fused_logprobs
 LOGITS_COPIES = 3.5
 FOUR_BIT = 0.516  # bytes: 4 bits, and scales in 8 bits for each 64 of them
 

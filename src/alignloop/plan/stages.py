@@ -142,7 +142,7 @@ def numbers_of(recipe: Recipe) -> Numbers:
     """A recipe in bfloat16 is taken to be for a GPU, unless it says otherwise."""
     model = recipe.model
     low = model.dtype == "bfloat16"
-    gpu = model.device == "cuda" or (model.device == "auto" and low)
+    gpu = model.device.startswith("cuda") or (model.device == "auto" and low)
     return Numbers(
         weight_bytes=2 if low else 4,
         device="cuda" if gpu else "cpu",

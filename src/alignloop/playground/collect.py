@@ -12,7 +12,7 @@ from alignloop.playground.annotators import annotate
 from alignloop.playground.prompts import prompt_sets
 from alignloop.records import Comparison, Judgement, Prompt, Response
 from alignloop.rollout import Rollout, Sampler
-from alignloop.run import progress_for
+from alignloop.run import progress_for, row_seeds
 
 MAX_PROMPT_TOKENS = 256
 ANSWERED_TOGETHER = 200  # prompts; between them the bar moves
@@ -26,12 +26,10 @@ class Collected:
     judgements: list[Judgement]
 
 
-def collect(
-    sampler: Sampler, tokenizer: Any, generator: Any, config: PlaygroundConfig, *, seed: int
-) -> Collected:
+def collect(sampler: Sampler, tokenizer: Any, config: PlaygroundConfig, *, seed: int) -> Collected:
     """Sample answers to comparison prompts, pair them up, and have them judged."""
     prompts = _choose(config, seed)
-    rollouts = _answers(prompts, sampler, tokenizer, generator, config.responses_per_prompt)
+    rollouts = _answers(prompts, sampler, tokenizer, config.responses_per_prompt, seed)
     comparisons: list[Comparison] = []
     finished: dict[str, bool] = {}
     for index, prompt in enumerate(prompts):
@@ -51,10 +49,11 @@ def _choose(config: PlaygroundConfig, seed: int) -> list[Prompt]:
 
 
 def _answers(
-    prompts: Sequence[Prompt], sampler: Sampler, tokenizer: Any, generator: Any, count: int
+    prompts: Sequence[Prompt], sampler: Sampler, tokenizer: Any, count: int, seed: int
 ) -> list[Rollout]:
     """`count` answers to each prompt, side by side; a bar says how far it is."""
     rollouts: list[Rollout] = []
+    seeds = row_seeds(len(prompts) * count, seed, "comparisons")
     with progress_for("comparisons", len(prompts)) as bar:
         for first in range(0, len(prompts), ANSWERED_TOGETHER):
             asked = [
@@ -62,7 +61,7 @@ def _answers(
                 for prompt in prompts[first : first + ANSWERED_TOGETHER]
                 for _ in range(count)
             ]
-            rollouts += sampler.generate(asked, generator)
+            rollouts += sampler.generate(asked, seeds[len(rollouts) :][: len(asked)])
             bar.update(len(rollouts) // count)
     return rollouts
 

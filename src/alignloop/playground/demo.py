@@ -19,8 +19,8 @@ from alignloop.playground.demonstrations import full_answer
 from alignloop.playground.prompts import intent_of, prompt_sets
 from alignloop.playground.world import join_sentences, phrases
 from alignloop.records import Prompt
-from alignloop.rollout import new_sampler
-from alignloop.run import generator, progress_for
+from alignloop.rollout import make_sampler
+from alignloop.run import progress_for, row_seeds
 
 NUM_PAIRS, NUM_RANKINGS, NUM_GOLD = 64, 12, 6
 RANKED = 4  # answers of a ranking
@@ -73,10 +73,10 @@ def _answered(
     tokenizer = load_tokenizer(path, config)
     model = load_policy(path, tokenizer, config)
     sampling = SamplingConfig(temperature=TEMPERATURE, max_new_tokens=MAX_NEW_TOKENS)
-    sampler = new_sampler(model, tokenizer, sampling)
+    sampler = make_sampler(model, tokenizer, sampling)
     for turn in range(repeats):
         asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
-        for one in sampler.generate(asked, generator(seed, "demo", turn)):
+        for one in sampler.generate(asked, row_seeds(len(asked), seed, "demo", turn)):
             yield one.prompt_id, decode(tokenizer, one.response_ids).strip()
 
 

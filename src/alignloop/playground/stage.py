@@ -7,7 +7,7 @@ from alignloop.config import Recipe
 from alignloop.data.files import write_records
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.playground.collect import collect
-from alignloop.run import RunFolder, generator
+from alignloop.run import RunFolder
 
 
 def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> Path:
@@ -21,22 +21,19 @@ def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> P
     if stage.finished:
         return path
     from alignloop.models import load_policy, load_tokenizer
-    from alignloop.rollout import new_sampler, take_compile_seconds
+    from alignloop.rollout import make_sampler
 
     began = time.monotonic()
     tokenizer = load_tokenizer(model_dir, config.model)
     policy = load_policy(model_dir, tokenizer, config.model)
-    sampler = new_sampler(policy, tokenizer, config.playground.sampling)
-    random_numbers = generator(config.seed, "comparisons")
-    found = collect(sampler, tokenizer, random_numbers, config.playground, seed=config.seed)
+    sampler = make_sampler(policy, tokenizer, config.playground.sampling)
+    found = collect(sampler, tokenizer, config.playground, seed=config.seed)
     comparisons, judgements = (stage.path / f"{n}.jsonl" for n in ("comparisons", "judgements"))
     write_records(comparisons, found.comparisons)
     write_records(judgements, found.judgements)
     write_records(path, pairs_from_judgements(found.comparisons, found.judgements))
-    compiling = {"compile_seconds": round(s, 2)} if (s := take_compile_seconds()) else {}
     stage.finish(
         {
-            **compiling,
             "seconds": round(time.monotonic() - began, 2),
             "num_comparisons": len(found.comparisons),
             "num_judgements": len(found.judgements),

@@ -17,7 +17,7 @@ from alignloop.data.tokenise import (
 )
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
-from alignloop.models.starting import start_reward_model
+from alignloop.models.initialise import init_reward_model
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, heard_by, scores_of
 from alignloop.reward.labels import CLIMBED, PURPOSES, Labels
@@ -57,7 +57,7 @@ def train_reward(
     labels.refuse_undecided()  # found out before hours of training
     anchors = _anchors(tokenizer, demonstrations, labels.calibration, limit)
     head_seed = derive_seed(run.seed, "head", run.name)
-    model = start_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
+    model = init_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
     store = PairStore.of(labels.train, codes)
     objective = ranking(config, model, store, tokenizer.pad_token_id, run.seed)
     fit(objective, config, run)

@@ -12,8 +12,14 @@ from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.models import load_tokenizer
-from alignloop.models.roles import learnt
-from alignloop.models.starting import fresh_critic, reference_of, start_critic, start_policy
+from alignloop.models.initialise import (
+    LoadedModel,
+    init_critic_from_policy,
+    init_critic_from_reward_model,
+    init_policy,
+    load_reference,
+)
+from alignloop.models.shared_base import trainable
 from alignloop.parallel import SINGLE, World
 from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
@@ -24,8 +30,8 @@ from alignloop.rl.rewards import Rewarder
 from alignloop.rl.sources import RewardSources
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
-from alignloop.rollout import Sampler, new_sampler
-from alignloop.run import derive_seed
+from alignloop.rollout import Sampler, make_sampler
+from alignloop.run import derive_seed, row_seeds
 from alignloop.run.training_state import TrainingState
 from alignloop.training.optimiser import make_optimizer
 
@@ -65,6 +71,10 @@ class PromptStream:
         """
         places = range((step - 1) * self.batch_size, step * self.batch_size)
         return [self._nth(place) for place in places for _ in range(self.repeats)]
+
+    def seeds(self, step: int) -> list[int]:
+        """The seed of each response of one step; row k of the batch has the same in any process."""
+        return row_seeds(self.batch_size * self.repeats, self.seed, "rollout", step)
 
     def _nth(self, place: int) -> PromptTokens:
         epoch, index = divmod(place, len(self.prompts))
@@ -118,7 +128,14 @@ def build(
     check_tokenizer(tokenizer, str(inputs.policy_dir))
     lora = inputs.lora.model_copy(update={"dropout": 0.0})  # line 19
     adapter_seed = derive_seed(seed, "adapter", "rl")
-    policy = start_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
+    policy = init_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
+    start = LoadedModel(
+        model=policy,
+        tokenizer=tokenizer,
+        folder=Path(inputs.policy_dir),
+        config=model_config,
+        lora=lora,
+    )
     _check_context(policy, config)
     algorithm = make_algorithm(config.algorithm)
     train = _encode(inputs.prompts, tokenizer, config)
@@ -133,13 +150,12 @@ def build(
     rewarder = sources.wanted(inputs.reward_dir)
     critic = None
     if algorithm.critic is not None:
-        beside = (policy, inputs.policy_dir, tokenizer, model_config, lora)
-        critic = _critic(algorithm.critic, beside, rewarder, derive_seed(seed, "critic"))
+        critic = _critic(algorithm.critic, start, rewarder, derive_seed(seed, "critic"))
     learner = _learner(config, algorithm, policy, critic, world)
     reads, reference = _reads(algorithm.reads, config), None
     if issubclass(reads, WithReference):
-        reference = reference_of(policy, inputs.policy_dir, tokenizer, model_config)
-    sampler = new_sampler(policy, tokenizer, config.sampling)
+        reference = load_reference(start)
+    sampler = make_sampler(policy, tokenizer, config.sampling)
     scorer = Scorer(
         reads=reads,
         policy=policy,
@@ -206,28 +222,23 @@ def _learner(
 
 
 def _state(learner: Learner, memory: RlMemory) -> TrainingState[RlMemory]:
-    modules, optimizers = {"policy": learnt(learner.policy)}, {"policy": learner.policy_optimizer}
+    modules = {"policy": trainable(learner.policy)}
+    optimizers = {"policy": learner.policy_optimizer}
     if learner.critic is not None and learner.critic_optimizer is not None:
-        modules["critic"] = learnt(learner.critic)
+        modules["critic"] = trainable(learner.critic)
         optimizers["critic"] = learner.critic_optimizer
     return TrainingState(modules=modules, optimizers=optimizers, memory=memory)
 
 
-def _critic(
-    plan: CriticPlan[Any, Any],
-    beside: tuple[Any, str | Path, Any, ModelConfig, LoraConfig],
-    rewarder: Rewarder,
-    seed: int,
-) -> Any:
-    """From the reward model, where one alone gives the reward and reads the policy's tokens.
-
-    `beside` is the policy with its directory, tokenizer and settings.
-    """
+def _critic(plan: CriticPlan[Any, Any], policy: LoadedModel, rewarder: Rewarder, seed: int) -> Any:
+    """From the reward model, if one alone gives the reward and reads the policy's tokens."""
     start = rewarder.critic_start() if plan.starts_from == "reward" else None
-    if start is not None:
-        model, scale = start
-        return start_critic(model, beside[-1], seed, scale=scale.scale, bias=scale.bias)
-    return fresh_critic(*beside, seed)
+    if start is None:
+        return init_critic_from_policy(policy, seed)
+    model, scale = start
+    return init_critic_from_reward_model(
+        model, policy.lora, seed, scale=scale.scale, bias=scale.bias
+    )
 
 
 def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:

@@ -8,8 +8,8 @@ from typing import Any
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.config.stages import STAGE_REWARD, RewardPart, names_function
 from alignloop.models import load_tokenizer, read_reward_scale
+from alignloop.models.initialise import load_frozen_reward_model
 from alignloop.models.kinds import is_ours
-from alignloop.models.starting import reward_model_beside
 from alignloop.records import Prompt
 from alignloop.rl.rewards import (
     EndRewarder,
@@ -25,7 +25,7 @@ from alignloop.scoring import RewardModel, load_function
 class RewardSources:
     """Makes rewarders; `tokenizer` is the policy's, `prompts` are those that may be asked.
 
-    A reward model that is an adapter of the policy's own base shares its trunk.
+    A reward model that is an adapter of the policy's own base shares its weights.
     """
 
     config: RlConfig
@@ -54,13 +54,15 @@ class RewardSources:
     def model(self, folder: str | Path) -> Rewarder:
         """A reward model: one of ours reads the tokens that were drawn, any other reads texts."""
         if self._reads_our_tokens(Path(folder)):
-            model = reward_model_beside(self.policy, folder, self.tokenizer, self.model_config)
+            model = load_frozen_reward_model(
+                folder, self.tokenizer, self.model_config, policy=self.policy
+            )
             return ModelRewarder(model=model, scale=read_reward_scale(folder))
         scorer = RewardModel.load(
             folder,
             self.model_config,
             micro_batch_tokens=self.config.micro_batch_tokens,
-            beside=self.policy,
+            policy=self.policy,
         )
         start = None
         if scorer.reads_ids_of(self.tokenizer):

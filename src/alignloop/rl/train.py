@@ -23,8 +23,7 @@ from alignloop.rl.memory import RlMemory
 from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rl.update import counts_of, is_finite
 from alignloop.rl.validation import Observer
-from alignloop.rollout import Rollout, take_compile_seconds
-from alignloop.run import generator
+from alignloop.rollout import Rollout
 from alignloop.run.checkpoints import memories
 from alignloop.run.files import remove_folder
 from alignloop.run.stage_run import StageRun
@@ -56,12 +55,11 @@ def train_rl(
     for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
         if step == 1:
             run.say("rl: asking the validation prompts before the first step")
-            run.log(0, _evaluate(0, config, parts, run) | _compiling(run))
+            run.log(0, _evaluate(0, config, parts, run))
         parts = parts.with_penalty(memory.missing_eos_penalty)
         clock = [time.perf_counter()]
-        rollouts = parts.sampler.generate(
-            parts.stream.at(step), generator(run.seed, "rollout", step)
-        )
+        parts.sampler.load(parts.learner.policy, step - 1)
+        rollouts = parts.sampler.generate(parts.stream.at(step), parts.stream.seeds(step))
         clock.append(time.perf_counter())
         with _kept(run, step - 1):
             scored = parts.scorer.score(rollouts)
@@ -81,7 +79,7 @@ def train_rl(
         memory.watch = watch = _watched(memory).stepped(step, metrics.get("kl"), finite)
         if step % config.eval_every == 0 or step == config.num_steps or watch.reason:
             metrics |= _evaluate(step, config, parts, run)
-        run.log(step, metrics | _compiling(run), show=SHOWN)
+        run.log(step, metrics, show=SHOWN)
         if metrics["sampler_mismatch"] > MISMATCH_ALARM:
             gap = metrics["sampler_mismatch"]
             run.say(f"step {step}: sampler and trainer disagree by {gap:.3f} in mean probability")
@@ -114,6 +112,7 @@ def _kept(run: StageRun, done: int) -> Iterator[None]:
 def _evaluate(step: int, config: RlConfig, parts: Parts, run: StageRun) -> dict[str, float]:
     """Ask the validation prompts; keep the policy if it is worth more than any before it."""
     memory = parts.state.memory
+    parts.sampler.load(parts.learner.policy, step)
     metrics, samples = parts.validation.evaluate(step, memory.usual_surprise)
     run.log_samples(samples)
     if "missing_eos_penalty" in metrics:
@@ -154,15 +153,6 @@ def _keep(step: int, parts: Parts, run: StageRun) -> None:
 def _kept_policy(run: StageRun, step: int) -> Path:
     """Where the policy of a step is kept."""
     return run.path / BEST / f"step-{step:06d}"
-
-
-def _compiling(run: StageRun) -> dict[str, float]:
-    """What compiling took since it was last told, where anything was compiled."""
-    seconds = take_compile_seconds()
-    if not seconds:
-        return {}
-    run.say(f"compiled the decoding step in {seconds:.1f} s")
-    return {"compile_seconds": seconds}
 
 
 def _watched(memory: RlMemory) -> Watch:

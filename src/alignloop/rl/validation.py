@@ -11,7 +11,7 @@ from alignloop.records import Prompt, Sample
 from alignloop.rl.experience import Scorer, WithBoth
 from alignloop.rl.rewards import Answers, Rewarder
 from alignloop.rollout import Sampler
-from alignloop.run import generator
+from alignloop.run import row_seeds
 from alignloop.shapes import PerToken, TokenMask
 from alignloop.stats.overopt import USUAL
 
@@ -49,7 +49,7 @@ class Validation:
         settings would pay.
         """
         asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
-        rollouts = self.sampler.generate(asked, generator(self.seed, "validation"))
+        rollouts = self.sampler.generate(asked, row_seeds(len(asked), self.seed, "validation"))
         scored = self.scorer.score(rollouts)
         held_out, ending = scored.raw_scores, self.scorer.rewarder  # the penalty chooses nothing
         if step == 0:

@@ -7,7 +7,7 @@ from alignloop.run.files import append_jsonl, atomic_folder, atomic_write, read_
 from alignloop.run.folder import RunFolder, StageFolder, fingerprint, holds_model
 from alignloop.run.metrics import MetricLog, SampleLog, read_metrics, read_samples
 from alignloop.run.progress import Progress, progress_for, say_line
-from alignloop.run.seeds import derive_seed, generator, set_determinism
+from alignloop.run.seeds import derive_seed, generator, row_seeds, set_determinism
 
 __all__ = [
     "MetricLog",
@@ -26,6 +26,7 @@ __all__ = [
     "read_jsonl",
     "read_metrics",
     "read_samples",
+    "row_seeds",
     "say_line",
     "set_determinism",
 ]

@@ -32,6 +32,15 @@ def generator(seed: int, *names: str | int, device: str = "cpu") -> "torch.Gener
     return torch.Generator(device).manual_seed(derive_seed(seed, *names))
 
 
+def row_seeds(count: int, seed: int, *names: str | int) -> list[int]:
+    """A seed for each row of a batch: `derive_seed(seed, *names, row)` for row = 0 .. count - 1.
+
+    `count` is of the whole batch, so that a process that computes some of its rows takes their part
+    of this list, and draws what one process would.
+    """
+    return [derive_seed(seed, *names, row) for row in range(count)]
+
+
 def set_determinism(seed: int) -> None:
     """Seed the global generators of random, numpy and torch, for libraries that draw from them.
 

@@ -18,13 +18,12 @@ from alignloop.errors import UserError
 from alignloop.models import (
     RewardScale,
     context_of,
-    load_reward_model,
     load_tokenizer,
     read_reward_scale,
     sequence_scores,
 )
+from alignloop.models.initialise import load_frozen_reward_model
 from alignloop.models.kinds import by_openrlhf, is_ours, scale_in_config, unread_token
-from alignloop.models.starting import reward_model_beside, shares_trunk
 from alignloop.records import Message, Prompt
 
 Encode = Callable[[Any, Prompt, str], dict[str, list[int]]]
@@ -61,18 +60,15 @@ class RewardModel:
         config: ModelConfig,
         *,
         micro_batch_tokens: int,
-        beside: Any | None = None,
+        policy: Any = None,
     ) -> Self:
-        """From a model directory; on the trunk of `beside`, a policy, where it is an adapter there.
+        """From a model directory; on the base of `policy` if it is an adapter of the same model.
 
         Raises UserError where nothing says how it reads.
         """
         path = Path(folder)
         tokenizer = load_tokenizer(path, config, as_it_is=not is_ours(path))
-        if beside is not None and shares_trunk(beside, path):
-            model = reward_model_beside(beside, path, tokenizer, config)
-        else:
-            model = load_reward_model(path, tokenizer, config).requires_grad_(False)
+        model = load_frozen_reward_model(path, tokenizer, config, policy=policy)
         limits = (context_of(path), tokenizer.model_max_length)
         causal = _reads_one_token(model)
         return cls(

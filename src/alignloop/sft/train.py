@@ -22,7 +22,7 @@ from alignloop.data.truncation import demonstration_cutter
 from alignloop.errors import UserError
 from alignloop.losses import reduce_tokens
 from alignloop.models import context_of, load_tokenizer, save_model, token_logprobs
-from alignloop.models.starting import start_policy
+from alignloop.models.initialise import init_policy
 from alignloop.records import Demonstration
 from alignloop.run import derive_seed
 from alignloop.run.stage_run import StageRun
@@ -61,7 +61,7 @@ def train_sft(
         f"sft: {len(examples)} demonstrations to learn, {len(tests)} held out; loading the model"
     )
     adapter_seed = derive_seed(run.seed, "adapter", "sft")
-    policy = start_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
+    policy = init_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
     objective = cross_entropy(config, policy, examples, tests, tokenizer.pad_token_id, run.seed)
     memory = fit(objective, config, run)
     refuse_diverged(memory, _vocabulary(policy))

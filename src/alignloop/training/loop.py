@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from alignloop.config.stages import LearningSection
-from alignloop.models.roles import dropping, learnt
+from alignloop.models.shared_base import dropping, trainable
 from alignloop.parallel import World
 from alignloop.run import derive_seed
 from alignloop.run.stage_run import StageRun
@@ -72,7 +72,7 @@ def fit(objective: Objective, config: LearningSection, run: StageRun) -> Learnin
     optimizer = make_optimizer(model, config)
     schedule = cosine_schedule(total, config.warmup_share)
     state = TrainingState(
-        modules={objective.role: learnt(model)},
+        modules={objective.role: trainable(model)},
         optimizers={objective.role: optimizer},
         memory=memory,
     )

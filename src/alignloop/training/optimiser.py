@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from alignloop.config.stages import OptimizerSection
-from alignloop.models.roles import learnt
+from alignloop.models.shared_base import trainable
 from alignloop.parallel import SINGLE, World
 from alignloop.training.mixed_precision import MasterAdamW
 
@@ -24,7 +24,7 @@ def make_optimizer(
     fit nothing by heart, and a norm that decays scales its layer down. Weights in bfloat16 are
     trained through float32 copies, and so are all where the optimiser lives in the host's memory.
     """
-    parameters = [p for p in learnt(module).parameters() if p.requires_grad]
+    parameters = [p for p in trainable(module).parameters() if p.requires_grad]
     low = any(parameter.dtype != torch.float32 for parameter in parameters)
     options: dict[str, Any] = {
         "lr": config.learning_rate if learning_rate is None else learning_rate,

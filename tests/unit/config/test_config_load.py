@@ -437,6 +437,17 @@ def test_kept_settings_of_another_release(tmp_path: Path) -> None:
     assert kept_recipe(path) == Recipe(seed=5)
 
 
+def test_compiled_decoding_is_no_setting_any_more(tmp_path: Path) -> None:
+    """A recipe is told; the settings of a run that was begun before are still read."""
+    old = {"rl": {"sampling": {"compile": False}}}
+    with pytest.raises(UserError, match=r"unknown setting 'rl\.sampling\.compile'"):
+        check_recipe(old)
+    path = tmp_path / "config.toml"
+    path.write_text("[rl]\nsampling.compile = false\nnum_steps = 7\n")
+    kept = kept_recipe(path)
+    assert kept is not None and kept.rl.num_steps == 7
+
+
 def test_before_folds_every_label_had_one_use(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[reward]\nheld_out_model_share = 0.22\n")

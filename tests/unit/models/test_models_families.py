@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from rollout_support import answers
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
@@ -37,7 +38,7 @@ from alignloop.reward.labels import Labels
 from alignloop.reward.train import train_reward
 from alignloop.rl import train_rl
 from alignloop.rl.build import RlInputs
-from alignloop.rollout import new_sampler
+from alignloop.rollout import make_sampler
 from alignloop.run import read_metrics
 from alignloop.sft import train_sft
 
@@ -159,8 +160,8 @@ def test_checkpointing_changes_no_number_and_keeps_less(
         assert not any(module.training for module in (*policy.modules(), *reward.modules()))
         prompts = [("a", SEQUENCES[0][0])]
         settings = SamplingConfig(max_new_tokens=6)
-        sampler = new_sampler(policy, tokenizer, settings)
-        drawn = sampler.generate(prompts, torch.Generator().manual_seed(1))
+        sampler = make_sampler(policy, tokenizer, settings)
+        drawn = answers(sampler, prompts, 1)
         seen = token_logprobs(policy, **pad_batch(drawn, 0)).logprobs.detach()
         expected = torch.tensor(drawn[0].rollout_logprobs)
         torch.testing.assert_close(seen[0, 7:], expected, rtol=0, atol=1e-5)
@@ -197,15 +198,13 @@ def test_the_sampler_draws_from_what_the_trainer_sees(
     policy = load_policy(family_dir, tokenizer, model_config)
     prompts = [(str(i), p) for i, (p, _) in enumerate(SEQUENCES)] * 2
     settings = SamplingConfig(max_new_tokens=16, batch_size=4)
-    rollouts = new_sampler(policy, tokenizer, settings).generate(
-        prompts, torch.Generator().manual_seed(1)
-    )
+    rollouts = answers(make_sampler(policy, tokenizer, settings), prompts, 1)
     padded = pad_batch(rollouts, 0)
     seen = token_logprobs(policy, **padded).logprobs[padded["response_mask"]].detach()
     drawn = torch.tensor([value for r in rollouts for value in r.rollout_logprobs])
     torch.testing.assert_close(seen, drawn, rtol=0, atol=1e-5)
     cold = SamplingConfig(max_new_tokens=8, temperature=1e-4)
-    ours = new_sampler(policy, tokenizer, cold).generate(prompts[:1], torch.Generator())[0]
+    ours = answers(make_sampler(policy, tokenizer, cold), prompts[:1], 0)[0]
     plain = AutoModelForCausalLM.from_pretrained(family_dir).eval()
     ids = torch.tensor([prompts[0][1]])
     greedy = plain.generate(

@@ -12,8 +12,8 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForTokenClass
 from alignloop.config import LoraConfig, ModelConfig
 from alignloop.errors import UserError
 from alignloop.models import load_policy, load_tokenizer
+from alignloop.models.initialise import init_policy, load_policy_to_sample
 from alignloop.models.kinds import is_reward_model, require_policy
-from alignloop.models.starting import read_policy, start_policy
 
 
 def reward_model(folder: Path, tied: bool, family: str) -> str:
@@ -70,12 +70,12 @@ def test_what_writes_no_text_is_no_policy(
     folder = tmp_path / "model"
     problem = make(folder, tied, family)
     tokenizer = load_tokenizer(folder)
-    for read in (load_policy, read_policy):
+    for read in (load_policy, load_policy_to_sample):
         with pytest.raises(UserError, match=problem) as caught:
             read(folder, tokenizer, model_config)
         assert caught.value.where == str(folder) and "causal language model" in caught.value.fix
     with pytest.raises(UserError, match=problem):
-        start_policy(folder, tokenizer, model_config, LoraConfig(rank=2), 1)
+        init_policy(folder, tokenizer, model_config, LoraConfig(rank=2), 1)
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is:FutureWarning")
@@ -93,7 +93,7 @@ def test_an_adapter_with_a_head_is_no_policy(
     model.save_pretrained(str(tmp_path / "adapter"))
     assert is_reward_model(tmp_path / "adapter")
     tokenizer = load_tokenizer(tmp_path / "adapter")
-    for read in (load_policy, read_policy):
+    for read in (load_policy, load_policy_to_sample):
         with pytest.raises(UserError, match="this adapter makes a reward model"):
             read(tmp_path / "adapter", tokenizer, model_config)
 

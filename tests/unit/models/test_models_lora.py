@@ -7,6 +7,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from rollout_support import answers
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from alignloop.config import LoraConfig, ModelConfig, SamplingConfig
@@ -23,16 +24,17 @@ from alignloop.models import (
     token_logprobs,
     token_values,
 )
-from alignloop.models.roles import dropping, learnt, role_of
-from alignloop.models.starting import (
-    fresh_critic,
-    reference_of,
-    reward_model_beside,
-    start_critic,
-    start_policy,
-    start_reward_model,
+from alignloop.models.initialise import (
+    LoadedModel,
+    init_critic_from_policy,
+    init_critic_from_reward_model,
+    init_policy,
+    init_reward_model,
+    load_frozen_reward_model,
+    load_reference,
 )
-from alignloop.rollout import new_sampler
+from alignloop.models.shared_base import dropping, role_of, trainable
+from alignloop.rollout import make_sampler
 from alignloop.training.optimiser import make_optimizer
 
 LORA = LoraConfig(rank=3, alpha=5.0)
@@ -40,6 +42,10 @@ SEQUENCES = (((3, 12, 7, 1, 3, 9, 4), (22, 0, 5, 1)), ((3, 8, 4), (20, 1)))
 # PeftModel asks transformers by an older name; nothing of ours does
 PEFTS_OWN = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is:FutureWarning")
 Files = tuple[Path, Path]
+
+
+def loaded(model: Any, folder: Path, tokenizer: Any, config: ModelConfig) -> LoadedModel:
+    return LoadedModel(model=model, tokenizer=tokenizer, folder=folder, config=config, lora=LORA)
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -54,7 +60,7 @@ def shake(model: Any, seed: int = 1) -> Any:
     """Give the adapter numbers that matter: a fresh one changes nothing."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in learnt(model).parameters():
+        for parameter in trainable(model).parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
     return model
 
@@ -91,7 +97,7 @@ def test_an_adapter_of_every_family_is_what_peft_reads_and_what_merging_gives(
 ) -> None:
     """A policy of ours, PEFT's model, the same adapter trained on, and the merged model."""
     base = load_policy(family_dir, tokenizer, model_config)
-    policy = start_policy(family_dir, tokenizer, model_config, LORA, 5)
+    policy = init_policy(family_dir, tokenizer, model_config, LORA, 5)
     assert torch.equal(said(policy), said(base)), "a fresh adapter changes nothing"
     here = said(shake(policy))
     assert float((here - said(base)).abs().max()) > 0.1
@@ -103,7 +109,7 @@ def test_an_adapter_of_every_family_is_what_peft_reads_and_what_merging_gives(
     plain = AutoModelForCausalLM.from_pretrained(family_dir)
     by_peft = peft.PeftModel.from_pretrained(plain, str(tmp_path)).eval()
     torch.testing.assert_close(here, plain_logprobs(by_peft), rtol=0, atol=1e-5)
-    again = start_policy(tmp_path, tokenizer, model_config, LORA, 6)
+    again = init_policy(tmp_path, tokenizer, model_config, LORA, 6)
     assert torch.equal(said(again), here)
     merged = load_policy(tmp_path, tokenizer, model_config)
     assert role_of(merged) is None and {name for name, _ in merged.named_parameters()} == {
@@ -118,7 +124,7 @@ def test_a_reward_adapter_of_every_family_is_what_peft_reads_and_what_merging_gi
     family_dir: Path, tokenizer: Any, model_config: ModelConfig, tmp_path: Path
 ) -> None:
     """The head is saved with it; a critic that begins as it is the same, normalised."""
-    model = shake(start_reward_model(family_dir, tokenizer, model_config, LORA, 5))
+    model = shake(init_reward_model(family_dir, tokenizer, model_config, LORA, 5))
     here = scored(model)
     assert float(here.std()) > 1e-3
     save_model(tmp_path, model, tokenizer)
@@ -129,10 +135,10 @@ def test_a_reward_adapter_of_every_family_is_what_peft_reads_and_what_merging_gi
     torch.testing.assert_close(here, torch.stack(alone), rtol=0, atol=1e-5)
     merged = load_reward_model(tmp_path, tokenizer, model_config)
     torch.testing.assert_close(scored(merged), here, rtol=0, atol=1e-5)
-    policy = start_policy(family_dir, tokenizer, model_config, LORA, 5)
-    beside = reward_model_beside(policy, tmp_path, tokenizer, model_config)
+    policy = init_policy(family_dir, tokenizer, model_config, LORA, 5)
+    beside = load_frozen_reward_model(tmp_path, tokenizer, model_config, policy=policy)
     assert beside.base_model is policy.base_model and torch.equal(scored(beside), here)
-    critic = start_critic(beside, LORA, 3, scale=2.0, bias=0.5)
+    critic = init_critic_from_reward_model(beside, LORA, 3, scale=2.0, bias=0.5)
     torch.testing.assert_close(last_values(critic), (here - 0.5) / 2, rtol=0, atol=1e-5)
     assert torch.equal(scored(beside), here)
 
@@ -144,9 +150,9 @@ def files(
     """An SFT adapter, and a reward adapter that began as it."""
     sft, reward = tmp_path / "sft", tmp_path / "reward"
     sft.mkdir(), reward.mkdir()
-    policy = shake(start_policy(lm_dirs["llama"], tokenizer, model_config, LORA, 1), 2)
+    policy = shake(init_policy(lm_dirs["llama"], tokenizer, model_config, LORA, 1), 2)
     save_model(sft, policy, tokenizer)
-    model = start_reward_model(sft, tokenizer, model_config, LORA, 3)
+    model = init_reward_model(sft, tokenizer, model_config, LORA, 3)
     save_model(reward, shake(model, 4), tokenizer)
     return sft, reward
 
@@ -156,10 +162,10 @@ def test_four_roles_stand_on_one_trunk_and_leave_each_other_alone(
 ) -> None:
     """Policy and critic train; base, reference and reward model stay the same to the bit."""
     sft, reward_dir = files
-    policy = start_policy(sft, tokenizer, model_config, LORA, 1)
-    reference = reference_of(policy, sft, tokenizer, model_config)
-    reward = reward_model_beside(policy, reward_dir, tokenizer, model_config)
-    critic = start_critic(reward, LORA, 3)
+    policy = init_policy(sft, tokenizer, model_config, LORA, 1)
+    reference = load_reference(loaded(policy, sft, tokenizer, model_config))
+    reward = load_frozen_reward_model(reward_dir, tokenizer, model_config, policy=policy)
+    critic = init_critic_from_reward_model(reward, LORA, 3)
     roles = (policy, reference, reward, critic)
     assert len({id(model.base_model) for model in roles}) == 1
     assert torch.equal(said(policy), said(reference))
@@ -186,14 +192,14 @@ def test_a_gradient_arrives_also_after_another_role_has_read(
     """The order of forward passes between a policy's forward and its backward does not count."""
     found = []
     for interrupted in (False, True):
-        policy = start_policy(files[0], tokenizer, model_config, LORA, 1)
-        critic = fresh_critic(policy, files[0], tokenizer, model_config, LORA, 3)
+        policy = init_policy(files[0], tokenizer, model_config, LORA, 1)
+        critic = init_critic_from_policy(loaded(policy, files[0], tokenizer, model_config), 3)
         loss = token_logprobs(policy, **batch()).logprobs.sum()
         if interrupted:
             token_values(critic, **batch())[0].sum().backward()
-            said(reference_of(policy, files[0], tokenizer, model_config))
+            said(load_reference(loaded(policy, files[0], tokenizer, model_config)))
         loss.backward()
-        found.append([p.grad.clone() for p in learnt(policy).parameters() if p.grad is not None])
+        found.append([p.grad.clone() for p in trainable(policy).parameters() if p.grad is not None])
     assert len(found[0]) == 28 and all(map(torch.equal, *found))
 
 
@@ -201,8 +207,8 @@ def test_the_reference_of_a_plain_model_is_the_trunk_without_adapter(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
     folder = lm_dirs["gpt2"]
-    policy = shake(start_policy(folder, tokenizer, model_config, LORA, 1))
-    reference = reference_of(policy, folder, tokenizer, model_config)
+    policy = shake(init_policy(folder, tokenizer, model_config, LORA, 1))
+    reference = load_reference(loaded(policy, folder, tokenizer, model_config))
     assert torch.equal(said(reference), said(load_policy(folder, tokenizer, model_config)))
     assert reference.base_model is policy.base_model
 
@@ -211,19 +217,22 @@ def test_what_a_role_learns_is_its_adapter_and_its_head(
     files: Files, tokenizer: Any, model_config: ModelConfig
 ) -> None:
     """Two layers of seven matrices, A and B of each; the head, of a critic with a bias."""
-    policy = start_policy(files[0], tokenizer, model_config, LORA, 1)
-    reward = reward_model_beside(policy, files[1], tokenizer, model_config)
-    critic = start_critic(reward, LORA, 3)
+    policy = init_policy(files[0], tokenizer, model_config, LORA, 1)
+    reward = load_frozen_reward_model(files[1], tokenizer, model_config, policy=policy)
+    critic = init_critic_from_reward_model(reward, LORA, 3)
     counts = {
-        name: len(list(learnt(m).parameters()))
+        name: len(list(trainable(m).parameters()))
         for name, m in {"policy": policy, "reward": reward, "critic": critic}.items()
     }
     assert counts == {"policy": 28, "reward": 29, "critic": 30}
     trains = {id(p) for p in policy.parameters() if p.requires_grad}
     assert trains == {
-        id(p) for m in (policy, critic) for n, p in learnt(m).named_parameters() if "score" not in n
+        id(p)
+        for m in (policy, critic)
+        for n, p in trainable(m).named_parameters()
+        if "score" not in n
     }
-    assert not any(p.requires_grad for p in learnt(reward).parameters())
+    assert not any(p.requires_grad for p in trainable(reward).parameters())
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -233,9 +242,9 @@ def test_checkpointing_changes_no_gradient_of_an_adapter(
     found = []
     for wanted in (False, True):
         config = model_config.model_copy(update={"gradient_checkpointing": wanted})
-        policy = shake(start_policy(lm_dirs[family], tokenizer, config, LORA, 1))
+        policy = shake(init_policy(lm_dirs[family], tokenizer, config, LORA, 1))
         token_logprobs(policy, **batch()).logprobs.sum().backward()
-        found.append([p.grad for p in learnt(policy).parameters()])
+        found.append([p.grad for p in trainable(policy).parameters()])
         assert all(gradient is not None for gradient in found[-1])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -246,12 +255,12 @@ def test_the_sampler_draws_in_the_policys_role(
     family: str, lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
     """Also right after another role has read: what was drawn is what the trainer says of it."""
-    policy = shake(start_policy(lm_dirs[family], tokenizer, model_config, LORA, 1))
-    reference = reference_of(policy, lm_dirs[family], tokenizer, model_config)
-    sampler = new_sampler(policy, tokenizer, SamplingConfig(max_new_tokens=12, batch_size=4))
+    policy = shake(init_policy(lm_dirs[family], tokenizer, model_config, LORA, 1))
+    reference = load_reference(loaded(policy, lm_dirs[family], tokenizer, model_config))
+    sampler = make_sampler(policy, tokenizer, SamplingConfig(max_new_tokens=12, batch_size=4))
     prompts = [(str(i), p) for i, (p, _) in enumerate(SEQUENCES)] * 3
     said(reference)
-    rollouts = sampler.generate(prompts, torch.Generator().manual_seed(1))
+    rollouts = answers(sampler, prompts, 1)
     padded = pad_batch(rollouts, 0)
     seen = token_logprobs(policy, **padded).logprobs[padded["response_mask"]].detach()
     drawn = torch.tensor([value for r in rollouts for value in r.rollout_logprobs])
@@ -265,7 +274,7 @@ def test_dropout_works_where_it_is_asked_for_and_repeats(
 ) -> None:
     """By the seed alone: whatever was drawn before, and the same when a run is resumed."""
     lora = LoraConfig(rank=3, dropout=0.5)
-    policy = shake(start_policy(lm_dirs["llama"], tokenizer, model_config, lora, 1))
+    policy = shake(init_policy(lm_dirs["llama"], tokenizer, model_config, lora, 1))
     quiet, found = said(policy), []
     for seed in (1, 2, 1):
         torch.rand(7)
@@ -279,10 +288,10 @@ def test_low_precision_trunks_carry_adapters_in_float32(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
     config = model_config.model_copy(update={"dtype": "bfloat16"})
-    policy = start_policy(lm_dirs["llama"], tokenizer, config, LORA, 1)
+    policy = init_policy(lm_dirs["llama"], tokenizer, config, LORA, 1)
     assert policy.get_output_embeddings().weight.dtype == torch.bfloat16
-    assert {p.dtype for p in learnt(policy).parameters()} == {torch.float32}
-    exact = said(shake(start_policy(lm_dirs["llama"], tokenizer, model_config, LORA, 1)))
+    assert {p.dtype for p in trainable(policy).parameters()} == {torch.float32}
+    exact = said(shake(init_policy(lm_dirs["llama"], tokenizer, model_config, LORA, 1)))
     torch.testing.assert_close(said(shake(policy)), exact, rtol=0, atol=0.15)
 
 
@@ -290,8 +299,8 @@ def test_a_fresh_adapter_is_drawn_by_its_seed(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
     """A within 1/sqrt(inputs), 0.25 for 16 of them; B is 0."""
-    made = [start_policy(lm_dirs["llama"], tokenizer, model_config, LORA, s) for s in (1, 1, 2)]
-    first, same, other = (learnt(model).state_dict() for model in made)
+    made = [init_policy(lm_dirs["llama"], tokenizer, model_config, LORA, s) for s in (1, 1, 2)]
+    first, same, other = (trainable(model).state_dict() for model in made)
     name = "base_model/model/model/layers/0/self_attn/q_proj/lora_A/weight"
     assert torch.equal(first[name], same[name]) and not torch.equal(first[name], other[name])
     assert 0.2 < float(first[name].abs().max()) <= 0.25
@@ -320,7 +329,7 @@ def test_an_adapter_is_trained_on_as_it_is_or_not_at_all(
     lora: LoraConfig, message: str, files: Files, tokenizer: Any, model_config: ModelConfig
 ) -> None:
     with pytest.raises(UserError, match=message):
-        start_policy(files[0], tokenizer, model_config, lora, 1)
+        init_policy(files[0], tokenizer, model_config, lora, 1)
 
 
 def test_a_layer_that_is_not_there_is_refused_with_those_that_are(
@@ -328,7 +337,7 @@ def test_a_layer_that_is_not_there_is_refused_with_those_that_are(
 ) -> None:
     lora = LoraConfig(rank=2, target_modules=("q_proj",))
     with pytest.raises(UserError, match="no linear layer 'q_proj'") as refused:
-        start_policy(lm_dirs["gpt2"], tokenizer, model_config, lora, 1)
+        init_policy(lm_dirs["gpt2"], tokenizer, model_config, lora, 1)
     assert "c_attn, c_fc, c_proj" in str(refused.value)
 
 
@@ -336,8 +345,8 @@ def test_chosen_layers_alone_get_an_adapter(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
     lora = LoraConfig(rank=2, target_modules=("v_proj", "down_proj"))
-    policy = start_policy(lm_dirs["llama"], tokenizer, model_config, lora, 1)
-    names = {name.split("/")[-3] for name, _ in learnt(policy).named_parameters()}
+    policy = init_policy(lm_dirs["llama"], tokenizer, model_config, lora, 1)
+    names = {name.split("/")[-3] for name, _ in trainable(policy).named_parameters()}
     assert names == {"v_proj", "down_proj"}
 
 
@@ -347,7 +356,7 @@ def test_four_bits_are_refused_without_a_gpu(
     lora = LoraConfig(rank=2, load_in_4bit=True)
     config = model_config.model_copy(update={"device": "cpu"})
     with pytest.raises(UserError, match="4 bits need a GPU") as refused:
-        start_policy(lm_dirs["llama"], tokenizer, config, lora, 1)
+        init_policy(lm_dirs["llama"], tokenizer, config, lora, 1)
     assert refused.value.where == "lora.load_in_4bit"
 
 
@@ -356,7 +365,7 @@ def test_four_bits_are_refused_without_bitsandbytes(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="bitsandbytes, which is not installed"):
-        four_bit_options("cuda")
+        four_bit_options(torch.device("cuda", 0))
 
 
 def damage_nothing(folder: Path) -> None:
@@ -410,9 +419,9 @@ def test_a_damaged_adapter_is_refused_in_one_line(
 def test_a_policys_adapter_is_no_reward_model(
     files: Files, tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    policy = start_policy(files[0], tokenizer, model_config, LORA, 1)
+    policy = init_policy(files[0], tokenizer, model_config, LORA, 1)
     with pytest.raises(UserError, match="not a reward model"):
-        reward_model_beside(policy, files[0], tokenizer, model_config)
+        load_frozen_reward_model(files[0], tokenizer, model_config, policy=policy)
     with pytest.raises(UserError, match="no reward model"):
         load_reward_model(files[0], tokenizer, model_config)
 
@@ -422,7 +431,7 @@ def test_all_weights_may_be_trained_from_an_adapter(
 ) -> None:
     """Without lora.rank the adapter is merged, and everything learns."""
     everything = LoraConfig()
-    policy = start_policy(files[0], tokenizer, model_config, everything, 1)
+    policy = init_policy(files[0], tokenizer, model_config, everything, 1)
     reward = new_reward_model(files[0], tokenizer, model_config, 5)
     assert role_of(policy) is None and all(p.requires_grad for p in policy.parameters())
     for name, weight in reward.base_model.named_parameters():
@@ -434,7 +443,7 @@ def test_a_critic_beside_a_plain_reward_model_is_an_adapter_on_that(
 ) -> None:
     reward = load_reward_model(reward_dirs["llama"], tokenizer, model_config)
     before = scored(reward)
-    critic = start_critic(reward, LORA, 3)
+    critic = init_critic_from_reward_model(reward, LORA, 3)
     assert critic.base_model is reward.base_model
     torch.testing.assert_close(last_values(critic), before, rtol=0, atol=1e-6)
     shake(critic)

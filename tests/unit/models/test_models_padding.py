@@ -33,13 +33,14 @@ from alignloop.models import (
     save_model,
     token_logprobs,
 )
-from alignloop.models.merging import merge_adapter
-from alignloop.models.starting import (
-    reference_of,
-    reward_model_beside,
-    start_policy,
-    start_reward_model,
+from alignloop.models.initialise import (
+    LoadedModel,
+    init_policy,
+    init_reward_model,
+    load_frozen_reward_model,
+    load_reference,
 )
+from alignloop.models.merging import merge_adapter
 
 
 @pytest.mark.parametrize(
@@ -147,13 +148,14 @@ def test_roles_on_one_trunk_and_the_merged_model_share_the_pad(
     """Policy, reference and reward model as adapters of a base whose PAD is EOS."""
     base = policy_at(tmp_path / "base", byte_tokenizer(pad=END))
     tokenizer, lora = load_tokenizer(base), LoraConfig(rank=2)
-    model = start_reward_model(base, tokenizer, model_config, lora, 1)
+    model = init_reward_model(base, tokenizer, model_config, lora, 1)
     for folder in ("rm", "merged"):
         (tmp_path / folder).mkdir()
     save_model(tmp_path / "rm", model, tokenizer, scale=RewardScale())
-    policy = start_policy(base, tokenizer, model_config, lora, 1)
-    reference = reference_of(policy, base, tokenizer, model_config)
-    beside = reward_model_beside(policy, tmp_path / "rm", tokenizer, model_config)
+    policy = init_policy(base, tokenizer, model_config, lora, 1)
+    start = LoadedModel(model=policy, tokenizer=tokenizer, folder=base, config=model_config)
+    reference = load_reference(start)
+    beside = load_frozen_reward_model(tmp_path / "rm", tokenizer, model_config, policy=policy)
     pads = {m.config.pad_token_id for m in (policy, reference, beside, model)}
     assert pads == {tokenizer.pad_token_id} == {len(tokenizer) - 1}
     ids = torch.tensor([[257, 30, 31, 32, 258]])

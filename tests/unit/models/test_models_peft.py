@@ -12,8 +12,8 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from alignloop.config import LoraConfig, ModelConfig
 from alignloop.errors import UserError
 from alignloop.models import load_policy, load_reward_model, load_tokenizer, save_model
+from alignloop.models.initialise import init_policy, load_policy_to_sample
 from alignloop.models.merging import merge_adapter
-from alignloop.models.starting import read_policy, start_policy
 
 pytestmark = pytest.mark.filterwarnings(
     # PeftModel asks transformers by an older name, and warns of tied layers; nothing of ours does
@@ -81,10 +81,10 @@ def test_every_kind_is_what_peft_computes(
     plain = logits(AutoModelForCausalLM.from_pretrained(base).eval())
     assert float((expected - plain).abs().max()) > 0.05
     tokenizer = load_tokenizer(tmp_path / "adapter")
-    for read in (load_policy, read_policy):
+    for read in (load_policy, load_policy_to_sample):
         model = read(tmp_path / "adapter", tokenizer, model_config)
         if (role := getattr(model, "role", None)) is not None:
-            role.trunk.take(role.adapter)
+            role.shared.activate(role.adapter)
         torch.testing.assert_close(logits(model), expected, rtol=0, atol=1e-4)
     (tmp_path / "out").mkdir()
     merge_adapter(tmp_path / "adapter", tmp_path / "out")
@@ -119,14 +119,14 @@ def test_an_adapter_is_trained_on_as_what_it_is_or_refused(
     tokenizer, lora = load_tokenizer(tmp_path / "adapter"), LoraConfig(rank=2)
     if name not in ON_A_TRUNK:
         with pytest.raises(UserError, match="cannot be trained on as an adapter") as caught:
-            start_policy(tmp_path / "adapter", tokenizer, model_config, lora, 1)
+            init_policy(tmp_path / "adapter", tokenizer, model_config, lora, 1)
         assert "alignloop merge" in caught.value.fix
         return
-    policy = start_policy(tmp_path / "adapter", tokenizer, model_config, lora, 1)
-    policy.role.trunk.take(policy.role.adapter)
+    policy = init_policy(tmp_path / "adapter", tokenizer, model_config, lora, 1)
+    policy.role.shared.activate(policy.role.adapter)
     torch.testing.assert_close(logits(policy), logits(by_peft), rtol=0, atol=1e-5)
     with torch.no_grad():
-        for parameter in policy.role.trunk.parameters(policy.role.adapter).values():
+        for parameter in policy.role.shared.parameters(policy.role.adapter).values():
             parameter.mul_(1.1)
     (tmp_path / "saved").mkdir()
     save_model(tmp_path / "saved", policy, tokenizer)

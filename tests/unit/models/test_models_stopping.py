@@ -18,8 +18,8 @@ from alignloop.config import LoraConfig, ModelConfig
 from alignloop.data.templates import CHATML
 from alignloop.data.turns import stop_tokens
 from alignloop.models import load_policy, save_model
+from alignloop.models.initialise import init_policy
 from alignloop.models.merging import merge_adapter
-from alignloop.models.starting import start_policy
 
 CONFIG = ModelConfig(path="unused")
 # The first token of all is the one that ends a turn, and EOS another, as in Qwen's base models.
@@ -97,7 +97,7 @@ def test_ends_that_a_model_had_are_kept(base: Path, tmp_path: Path) -> None:
 
 def test_a_merged_adapter_stops(base: Path, tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(base)
-    policy = start_policy(base, tokenizer, CONFIG, LoraConfig(rank=2), 0)
+    policy = init_policy(base, tokenizer, CONFIG, LoraConfig(rank=2), 0)
     (tmp_path / "adapter").mkdir()
     (tmp_path / "merged").mkdir()
     save_model(tmp_path / "adapter", policy, tokenizer)

@@ -14,8 +14,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig
 from alignloop.models import token_logprobs
-from alignloop.models.roles import learnt
-from alignloop.models.starting import start_policy, start_reward_model
+from alignloop.models.initialise import init_policy, init_reward_model
+from alignloop.models.shared_base import trainable
 from alignloop.plan.memory import (
     CHUNK_LOGITS,
     LONGEST_WHOLE,
@@ -115,13 +115,13 @@ def test_parameters_are_counted_without_weights(
 ) -> None:
     lora = LoraConfig(rank=rank)
     shape = read_shape(lm_dirs[family] / "config.json", lora)
-    policy = start_policy(lm_dirs[family], tokenizer, model_config, ALL_WEIGHTS, 1)
-    scorer = start_reward_model(lm_dirs[family], tokenizer, model_config, lora, 1)
+    policy = init_policy(lm_dirs[family], tokenizer, model_config, ALL_WEIGHTS, 1)
+    scorer = init_reward_model(lm_dirs[family], tokenizer, model_config, lora, 1)
     assert shape == read_shape(lm_dirs[family], lora)
     assert shape.parameters == sum(p.numel() for p in policy.parameters())
     assert shape.trunk == sum(p.numel() for p in policy.base_model.parameters())
     if rank is not None:
-        learns = sum(p.numel() for n, p in learnt(scorer).named_parameters() if "score" not in n)
+        learns = sum(p.numel() for n, p in trainable(scorer).named_parameters() if "score" not in n)
         assert rank * shape.adapter_width == learns
 
 
@@ -171,7 +171,7 @@ import torch
 from alignloop.config import LoraConfig, ModelConfig
 from alignloop.config.stages import OptimizerSection
 from alignloop.models import load_tokenizer, token_logprobs
-from alignloop.models.starting import start_policy
+from alignloop.models.initialise import init_policy
 from alignloop.training.optimiser import descend, make_optimizer
 
 folder, rank, texts, length = sys.argv[1], json.loads(sys.argv[2]), 8, 128
@@ -181,7 +181,7 @@ def peak():  # ru_maxrss would begin with that of the process which started this
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 tokenizer, before = load_tokenizer(folder), peak()
 lora = LoraConfig(rank=rank)
-policy = start_policy(folder, tokenizer, ModelConfig(device="cpu"), lora, 1)
+policy = init_policy(folder, tokenizer, ModelConfig(device="cpu"), lora, 1)
 section = OptimizerSection(learning_rate=1e-4, batch_size=1)
 optimizer = make_optimizer(policy, section)
 ids = torch.randint(5, 30, (texts, length), generator=torch.Generator().manual_seed(1))

@@ -21,7 +21,7 @@ from alignloop.rl.experience import (
     WithReference,
 )
 from alignloop.rl.update import counts_of
-from alignloop.run import generator, read_metrics
+from alignloop.run import read_metrics
 
 SEED = 7
 LOG2 = math.log(2.0)
@@ -110,7 +110,7 @@ def make_parts(
 
 
 def experience_of(parts: Parts) -> Experience:
-    rollouts = parts.sampler.generate(parts.stream.at(1), generator(SEED, "rollout", 1))
+    rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
     scored = parts.scorer.score(rollouts)
     return Experience(scored=scored, credit=parts.learner.algorithm.credit(scored, {}))
 
@@ -192,7 +192,7 @@ def test_a_single_pass_needs_no_reading_of_the_policy_before_it(
     algorithm = {"kl_coef": 0.1}
     lean, full = make_parts(algorithm=algorithm), make_parts(algorithm=algorithm)
     read = replace(full.scorer, reads=WithBoth)
-    rollouts = full.sampler.generate(full.stream.at(1), generator(SEED, "rollout", 1))
+    rollouts = full.sampler.generate(full.stream.at(1), full.stream.seeds(1))
     found = []
     for parts, scorer in ((lean, lean.scorer), (full, read)):
         # another reference than the policy, so that there is a KL to measure
@@ -296,7 +296,7 @@ def test_a_trivial_preference_is_learnt(make_parts: Callable[..., Parts]) -> Non
     parts = make_parts(algorithm={"group_size": 8}, batch_size=4, learning_rate=2e-2)
     means = []
     for step in range(1, 21):
-        rollouts = parts.sampler.generate(parts.stream.at(step), generator(SEED, "rollout", step))
+        rollouts = parts.sampler.generate(parts.stream.at(step), parts.stream.seeds(step))
         scored = parts.scorer.score(rollouts)
         said = (scored.input_ids == 5) & scored.response_mask
         scored = replace(scored, scores=said.sum(dim=1).float())

@@ -21,7 +21,7 @@ from alignloop.config import ModelConfig, RlConfig
 from alignloop.records import Prompt
 from alignloop.rl.build import Parts, build
 from alignloop.rl.experience import Experience
-from alignloop.run import derive_seed, generator
+from alignloop.run import derive_seed
 from alignloop.training.optimiser import linear_schedule
 
 FILE = Path(__file__).parents[3] / "examples" / "ppo_one_file.py"
@@ -49,7 +49,7 @@ def library_steps(parts: Parts, config: RlConfig) -> Iterator[dict[str, Any]]:
     """The loop of the library without its logging."""
     rate = linear_schedule(config.num_steps)
     for step in range(1, config.num_steps + 1):
-        rollouts = parts.sampler.generate(parts.stream.at(step), generator(SEED, "rollout", step))
+        rollouts = parts.sampler.generate(parts.stream.at(step), parts.stream.seeds(step))
         scored = parts.scorer.score(rollouts)
         algorithm = parts.learner.algorithm
         credit = algorithm.credit(scored, algorithm.start)

@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification
 from alignloop.config import LoraConfig, ModelConfig, RlConfig
 from alignloop.data.tokenise import encode_prompt
 from alignloop.models import load_tokenizer
-from alignloop.models.roles import role_of
+from alignloop.models.shared_base import role_of
 from alignloop.rl.build import build
 from alignloop.rl.rewards import Answers, EndRewarder, TextRewarder
 from alignloop.rollout import Rollout

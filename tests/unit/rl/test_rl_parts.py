@@ -18,7 +18,6 @@ from alignloop.rl.experience import WithOldLogprobs, WithReference, WithValues
 from alignloop.rl.rewards import Answers, EndRewarder, ModelRewarder
 from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rollout import Rollout
-from alignloop.run import generator
 
 
 def stream(count: int = 7, batch_size: int = 3, seed: int = 1) -> PromptStream:
@@ -230,7 +229,7 @@ def test_the_critic_begins_with_the_score(
     """Line 7: after the last token the critic says the (normalised) score, missing EOS aside."""
     config = rl_config(missing_eos="off")
     parts = build(config, model_config, rl_inputs(family), seed=3, observer=None)
-    rollouts = parts.sampler.generate(parts.stream.at(1), generator(3, "rollout", 1))
+    rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
     scored = parts.scorer.score(rollouts)
     torch.testing.assert_close(scored.final_values, scored.scores, rtol=0, atol=1e-5)
 
@@ -353,7 +352,7 @@ def test_system_messages_and_earlier_turns_are_part_of_the_prompt(
     opening = f"{system} <user> why is the tea cold <assistant> rain <eos>"
     assert told["short"] == f"{opening} <user> how is the sun <assistant>"
     assert told["long"] == f"{opening} <user> is the moon red <assistant>"
-    rollouts = parts.sampler.generate(parts.stream.at(1), generator(3, "rollout", 1))
+    rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
     scored = parts.scorer.score(rollouts)
     answers = [len(rollout.response_ids) for rollout in rollouts]
     assert scored.response_mask.sum(1).tolist() == answers

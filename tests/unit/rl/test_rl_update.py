@@ -15,7 +15,6 @@ from alignloop.rl.algorithms.ppo import PpoRollouts
 from alignloop.rl.build import Parts, build
 from alignloop.rl.experience import Experience, ScoredRollouts
 from alignloop.rl.update import counts_of, is_finite
-from alignloop.run import generator
 
 SEED = 7
 PRICE, FREE = {"kl_coef": 0.1}, {"kl_coef": 0.0}
@@ -33,7 +32,7 @@ def make_parts(
 
 
 def scored_of(parts: Parts) -> ScoredRollouts:
-    rollouts = parts.sampler.generate(parts.stream.at(1), generator(SEED, "rollout", 1))
+    rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
     return parts.scorer.score(rollouts)
 
 

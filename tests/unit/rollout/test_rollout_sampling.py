@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+from rollout_support import answers
 from scipy.stats import chisquare
 from transformers import GenerationConfig
 from transformers.generation import TopPLogitsWarper
@@ -16,8 +17,10 @@ from alignloop.data.tokenise import encode_prompt
 from alignloop.errors import UserError
 from alignloop.models import load_policy, token_logprobs
 from alignloop.records import Prompt
-from alignloop.rollout import Rollout, Sampler, new_sampler
-from alignloop.rollout.decode import cache_argument, draw
+from alignloop.rollout import Rollout, Sampler
+from alignloop.rollout import make_sampler as sampler_for
+from alignloop.rollout.decode import cache_argument
+from alignloop.rollout.drawing import draw
 from alignloop.run import generator
 
 Asked = list[tuple[str, list[int]]]
@@ -37,7 +40,7 @@ def make_sampler(
     def make(family: str = "llama", **sampling: Any) -> Sampler:
         settings: dict[str, Any] = {"max_new_tokens": 12, "batch_size": 4, **sampling}
         policy = load_policy(lm_dirs[family], tokenizer, model_config)
-        return new_sampler(policy, tokenizer, SamplingConfig.model_validate(settings))
+        return sampler_for(policy, tokenizer, SamplingConfig.model_validate(settings))
 
     return make
 
@@ -101,9 +104,9 @@ def test_a_response_does_not_depend_on_its_batch(
     family: str, make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
     """Line 12: all together, in pairs, and one by one; the numbers of a prompt are its own."""
-    together = make_sampler(family, batch_size=100).generate(asked, generator(3, "rollout"))
-    pairs = make_sampler(family, batch_size=2).generate(asked, generator(3, "rollout"))
-    alone = make_sampler(family, batch_size=1).generate(asked, generator(3, "rollout"))
+    together = answers(make_sampler(family, batch_size=100), asked, 3, "rollout")
+    pairs = answers(make_sampler(family, batch_size=2), asked, 3, "rollout")
+    alone = answers(make_sampler(family, batch_size=1), asked, 3, "rollout")
     assert [r.prompt_id for r in together] == [prompt_id for prompt_id, _ in asked]
     ids = [rollout.input_ids for rollout in together]
     assert ids == [rollout.input_ids for rollout in pairs]
@@ -115,15 +118,15 @@ def test_the_first_prompts_do_not_depend_on_how_many_follow(
     make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
     sampler = make_sampler()
-    many = sampler.generate(asked, generator(3, "rollout"))
-    few = sampler.generate(asked[:3], generator(3, "rollout"))
+    many = answers(sampler, asked, 3, "rollout")
+    few = answers(sampler, asked[:3], 3, "rollout")
     assert [r.input_ids for r in few] == [r.input_ids for r in many[:3]]
 
 
 def test_another_seed_gives_other_responses(make_sampler: Callable[..., Any], asked: Asked) -> None:
     sampler = make_sampler()
-    one = sampler.generate(asked, generator(3, "rollout", 1))
-    other = sampler.generate(asked, generator(3, "rollout", 2))
+    one = answers(sampler, asked, 3, "rollout", 1)
+    other = answers(sampler, asked, 3, "rollout", 2)
     assert [r.input_ids for r in one] != [r.input_ids for r in other]
 
 
@@ -133,7 +136,7 @@ def test_one_prompt_many_times_gives_many_responses(
     """Real sampling: the first tokens follow the model's own distribution."""
     sampler = make_sampler(max_new_tokens=1, batch_size=500)
     prompt = asked[0]
-    rollouts = sampler.generate([prompt] * 2000, generator(0, "many"))
+    rollouts = answers(sampler, [prompt] * 2000, 0, "many")
     tokens = torch.tensor([rollout.response_ids[0] for rollout in rollouts])
     with torch.no_grad():
         logits = sampler.model(torch.tensor([prompt[1]])).logits[0, -1]
@@ -156,7 +159,7 @@ def test_the_sampler_s_logprobs_are_the_trainer_s(
 ) -> None:
     """Lines 11 and 22: to 1e-5, though one used a cache and left padding."""
     sampler = make_sampler(family, temperature=temperature)
-    rollouts = sampler.generate(asked, generator(1, "rollout"))
+    rollouts = answers(sampler, asked, 1, "rollout")
     batch = pad_batch(rollouts, 0, side)
     trainer = token_logprobs(sampler.model, **batch, temperature=temperature).logprobs
     own = torch.tensor([value for rollout in rollouts for value in rollout.rollout_logprobs])
@@ -173,9 +176,7 @@ def test_nearly_greedy_is_transformers_greedy(
     greedy = GenerationConfig(
         do_sample=False, max_new_tokens=12, eos_token_id=EOS, pad_token_id=0, bos_token_id=None
     )
-    for rollout, (_, prompt) in zip(
-        sampler.generate(asked, generator(0, "greedy")), asked, strict=True
-    ):
+    for rollout, (_, prompt) in zip(answers(sampler, asked, 0, "greedy"), asked, strict=True):
         ids = torch.tensor([prompt])
         expected = sampler.model.generate(
             ids, attention_mask=torch.ones_like(ids), generation_config=greedy
@@ -185,7 +186,7 @@ def test_nearly_greedy_is_transformers_greedy(
 
 def test_a_response_ends_at_its_first_eos(make_sampler: Callable[..., Any], asked: Asked) -> None:
     """Line 3: EOS comes last or not at all, and `finish_reason` says which."""
-    rollouts = make_sampler(max_new_tokens=20).generate(asked * 3, generator(2, "ends"))
+    rollouts = answers(make_sampler(max_new_tokens=20), asked * 3, 2, "ends")
     for rollout in rollouts:
         response = list(rollout.response_ids)
         assert len(response) == len(rollout.rollout_logprobs)
@@ -199,11 +200,10 @@ def test_a_response_ends_at_its_first_eos(make_sampler: Callable[..., Any], aske
 def test_an_eos_as_the_very_last_allowed_token_is_an_end(
     make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
-    long = make_sampler(max_new_tokens=20).generate(asked * 3, generator(2, "ends"))
+    long = answers(make_sampler(max_new_tokens=20), asked * 3, 2, "ends")
     ended = next(r for r in long if r.finish_reason == "eos" and len(r.response_ids) > 1)
-    # Rows of uniform numbers depend on their width: ask until one ends exactly at the limit.
     limit = 2
-    short = make_sampler(max_new_tokens=limit).generate(asked * 30, generator(2, "short"))
+    short = answers(make_sampler(max_new_tokens=limit), asked * 30, 2, "short")
     at_limit = [r for r in short if len(r.response_ids) == limit]
     assert ended.response_ids[-1] == EOS
     assert {r.finish_reason for r in at_limit if r.response_ids[-1] == EOS} == {"eos"}
@@ -216,7 +216,7 @@ def test_pad_and_eos_inside_a_prompt_are_ordinary_tokens(
     """Line 1: masks come from lengths; a prompt that begins with PAD is read whole."""
     prompt, other = [0, 0, 3, EOS, 9, 4], [3, 9, 4, 5, 6, 7, 8, 9, 10]
     sampler = make_sampler(batch_size=2)
-    mixed = sampler.generate([("a", prompt), ("b", other)], generator(0, "pad"))
+    mixed = answers(sampler, [("a", prompt), ("b", other)], 0, "pad")
     batch = pad_batch(mixed, 0)
     trainer = token_logprobs(sampler.model, **batch).logprobs
     own = torch.tensor(mixed[0].rollout_logprobs)
@@ -299,7 +299,7 @@ def test_temperature_zero_is_transformers_greedy(
     greedy = GenerationConfig(
         do_sample=False, max_new_tokens=12, eos_token_id=EOS, pad_token_id=0, bos_token_id=None
     )
-    found = sampler.generate(asked, generator(0, "greedy"))
+    found = answers(sampler, asked, 0, "greedy")
     for rollout, (_, prompt) in zip(found, asked, strict=True):
         ids = torch.tensor([prompt])
         expected = sampler.model.generate(
@@ -343,9 +343,9 @@ def test_logits_that_are_no_numbers_are_told_at_once(
     policy = load_policy(lm_dirs[family], tokenizer, model_config)
     with torch.no_grad():
         policy.get_output_embeddings().weight[3] = torch.nan
-    sampler = new_sampler(policy, tokenizer, SamplingConfig(temperature=temperature))
+    sampler = sampler_for(policy, tokenizer, SamplingConfig(temperature=temperature))
     with pytest.raises(UserError, match="no finite numbers") as caught:
-        sampler.generate(asked, generator(0, "nan"))
+        answers(sampler, asked, 0, "nan")
     assert caught.value.where == str(lm_dirs[family])
     assert "model.dtype" in caught.value.fix
 

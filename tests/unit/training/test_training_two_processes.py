@@ -19,7 +19,7 @@ from alignloop.records import Demonstration, PreferencePair, Prompt
 from alignloop.reward.train import ranking
 from alignloop.rl.build import build
 from alignloop.rl.experience import Experience
-from alignloop.run import RunFolder, generator, read_metrics
+from alignloop.run import RunFolder, read_metrics
 from alignloop.run.stage_run import StageRun
 from alignloop.sft import train_sft
 from alignloop.sft.train import _step
@@ -112,7 +112,7 @@ def test_reinforcement_learning_takes_the_steps_of_one_process(
 
     def work(world: World) -> tuple[Any, dict[str, float], torch.Tensor]:
         parts = build(config, model_config, rl_inputs(), seed=7, observer=None, world=world)
-        rollouts = parts.sampler.generate(parts.stream.at(1), generator(7, "rollout", 1))
+        rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
         scored, plan = parts.scorer.score(rollouts), parts.learner.algorithm
         experience = Experience(scored=scored, credit=plan.credit(scored, plan.start))
         metrics = parts.learner.update(experience, seed=7, step=1, rate=1.0)

@@ -1,18 +1,22 @@
-"""The trunk of the Llama family over packed tokens, from the weights of a transformers model.
+"""The forward pass of the Llama family over packed tokens, from a transformers model's weights.
 
-Linear layers, embedding and MLP are called as they stand in the model, so that adapters and biases
-in them count; norms, rotary embedding and attention are computed here.
+Linear layers, embedding and MLP are called as modules, so that adapters and biases in them count;
+norms, rotary embedding and attention are computed here.
 """
 
+import re
 from collections.abc import Callable
+from inspect import unwrap
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from alignloop.models.attention import attend, everyone_asks, some_ask
-from alignloop.models.packing import Packing
+from alignloop.fastpath.attention import all_queries, attend, some_queries
+from alignloop.fastpath.packing import Packing, pack
+from alignloop.protocols import Backbone
+from alignloop.shapes import TokenIds, TokenMask
 
 # Families with exactly this layer: RMSNorm, rotary grouped-query attention, gated MLP.
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
@@ -22,13 +26,14 @@ STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
 SeeKeys = Callable[[int, Tensor, Tensor], None]
 
 
-def is_supported(model: Any) -> bool:
-    """Whether this module computes what the model's own forward pass computes.
+def supports(model: Backbone) -> bool:
+    """Whether this room computes what the model's own forward pass computes.
 
-    No where a module that it passes over is not the family's own (a subclass, a wrapper), has a
-    hook, or would do something while training: dropout, checkpointing.
+    No if a module whose call is passed over does not run the family's own `forward`, has a hook
+    (FSDP gathers its weights in one), or would do something in training: dropout, checkpointing.
     """
-    config, trunk = model.config, model.base_model
+    config: Any = model.config
+    base: Any = model.base_model
     rope = getattr(config, "rope_parameters", None) or {}
     family = FAMILIES.get(config.model_type)
     if (
@@ -36,11 +41,11 @@ def is_supported(model: Any) -> bool:
         or rope.get("rope_type", "default") not in STATIC_ROPE
         or getattr(config, "sliding_window", None) is not None
         or getattr(config, "_attn_implementation", "sdpa") not in ("sdpa", "eager")
-        or type(trunk).__name__ != f"{family}Model"
+        or not _forward_name(base).endswith(f".{family}Model.forward")
     ):
         return False
-    passed_over = [trunk, trunk.norm]
-    for layer in trunk.layers:
+    passed_over = [base, base.norm]
+    for layer in base.layers:
         attention = layer.self_attn
         norms = [getattr(attention, name, None) for name in ("q_norm", "k_norm")]
         passed_over += [layer, attention, layer.input_layernorm, layer.post_attention_layernorm]
@@ -48,48 +53,77 @@ def is_supported(model: Any) -> bool:
     return all(_is_plain(module, family) for module in passed_over)
 
 
+def _forward_name(module: nn.Module) -> str:
+    """Where the `forward` that a module runs was written: "transformers.models...LlamaMLP.forward".
+
+    FSDP2's `fully_shard` and others give a module a subclass made on the spot, which changes no
+    arithmetic; a subclass with a `forward` of its own, or a `forward` set on the module, is seen.
+    """
+    if "forward" in vars(module):
+        return ""
+    function = unwrap(type(module).forward)
+    return f"{function.__module__}.{function.__qualname__}"
+
+
 def _is_plain(module: Any, family: str) -> bool:
-    """The family's own class, without hooks, dropout or checkpointing."""
-    kind = type(module)
+    """The family's own `forward`, without hooks, dropout or checkpointing."""
     return (
-        kind.__module__.startswith("transformers.models.")
-        and kind.__name__.startswith(family)
+        re.match(rf"transformers\.models\.\w+\.\w+\.{family}", _forward_name(module)) is not None
         and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
         and not (module.training and getattr(module, "attention_dropout", 0.0))
         and not (module.training and getattr(module, "gradient_checkpointing", False))
     )
 
 
-def trunk_states(
-    model: Any, packing: Packing, wanted: Tensor | None = None, see_keys: SeeKeys | None = None
+def forward(
+    model: Backbone,
+    input_ids: TokenIds,
+    attention_mask: TokenMask,
+    query_mask: TokenMask,
 ) -> Tensor:
-    """The last hidden states, normed, of all packed tokens, or at the places `wanted` [wanted].
+    """The last hidden states, normed, where `query_mask` is True, in its order: [queries, hidden].
 
-    `wanted` is ascending, each place once: of the last layer only their part is computed.
+    Padding is not read, equal beginnings of neighbours are read once, and of the last layer only
+    the queries are computed (decision 0013). All on the model's device; at least one query.
+    """
+    packing = pack(input_ids, attention_mask)
+    indices = packing.at(query_mask, attention_mask)
+    queries, order = torch.unique(indices, return_inverse=True)
+    return forward_packed(model, packing, queries).index_select(0, order)
+
+
+def forward_packed(
+    model: Backbone,
+    packing: Packing,
+    queries: Tensor | None = None,
+    see_keys: SeeKeys | None = None,
+) -> Tensor:
+    """The last hidden states, normed, of all packed tokens, or of those indices [queries].
+
+    `queries` is ascending, without repeats: of the last layer only their part is computed.
     `see_keys(layer, keys, values)` gets those of every token, [tokens, key-value heads, head].
     """
-    trunk = model.base_model
-    x = trunk.embed_tokens(packing.tokens)
-    cos, sin = _rotary(trunk, x, packing.positions)
-    looks = everyone_asks(packing)
-    for number, layer in enumerate(trunk.layers):
-        last = number == len(trunk.layers) - 1
-        asking = wanted if last else None
-        if asking is not None:
-            looks = some_ask(packing, asking)
+    base: Any = model.base_model
+    x = base.embed_tokens(packing.tokens)
+    cos, sin = _rotary(base, x, packing.positions)
+    pattern = all_queries(packing)
+    for number, layer in enumerate(base.layers):
+        chosen = queries if number == len(base.layers) - 1 else None
+        if chosen is not None:
+            pattern = some_queries(packing, chosen)
         attention, normed = layer.self_attn, rms_norm(x, layer.input_layernorm)
         k = _heads(attention.k_proj(normed), attention, getattr(attention, "k_norm", None))
         v = _heads(attention.v_proj(normed), attention, None)
         k = rotate(k, cos, sin)
         if see_keys is not None:
             see_keys(number, k, v)
-        if asking is not None:
-            x, normed, cos, sin = (t.index_select(0, asking) for t in (x, normed, cos, sin))
+        if chosen is not None:
+            x, normed, cos, sin = (t.index_select(0, chosen) for t in (x, normed, cos, sin))
         q = _heads(attention.q_proj(normed), attention, getattr(attention, "q_norm", None))
-        mixed = attend(rotate(q, cos, sin), k, v, looks, attention.scaling)
+        mixed = attend(rotate(q, cos, sin), k, v, pattern, attention.scaling)
         x = x + attention.o_proj(mixed.flatten(1))
         x = x + layer.mlp(rms_norm(x, layer.post_attention_layernorm))
-    return rms_norm(x, trunk.norm)
+    return rms_norm(x, base.norm)
 
 
 def _heads(projected: Tensor, attention: Any, norm: Any) -> Tensor:
@@ -98,10 +132,10 @@ def _heads(projected: Tensor, attention: Any, norm: Any) -> Tensor:
     return heads if norm is None else rms_norm(heads, norm)
 
 
-def _rotary(trunk: Any, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """Cosine and sine [tokens, 1, head]; the sign of `rotate_half` stands in the sine."""
+def _rotary(base: Any, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosine and sine [tokens, 1, head]; the sine carries the sign of `rotate_half`."""
     table = torch.arange(int(positions.max()) + 1, device=x.device).unsqueeze(0)
-    cos, sin = trunk.rotary_emb(x, table)
+    cos, sin = base.rotary_emb(x, table)
     return tuple(t.index_select(0, positions).unsqueeze(1) for t in (cos[0], signed(sin[0])))  # pyright: ignore[reportReturnType]
 
 

@@ -5,26 +5,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignloop.rollout.memory import zeros
+from alignloop.fastpath.huge_pages import zeros
 
 
 class Cache:
     """Keys [rows, key-value heads, head, capacity] and values [..., capacity, head] by layer.
 
-    A step begins with `look`; then each layer calls `append` and `attend`.
+    A step begins with `begin_step`; then each layer calls `append` and `attend`.
     """
 
-    def __init__(self, trunk: Any, config: Any, *, rows: int, capacity: int) -> None:
-        like = trunk.embed_tokens.weight
-        first = trunk.layers[0].self_attn
+    def __init__(self, base: Any, config: Any, *, rows: int, capacity: int) -> None:
+        like = base.embed_tokens.weight
+        first = base.layers[0].self_attn
         heads, kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self._heads, self._capacity, self._scale = heads, capacity, float(first.scaling)
+        self._heads, self._scale = heads, float(first.scaling)
         shape = (rows, kv_heads, capacity, first.head_dim)
-        tables = zeros(like, *shape, count=2 * len(trunk.layers))
+        tables = zeros(like, *shape, count=2 * len(base.layers))
         self._values = tables[::2]
         self._keys = [table.view(*shape[:2], shape[3], shape[2]) for table in tables[1::2]]
         self._all_rows = torch.arange(rows, device=like.device)
-        self._all_places = torch.arange(capacity, device=like.device)
+        self._all_positions = torch.arange(capacity, device=like.device)
         plain = like.device.type == "cpu" and like.dtype in (torch.float32, torch.float64)
         self._bags = _Bags(rows, heads, kv_heads, first.head_dim, capacity) if plain else None
 
@@ -40,22 +40,22 @@ class Cache:
             keys[target, :, :, :length] = keys[source, :, :, :length]
             values[target, :, :length] = values[source, :, :length]
 
-    def look(self, places: Tensor) -> None:
-        """Begin a step: the first rows write at `places` [count], and see what stands before."""
-        shortest, longest = (int(n) for n in torch.aminmax(places))
-        self._rows, self._places = self._all_rows[: len(places)], places
+    def begin_step(self, positions: Tensor) -> None:
+        """The first rows write at `positions` [count], and see these and all before."""
+        shortest, longest = (int(n) for n in torch.aminmax(positions))
+        self._rows, self._positions = self._all_rows[: len(positions)], positions
         self._end, self._bias = longest + 1, None
         if shortest < longest:
-            unseen = self._all_places[: self._end] > places.unsqueeze(1)
-            bias = torch.zeros(unseen.shape, device=places.device).masked_fill_(unseen, -torch.inf)
-            self._bias = bias.unsqueeze(1)
+            unseen = self._all_positions[: self._end] > positions.unsqueeze(1)
+            bias = torch.zeros(unseen.shape, device=positions.device)
+            self._bias = bias.masked_fill_(unseen, -torch.inf).unsqueeze(1)
         if self._bags is not None:
-            self._bags.look(len(places), self._end)
+            self._bags.begin_step(len(positions), self._end)
 
     def append(self, layer: int, keys: Tensor, values: Tensor) -> None:
-        """Write [count, key-value heads, head] at the places of this step."""
-        self._keys[layer][self._rows, :, :, self._places] = keys
-        self._values[layer][self._rows, :, self._places] = values
+        """Write [count, key-value heads, head] at the positions of this step."""
+        self._keys[layer][self._rows, :, :, self._positions] = keys
+        self._values[layer][self._rows, :, self._positions] = values
 
     def attend(self, layer: int, q: Tensor) -> Tensor:
         """What each row's heads read, [count, heads * head], from q [count, heads, head]."""
@@ -81,7 +81,7 @@ class _Bags:
     On a CPU, products of a vector with a matrix of a hundred rows, one per row and head, cost
     several times what reading the cache does. `embedding_bag` is made for such sums: scores are the
     sum over the head's dimensions of q times a row of (transposed) keys, the answer the sum over
-    the places of weight times a row of values.
+    the positions of weight times a row of values.
     """
 
     def __init__(self, rows: int, heads: int, kv_heads: int, head: int, capacity: int) -> None:
@@ -89,18 +89,18 @@ class _Bags:
         blocks = (torch.arange(rows).unsqueeze(1) * kv_heads + shared).view(-1, 1)
         self._heads, self._head = heads, head
         self._dims = (blocks * head + torch.arange(head)).flatten()
-        self._places = blocks * capacity + torch.arange(capacity)
+        self._positions = blocks * capacity + torch.arange(capacity)
         self._bags = torch.arange(rows * heads)
 
-    def look(self, count: int, end: int) -> None:
-        """Begin a step in which `count` rows see `end` places."""
+    def begin_step(self, count: int, end: int) -> None:
+        """In this step `count` rows see `end` positions."""
         bags = count * self._heads
         self._dim_index, self._dim_bags = (
             self._dims[: bags * self._head],
             self._bags[:bags] * self._head,
         )
-        self._place_index = self._places[:bags, :end].flatten()
-        self._place_bags = self._bags[:bags] * end
+        self._position_index = self._positions[:bags, :end].flatten()
+        self._position_bags = self._bags[:bags] * end
 
     def scores(self, q: Tensor, keys: Tensor) -> Tensor:
         """q [count, heads, head] times the keys, [count * heads, capacity]."""
@@ -108,7 +108,7 @@ class _Bags:
 
     def mixed(self, weights: Tensor, values: Tensor) -> Tensor:
         """The values by weights [count, heads, end], [count * heads, head]."""
-        return _sums(values.flatten(0, 2), self._place_index, self._place_bags, weights)
+        return _sums(values.flatten(0, 2), self._position_index, self._position_bags, weights)
 
 
 def _sums(table: Tensor, index: Tensor, begins: Tensor, weights: Tensor) -> Tensor:

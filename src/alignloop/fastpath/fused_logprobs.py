@@ -16,7 +16,7 @@ def target_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """(log p(target), entropy), both [tokens] in nats and float32; entropy has no gradient.
 
-    Without `entropy`, which costs another reading of all logits, 0 stands in its place.
+    Without `entropy`, which costs another reading of all logits, it is 0.
 
         log p = log_softmax((hidden W^T + b) / temperature)
 

@@ -14,10 +14,10 @@ from alignloop.shapes import TokenIds, TokenMask
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Tokens in one list, and where each token of the batch stands in it.
+    """Tokens in one list, and the index of each token of the batch in it.
 
-    tokens, positions, owners [tokens]: the id, the place in its sequence, and the (first) row that
-    holds it; rows [batch, longest]: places in the list, token by token, where a row has ended its
+    tokens, positions, owners [tokens]: the id, the position in its sequence, and the (first) row
+    that holds it; rows [batch, longest]: indices in the list, token by token, past a row's end its
     last one again; lengths [batch]; shared: whether any token belongs to several rows.
     """
 
@@ -29,26 +29,26 @@ class Packing:
     shared: bool
 
     def at(self, mask: TokenMask, attention_mask: TokenMask) -> Tensor:
-        """Places in the list of the tokens where `mask` [batch, seq] is True, in its order."""
+        """Indices in the list of the tokens where `mask` [batch, seq] is True, in its order."""
         where = mask.nonzero()
         positions = attention_mask.cumsum(dim=1)[mask] - 1
         return self.rows[where[:, 0], positions]
 
 
 def pack(input_ids: TokenIds, attention_mask: TokenMask) -> Packing:
-    """The tokens that count, row by row; padding may stand on either side."""
+    """The tokens that count, row by row; padding may be on either side."""
     lengths = attention_mask.sum(dim=1)
     longest = int(lengths.max())
-    places = torch.arange(longest, device=input_ids.device)
-    real = places < lengths.unsqueeze(1)
+    columns = torch.arange(longest, device=input_ids.device)
+    real = columns < lengths.unsqueeze(1)
     ids = input_ids[:, :longest]
     if not torch.equal(attention_mask[:, :longest], real):
         ids = torch.zeros_like(real, dtype=input_ids.dtype)
         ids = ids.masked_scatter(real, input_ids[attention_mask])
     common = _common_beginnings(ids, lengths)
-    kept = real if common is None else real & (places >= common.unsqueeze(1))
+    kept = real if common is None else real & (columns >= common.unsqueeze(1))
     numbers = (kept.flatten().cumsum(0) - 1).view_as(kept)
-    clamped = torch.minimum(places.expand_as(kept), lengths.unsqueeze(1) - 1)
+    clamped = torch.minimum(columns.expand_as(kept), lengths.unsqueeze(1) - 1)
     rows = numbers.gather(1, clamped)
     if common is not None:
         rows = _with_beginnings(rows, common)
@@ -75,7 +75,7 @@ def _with_beginnings(rows: Tensor, common: Tensor) -> Tensor:
 
 
 def _common_beginnings(ids: Tensor, lengths: Tensor) -> Tensor | None:
-    """How many first tokens each row shares with the first row of its group; None = nobody does.
+    """How many first tokens each row shares with the first row of its group; None = none do.
 
     A group is a run of neighbours and shares the shortest of their common beginnings; a row joins
     while that saves more tokens than it costs those that are there. Its last token is its own.

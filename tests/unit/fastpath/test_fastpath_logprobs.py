@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alignloop.models import vocabulary
-from alignloop.models.vocabulary import target_logprobs
+from alignloop.fastpath import fused_logprobs
+from alignloop.fastpath.fused_logprobs import target_logprobs
 
 TOKENS, HIDDEN, VOCABULARY = 23, 8, 31
 
@@ -44,7 +44,7 @@ def test_two_tokens_by_hand() -> None:
 def test_values_and_gradients_are_those_of_the_plain_computation(
     chunk: int, temperature: float, bias: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(vocabulary.CHUNK_LOGITS, "cpu", chunk * VOCABULARY)
+    monkeypatch.setitem(fused_logprobs.CHUNK_LOGITS, "cpu", chunk * VOCABULARY)
     hidden, head, targets, upstream = inputs(bias)
     logprobs, entropy = target_logprobs(hidden, head, targets, temperature)
     found = torch.autograd.grad((logprobs * upstream).sum(), [hidden, *head.parameters()])
@@ -76,7 +76,7 @@ def test_a_frozen_head_gets_no_gradient() -> None:
 
 def test_no_more_logits_than_a_chunk_exist_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     widest = 0
-    plain = vocabulary.linear
+    plain = fused_logprobs.linear
 
     def counting(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         nonlocal widest
@@ -84,8 +84,8 @@ def test_no_more_logits_than_a_chunk_exist_at_once(monkeypatch: pytest.MonkeyPat
         widest = max(widest, logits.numel())
         return logits
 
-    monkeypatch.setitem(vocabulary.CHUNK_LOGITS, "cpu", 4 * VOCABULARY)
-    monkeypatch.setattr(vocabulary, "linear", counting)
+    monkeypatch.setitem(fused_logprobs.CHUNK_LOGITS, "cpu", 4 * VOCABULARY)
+    monkeypatch.setattr(fused_logprobs, "linear", counting)
     hidden, head, targets, upstream = inputs()
     logprobs, _ = target_logprobs(hidden, head, targets, 1.0)
     (logprobs * upstream).sum().backward()
@@ -95,5 +95,6 @@ def test_no_more_logits_than_a_chunk_exist_at_once(monkeypatch: pytest.MonkeyPat
 def test_no_tokens_at_all() -> None:
     hidden, head, targets, _ = inputs()
     logprobs, entropy = target_logprobs(hidden[:0], head, targets[:0], 1.0)
-    assert logprobs.shape == entropy.shape == (0,)
+    assert logprobs.tolist() == entropy.tolist() == []
     logprobs.sum().backward()
+    assert head.weight.grad is not None and not head.weight.grad.any()

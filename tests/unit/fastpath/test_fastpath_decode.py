@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rollout_support import NEW_TOKENS, STOPS, greedy_by_generate
+from rollout_support import NEW_TOKENS, STOPS, answers, greedy_by_generate
 from transformers import (
     AutoModelForCausalLM,
     LlamaConfig,
@@ -17,9 +17,9 @@ from transformers import (
 )
 
 from alignloop.config import SamplingConfig
+from alignloop.fastpath import supports
+from alignloop.fastpath.llama_decoder import LlamaDecoder
 from alignloop.rollout import LlamaSampler, TransformersSampler
-from alignloop.rollout.llama import LlamaDecoder, is_supported
-from alignloop.run import generator
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 97,
@@ -70,10 +70,10 @@ def both_samplers(model: Any, **sampling: Any) -> tuple[LlamaSampler, Transforme
 @pytest.mark.parametrize("name", CONFIGS)
 def test_greedy_tokens_are_those_of_generate(name: str) -> None:
     model = make_model(name)
-    assert is_supported(model)
+    assert supports(model)
     fast, _ = both_samplers(model, temperature=1e-5)
     asked = [(str(i), prompt) for i, prompt in enumerate(PROMPTS)]
-    for rollout, prompt in zip(fast.generate(asked, generator(0)), PROMPTS, strict=True):
+    for rollout, prompt in zip(answers(fast, asked, 0), PROMPTS, strict=True):
         assert list(rollout.input_ids) == greedy_by_generate(model, prompt)
 
 
@@ -86,8 +86,8 @@ def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
         model = model.double()
     fast, slow = both_samplers(model, temperature=2.0)
     asked = [(str(i), PROMPTS[i % len(PROMPTS)]) for i in range(40)]
-    ours = fast.generate(asked, generator(1))
-    theirs = slow.generate(asked, generator(1))
+    ours = answers(fast, asked, 1)
+    theirs = answers(slow, asked, 1)
     assert len({len(rollout.response_ids) for rollout in ours}) >= 3, "lengths must vary"
     for one, other in zip(ours, theirs, strict=True):
         assert one.input_ids == other.input_ids
@@ -105,7 +105,7 @@ def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
 def test_any_prompts_in_any_number_of_rows(prompts: list[list[int]], rows: int, limit: int) -> None:
     fast, slow = both_samplers(MODEL, batch_size=rows, max_new_tokens=limit)
     asked = [(str(i), prompt) for i, prompt in enumerate(prompts)]
-    ours, theirs = fast.generate(asked, generator(2)), slow.generate(asked, generator(2))
+    ours, theirs = answers(fast, asked, 2), answers(slow, asked, 2)
     assert [r.input_ids for r in ours] == [r.input_ids for r in theirs]
     assert [r.prompt_id for r in ours] == [prompt_id for prompt_id, _ in asked]
 
@@ -128,10 +128,10 @@ def test_a_trained_weight_is_seen_at_once() -> None:
     model = make_model("llama")
     fast, _ = both_samplers(model)
     asked = [("a", [5, 6, 7])]
-    before = fast.generate(asked, generator(0))
+    before = answers(fast, asked, 0)
     with torch.no_grad():
         model.get_decoder().layers[0].mlp.up_proj.weight.mul_(-2.0)
-    assert fast.generate(asked, generator(0)) != before
+    assert answers(fast, asked, 0) != before
 
 
 @pytest.mark.parametrize(
@@ -145,4 +145,4 @@ def test_a_trained_weight_is_seen_at_once() -> None:
     ids=["sliding window", "rope that depends on the length"],
 )
 def test_what_it_would_not_compute_is_left_to_transformers(config: PretrainedConfig) -> None:
-    assert not is_supported(AutoModelForCausalLM.from_config(config))
+    assert not supports(AutoModelForCausalLM.from_config(config))

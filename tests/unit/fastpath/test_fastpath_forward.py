@@ -1,5 +1,6 @@
 """Our own forward pass for the Llama family: transformers' numbers and gradients, less work."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -16,10 +17,9 @@ from transformers import (
     Qwen3Config,
 )
 
-from alignloop.models import attention
+from alignloop.fastpath import attention, supports
+from alignloop.fastpath.packing import pack
 from alignloop.models.forward import hidden_states, states_at
-from alignloop.models.packing import pack
-from alignloop.models.trunk import is_supported
 
 SHAPE: dict[str, Any] = {
     "vocab_size": 61,
@@ -44,7 +44,7 @@ CONFIGS: dict[str, PretrainedConfig] = {
 
 def make_model(name: str) -> Any:
     torch.manual_seed(0)
-    return AutoModelForCausalLM.from_config(CONFIGS[name]).eval()
+    return AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[name])).eval()
 
 
 def batch(side: str) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,7 +79,7 @@ def test_states_and_gradients_are_those_of_transformers(
 ) -> None:
     monkeypatch.setattr(attention, "LONGEST_WHOLE", longest)
     model = make_model(name)
-    assert is_supported(model)
+    assert supports(model)
     ids, mask, wanted = batch(side)
     assert pack(ids, mask).shared
     expected, found = hidden_states(model, ids, mask)[wanted], states_at(model, ids, mask, wanted)
@@ -143,7 +143,7 @@ def test_adapters_around_linear_layers_count_and_learn() -> None:
     for layer in model.model.layers:
         for owner, name in ((layer.self_attn, "q_proj"), (layer.mlp, "down_proj")):
             setattr(owner, name, Adapter(getattr(owner, name)))
-    assert is_supported(model)
+    assert supports(model)
     ids, mask, wanted = batch("right")
     expected, found = hidden_states(model, ids, mask)[wanted], states_at(model, ids, mask, wanted)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
@@ -161,7 +161,13 @@ def hooked(model: Any) -> None:
 def subclassed(model: Any) -> None:
     layer = model.model.layers[1]
     kind = type(layer.input_layernorm)
-    layer.input_layernorm.__class__ = type("Other", (kind,), {"__module__": "somewhere"})
+    other = {"__module__": "somewhere", "forward": lambda self, x: 2 * kind.forward(self, x)}
+    layer.input_layernorm.__class__ = type("Other", (kind,), other)
+
+
+def patched(model: Any) -> None:
+    layer = model.model.layers[1]
+    layer.forward = lambda x, **_: x
 
 
 def dropping(model: Any) -> None:
@@ -178,8 +184,27 @@ def flash(model: Any) -> None:
     model.config._attn_implementation = "flash_attention_2"
 
 
-@pytest.mark.parametrize("change", [hooked, subclassed, dropping, checkpointing, flash])
+@pytest.mark.parametrize("change", [hooked, subclassed, patched, dropping, checkpointing, flash])
 def test_what_it_would_not_compute_goes_through_transformers(change: Any) -> None:
     model = make_model("llama")
     change(model)
-    assert not is_supported(model)
+    assert not supports(model)
+
+
+def test_a_renamed_class_computes_what_it_did() -> None:
+    """As FSDP2's `fully_shard` renames the classes of what it shards."""
+    model = make_model("llama")
+    for module in (model, model.model, *model.model.layers):
+        kind = type(module)
+        module.__class__ = type(f"FSDP{kind.__name__}", (kind,), {"__module__": "torch.fsdp"})
+    assert supports(model)
+    ids, mask, wanted = batch("right")
+    expected, found = hidden_states(model, ids, mask)[wanted], states_at(model, ids, mask, wanted)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=2e-5)
+
+
+def test_a_module_of_another_family_is_not_passed_over() -> None:
+    model, other = make_model("llama"), make_model("qwen2")
+    assert supports(model)
+    model.model.norm = other.model.norm
+    assert not supports(model)

@@ -1,7 +1,8 @@
-"""One trunk for several roles: each reads the same weights through an adapter of its own.
+"""One base model for several roles: each reads the same weights through an adapter of its own.
 
 A role is a transformers model as any other, whose layers are shared. Whoever computes with a model
-calls `enter` first: models of their own do not notice, of a role the trunk takes its adapter.
+calls `activate` first: to a model with weights of its own that is nothing, for a role the shared
+layers switch to its adapter.
 """
 
 import copy
@@ -27,7 +28,7 @@ from alignloop.models.adapters import (
 from alignloop.models.loading import scalar_head
 
 
-class Trunk:
+class SharedBase:
     """The layers that are shared, and the adapters in them by name.
 
     `shell` is the transformers model that PEFT put the adapters into, `base` the directory that its
@@ -40,7 +41,7 @@ class Trunk:
         self._trains: dict[str, bool] = {}
         self._tuner: Any = None
         self._layers: list[Any] = []
-        self._taken: str | None = None
+        self._active: str | None = None
 
     def add(self, kind: str, shape: Any, *, trains: bool) -> str:
         """Put another adapter into the layers; returns its name. It holds no numbers of use yet."""
@@ -57,9 +58,9 @@ class Trunk:
         self.shell.eval()
         for parameter in self.parameters(name).values():
             parameter.data = parameter.data.float()  # PEFT makes it as its layer is
-        for other, wanted in self._trains.items():  # PEFT has just chosen one of them to train
+        for other, learns in self._trains.items():  # PEFT has just chosen one of them to train
             for parameter in self.parameters(other).values():
-                parameter.requires_grad_(wanted)
+                parameter.requires_grad_(learns)
         self._switch(None)
         return name
 
@@ -67,13 +68,13 @@ class Trunk:
         """An adapter's parameters by their names on disk."""
         return adapter_parameters(self.shell, adapter)
 
-    def take(self, adapter: str | None) -> None:
+    def activate(self, adapter: str | None) -> None:
         """From now on the layers compute with this adapter, or with none.
 
         PEFT's own switch would take `requires_grad` from all others, so that a backward pass which
         comes after another role's forward pass would lose its gradients without a word.
         """
-        if adapter != self._taken:
+        if adapter != self._active:
             self._switch(adapter)
 
     def dropouts(self, adapter: str) -> list[nn.Dropout]:
@@ -86,56 +87,56 @@ class Trunk:
             layer._disable_adapters = adapter is None
             if adapter is not None:
                 layer._active_adapter = [adapter]
-        self._taken = adapter
+        self._active = adapter
 
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """How a model reads its trunk: through an adapter, or (None) as the trunk was loaded."""
+    """How a model reads the shared base: through an adapter, or (None) as it was loaded."""
 
-    trunk: Trunk
+    shared: SharedBase
     adapter: str | None
 
 
-def role_of(model: Any) -> Role | None:
+def role_of(model: object) -> Role | None:
     """The role that a model plays; None where its weights are its own."""
     return getattr(model, "role", None)
 
 
-def enter(model: Any) -> None:
-    """Let the trunk compute as this model's role wants; until another model is entered."""
+def activate(model: object) -> None:
+    """Let the shared layers compute as this model's role wants, until another is activated."""
     role = role_of(model)
     if role is not None:
-        role.trunk.take(role.adapter)
+        role.shared.activate(role.adapter)
 
 
-def as_policy(trunk: Trunk, adapter: str | None) -> Any:
-    """A causal language model on the trunk, whose shell has to be one."""
-    model = copy.copy(trunk.shell)  # shallow: the same parts, and attributes of its own
-    model.role = Role(trunk=trunk, adapter=adapter)
+def policy_role(shared: SharedBase, adapter: str | None) -> Any:
+    """A causal language model on the shared base, whose shell has to be one."""
+    model = copy.copy(shared.shell)  # shallow: the same parts, and attributes of its own
+    model.role = Role(shared=shared, adapter=adapter)
     return model
 
 
-def as_scorer(trunk: Trunk, adapter: str | None, *, bias: bool = False) -> Any:
-    """A sequence classification model on the trunk; its scalar head is new, and empty."""
-    config = copy.deepcopy(trunk.shell.config)
+def scorer_role(shared: SharedBase, adapter: str | None, *, bias: bool = False) -> Any:
+    """A sequence classification model on the shared base; its scalar head is new, and empty."""
+    config = copy.deepcopy(shared.shell.config)
     config.num_labels = 1
     with torch.device("meta"):  # all of it is replaced: nothing is made
         model: Any = AutoModelForSequenceClassification.from_config(config)
-    size, kind = scalar_head(model, trunk.base).in_features, trunk.shell.dtype
-    setattr(model, model.base_model_prefix, trunk.shell.base_model)
+    size, kind = scalar_head(model, shared.base).in_features, shared.shell.dtype
+    setattr(model, model.base_model_prefix, shared.shell.base_model)
     head = nn.Linear(size, 1, bias=bias, dtype=kind, device="meta")
-    model.score = head.to_empty(device=trunk.shell.device)
-    model.role = Role(trunk=trunk, adapter=adapter)
+    model.score = head.to_empty(device=shared.shell.device)
+    model.role = Role(shared=shared, adapter=adapter)
     return model.eval()
 
 
-def learnt(model: Any) -> nn.Module:
+def trainable(model: Any) -> nn.Module:
     """What of a model is trained and kept in checkpoints: all, or a role's adapter and head."""
     role = role_of(model)
     if role is None:
         return model
-    own = {} if role.adapter is None else role.trunk.parameters(role.adapter)
+    own = {} if role.adapter is None else role.shared.parameters(role.adapter)
     if isinstance(head := getattr(model, "score", None), nn.Linear):
         own |= {f"score.{name}": parameter for name, parameter in head.named_parameters()}
     # a parameter's name in a module has no dots
@@ -144,12 +145,12 @@ def learnt(model: Any) -> nn.Module:
 
 def save_role(folder: Path, model: Any, role: Role) -> None:
     """Write a role's adapter, and its head where it has one, as a PEFT directory."""
-    assert role.adapter is not None, "a trunk without adapter is the base itself"
-    tensors: dict[str, Tensor] = dict(role.trunk.parameters(role.adapter))
+    assert role.adapter is not None, "without an adapter it is the base itself"
+    tensors: dict[str, Tensor] = dict(role.shared.parameters(role.adapter))
     scores = isinstance(getattr(model, "score", None), nn.Linear)
     if scores:
         tensors[HEAD] = model.score.weight
-    shape, base = role.trunk.shapes[role.adapter], role.trunk.base
+    shape, base = role.shared.shapes[role.adapter], role.shared.base
     write_adapter(folder, shape, tensors, base=base, task=SCORER if scores else POLICY)
 
 
@@ -167,17 +168,17 @@ def draw(parameters: Mapping[str, Tensor], generator: torch.Generator) -> None:
             parameter.zero_()
 
 
-def copy_adapter(trunk: Trunk, source: str | None, target: str) -> None:
+def copy_adapter(shared: SharedBase, source: str | None, target: str) -> None:
     """Let one adapter begin as another one of the same shape."""
     if source is not None:
-        fill(trunk.parameters(target), trunk.parameters(source), trunk.base)
+        fill(shared.parameters(target), shared.parameters(source), shared.base)
 
 
 @contextmanager
 def dropping(model: Any, seed: int) -> Iterator[None]:
     """Within it the dropout of a role's adapter works, by random numbers of this seed alone."""
     role = role_of(model)
-    layers = role.trunk.dropouts(role.adapter) if role and role.adapter else []
+    layers = role.shared.dropouts(role.adapter) if role and role.adapter else []
     if not layers:
         yield
         return

@@ -1,0 +1,100 @@
+"""Continuous batching: a response that ends gives its row of the decoder to the next prompt."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from alignloop.fastpath.llama_decoder import LlamaDecoder
+from alignloop.protocols import Policy
+
+# New prompts are read when this share of the rows is free: reading them one by one costs more.
+REFILL_SHARE = 0.25
+
+# (logits [rows, vocabulary], uniforms [rows]) to tokens, logprobs and whether a token ends its
+# response, all [rows]
+Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+Response = tuple[list[int], list[float]]  # tokens and their logprobs
+
+
+@torch.inference_mode()
+def decode(
+    model: Policy,
+    prompts: Sequence[Sequence[int]],
+    uniforms: Tensor,
+    draw: Draw,
+    *,
+    rows: int,
+) -> list[Response]:
+    """One response to each prompt, in their order; at most `rows` are decoded at a time.
+
+    `uniforms` [prompts, most new tokens] are what `draw` is given: entry (i, t) for the t-th token
+    of the response to prompt i, whichever row and step that falls to.
+    """
+    scheduler = Scheduler(model, prompts, uniforms, draw, rows=rows)
+    while scheduler.refill() or scheduler.decoder.count:
+        scheduler.advance()
+    return scheduler.responses()
+
+
+class Scheduler:
+    """Which prompt occupies which row of the decoder, and what was drawn for each prompt."""
+
+    def __init__(
+        self,
+        model: Policy,
+        prompts: Sequence[Sequence[int]],
+        uniforms: Tensor,
+        draw: Draw,
+        *,
+        rows: int,
+    ) -> None:
+        device = uniforms.device
+        self.rows = min(rows, len(prompts))
+        capacity = max(map(len, prompts), default=0) + uniforms.shape[1]
+        self.decoder = LlamaDecoder(model, rows=self.rows, capacity=capacity)
+        self._tokens = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
+        self._logprobs = torch.zeros(uniforms.shape, device=device)
+        self._drawn = torch.zeros(len(prompts), dtype=torch.long, device=device)
+        self._prompts, self._uniforms, self._draw_tokens = prompts, uniforms, draw
+        # the longest last: neighbours are padded to the same length and the shortest ends first
+        self._waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
+        self._owners = torch.zeros(self.rows, dtype=torch.long, device=device)  # prompt by row
+        self._next = torch.zeros(self.rows, dtype=torch.long, device=device)
+
+    def refill(self) -> bool:
+        """Read waiting prompts into free rows if enough are free; whether it did."""
+        free = self.rows - self.decoder.count
+        if not self._waiting or free < max(1, REFILL_SHARE * self.rows):
+            return False
+        begin = self.decoder.count
+        chosen = [self._waiting.pop() for _ in range(min(free, len(self._waiting)))]
+        logits = self.decoder.add([self._prompts[i] for i in chosen])
+        owners = self._owners.new_tensor(chosen)
+        self._owners[begin : begin + len(chosen)] = owners
+        self._draw(begin, logits)
+        return True
+
+    def responses(self) -> list[Response]:
+        """What was drawn for each prompt: tokens and logprobs."""
+        tokens, logprobs = self._tokens.tolist(), self._logprobs.tolist()
+        return [(tokens[i][:n], logprobs[i][:n]) for i, n in enumerate(self._drawn.tolist())]
+
+    def advance(self) -> None:
+        """One more token for every row."""
+        if self.decoder.count:
+            self._draw(0, self.decoder.step(self._next[: self.decoder.count]))
+
+    def _draw(self, begin: int, logits: Tensor) -> None:
+        """Draw for the rows from `begin` on; the rows of responses that ended are given up."""
+        owners = self._owners[begin : self.decoder.count]
+        counts = self._drawn[owners]
+        drawn, logprobs, ends = self._draw_tokens(logits, self._uniforms[owners, counts])
+        self._next[begin : self.decoder.count] = drawn
+        self._tokens[owners, counts], self._logprobs[owners, counts] = drawn, logprobs
+        self._drawn[owners] = counts + 1
+        over = ends | (counts == self._uniforms.shape[1] - 1)
+        for row in reversed(over.nonzero().flatten().tolist()):
+            self.decoder.drop(begin + row)
+            for rows in (self._next, self._owners):
+                rows[begin + row] = rows[self.decoder.count]

@@ -1,0 +1,50 @@
+"""What the rest asks of a model; any transformers model with the right head is one."""
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(Protocol):
+    """A transformers model whose last hidden states are read."""
+
+    @property
+    def config(self) -> Any:
+        """Its `PretrainedConfig`."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        ...
+
+    @property
+    def base_model(self) -> Any:
+        """The layers without the head."""
+        ...
+
+    def modules(self) -> Iterator[nn.Module]:
+        """All modules, itself included."""
+        ...
+
+
+class Policy(Backbone, Protocol):
+    """A causal language model."""
+
+    def get_output_embeddings(self) -> Any:
+        """The linear layer from hidden states to logits."""
+        ...
+
+    def __call__(self, **inputs: Any) -> Any:
+        """The whole forward pass: an output with `logits`."""
+        ...
+
+
+class ScoreModel(Backbone, Protocol):
+    """A reward model or critic: a scalar head on the last hidden states."""
+
+    def score(self, hidden: Tensor, /) -> Tensor:
+        """[..., hidden] to [..., 1]."""
+        ...
