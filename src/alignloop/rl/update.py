@@ -123,6 +123,7 @@ class Learner:
         plan, mask = self.algorithm.critic, part.response_mask
         if plan is None:
             return {}
+        assert self.critic is not None
         values, _ = token_values(self.critic, part.input_ids, part.attention_mask, mask)
         losses = plan.loss(values, part)
         loss = reduce_tokens(losses.loss, mask, count=counts["tokens"])
