@@ -438,7 +438,7 @@ def test_kept_settings_of_another_release(tmp_path: Path) -> None:
 def test_compiled_decoding_is_no_setting_any_more(tmp_path: Path) -> None:
     """A recipe is told; the settings of a run that was begun before are still read."""
     old = {"rl": {"sampling": {"compile": False}}}
-    with pytest.raises(UserError, match="unknown setting 'rl.sampling.compile'"):
+    with pytest.raises(UserError, match=r"unknown setting 'rl\.sampling\.compile'"):
         check_recipe(old)
     path = tmp_path / "config.toml"
     path.write_text("[rl]\nsampling.compile = false\nnum_steps = 7\n")
