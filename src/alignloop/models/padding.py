@@ -27,7 +27,8 @@ def give_pad(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     padding is taken where there is one, then the last one that is kept in reserve; otherwise
     "<|pad|>" is added. The log says so; `fit_embeddings` gives it a row, and saving keeps both.
     """
-    if tokenizer.pad_token_id is not None and not _means_something(tokenizer.pad_token, tokenizer):
+    given = _pad_of(tokenizer) is not None
+    if given and not _means_something(str(tokenizer.pad_token), tokenizer):
         return
     there = [token for _, token in sorted(tokenizer.added_tokens_decoder.items(), reverse=True)]
     free = [token for token in there if not _means_something(token.content, tokenizer)]
@@ -35,10 +36,16 @@ def give_pad(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     named += [token for token in free if token.special and _is_named(token, UNUSED)]
     name = named[0].content if named else NEW
     reason = "no token of the tokenizer's own does"
-    if tokenizer.pad_token_id is not None:
+    if given:
         reason = f"{tokenizer.pad_token}, which the tokenizer names, ends or opens turns"
     tokenizer.add_special_tokens({"pad_token": name})
     logger.warning("%s: %s pads, since %s", where, name, reason)
+
+
+def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of PAD, for which transformers declares more types than one token can have."""
+    pad: Any = tokenizer.pad_token_id
+    return pad
 
 
 def _means_something(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
@@ -57,7 +64,7 @@ def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path)
     mean logit, so that its probability is at most 1 / (vocabulary + 1) where logits are not capped.
     Raises UserError where more than that is missing.
     """
-    rows, pad = model.get_input_embeddings().weight.shape[0], tokenizer.pad_token_id
+    rows, pad = model.get_input_embeddings().weight.shape[0], _pad_of(tokenizer)
     check_embeddings(model, tokenizer, folder)
     if pad is not None and pad >= rows:
         _grow(model, rows, pad + 1)

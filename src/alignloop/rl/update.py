@@ -135,6 +135,7 @@ class Learner:
         plan, scored = self.algorithm.critic, part.scored
         if plan is None:
             return {}
+        assert self.critic is not None
         mask = scored.response_mask
         values, _ = token_values(self.critic, scored.input_ids, scored.attention_mask, mask)
         losses = plan.loss(values, part)

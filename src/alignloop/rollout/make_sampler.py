@@ -1,5 +1,7 @@
 """Which sampler a model gets: the fast one if it computes the same, otherwise transformers' own."""
 
+from typing import Any
+
 from transformers import PreTrainedTokenizerBase
 
 from alignloop import fastpath
@@ -16,6 +18,5 @@ def make_sampler(
     stops = stop_tokens(tokenizer)
     if fastpath.supports(model):
         return LlamaSampler(model=model, stop_ids=stops, config=config)
-    return TransformersSampler(
-        model=model, stop_ids=stops, pad_token_id=tokenizer.pad_token_id, config=config
-    )
+    pad: Any = tokenizer.pad_token_id
+    return TransformersSampler(model=model, stop_ids=stops, pad_token_id=pad, config=config)
