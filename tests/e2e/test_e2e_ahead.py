@@ -44,7 +44,7 @@ def assert_refused_at_once(run: Path, words: list[str], call: Any, *parts: str) 
         (["rl.prompts={tmp}/few.jsonl"], ["1 prompts are too few", "rl.prompts"]),
         (["reward.pairs={tmp}/few.jsonl"], ["1 pairs leave none for", "reward.pairs"]),
         (["reward.pairs={tmp}/ties.jsonl"], ["pairs for the report card are ties"]),
-        (["rl.reward_model=nowhere"], ["there is no model here", "rl.reward_model"]),
+        (["rl.rewards=nowhere"], ["there is no model here", "rl.rewards"]),
         (["rl.held_out_reward_model=nowhere"], ["there is no model", "rl.held_out_reward_model"]),
         (["evaluate.baseline=nowhere"], ["there is no model here", "evaluate.baseline"]),
         (['rl.rewards=["1 * nowhere"]'], ["there is no model here", "rl.rewards"]),

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from alignloop.evaluate.judges import RewardModelJudge
 from foreign_support import END, TALKS, as_prompt
 
 from alignloop.config import EvaluateConfig, LoraConfig, ModelConfig, RlConfig
 from alignloop.data.batching import pad_batch
 from alignloop.data.tokenise import encode_prompt
 from alignloop.evaluate.compare import answer_all
-from alignloop.evaluate.judges import RewardModelJudge
 from alignloop.models import load_tokenizer, token_logprobs
 from alignloop.models.starting import read_policy, start_policy
 from alignloop.rl import train_rl

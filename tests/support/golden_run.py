@@ -35,25 +35,28 @@ num_threads = {threads}
 path = "{folder}/model"
 
 [sft]
+demonstrations = "playground"
 learning_rate = 3e-3
 batch_size = 16
 micro_batch_tokens = 1024
 max_steps = 8
 eval_every = 4
 
-[playground]
+[comparisons]
 num_prompts = 96
 responses_per_prompt = 2
 pairs_per_prompt = 1
 sampling.max_new_tokens = 16
 
 [reward]
+pairs = "playground"
 learning_rate = 1e-3
 batch_size = 8
 max_steps = 3
 labels = "shares"
 
 [rl]
+prompts = "playground"
 learning_rate = 1e-3
 batch_size = 8
 num_steps = 3
@@ -67,6 +70,8 @@ num_epochs = 2
 num_minibatches = 2
 
 [evaluate]
+prompts = "playground"
+judge = "playground"
 max_prompts = 8
 base = "none"
 sampling.max_new_tokens = 16
@@ -106,9 +111,7 @@ def run_all_stages(
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE.format(folder=folder.as_posix(), threads=threads), encoding="utf-8")
     pipeline = Pipeline(load_recipe(recipe, overrides), folder / "run")
-    # A model of one's own does not go with the playground, but for these curves.
-    allowed = mock.patch("alignloop.sources.refuse_mixture")
-    with allowed, _draws_near_an_edge(draws) as seen:
+    with _draws_near_an_edge(draws) as seen:
         pipeline.run()
     return Golden(curves=_curves(folder / "run"), draws=seen)
 

@@ -5,10 +5,10 @@ from alignloop.config.load import load_recipe, to_toml
 from alignloop.config.lora import ALL_WEIGHTS, LoraConfig
 from alignloop.config.recipe import Recipe
 from alignloop.config.stages import (
+    ComparisonsConfig,
     DpoConfig,
     EvaluateConfig,
     ModelConfig,
-    PlaygroundConfig,
     RewardConfig,
     RlConfig,
     SamplingConfig,
@@ -19,12 +19,12 @@ __all__ = [
     "ALL_WEIGHTS",
     "AdaptiveKlConfig",
     "Algorithm",
+    "ComparisonsConfig",
     "DpoConfig",
     "EvaluateConfig",
     "GrpoConfig",
     "LoraConfig",
     "ModelConfig",
-    "PlaygroundConfig",
     "PpoConfig",
     "Recipe",
     "RewardConfig",

@@ -1,16 +1,18 @@
 """Makes the parts of a reinforcement learning run; all checks happen before the first step."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Self
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, RlConfig
+from alignloop.config.stages import HELD_OUT, REWARD_MODEL, RewardPart
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
+from alignloop.judging.registry import Making, kind_of, make_judge
 from alignloop.models import load_tokenizer
 from alignloop.models.roles import learnt
 from alignloop.models.starting import fresh_critic, reference_of, start_critic, start_policy
@@ -19,8 +21,7 @@ from alignloop.records import Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.algorithms.base import Algorithm, CriticPlan
 from alignloop.rl.experience import Scorer
-from alignloop.rl.rewards import Rewarder
-from alignloop.rl.sources import RewardSources
+from alignloop.rl.rewards import EndRewarder, Rewards
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
 from alignloop.rollout import Sampler, new_sampler
@@ -113,14 +114,17 @@ def build(
     algorithm = make_algorithm(config.algorithm)
     train = _encode(inputs.prompts, tokenizer, config)
     asked = _encode(_shuffled(inputs.validation_prompts, seed), tokenizer, config)
-    sources = RewardSources(
-        config=config,
+    own = {REWARD_MODEL: inputs.reward_dir, HELD_OUT: inputs.held_out_dir}
+    making = Making(
         model_config=model_config,
+        own={name: Path(folder) for name, folder in own.items() if folder is not None},
+        micro_batch_tokens=config.micro_batch_tokens,
+        time_limit=config.reward_time_limit,
         policy=policy,
         tokenizer=tokenizer,
-        prompts={prompt.prompt_id: prompt for prompt, _ in (*train, *asked)},
     )
-    rewarder = sources.wanted(inputs.reward_dir)
+    prompts = {prompt.prompt_id: prompt for prompt, _ in (*train, *asked)}
+    rewarder = _rewards(config.rewards, making, prompts)
     critic = None
     if algorithm.critic is not None:
         beside = (policy, inputs.policy_dir, tokenizer, model_config, lora)
@@ -133,7 +137,11 @@ def build(
     scorer = Scorer(
         policy=policy if algorithm.needs_old_logprobs else None,
         reference=reference,
-        rewarder=sources.ended(rewarder),
+        rewarder=EndRewarder(
+            rewarder=rewarder,
+            missing_eos=config.missing_eos,
+            penalty=config.missing_eos_penalty,
+        ),
         critic=critic,
         pad_id=tokenizer.pad_token_id,
         temperature=config.sampling.temperature,
@@ -158,11 +166,12 @@ def build(
             sampler=sampler,
             tokenizer=tokenizer,
             scorer=observed,
-            held_out=_held_out(sources, inputs.held_out_dir),
+            held_out=_rewards((HELD_OUT,), making, prompts) if inputs.held_out_dir else None,
             observer=observer,
             seed=seed,
             num_printed=config.num_printed_samples,
-            learnt=inputs.held_out_dir is not None or config.reward_function is None,
+            learnt=inputs.held_out_dir is not None
+            or any(kind_of(source).learnt for source in config.reward_sources),
         ),
         state=_state(learner),
     )
@@ -193,7 +202,7 @@ def _state(learner: Learner) -> TrainingState:
 def _critic(
     plan: CriticPlan,
     beside: tuple[Any, str | Path, Any, ModelConfig, LoraConfig],
-    rewarder: Rewarder,
+    rewarder: Rewards,
     seed: int,
 ) -> Any:
     """From the reward model, where one alone gives the reward and reads the policy's tokens.
@@ -207,9 +216,11 @@ def _critic(
     return fresh_critic(*beside, seed)
 
 
-def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:
-    """Without the penalty for cut off responses: what chooses a checkpoint is what it says."""
-    return None if folder is None else sources.model(folder)
+def _rewards(names: Sequence[str], making: Making, prompts: Mapping[str, Prompt]) -> Rewards:
+    """The judges of these names as rewards, without the penalty for responses that were cut off."""
+    parts = [RewardPart.parse(name) for name in names]
+    judges = [(part.weight, make_judge(part.source, making)) for part in parts]
+    return Rewards(parts=judges, tokenizer=making.tokenizer, prompts=prompts)
 
 
 def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from alignloop.losses import reduce_tokens
 from alignloop.models import TokenStatistics, token_logprobs, token_values
-from alignloop.rl.rewards import Answers, EndRewarder, cut_rows
+from alignloop.rl.rewards import EndRewarder
 from alignloop.rollout import Rollout
+from alignloop.rollout.batch import RolloutBatch, cut_rows
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
@@ -112,7 +113,7 @@ class Scorer:
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> ScoredRollouts:
         """Recompute the policy's logprobs (line 22) and ask the other models."""
-        answers = Answers.of(rollouts, self.pad_id, self.micro_batch_tokens)
+        answers = RolloutBatch.of(rollouts, self.pad_id, self.micro_batch_tokens)
         policy = self._statistics(self.policy, answers)
         reference = self._statistics(self.reference, answers)
         values, final_values = self._values(answers)
@@ -132,7 +133,7 @@ class Scorer:
             raw_scores=raw,
         )
 
-    def _statistics(self, model: Any | None, answers: Answers) -> TokenStatistics | None:
+    def _statistics(self, model: Any | None, answers: RolloutBatch) -> TokenStatistics | None:
         """What a policy says of every response token, where it is asked at all."""
         if model is None:
             return None
@@ -151,7 +152,7 @@ class Scorer:
             entropy[rows, : ids.shape[1]] = found.entropy
         return TokenStatistics(logprobs=logprobs, entropy=entropy)
 
-    def _values(self, answers: Answers) -> tuple[PerToken, PerSequence] | tuple[None, None]:
+    def _values(self, answers: RolloutBatch) -> tuple[PerToken, PerSequence] | tuple[None, None]:
         """The critic's values at response tokens, and after the last one."""
         if self.critic is None:
             return None, None

@@ -153,7 +153,7 @@ def test_a_config_alone_counts_what_is_there(
         (["--reward.pairs", "nowhere.jsonl"], "nowhere.jsonl: the file is missing"),
         (["--sft.max_tokens", "8"], "30 of 30 rows are too long"),
         (["--rl.max_prompt_tokens", "2"], "rows are too long"),
-        (["--rl.reward_function", "nowhere:reward"], "nowhere"),
+        (["--rl.rewards", "nowhere:reward"], "nowhere"),
     ],
 )
 def test_it_refuses_what_the_run_refuses(

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM
 
 from alignloop.config import LoraConfig, ModelConfig, RlConfig
 from alignloop.errors import UserError
+from alignloop.inputs import check_compiler
 from alignloop.rl import train_rl
 from alignloop.run import read_metrics, read_samples
-from alignloop.sources import check_compiler
 
 # Line 31 of the checklist, by the names that the loop gives them.
 EVERY_STEP = {
@@ -170,8 +170,8 @@ def test_a_penalty_that_would_pay_is_replaced_at_step_0(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """And the held-out score that chooses the checkpoint has no penalty in it."""
-    monkeypatch.setattr("alignloop.rl.sources.load_function", lambda *_: FunctionOf(low))
-    config = rl_config(reward_function="mine:low", num_steps=1)
+    monkeypatch.setattr("alignloop.judging.functions.load_function", lambda *_: FunctionOf(low))
+    config = rl_config(rewards="mine:low", num_steps=1)
     run = stage_run("rl", run="a")
     train_rl(config, model_config, rl_inputs(reward_dir=None), run)
     lines = read_metrics(run.folder.path, "rl")

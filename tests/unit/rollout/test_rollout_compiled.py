@@ -19,10 +19,10 @@ from transformers import (
 from alignloop.config import SamplingConfig
 from alignloop.data.batching import pad_batch
 from alignloop.errors import UserError
+from alignloop.inputs import check_compiler
 from alignloop.models import token_logprobs
 from alignloop.rollout import LlamaSampler, new_sampler, take_compile_seconds
 from alignloop.run import generator
-from alignloop.sources import check_compiler
 
 # PyTorch's compiler uses what PyTorch has deprecated.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
