@@ -13,6 +13,7 @@ from alignloop.config.model_paths import no_model
 from alignloop.config.stages import LABEL, REWARD_MODEL
 from alignloop.errors import UserError
 from alignloop.judging.of_run import RewardModels, has_reward_stage, trained
+from alignloop.judging.registry import kind_of
 from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
 from alignloop.run.machine import available_cores
 from alignloop.staging import Staging
@@ -125,6 +126,9 @@ class Pipeline:
             self._require(Path(inputs["policy"]), "sft", "rl.policy")
             if "reward_model" in inputs:
                 self._require(Path(inputs["reward_model"]), "reward", "rl.rewards")
+            for source in self.config.rl.reward_sources:
+                if source != REWARD_MODEL:
+                    kind_of(source).check(source)
 
         def work(folder: RunFolder, run: "StageRun") -> None:
             from alignloop.rl import train_rl
@@ -187,8 +191,8 @@ class Pipeline:
             settings = {"sft": "evaluate.baseline", "policy": "evaluate.policy"}
             for who, model in models.items():
                 self._require(model, made_by[who], settings.get(who, "evaluate.base"))
-            if "judge" in inputs:
-                self._require(Path(inputs["judge"]), "reward", "evaluate.judge")
+            if (judge := judge_choice.model_of(self.config, self.path)) is not None:
+                self._require(judge, "reward", "evaluate.judge")
 
         def work(folder: RunFolder, run: "StageRun") -> None:
             from alignloop.evaluate.compare import Known, compare_policies
@@ -278,7 +282,7 @@ class Pipeline:
             **self._excluded(),
         }
         files.require_named({"rl.prompts": found["prompts"]})
-        others = [text for text in config.rewards if text != REWARD_MODEL]
+        others = [source for source in config.reward_sources if source != REWARD_MODEL]
         found |= {f"reward_{i}": text for i, text in enumerate(others, start=1)}
         if config.uses_reward_stage:
             found["reward_model"] = str(reward_model or self.path / "reward" / "model")
@@ -300,7 +304,7 @@ class Pipeline:
         files.require_named({"evaluate.prompts": found["prompts"]})
         if base := files.base_to_show(self.config, Path(found["sft"])):
             found["base"] = str(base)
-        judge = judge_choice.model_of(self.config, self.path)
+        judge = judge_choice.model_of(self.config, self.path) or config.judge
         return found if judge is None else found | {"judge": str(judge)}
 
     def _file_of(self, stage: str, asked: str) -> str:

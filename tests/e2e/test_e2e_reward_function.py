@@ -39,8 +39,9 @@ def test_a_run_needs_no_reward_model(tiny: Any, tmp_path: Path, call: Any) -> No
     assert not (run / "reward").exists() and (run / "report.html").exists()
     lineage = json.loads((run / "lineage.json").read_text())["rl"]
     assert lineage["reward_1"] == "own_reward:digits" and "reward_model" not in lineage
-    results = (run / "evaluate" / "results.json").read_text()
-    assert "own_reward:digits, which RL climbed" in results
+    results = json.loads((run / "evaluate" / "results.json").read_text())
+    assert results["judge"] == "function own_reward:digits" and results["judge_facts"]["climbed"]
+    assert "this judge is what RL climbed" in json.dumps(results["verdict"])
 
 
 def test_an_error_of_the_function_is_one_line(tiny: Any, tmp_path: Path, call: Any) -> None:

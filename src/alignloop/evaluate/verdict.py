@@ -120,7 +120,7 @@ def _of_judge(results: Results) -> Iterator[Finding]:
             english="this judge also chose the checkpoint that it judges",
             chinese="该评判也挑选了所评的检查点",
         )
-    if facts["kind"] == "reward_model":
+    if facts["kind"] != "function":  # which says what is wanted, and has nothing to be right about
         yield from _of_card(facts["card"])
 
 

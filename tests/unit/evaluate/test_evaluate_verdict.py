@@ -117,6 +117,7 @@ UNPROVEN: dict[str, dict[str, Any]] = {
     "chose": judged_by("reward_model", chose_checkpoint=True),
     "unmeasured": judged_by("reward_model", card=None),
     "function": judged_by("function", climbed=True),
+    "endpoint": judged_by("endpoint"),
 }
 
 
