@@ -261,7 +261,7 @@ def test_rooms_without_torch_name_no_torch(room: str) -> None:
     assert not show(o for o in found if o.imported.split(".")[0] in heavy)
 
 
-GOLD, SOURCE = "alignloop.playground.gold", "alignloop.playground.source"
+GOLD, DOOR = "alignloop.playground.gold", "alignloop.playground.source"
 # Words of the playground's rubric and prompts: no measure, no category and no source of the core.
 WORDS = {"playground", "harmful", "lookalike", "howto", "fairness", "wordings", "intents"}
 WORDS |= {"helpfulness", "harmful_compliance", "over_refusal", "gold rubric", "validation_gold"}
@@ -270,7 +270,7 @@ MEETS = {"playground", "worlds", "cli", "cli_label"}
 
 def test_only_the_playgrounds_door_imports_the_gold_judge() -> None:
     assert GOLD in modules()
-    assert {one.importer for one in ours() if one.imported == GOLD} == {SOURCE}
+    assert {one.importer for one in ours() if one.imported == GOLD} == {DOOR}
 
 
 def test_no_training_room_reaches_the_gold_judge() -> None:
@@ -284,7 +284,7 @@ def test_no_training_room_reaches_the_gold_judge() -> None:
 
 
 def test_the_rest_of_the_playground_does_not_reach_the_gold_judge() -> None:
-    others = {name for name in modules() if room_of(name) == "playground"} - {GOLD, SOURCE}
+    others = {name for name in modules() if room_of(name) == "playground"} - {GOLD, DOOR}
     parts = ("corpus", "demonstrations", "annotators", "collect", "stage")
     assert {f"alignloop.playground.{part}" for part in parts} <= others
     assert not [reached(start)[GOLD] for start in others if GOLD in reached(start)]
