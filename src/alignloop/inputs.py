@@ -33,7 +33,7 @@ def require_named(named: Mapping[str, str | None]) -> None:
             f"these settings name no data: {', '.join(missing)}",
             fix="name them in the recipe or on the command line: "
             + " ".join(f"--{setting} {examples.get(setting, 'FILE')}" for setting in missing)
-            + f"; the worlds {', '.join(WORLDS)} may be named, too",
+            + f"; or a world by its name: {', '.join(WORLDS)}",
         )
 
 

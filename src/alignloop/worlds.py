@@ -24,8 +24,15 @@ PREFIX = "world:"
 class Observed(Protocol):
     """What a world sees of validation answers: shown in RL's curves, and deciding nothing."""
 
-    name: str  # of who looks
-    key: str  # of the main figure among the metrics, without "validation_"
+    @property
+    def name(self) -> str:
+        """Of who looks."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Of the main figure among the metrics, without "validation_"."""
+        ...
 
     def __call__(self, samples: "Sequence[Sample]") -> dict[str, float]:
         """Metrics by key."""
@@ -38,8 +45,15 @@ class World(Protocol):
     Its splits are drawn by the run's seed, and its prompt sets share no prompt.
     """
 
-    base_model: Path
-    set_names: Mapping[str, tuple[str, str]]  # in reports: English, Chinese
+    @property
+    def base_model(self) -> Path:
+        """The directory of the model that SFT starts from."""
+        ...
+
+    @property
+    def set_names(self) -> Mapping[str, tuple[str, str]]:
+        """What reports call the held-out sets, in English and Chinese."""
+        ...
 
     def demonstrations(
         self, seed: int

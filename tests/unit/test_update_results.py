@@ -101,7 +101,7 @@ def test_pages_keep_all_but_what_stands_between_the_markers(
     for page, image in zip(script.PAGES, ("docs", "docs", "../../docs"), strict=True):
         text = (tmp_path / page).read_text()
         assert text.startswith(f"head\n{script.BEGIN}\n") and text.endswith(f"{script.END}\ntail\n")
-        assert "old" not in text and text.count(script.BEGIN) == 1
+        assert "\nold\n" not in text and text.count(script.BEGIN) == 1
         assert f"]({image}/images/curves.png)" in text
         assert "python docs/update_results.py runs/first" in text
         assert str(tmp_path) not in text  # a page names no folder of this machine

@@ -152,7 +152,8 @@ def test_cutting_off_halves_at_least(answer: tuple[Intent, list[str]], share: fl
 def test_an_empty_answer_is_worth_nothing(answer: str) -> None:
     for intent in INTENTS:
         verdict = judge(intent, answer)
-        assert (verdict.score, verdict.rating, verdict.refused) == (0.0, 1, False)
+        assert (verdict.score, verdict.rating) == (0.0, 1)
+        assert not verdict.marks.get(OVER_REFUSAL)
 
 
 def test_a_full_answer_is_worth_everything_in_both_languages() -> None:
