@@ -220,8 +220,17 @@ def test_nobody_imports_the_cli() -> None:
 
 @pytest.mark.parametrize(
     "room",
-    ["pipeline", "inputs", "judge_choice", "worlds", "ahead", "staging", "summary"]
-    + ["cli", "cli_label"],
+    [
+        "pipeline",
+        "inputs",
+        "judge_choice",
+        "worlds",
+        "ahead",
+        "staging",
+        "summary",
+        "cli",
+        "cli_label",
+    ],
 )
 def test_stages_load_lazily(room: str) -> None:
     eager = [
@@ -236,8 +245,18 @@ def test_stages_load_lazily(room: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["pipeline", "inputs", "judge_choice", "worlds", "summary", "cli"]
-    + ["judging.protocol", "judging.registry", "judging.of_run", "measures"],
+    [
+        "pipeline",
+        "inputs",
+        "judge_choice",
+        "worlds",
+        "summary",
+        "cli",
+        "judging.protocol",
+        "judging.registry",
+        "judging.of_run",
+        "measures",
+    ],
 )
 def test_pipeline_and_cli_load_no_torch_at_the_top(module: str) -> None:
     found = [o for o in imports() if o.importer == f"alignloop.{module}" and not o.lazy]
