@@ -35,8 +35,8 @@ num_threads = {threads}
 path = "{folder}/model"
 
 [sft]
-demonstrations = "playground"
 learning_rate = 3e-3
+demonstrations = "playground"
 batch_size = 16
 micro_batch_tokens = 1024
 max_steps = 8
@@ -49,15 +49,15 @@ pairs_per_prompt = 1
 sampling.max_new_tokens = 16
 
 [reward]
-pairs = "playground"
 learning_rate = 1e-3
+pairs = "playground"
 batch_size = 8
 max_steps = 3
 labels = "shares"
 
 [rl]
-prompts = "playground"
 learning_rate = 1e-3
+prompts = "playground"
 batch_size = 8
 num_steps = 3
 validation_size = 8
