@@ -19,13 +19,14 @@ from alignloop.run import holds_model
 from alignloop.worlds import refuse_gold, world_of
 
 
-def look_ahead(recipe: Recipe, path: Path, done: Collection[str]) -> None:
+def look_ahead(recipe: Recipe, path: Path, done: Collection[str]) -> Any:
     """Look at the inputs of the stages that are not `done`; raises UserError for the first fault.
 
-    First what takes no time: that things are there and that settings fit each other; then the
-    files, each by the reader of its stage, and the lengths of its rows.
+    Returns the tokenizer as the first of them makes it ready. First comes what takes no time: that
+    things are there and that settings fit each other; then the files, each by the reader of its
+    stage, and the lengths of its rows.
     """
-    Ahead(recipe=recipe, path=path, done=frozenset(done)).look()
+    return Ahead(recipe=recipe, path=path, done=frozenset(done)).look()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +37,8 @@ class Ahead:
     path: Path
     done: frozenset[str]
 
-    def look(self) -> None:
-        """Everything, the quickest first."""
+    def look(self) -> Any:
+        """Everything, the quickest first; the tokenizer."""
         if len(self.done) < 4:
             self._look_at_the_model()
         self._look_at_sources()
@@ -48,6 +49,7 @@ class Ahead:
             tokenizer = self._tokenizer(start)
             for look in (self._demonstrations, self._prompts, self._held_out, self._pairs):
                 look(tokenizer, start)
+            return tokenizer
 
     def _start(self) -> Path:
         """The directory whose tokenizer and context all stages share: the SFT model's, or its."""

@@ -24,13 +24,18 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     machine elsewhere), and for DPO, which is no part of `run`, a file that cannot be read is not
     counted. Raises UserError for what `alignloop run` would refuse.
     """
+    from alignloop.models import context_of
+    from alignloop.models.loading import require_weights
+
+    if not Path(recipe.model.path).is_file():
+        inputs.require_named(inputs.named_in(recipe))
     base = inputs.base_model(recipe)
     if base.is_file():
         counters = _counters(recipe, None, None)
         return {stage: rows for stage, count in counters.items() if (rows := _if_any(count))}
-    _check_settings(recipe)
-    tokenizer, context = _tokenizer_of(base, recipe)
-    counters = _counters(recipe, tokenizer, context)
+    tokenizer = _looked_at(recipe)
+    require_weights(base)
+    counters = _counters(recipe, tokenizer, context_of(base))
     dpo = counters.pop("dpo")
     found = {stage: rows for stage, count in counters.items() if (rows := count()) is not None}
     answer = found["sft"].answer if "sft" in found else None
@@ -41,28 +46,12 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     return found
 
 
-def _check_settings(recipe: Recipe) -> None:
-    """What `Pipeline.run` looks at before its first stage."""
+def _looked_at(recipe: Recipe) -> Any:
+    """What `Pipeline.run` looks at before its first stage; the tokenizer."""
     for name in ("comparisons", "rl", "evaluate"):
         wanted = getattr(recipe, name).sampling.compile
         inputs.check_compiler((f"{name}.sampling.compile", wanted))
-    inputs.require_named(inputs.named_in(recipe))
-    look_ahead(recipe, Path("runs") / recipe.name, ())
-
-
-def _tokenizer_of(base: Path, recipe: Recipe) -> tuple[Any, int | None]:
-    """The tokenizer as SFT makes it ready, and the model's context."""
-    from alignloop.data.templates import install_template
-    from alignloop.data.tokenise import check_tokenizer
-    from alignloop.models import context_of, load_tokenizer
-    from alignloop.models.loading import require_weights
-
-    tokenizer = load_tokenizer(base, recipe.model)
-    require_weights(base)
-    if recipe.model.chat_template and recipe.sft.demonstrations is not None:
-        install_template(tokenizer, recipe.model.chat_template)
-    check_tokenizer(tokenizer, str(base))
-    return tokenizer, context_of(base)
+    return look_ahead(recipe, Path("runs") / recipe.name, ())
 
 
 Count = Callable[[], Rows | None]

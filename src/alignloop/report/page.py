@@ -281,6 +281,8 @@ def judge_sentence(results: Json) -> str:
                 f" [{write_interval(accuracy, 'percent')}] of {card['num_pairs']} pairs that it"
                 " never saw"
             )
+    if cost := as_dict(results.get("judge_cost")):
+        said += f", asked for {cost['value']:g} {cost['unit']}"
     return said + "."
 
 
