@@ -143,7 +143,7 @@ def context_of(run: Run) -> Json:
         "algorithm": algorithm_of(run.config),
         "total_seconds": sum(run.seconds.values()),
         "headline": said,
-        "trusted": said.mood != "untrusted",
+        "trusted": not any(finding["weight"] == "untrusted" for finding in said.findings),
         "observer": run.observer.get("name"),
         "judge": judge_sentence(run.results),
         "judge_card": card_rows(as_dict(as_dict(run.results.get("judge_facts")).get("card"))),

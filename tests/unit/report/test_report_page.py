@@ -203,7 +203,7 @@ def test_what_cannot_be_trusted_is_called_neither_better_nor_worse(run_path: Pat
     path = run_path / "evaluate" / "results.json"
     results = json.loads(path.read_text(encoding="utf-8"))
     assert "better-text" in write_report(run_path).read_text(encoding="utf-8").split("<main>")[1]
-    results["verdict"]["mood"] = "untrusted"
+    results["verdict"]["findings"][0]["weight"] = "untrusted"
     path.write_text(json.dumps(results), encoding="utf-8")
     body = write_report(run_path).read_text(encoding="utf-8").split("<main>")[1]
     table = body[body.index('id="before-after"') : body.index('id="answers"')]
