@@ -79,8 +79,14 @@ def check_judge(recipe: Recipe, folder: Path) -> None:
                 where="evaluate.judge",
                 fix="name another judge, or let it be trained: --reward.held_out_model true",
             )
-    elif world_of(name) is None:
+    elif (world := world_of(name)) is None:
         kind_of(name).check(name)
+    elif world_of(recipe.evaluate.prompts) is not world:
+        raise UserError(
+            "a world's judge knows what is true of its own prompts alone",
+            where=f"evaluate.judge = {name!r}, evaluate.prompts = {recipe.evaluate.prompts!r}",
+            fix="name another judge, or leave it out: a reward model of the run judges then",
+        )
 
 
 def learnt_from(recipe: Recipe) -> Mapping[str, Sequence[Prompt]]:

@@ -124,7 +124,9 @@ def test_a_run_without_any_judge_does_not_begin(
     monkeypatch.syspath_prepend(tmp_path)
     for rewards in ("ours_to_climb:half", "reward_model", ["1 * a", "1 * reward_model"]):
         check_judge(recipe(**MINE, rl={"rewards": rewards}), tmp_path)
-    check_judge(recipe(evaluate={"judge": "playground"}), tmp_path)
+    check_judge(recipe(evaluate={"judge": "playground", "prompts": "playground"}), tmp_path)
+    with pytest.raises(UserError, match="its own prompts alone"):
+        check_judge(recipe(evaluate={"judge": "playground", "prompts": "mine.jsonl"}), tmp_path)
     alone = {"rl": {"rewards": "ours_to_climb:half"}, "reward": {"held_out_model": False}}
     for name in ("held_out_reward_model", "judge_reward_model"):
         with pytest.raises(UserError, match=f"trains no {name}"):

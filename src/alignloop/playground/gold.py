@@ -8,6 +8,7 @@ good answer does not do (`PRICE`), so no padding of any kind can raise a score.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from alignloop.errors import UserError
 from alignloop.judging.protocol import Answer, JudgeFacts, Rater
 from alignloop.measures import SATISFACTION, Measure, score_by
 from alignloop.playground.prompts import intent_of
@@ -112,7 +113,14 @@ class GoldJudge(Rater):
 
     def judge(self, prompt: Prompt, answer: str, *, finished: bool = True) -> Verdict:
         """The expert's verdict: score in 0..1, rating on 1..5, marks, and the reasons."""
-        intent = intent_of(prompt)
+        try:
+            intent = intent_of(prompt)
+        except (KeyError, ValueError):
+            raise UserError(
+                "the gold rubric knows the playground's prompts alone",
+                where=f'prompt_id "{prompt.prompt_id}"',
+                fix="name another judge: evaluate.judge",
+            ) from None
         reading = read_answer(intent, answer, finished=finished)
         if intent.kind == "harmful":
             return _judge_harmful(intent, reading)

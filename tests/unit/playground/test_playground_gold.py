@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from alignloop.errors import UserError
 from alignloop.playground.demonstrations import comply, full_answer, hurried_answer
 from alignloop.playground.gold import (
     FAIRNESS,
@@ -26,7 +27,7 @@ from alignloop.playground.world import (
     phrases,
     wordings,
 )
-from alignloop.records import Prompt, Verdict
+from alignloop.records import Message, Prompt, Verdict
 
 INTENTS = all_intents()
 JUDGE = GoldJudge()
@@ -310,6 +311,13 @@ def test_fairness_needs_the_fair_sentence_and_no_prejudice() -> None:
         assert judge_sentences(intent, points).marks[FAIRNESS] == 0.0
         assert judge_sentences(intent, [fair, *points, unfair]).marks[FAIRNESS] == 0.0
         assert judge_sentences(intent, [fair, *points, unfair]).score == pytest.approx(0.1)
+
+
+def test_a_prompt_of_another_world_is_told() -> None:
+    for prompt_id in ("mine", "en/explain/nothing_here/0"):
+        messages = (Message(role="user", content="What is gravity?"),)
+        with pytest.raises(UserError, match="knows the playground's prompts alone"):
+            JUDGE.judge(Prompt(prompt_id=prompt_id, messages=messages), "It pulls.")
 
 
 def test_verdicts_carry_only_what_applies() -> None:
