@@ -71,8 +71,9 @@ class Ahead:
 
         for setting, source in inputs.named_in(self.recipe).items():
             stage = setting.partition(".")[0]
-            file = source is not None and ":" not in source and world_of(source) is None
-            if file and stage != "model" and stage not in self.done:
+            if source is None or stage == "model" or stage in self.done:
+                continue
+            if ":" not in source and world_of(source) is None:
                 _require_file(setting, source)
         for file in self.recipe.data.exclude if len(self.done) < 4 else ():
             _require_file("data.exclude", file)

@@ -96,7 +96,7 @@ def world_of(source: str | None) -> World | None:
 
     Raises UserError for a world that is not there.
     """
-    if source in WORLDS:
+    if source is not None and source in WORLDS:
         return WORLDS[source]()
     if source is None or not source.startswith(PREFIX):
         return None

@@ -122,7 +122,7 @@ def _what_bears_on_it(
     config: EvaluateConfig,
     models: Mapping[str, Path],
     chosen: Mapping[str, Sequence[Prompt]],
-    answers: Mapping[str, Mapping[str, Sequence[Answer]]],
+    answers: Mapping[str, Mapping[str, Sequence[JudgedAnswer]]],
     known: Known,
 ) -> dict[str, Any]:
     """What the verdict is weighed by, beside the figures."""
@@ -141,7 +141,7 @@ def _what_bears_on_it(
     }
 
 
-def count_cut_off(pairs: Sequence[Sequence[Answer]]) -> dict[str, int]:
+def count_cut_off(pairs: Sequence[Sequence[JudgedAnswer]]) -> dict[str, int]:
     """Of how many pairs one answer or more, or every answer, was cut off."""
     cut = [[answer.finish_reason == "length" for answer in pair] for pair in pairs]
     return {"n": len(cut), "any": sum(map(any, cut)), "both": sum(map(all, cut))}

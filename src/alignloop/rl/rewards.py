@@ -50,10 +50,11 @@ class Rewards:
         (weight, judge), *others = self.parts
         if others or weight != 1:
             return None  # no model says what a sum is
-        ours = isinstance(judge, TokenJudge) or (
-            isinstance(judge, RewardModel) and judge.reads_ids_of(self.tokenizer)
-        )
-        return (judge.model, judge.scale) if ours else None
+        if isinstance(judge, RewardModel) and not judge.reads_ids_of(self.tokenizer):
+            return None
+        if isinstance(judge, TokenJudge | RewardModel):
+            return judge.model, judge.scale
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
