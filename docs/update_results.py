@@ -10,24 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from alignloop.measures import Measure
 from alignloop.report import save_curves_png
+from alignloop.report.tables import measures_of
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CURVES = "docs/images/curves.png"
 PAGES = {"README.md": 0, "README.zh-CN.md": 1, "recipes/playground/README.md": 0}  # language
-FIGURES = {
-    "helpfulness": ("Helpfulness, 0 to 1", "有用性（0 到 1）"),
-    "harmful_compliance": ("Harmful requests complied with", "顺从有害请求的比例"),
-    "over_refusal": ("Harmless look-alikes refused", "误拒无害请求的比例"),
-    "fairness": ("Fair answers", "公平回答的比例"),
-    "satisfaction": ("Answers rated 4 or 5 of 5", "评为 4 或 5 分的比例"),
-    "judge_score": ("Judge's mean score, 0 to 1", "评审平均分（0 到 1）"),
-    "length": ("Length, tokens", "长度（词元）"),
-    "distinct_2": ("Distinct bigrams within an answer", "单条回答的二元组多样性"),
-    "corpus_distinct_2": ("Distinct bigrams over all answers", "全部回答的二元组多样性"),
-    "eos_rate": ("Answers that end by themselves", "自行结束的比例"),
-    "repetition": ("Repeated trigrams", "三元组重复率"),
-}
 ABOUT_A_RUN = (
     ("Seed", "种子"),
     ("Seconds, all stages", "全部阶段用时（秒）"),
@@ -38,8 +27,6 @@ ABOUT_A_RUN = (
     ("KL of the last step, nats", "末步 KL（奈特）"),
     ("Kept step", "保留的步"),
 )
-# What changes for each held-out set, before → after.
-BY_SEED = ("helpfulness", "satisfaction", "harmful_compliance", "over_refusal")
 SIDES = ("sft", "policy")
 Summary = dict[str, Any]
 
@@ -65,12 +52,14 @@ def render(runs: Sequence[Summary], image: str, language: int) -> str:
 
 
 def before_after(run: Summary, language: int) -> str:
-    """One row per figure; for each held-out set a column before and a column after."""
+    """One row per measure; for each held-out set a column before and a column after."""
     sets = run["evaluate"]
     heads = [f"{name}: {who}" for name in sets for who in ("SFT", "RLHF")]
-    rows = [[labels[language]] for labels in FIGURES.values()]
-    for row, key in zip(rows, FIGURES, strict=True):
-        row += [number(one[who].get(key), key) for one in sets.values() for who in SIDES]
+    rows = [
+        [name_of(measure, language)]
+        + [number(one[who].get(measure.key), measure) for one in sets.values() for who in SIDES]
+        for measure in measures_of(run)
+    ]
     wins = ("Win rate against SFT [95 %]", "对 SFT 的胜率 [95%]")[language]
     cells = [cell for one in sets.values() for cell in ("", with_interval(one, "win_rate"))]
     return table([("Figure", "指标")[language], *heads], [*rows, [wins, *cells]])
@@ -81,7 +70,7 @@ def by_seed(runs: Sequence[Summary], language: int) -> str:
     labels = [pair[language] for pair in ABOUT_A_RUN]
     wins = ("win rate", "胜率")[language]
     for name in runs[0]["evaluate"]:
-        labels += [f"{name}: {FIGURES[key][language]}" for key in BY_SEED]
+        labels += [f"{name}: {name_of(one, language)}" for one in of_judge(runs[0])]
         labels.append(f"{name}: {wins} [95 %]")
     columns = [column_of(run) for run in runs]
     heads = [("Figure", "指标")[language], *(run["name"] for run in runs)]
@@ -95,7 +84,8 @@ def column_of(run: Summary) -> list[str]:
     cells += [number(card[key]) for key in ("ceiling", "longer_wins", "ece")]
     cells += ["–" if rl["kl"] is None else f"{rl['kl']:.1f}", str(rl["best_step"])]
     for one in run["evaluate"].values():
-        cells += [" → ".join(number(one[who].get(key)) for who in SIDES) for key in BY_SEED]
+        keys = [measure.key for measure in of_judge(run)]
+        cells += [" → ".join(number(one[who].get(key)) for who in SIDES) for key in keys]
         cells.append(with_interval(one, "win_rate"))
     return cells
 
@@ -104,8 +94,18 @@ def with_interval(values: Summary, key: str) -> str:
     return f"{number(values[key])} [{', '.join(number(end) for end in values[f'{key}_ci'])}]"
 
 
-def number(value: float | None, key: str = "") -> str:
-    return "–" if value is None else format(value, ".1f" if key == "length" else ".3f")
+def number(value: float | None, measure: Measure | None = None) -> str:
+    plain = measure is not None and measure.style == "plain"
+    return "–" if value is None else format(value, ".1f" if plain else ".3f")
+
+
+def name_of(measure: Measure, language: int) -> str:
+    return (measure.english, measure.chinese)[language]
+
+
+def of_judge(run: Summary) -> list[Measure]:
+    """What the judge measures of some prompts each, which is looked at for every seed."""
+    return [one for one in measures_of(run) if one.by_slice]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

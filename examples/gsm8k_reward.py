@@ -1,7 +1,7 @@
 """A reward that can be checked: 1 where an answer to a GSM8K question ends in the right number.
 
     GSM8K=gsm8k_train.jsonl alignloop rl my-recipe --rl.prompts gsm8k_train.jsonl \
-        --rl.reward_function gsm8k_reward:reward --rl.algorithm.name grpo
+        --rl.rewards gsm8k_reward:reward --rl.algorithm.name grpo
 
 in the folder of this file. The environment variable names the file with the questions and their
 worked answers, {"question": ..., "answer": "... #### 72"}, one JSON object per line.

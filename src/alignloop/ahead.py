@@ -11,25 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.config import Recipe
-from alignloop.config.stages import (
-    LABEL,
-    PLAYGROUND,
-    STAGE_REWARD,
-    RewardPart,
-    TooLong,
-    names_function,
-)
+from alignloop.config.stages import LABEL, REWARD_MODEL, TooLong
 from alignloop.errors import UserError
+from alignloop.judging.of_run import has_reward_stage, trained
+from alignloop.judging.registry import kind_of
 from alignloop.run import holds_model
+from alignloop.worlds import refuse_gold, world_of
 
 
-def look_ahead(recipe: Recipe, path: Path, done: Collection[str]) -> None:
+def look_ahead(recipe: Recipe, path: Path, done: Collection[str]) -> Any:
     """Look at the inputs of the stages that are not `done`; raises UserError for the first fault.
 
-    First what takes no time: that things are there and that settings fit each other; then the
-    files, each by the reader of its stage, and the lengths of its rows.
+    Returns the tokenizer as the first of them makes it ready. First comes what takes no time: that
+    things are there and that settings fit each other; then the files, each by the reader of its
+    stage, and the lengths of its rows.
     """
-    Ahead(recipe=recipe, path=path, done=frozenset(done)).look()
+    return Ahead(recipe=recipe, path=path, done=frozenset(done)).look()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +37,8 @@ class Ahead:
     path: Path
     done: frozenset[str]
 
-    def look(self) -> None:
-        """Everything, the quickest first."""
+    def look(self) -> Any:
+        """Everything, the quickest first; the tokenizer."""
         if len(self.done) < 4:
             self._look_at_the_model()
         self._look_at_sources()
@@ -52,77 +49,65 @@ class Ahead:
             tokenizer = self._tokenizer(start)
             for look in (self._demonstrations, self._prompts, self._held_out, self._pairs):
                 look(tokenizer, start)
+            return tokenizer
 
     def _start(self) -> Path:
         """The directory whose tokenizer and context all stages share: the SFT model's, or its."""
-        from alignloop import sources
+        from alignloop import inputs
 
         own = self.path / "sft" / "model"
-        return own if "sft" in self.done and holds_model(own) else sources.base_model(self.recipe)
+        return own if "sft" in self.done and holds_model(own) else inputs.base_model(self.recipe)
 
     def _look_at_the_model(self) -> None:
         from alignloop.config.model_paths import no_model
 
         path = self.recipe.model.path
-        if path != PLAYGROUND and not holds_model(Path(path)):
+        if world_of(path) is None and not holds_model(Path(path)):
             raise no_model(path)
 
     def _look_at_sources(self) -> None:
-        """No source is the playground's beside a person's own, and what is named is there."""
-        from alignloop import sources
+        """What is named is there."""
+        from alignloop import inputs
 
-        recipe = self.recipe
-        named = {
-            "sft": {"sft.demonstrations": recipe.sft.demonstrations},
-            "reward": {"reward.pairs": recipe.reward.pairs} if self._wants_pairs else {},
-            "rl": {
-                "rl.prompts": recipe.rl.prompts,
-                "rl.validation_prompts": recipe.rl.validation_prompts,
-            },
-            "evaluate": {"evaluate.prompts": recipe.evaluate.prompts},
-        }
-        for stage in (stage for stage in named if stage not in self.done):
-            for setting, source in named[stage].items():
-                sources.refuse_mixture(recipe, setting, source)
-                if source is not None and ":" not in source and source != PLAYGROUND:
-                    _require_file(setting, source)
-        for file in recipe.data.exclude if len(self.done) < 4 else ():
+        for setting, source in inputs.named_in(self.recipe).items():
+            stage = setting.partition(".")[0]
+            if source is None or stage == "model" or stage in self.done:
+                continue
+            if ":" not in source and world_of(source) is None:
+                _require_file(setting, source)
+        for file in self.recipe.data.exclude if len(self.done) < 4 else ():
             _require_file("data.exclude", file)
 
     def _look_at_rewards(self) -> None:
-        from alignloop import sources
+        from alignloop import judge_choice
 
         if "rl" not in self.done:
-            sources.check_reward_functions(self.recipe)
             rl = self.recipe.rl
-            parts = [RewardPart.parse(text).source for text in rl.rewards]
-            named = {"rl.reward_model": rl.reward_model, "rl.policy": rl.policy}
-            named["rl.held_out_reward_model"] = rl.held_out_reward_model
+            refuse_gold(rl.reward_sources)
+            named = {"rl.policy": rl.policy, "rl.held_out_reward_model": rl.held_out_reward_model}
             if self._wants_pairs and "reward" not in self.done:
                 named["reward.model"] = self.recipe.reward.model
             _require_models(named)
-            for part in (one for one in parts if not names_function(one) and one != STAGE_REWARD):
-                _require_models({"rl.rewards": part})
+            for source in rl.reward_sources:
+                if source != REWARD_MODEL:
+                    with _said_by("rl.rewards"):
+                        kind_of(source).check(source)
         if "evaluate" not in self.done:
             evaluate = self.recipe.evaluate
-            _require_models(
-                {
-                    "evaluate.baseline": evaluate.baseline,
-                    "evaluate.policy": evaluate.policy,
-                    "evaluate.reward_model": evaluate.reward_model,
-                }
-            )
-            sources.check_judge(self.recipe, self.path / "reward" / "model")
+            named = {"evaluate.baseline": evaluate.baseline, "evaluate.policy": evaluate.policy}
+            _require_models(named)
+            with _said_by("evaluate.judge"):
+                judge_choice.check_judge(self.recipe, self.path)
 
     @property
     def _wants_pairs(self) -> bool:
-        return bool(self.recipe.rl.reward_model or self.recipe.rl.uses_reward_stage)
+        return has_reward_stage(self.recipe)
 
     def _look_at_rooms(self, start: Path) -> None:
         """Prompts and answers fit into the models' contexts."""
         from alignloop.models import context_of
 
-        rl, evaluate, playground = self.recipe.rl, self.recipe.evaluate, self.recipe.playground
+        rl, evaluate, collected = self.recipe.rl, self.recipe.evaluate, self.recipe.comparisons
         if "rl" not in self.done:
             wanted = rl.max_prompt_tokens + rl.sampling.max_new_tokens
             context = context_of(rl.policy or start)
@@ -136,9 +121,9 @@ class Ahead:
         if "evaluate" not in self.done:
             for folder in dict.fromkeys((evaluate.baseline or start, evaluate.policy or start)):
                 _check_room("evaluate", evaluate.sampling.max_new_tokens, context_of(folder))
-        collects = self._wants_pairs and self.recipe.reward.pairs == PLAYGROUND
+        collects = self._wants_pairs and world_of(self.recipe.reward.pairs) is not None
         if collects and "reward" not in self.done:
-            _check_room("playground", playground.sampling.max_new_tokens, context_of(start))
+            _check_room("comparisons", collected.sampling.max_new_tokens, context_of(start))
 
     def _tokenizer(self, start: Path) -> Any:
         from alignloop.data.templates import install_template
@@ -160,7 +145,7 @@ class Ahead:
         return tokenizer
 
     def _demonstrations(self, tokenizer: Any, start: Path) -> None:
-        from alignloop import sources
+        from alignloop import inputs
         from alignloop.data.splits import hold_out
         from alignloop.data.tokenise import encode_demonstration
         from alignloop.data.truncation import demonstration_cutter
@@ -168,23 +153,22 @@ class Ahead:
         config, source = self.recipe.sft, self.recipe.sft.demonstrations
         if "sft" in self.done or source is None:
             return
-        records, held_out = sources.demonstrations(self.recipe, source)
+        records, held_out = inputs.demonstrations(self.recipe, source)
         share = 0.0 if held_out else config.held_out_share
-        seed = sources.split_seed(self.recipe, source)
+        seed = inputs.split_seed(self.recipe, source)
         limit = _limit("sft.max_tokens", config.max_tokens, start, config.too_long)
         cut = demonstration_cutter(tokenizer, limit)
         for part in hold_out(records, share, seed, section="sft"):
             _fit(part, lambda d: encode_demonstration(tokenizer, d, limit.tokens), limit, cut)
 
     def _pairs(self, tokenizer: Any, start: Path) -> None:
-        from alignloop import sources
+        from alignloop import inputs
         from alignloop.data.formats import read_pairs
         from alignloop.data.pairs import PairStore, TextCodes
-        from alignloop.judging import trained
         from alignloop.reward.labels import share_out
 
         config, source = self.recipe.reward, self.recipe.reward.pairs
-        if "reward" in self.done or not self._wants_pairs or source == PLAYGROUND:
+        if "reward" in self.done or not self._wants_pairs or world_of(source) is not None:
             return
         if source.startswith(LABEL):
             from alignloop.label.exports.snapshot import project_pairs
@@ -192,8 +176,8 @@ class Ahead:
             pairs = project_pairs(source.removeprefix(LABEL))[0]
         else:
             pairs = read_pairs(source, format=config.format, skip_refused=self.recipe.skip_refused)
-        pairs = list(sources.to_learn_from(self.recipe, pairs, "reward.pairs"))
-        splits = sources.split_seed(self.recipe, source)
+        pairs = list(inputs.to_learn_from(self.recipe, pairs, "reward.pairs"))
+        splits = inputs.split_seed(self.recipe, source)
         limit = _limit("reward.max_tokens", config.max_tokens, start, config.too_long)
         codes = TextCodes(tokenizer=tokenizer, limit=limit)
         for labels in share_out(pairs, config, splits, trained(self.recipe)).values():
@@ -201,7 +185,7 @@ class Ahead:
             fitting.refuse_undecided()
 
     def _prompts(self, tokenizer: Any, _start: Path) -> None:
-        from alignloop import sources
+        from alignloop import inputs
         from alignloop.data.tokenise import LengthLimit, encode_prompt
         from alignloop.data.truncation import prompt_cutter
 
@@ -211,12 +195,12 @@ class Ahead:
         limit = LengthLimit.of(
             "rl.max_prompt_tokens", config.max_prompt_tokens, None, config.too_long
         )
-        for part in sources.rl_prompts(self.recipe, config.prompts):
+        for part in inputs.rl_prompts(self.recipe, config.prompts):
             cut = prompt_cutter(tokenizer, limit)
             _fit(part, lambda p: encode_prompt(tokenizer, p, limit.tokens), limit, cut)
 
     def _held_out(self, tokenizer: Any, start: Path) -> None:
-        from alignloop import sources
+        from alignloop import inputs
         from alignloop.data.tokenise import CONTEXT, LengthLimit, encode_prompt
         from alignloop.data.truncation import prompt_cutter
         from alignloop.models import context_of
@@ -225,7 +209,7 @@ class Ahead:
         if "evaluate" in self.done:
             return
         context = context_of(start)
-        for prompts in sources.evaluation_sets(self.recipe, config.prompts).values():
+        for prompts in inputs.evaluation_sets(self.recipe, config.prompts).values():
             if context is None:
                 continue
             limit = LengthLimit(
@@ -275,6 +259,17 @@ def _require_models(named: dict[str, str | None]) -> None:
             raise UserError(
                 "there is no model here", where=folder, fix=f"name a model directory as {setting}"
             )
+
+
+@contextmanager
+def _said_by(setting: str) -> Iterator[None]:
+    """An error about a judge says which setting named it."""
+    try:
+        yield
+    except UserError as error:
+        if setting in str(error):
+            raise
+        raise UserError(error.problem, where=f"{setting}: {error.where}", fix=error.fix) from None
 
 
 @contextmanager

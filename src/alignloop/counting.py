@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignloop import sources
+from alignloop import inputs
 from alignloop.ahead import look_ahead
 from alignloop.config import Recipe
 from alignloop.errors import UserError
+from alignloop.judging.of_run import has_reward_stage, trained
 from alignloop.plan.stages import Rows
 from alignloop.records import PreferencePair
 
@@ -26,13 +27,18 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     machine elsewhere), and for DPO, which is no part of `run`, a file that cannot be read is not
     counted. Raises UserError for what `alignloop run` would refuse.
     """
-    base = sources.base_model(recipe)
+    from alignloop.models import context_of
+    from alignloop.models.loading import require_weights
+
+    if not Path(recipe.model.path).is_file():
+        inputs.require_named(inputs.named_in(recipe))
+    base = inputs.base_model(recipe)
     if base.is_file():
         counters = _counters(recipe, None, None)
         return {stage: rows for stage, count in counters.items() if (rows := _if_any(count))}
-    _check_settings(recipe)
-    tokenizer, context = _tokenizer_of(base, recipe)
-    counters = _counters(recipe, tokenizer, context)
+    tokenizer = _looked_at(recipe)
+    require_weights(base)
+    counters = _counters(recipe, tokenizer, context_of(base))
     dpo = counters.pop("dpo")
     found = {stage: rows for stage, count in counters.items() if (rows := count()) is not None}
     answer = found["sft"].answer if "sft" in found else None
@@ -43,24 +49,9 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     return found
 
 
-def _check_settings(recipe: Recipe) -> None:
-    """What `Pipeline.run` looks at before its first stage."""
-    look_ahead(recipe, Path("runs") / recipe.name, ())
-
-
-def _tokenizer_of(base: Path, recipe: Recipe) -> tuple[Any, int | None]:
-    """The tokenizer as SFT makes it ready, and the model's context."""
-    from alignloop.data.templates import install_template
-    from alignloop.data.tokenise import check_tokenizer
-    from alignloop.models import context_of, load_tokenizer
-    from alignloop.models.loading import require_weights
-
-    tokenizer = load_tokenizer(base, recipe.model)
-    require_weights(base)
-    if recipe.model.chat_template and recipe.sft.demonstrations is not None:
-        install_template(tokenizer, recipe.model.chat_template)
-    check_tokenizer(tokenizer, str(base))
-    return tokenizer, context_of(base)
+def _looked_at(recipe: Recipe) -> Any:
+    """What `Pipeline.run` looks at before its first stage; the tokenizer."""
+    return look_ahead(recipe, Path("runs") / recipe.name, ())
 
 
 Count = Callable[[], Rows | None]
@@ -76,7 +67,7 @@ def _counters(recipe: Recipe, tokenizer: Any, context: int | None) -> dict[str, 
     counters: dict[str, Count] = {"sft": lambda: left_out, "reward": lambda: left_out}
     if (told := recipe.sft.demonstrations) is not None:
         counters["sft"] = lambda: _sft(recipe, told, tokenizer, context)
-    if recipe.rl.reward_model or recipe.rl.uses_reward_stage:
+    if has_reward_stage(recipe):
         counters["reward"] = lambda: pairs("reward.pairs")
     return counters | {
         "rl": lambda: _rl(recipe, tokenizer),
@@ -96,10 +87,10 @@ def _sft(recipe: Recipe, source: str, tokenizer: Any, context: int | None) -> Ro
     from alignloop.sft.train import all_batches, learning_set
 
     config = recipe.sft
-    records, held_out = sources.demonstrations(recipe, source)
+    records, held_out = inputs.demonstrations(recipe, source)
     if tokenizer is None:
         return Rows(count=len(records))
-    seed = sources.split_seed(recipe, source)
+    seed = inputs.split_seed(recipe, source)
     examples, tests = learning_set(config, records, held_out, tokenizer, context, seed)
     steps = len(all_batches(examples, config, recipe.seed))
     times = 2 + (steps // config.eval_every if config.eval_every else 0)
@@ -122,7 +113,7 @@ def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) ->
 
     section = setting.partition(".")[0]
     config = recipe.dpo if section == "dpo" else recipe.reward
-    records = sources.pairs_of_file(recipe, setting, config.pairs)
+    records = inputs.pairs_of_file(recipe, setting, config.pairs)
     if records is None or tokenizer is None:
         return None if records is None else Rows(count=len(records))
     limit = LengthLimit.of(f"{section}.max_tokens", config.max_tokens, context, config.too_long)
@@ -148,13 +139,12 @@ def _sets_of_pairs(
     if section == "dpo":
         from alignloop.data.splits import hold_out
 
-        seed = sources.split_seed(recipe, recipe.dpo.pairs)
+        seed = inputs.split_seed(recipe, recipe.dpo.pairs)
         train, test = hold_out(pairs, recipe.dpo.held_out_share, seed, section="dpo")
         return [train], [train, test, test]
-    from alignloop.judging import trained
     from alignloop.reward.labels import share_out
 
-    splits = sources.split_seed(recipe, recipe.reward.pairs)
+    splits = inputs.split_seed(recipe, recipe.reward.pairs)
     models = share_out(pairs, recipe.reward, splits, trained(recipe)).values()
     read = [part for labels in models for part in (labels.calibration, labels.test)]
     return [list(labels.train) for labels in models], list(map(list, read))
@@ -170,7 +160,7 @@ def _rl(recipe: Recipe, tokenizer: Any) -> Rows:
     from alignloop.data.truncation import prompt_cutter
 
     config = recipe.rl
-    train, validation = sources.rl_prompts(recipe, config.prompts)
+    train, validation = inputs.rl_prompts(recipe, config.prompts)
     if tokenizer is None:
         return Rows(count=len(train), steps=config.num_steps, validation=len(validation))
     most = config.max_prompt_tokens
@@ -194,12 +184,12 @@ def _evaluate(recipe: Recipe, tokenizer: Any, context: int | None) -> Rows:
     from alignloop.evaluate.compare import MAX_PROMPT_TOKENS, prompts_that_fit
 
     config = recipe.evaluate
-    sets = sources.evaluation_sets(recipe, config.prompts)
-    models = 2 + (sources.base_to_show(recipe, Path("sft/model")) is not None)
+    sets = inputs.evaluation_sets(recipe, config.prompts)
+    models = 2 + (inputs.base_to_show(recipe, Path("sft/model")) is not None)
     if tokenizer is None:
         count = sum(min(len(prompts), config.max_prompts) for prompts in sets.values())
         return Rows(count=count, steps=1, models=models)
-    base = sources.base_model(recipe)
+    base = inputs.base_model(recipe)
     fitting = {n: prompts_that_fit(p, base, recipe.model, config) for n, p in sets.items()}
     lengths = [
         len(encode_prompt(tokenizer, prompt, MAX_PROMPT_TOKENS))

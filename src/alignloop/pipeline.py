@@ -1,31 +1,38 @@
 """The loop: runs the stages in order by their run folder, and goes on where it stopped."""
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignloop import judging
+from alignloop import inputs as files
+from alignloop import judge_choice
 from alignloop.config import Recipe, load_recipe
 from alignloop.config.model_paths import no_model
-from alignloop.config.stages import LABEL, PLAYGROUND
+from alignloop.config.stages import LABEL, REWARD_MODEL
 from alignloop.errors import UserError
-from alignloop.judging import RewardModels
+from alignloop.judging.of_run import RewardModels, has_reward_stage, trained
+from alignloop.judging.registry import kind_of
 from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
 from alignloop.run.machine import available_cores
 from alignloop.staging import Staging
+from alignloop.worlds import refuse_gold, world_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from alignloop.data.pairs import TextKey
     from alignloop.data.tokenise import Encoded
     from alignloop.plan import Plan
     from alignloop.records import PreferencePair
+    from alignloop.run.stage_run import StageRun
 
     Read = Callable[[RunFolder], list[PreferencePair]]
+    Work = Callable[[RunFolder, StageRun], object]
+
+OBSERVER = "observer.json"  # who looks at the validation answers of RL, for the report
 
 Named = str | Path | None
+Inputs = dict[str, str]
 
 
 class Pipeline:
@@ -49,12 +56,13 @@ class Pipeline:
 
         Before the first one begins, what every stage will read is looked at.
         """
+        files.require_named(files.named_in(self.config))
         with self._staging.opened():
             self._staging.check(self._inputs_of_all())
             self._look_ahead()
             if self.config.sft.demonstrations is not None:
                 self.sft()
-            if self._has_reward_stage:
+            if has_reward_stage(self.config):
                 self.reward()
             self.ppo()
             self.evaluate()
@@ -63,136 +71,148 @@ class Pipeline:
     def sft(self, model: Named = None, demonstrations: Named = None) -> Path:
         """Stage 1; returns the directory of the fine-tuned model."""
         inputs = self._sft_inputs(model, demonstrations)
-        with self._staging.stage("sft", inputs) as (folder, stage):
-            target = stage.path / "model"
-            if stage.finished:
-                return target
-            from alignloop import sources
-            from alignloop.run.stage_run import StageRun
+
+        def work(folder: RunFolder, run: "StageRun") -> None:
             from alignloop.sft import train_sft
 
             source = inputs["demonstrations"]
-            records, held_out = sources.demonstrations(self.config, source, folder)
-            run = StageRun(folder, "sft", self.config.seed)
-            model_config = self.config.model.model_copy(update={"path": inputs["model"]})
-            splits = sources.split_seed(self.config, source)
-            config = self.config.sft
-            options = {"lora": self.config.lora, "held_out": held_out, "split_seed": splits}
-            train_sft(config, model_config, records, run, **options)
-            return target
+            records, held_out = files.demonstrations(self.config, source, folder)
+            train_sft(
+                self.config.sft,
+                self.config.model.model_copy(update={"path": inputs["model"]}),
+                records,
+                run,
+                lora=self.config.lora,
+                held_out=held_out,
+                split_seed=files.split_seed(self.config, source),
+            )
+
+        return self._do("sft", inputs, work)
 
     def reward(self, model: Named = None, pairs: Named = None) -> Path:
         """Stage 2; returns the directory of the reward model that PPO climbs."""
-        config = self.config.reward
-        asked = str(pairs or config.pairs)
+        asked = str(pairs or self.config.reward.pairs)
         inputs = self._reward_inputs(model, asked)
         base = Path(inputs["model"])
         if not self._finished("reward"):
             self._require(base, "sft", "reward.model")
         read = self._pairs_kept("reward.pairs", asked, base)
         seen: dict[TextKey, Encoded] = {}  # one base, one tokenizer: a text is encoded once
-        for name in self._reward_models():
-            with self._staging.stage(name, inputs) as (folder, stage):
-                if not stage.finished:
-                    self._train_reward(folder, name, base, asked, read(folder), seen)
+
+        def work(folder: RunFolder, run: "StageRun") -> None:
+            from alignloop.reward.labels import share_out
+            from alignloop.reward.train import train_reward
+
+            config, splits = self.config.reward, files.split_seed(self.config, asked)
+            labels = share_out(read(folder), config, splits, trained(self.config))
+            train_reward(
+                config,
+                self.config.model,
+                base,
+                labels[run.name],
+                run,
+                lora=self.config.lora,
+                demonstrations=files.zero_of_reward(self.config, asked, folder),
+                seen=seen,
+            )
+
+        for name in trained(self.config):  # the one that RL climbs ends it
+            self._do(name, inputs, work)
         return self.path / "reward" / "model"
 
     def ppo(self, policy: Named = None, reward_model: Named = None, prompts: Named = None) -> Path:
         """Stage 3; returns the directory of the policy that is kept."""
+        refuse_gold(self.config.rl.reward_sources)
         inputs = self._rl_inputs(policy, reward_model, prompts)
         if not self._finished("rl"):
             self._require(Path(inputs["policy"]), "sft", "rl.policy")
             if "reward_model" in inputs:
-                self._require(Path(inputs["reward_model"]), "reward", "rl.reward_model")
-        with self._staging.stage("rl", inputs) as (folder, stage):
-            target = stage.path / "model"
-            if stage.finished:
-                return target
-            from alignloop import sources
+                self._require(Path(inputs["reward_model"]), "reward", "rl.rewards")
+            for source in self.config.rl.reward_sources:
+                if source != REWARD_MODEL:
+                    kind_of(source).check(source)
+
+        def work(folder: RunFolder, run: "StageRun") -> None:
             from alignloop.rl import train_rl
             from alignloop.rl.build import RlInputs
-            from alignloop.run.stage_run import StageRun
 
-            source = inputs["prompts"]
-            train, validation = sources.rl_prompts(self.config, source, folder)
-            held_out = inputs.get("held_out_reward_model")
+            source, config = inputs["prompts"], self.config
+            train, validation = files.rl_prompts(config, source, folder)
+            climbed, held_out = inputs.get("reward_model"), inputs.get("held_out_reward_model")
             named = RlInputs(
                 policy_dir=Path(inputs["policy"]),
-                reward_dir=Path(inputs.get("reward_model", self.path / "reward" / "model")),
+                reward_dir=Path(climbed) if climbed else None,
                 held_out_dir=Path(held_out) if held_out else None,
                 prompts=train,
                 validation_prompts=validation,
-                lora=self.config.lora,
+                lora=config.lora,
             )
-            run = StageRun(folder, "rl", self.config.seed)
-            if doubts := judging.doubts_about_reward(inputs.get("reward_model")):
+            if doubts := judge_choice.doubts_about_reward(climbed):
                 run.say(f"rl: the reward model is not ready to be climbed: {'; '.join(doubts)}")
-            if doubt := judging.doubts_about_validation(self.config, train, validation):
+            if doubt := judge_choice.doubts_about_validation(config, train, validation):
                 run.say(f"rl: {doubt}")
-            observer = sources.gold_observer if source == PLAYGROUND else None
-            train_rl(self.config.rl, self.config.model, named, run, observer=observer)
-            return target
+            observer = files.observer_of(source)
+            if observer is not None:
+                seen_by = {"name": observer.name, "metric": f"validation_{observer.key}"}
+                atomic_write(run.path / OBSERVER, json.dumps(seen_by) + "\n")
+            train_rl(config.rl, config.model, named, run, observer=observer)
+
+        return self._do("rl", inputs, work)
 
     def dpo(self, model: Named = None, pairs: Named = None) -> Path:
         """DPO in place of stages 2 and 3, not part of `run`; returns the policy's directory."""
-        config = self.config.dpo
-        asked = str(pairs or config.pairs)
-        base = Path(model or config.model or self._start)
+        asked = str(pairs or self.config.dpo.pairs)
+        base = Path(model or self.config.dpo.model or self._start)
         if not self._finished("dpo"):
             self._require(base, "sft", "dpo.model")
         inputs = {"model": str(base), "pairs": self._file_of("dpo", asked), **self._excluded()}
         read = self._pairs_kept("dpo.pairs", asked, base)
-        with self._staging.stage("dpo", inputs) as (folder, stage):
-            target = stage.path / "model"
-            if stage.finished:
-                return target
-            from alignloop import sources
-            from alignloop.dpo import train_dpo
-            from alignloop.run.stage_run import StageRun
 
-            run = StageRun(folder, "dpo", self.config.seed)
-            splits = sources.split_seed(self.config, asked)
-            options = {"lora": self.config.lora, "split_seed": splits}
-            train_dpo(config, self.config.model, base, read(folder), run, **options)
-            return target
+        def work(folder: RunFolder, run: "StageRun") -> None:
+            from alignloop.dpo import train_dpo
+
+            train_dpo(
+                self.config.dpo,
+                self.config.model,
+                base,
+                read(folder),
+                run,
+                lora=self.config.lora,
+                split_seed=files.split_seed(self.config, asked),
+            )
+
+        return self._do("dpo", inputs, work)
 
     def evaluate(self, baseline: Named = None, policy: Named = None, prompts: Named = None) -> Path:
         """The SFT model against the policy on held-out prompts; returns evaluate/results.json."""
         inputs = self._evaluate_inputs(baseline, policy, prompts)
         models = {who: Path(inputs[who]) for who in ("sft", "policy", "base") if who in inputs}
         if not self._finished("evaluate"):
-            self._require(models["sft"], "sft", "evaluate.baseline")
-            self._require(models["policy"], "rl", "evaluate.policy")
-            if "base" in models:
-                self._require(models["base"], "sft", "evaluate.base")
-            if "judge" in inputs:
-                self._require(Path(inputs["judge"]), "reward", "rl.held_out_reward_model")
-        with self._staging.stage("evaluate", inputs) as (folder, stage):
-            target = stage.path / "results.json"
-            if stage.finished:
-                return target
-            from alignloop import sources
-            from alignloop.evaluate.compare import Known, compare_policies
-            from alignloop.run.stage_run import StageRun
+            made_by = {"sft": "sft", "policy": "rl", "base": "sft"}
+            settings = {"sft": "evaluate.baseline", "policy": "evaluate.policy"}
+            for who, model in models.items():
+                self._require(model, made_by[who], settings.get(who, "evaluate.base"))
+            if (judge := judge_choice.model_of(self.config, self.path)) is not None:
+                self._require(judge, "reward", "evaluate.judge")
 
-            source = inputs["prompts"]
-            judge, facts = judging.judge_of(self.config, source, self.path)
+        def work(folder: RunFolder, run: "StageRun") -> None:
+            from alignloop.evaluate.compare import Known, compare_policies
+
+            make_judge, facts = judge_choice.judge_of(self.config, self.path)
             known = Known(
                 judge=facts,
                 rl=_facts_of_rl(self.path, models["policy"]),
-                taught=judging.learnt_from(self.config),
+                taught=judge_choice.learnt_from(self.config),
                 near_duplicate=self.config.data.near_duplicate,
+                set_names=files.set_names(inputs["prompts"]),
             )
+            sets = files.evaluation_sets(self.config, inputs["prompts"], folder)
             compare_policies(
-                self.config.evaluate,
-                self.config.model,
-                models,
-                sources.evaluation_sets(self.config, source, folder),
-                judge,
-                known,
-                StageRun(folder, "evaluate", self.config.seed),
+                self.config.evaluate, self.config.model, models, sets, make_judge, known, run
             )
-            return target
+
+        self._do("evaluate", inputs, work)
+        return self.path / "evaluate" / "results.json"
 
     def report(self) -> Path:
         """Write summary.json and report.html from the run folder's files."""
@@ -213,27 +233,26 @@ class Pipeline:
             atomic_write(self.path / "summary.json", text + "\n")
             return write_report(self.path)
 
+    def _do(self, name: str, inputs: Inputs, work: "Work") -> Path:
+        """A stage's work, unless it is finished on these inputs; returns its model's directory."""
+        with self._staging.stage(name, inputs) as (folder, stage):
+            if not stage.finished:
+                from alignloop.run.stage_run import StageRun
+
+                work(folder, StageRun(folder, name, self.config.seed))
+            return stage.path / "model"
+
     @property
     def _start(self) -> Path:
         """What all that follows SFT starts from: the SFT model, or without SFT the model itself."""
         if self.config.sft.demonstrations is None:
-            return self._base
+            return files.base_model(self.config)
         return self.path / "sft" / "model"
 
-    @property
-    def _base(self) -> Path:
-        from alignloop import sources
-
-        return sources.base_model(self.config)
-
-    @property
-    def _has_reward_stage(self) -> bool:
-        return bool(self.config.rl.reward_model or self.config.rl.uses_reward_stage)
-
-    def _excluded(self) -> dict[str, str]:
+    def _excluded(self) -> Inputs:
         return {f"exclude_{n}": file for n, file in enumerate(self.config.data.exclude, start=1)}
 
-    def _sft_inputs(self, model: Named = None, demonstrations: Named = None) -> dict[str, str]:
+    def _sft_inputs(self, model: Named = None, demonstrations: Named = None) -> Inputs:
         source = demonstrations or self.config.sft.demonstrations
         if source is None:
             raise UserError(
@@ -241,133 +260,100 @@ class Pipeline:
                 where='sft.demonstrations = "none"',
                 fix="name a file of demonstrations, or go on with the next stage",
             )
-        found = {"model": str(model or self._base), "demonstrations": str(source)}
-        return found | self._excluded()
+        files.require_named(
+            {"model.path": str(model or self.config.model.path), "sft.demonstrations": str(source)}
+        )
+        base = model or files.base_model(self.config)
+        return {"model": str(base), "demonstrations": str(source)} | self._excluded()
 
-    def _reward_inputs(self, model: Named, asked: str) -> dict[str, str]:
+    def _reward_inputs(self, model: Named, asked: str) -> Inputs:
+        files.require_named({"reward.pairs": asked})
         base = str(model or self.config.reward.model or self._start)
         found = {"model": base, "pairs": self._file_of("reward", asked), **self._excluded()}
-        zero = self.config.sft.demonstrations
-        if zero is not None and (zero == PLAYGROUND) == (asked == PLAYGROUND):
-            found["demonstrations"] = zero
-        return found
+        zero = files.zero_source(self.config, asked)
+        return found if zero is None else found | {"demonstrations": zero}
 
     def _rl_inputs(
         self, policy: Named = None, reward_model: Named = None, prompts: Named = None
-    ) -> dict[str, str]:
+    ) -> Inputs:
         config = self.config.rl
         found = {
             "policy": str(policy or config.policy or self._start),
             "prompts": str(prompts or config.prompts),
-            **{f"reward_{i}": text for i, text in enumerate(config.rewards, start=1)},
             **self._excluded(),
         }
-        named = reward_model or config.reward_model
-        if named or config.uses_reward_stage:
-            found["reward_model"] = str(named or self.path / "reward" / "model")
-        others = {
-            "reward_function": config.reward_function,
+        files.require_named({"rl.prompts": found["prompts"]})
+        others = [source for source in config.reward_sources if source != REWARD_MODEL]
+        found |= {f"reward_{i}": text for i, text in enumerate(others, start=1)}
+        if config.uses_reward_stage:
+            found["reward_model"] = str(reward_model or self.path / "reward" / "model")
+        more = {
             "validation_prompts": config.validation_prompts,
             "held_out_reward_model": RewardModels.of(self.config, self.path).chooser,
         }
-        return found | {role: str(one) for role, one in others.items() if one is not None}
+        return found | {role: str(one) for role, one in more.items() if one is not None}
 
     def _evaluate_inputs(
         self, baseline: Named = None, policy: Named = None, prompts: Named = None
-    ) -> dict[str, str]:
-        from alignloop import sources
-
+    ) -> Inputs:
         config = self.config.evaluate
-        source = str(prompts or config.prompts)
         found = {
             "sft": str(baseline or config.baseline or self._start),
             "policy": str(policy or config.policy or _trained_policy(self.path)),
-            "prompts": source,
+            "prompts": str(prompts or config.prompts),
         }
-        if base := sources.base_to_show(self.config, Path(found["sft"])):
+        files.require_named({"evaluate.prompts": found["prompts"]})
+        if base := files.base_to_show(self.config, Path(found["sft"])):
             found["base"] = str(base)
-        judge = RewardModels.of(self.config, self.path).best
-        if judge is not None and not judging.judged_by_gold(self.config, source):
-            found["judge"] = str(judge)
-        return found
+        judge = judge_choice.model_of(self.config, self.path) or config.judge
+        return found if judge is None else found | {"judge": str(judge)}
 
     def _file_of(self, stage: str, asked: str) -> str:
         """The file in which a stage's pairs stand, or will stand once they are kept in the run."""
-        if asked == PLAYGROUND:
+        if world_of(asked) is not None:
             return str(self.path / "comparisons" / "pairs.jsonl")
         if asked.startswith(LABEL):
             return str(self.path / _label_stage(stage) / "pairs.jsonl")
         return asked
 
     def _pairs_kept(self, setting: str, asked: str, base: Path) -> "Read":
-        """A function that reads the pairs; the playground's and a project's are kept as a file."""
-        from alignloop import sources
+        """A function that reads the pairs; a world's and a project's are kept as a file."""
 
         @cache  # both reward models read the same
         def read(folder: RunFolder) -> "list[PreferencePair]":
-            return sources.preference_pairs(self.config, setting, asked, base, folder)[0]
+            return files.preference_pairs(self.config, setting, asked, base, folder)[0]
 
-        sources.refuse_mixture(self.config, setting, asked)
+        files.require_named({setting: asked})
         for name, inputs in self._part_before(setting.split(".")[0], asked, base).items():
             with self._staging.stage(name, inputs) as (folder, stage):
                 if not stage.finished:
                     read(folder)
         return read
 
-    def _part_before(self, stage: str, asked: str, base: Path) -> dict[str, dict[str, str]]:
+    def _part_before(self, stage: str, asked: str, base: Path) -> dict[str, Inputs]:
         """What is made before a stage can read its pairs, where these are no file yet."""
-        if asked == PLAYGROUND:
+        if world_of(asked) is not None:
             return {"comparisons": {"model": str(base)}}
         return {_label_stage(stage): {"project": asked}} if asked.startswith(LABEL) else {}
 
-    def _train_reward(
-        self,
-        folder: RunFolder,
-        name: str,
-        base: Path,
-        asked: str,
-        pairs: "list[PreferencePair]",
-        seen: "dict[TextKey, Encoded]",
-    ) -> None:
-        from alignloop import sources
-        from alignloop.reward.labels import share_out
-        from alignloop.reward.train import train_reward
-        from alignloop.run.stage_run import StageRun
-
-        config, splits = self.config.reward, sources.split_seed(self.config, asked)
-        labels = share_out(pairs, config, splits, self._reward_models())
-        train_reward(
-            config,
-            self.config.model,
-            base,
-            labels[name],
-            StageRun(folder, name, self.config.seed),
-            lora=self.config.lora,
-            demonstrations=sources.zero_of_reward(self.config, asked, folder),
-            seen=seen,
-        )
-
-    def _reward_models(self) -> tuple[str, ...]:
-        """The reward models that the stage trains; the one that RL climbs ends it."""
-        return judging.trained(self.config)
-
-    def _inputs_of_all(self) -> dict[str, dict[str, str]]:
+    def _inputs_of_all(self) -> dict[str, Inputs]:
         """What each stage of `run` reads, by stage, for a look at the whole chain."""
-        found: dict[str, dict[str, str]] = {}
+        found: dict[str, Inputs] = {}
         if self.config.sft.demonstrations is not None:
             found["sft"] = self._sft_inputs()
         rl, evaluate = self._rl_inputs(), self._evaluate_inputs()
-        if self._has_reward_stage:
-            pairs = self.config.reward.pairs
+        if has_reward_stage(self.config):
+            pairs, names = self.config.reward.pairs, trained(self.config)
             reads = self._reward_inputs(None, pairs)
             found |= self._part_before("reward", pairs, Path(reads["model"]))
-            found |= dict.fromkeys(self._reward_models(), reads)
+            found |= dict.fromkeys(names, reads)
             # also before they are there
-            models = RewardModels.of(self.config, self.path, planned=self._reward_models())
-            if self.config.reward.held_out_model:
-                rl.setdefault("held_out_reward_model", str(models.chooser))
-            if "judge" in evaluate:
-                evaluate["judge"] = str(models.best)
+            chooser = RewardModels.of(self.config, self.path, planned=names).chooser
+            if chooser is not None:
+                rl.setdefault("held_out_reward_model", str(chooser))
+            judge = judge_choice.model_of(self.config, self.path, planned=names)
+            if judge is not None:
+                evaluate["judge"] = str(judge)
         return found | {"rl": rl, "evaluate": evaluate}
 
     def _look_ahead(self) -> None:
@@ -385,10 +371,6 @@ class Pipeline:
             return
         if folder.name != "model":  # no stage's own: somebody named it
             raise no_model(folder, setting)
-        from alignloop import sources
-
-        if stage == "sft" and self.config.sft.demonstrations == PLAYGROUND:
-            sources.refuse_mixture(self.config, "sft.demonstrations", PLAYGROUND)
         raise UserError(
             "there is no model here",
             where=str(folder),
@@ -402,11 +384,11 @@ def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
     Of a model directory the files of the recipe are read and counted too, and what `run` would
     refuse is refused; of a config.json alone they are counted where they are there.
     """
-    from alignloop import counting, sources
+    from alignloop import counting
     from alignloop.plan import plan_recipe
 
     counted = counting.count_inputs(recipe)
-    base, threads = sources.base_model(recipe), recipe.num_threads or available_cores()
+    base, threads = files.base_model(recipe), recipe.num_threads or available_cores()
     return plan_recipe(recipe, base, with_speed=measure, counted=counted, threads=threads)
 
 

@@ -182,14 +182,27 @@ class Sample(Record):
 
 
 class Verdict(Record):
-    """What a judge says of one answer: `score` in 0..1, `rating` on 1..5, and why.
+    """What a judge says of one answer.
 
-    None where the judge cannot tell: a reward model sees no refusals.
+    `reward` is in the judge's own unit, without bounds: what RL climbs. `score` says in 0..1 how
+    good the answer is, None if the judge has no such scale. `marks` holds what else it measures, by
+    the keys of its measures, for the prompts that they apply to. `cost` is in the judge's unit.
     """
 
-    score: float = Field(ge=0, le=1)
-    rating: int = Field(ge=1, le=5)
-    complied_with_harm: bool | None = None
-    refused: bool | None = None
-    fair: bool | None = None
+    reward: float
+    score: float | None = Field(default=None, ge=0, le=1)
+    rating: int | None = Field(default=None, ge=1, le=5)
+    marks: dict[str, float] = Field(default_factory=dict)
     reasons: tuple[str, ...] = ()
+    cost: float = 0.0
+
+
+class Preference(Record):
+    """What a judge says of two answers: the probability in 0..1 that the first is better.
+
+    1 for a plain choice, 0.5 for a tie.
+    """
+
+    first: float = Field(ge=0, le=1)
+    reasons: tuple[str, ...] = ()
+    cost: float = 0.0

@@ -23,7 +23,9 @@ def summarise(path: Path) -> dict[str, Any]:
     if "dpo" in facts:
         found["dpo"] = {key: value for key, value in facts["dpo"].items() if key != "seconds"}
     if "evaluate" in facts:
-        found["evaluate"] = _shaped(path / "evaluate" / "results.json", _evaluate)
+        results = path / "evaluate" / "results.json"
+        found["evaluate"] = _shaped(results, _evaluate)
+        found["measures"] = read_object(results).get("measures", [])
     return found
 
 

@@ -44,7 +44,7 @@ def assert_refused_at_once(run: Path, words: list[str], call: Any, *parts: str) 
         (["rl.prompts={tmp}/few.jsonl"], ["1 prompts are too few", "rl.prompts"]),
         (["reward.pairs={tmp}/few.jsonl"], ["1 pairs leave none for", "reward.pairs"]),
         (["reward.pairs={tmp}/ties.jsonl"], ["pairs for the report card are ties"]),
-        (["rl.reward_model=nowhere"], ["there is no model here", "rl.reward_model"]),
+        (["rl.rewards=nowhere"], ["there is no model here", "rl.rewards"]),
         (["rl.held_out_reward_model=nowhere"], ["there is no model", "rl.held_out_reward_model"]),
         (["evaluate.baseline=nowhere"], ["there is no model here", "evaluate.baseline"]),
         (['rl.rewards=["1 * nowhere"]'], ["there is no model here", "rl.rewards"]),
@@ -123,17 +123,33 @@ def only_pairs(tiny: Any, tmp_path: Path, call: Any) -> Any:
     return write
 
 
-def test_a_model_and_pairs_are_never_mixed_with_the_playground(
-    only_pairs: Any, tmp_path: Path, call: Any
-) -> None:
+def test_what_no_recipe_names_is_told_at_once(only_pairs: Any, tmp_path: Path, call: Any) -> None:
     run = tmp_path / "run"
     recipe = only_pairs("")
     words = ["run", recipe, "--folder", str(run)]
-    named = ("is your own", 'sft.demonstrations = "playground"', "--sft.demonstrations none")
+    named = ("these settings name no data: sft.demonstrations", "--sft.demonstrations FILE")
     assert_refused_at_once(run, words, call, *named)
-    for stage in ("sft", "dpo", "reward"):
-        ended = call([stage, recipe, "--folder", str(run)])
-        assert ended.code == 2 and "--sft.demonstrations none" in ended.err
+    ended = call(["sft", recipe, "--folder", str(run)])
+    assert ended.code == 2 and "name no data: sft.demonstrations" in ended.err
+
+
+def test_a_recipe_without_any_data_is_told_all_of_it(tmp_path: Path, call: Any) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('name = "empty"\n', encoding="utf-8")
+    ended = call(["run", str(recipe), "--folder", str(tmp_path / "run")])
+    assert ended.code == 2 and "Traceback" not in ended.err
+    for setting in ("model.path", "sft.demonstrations", "reward.pairs", "rl.prompts"):
+        assert f"--{setting} " in ended.err
+    assert not (tmp_path / "run" / "config.toml").exists()
+
+
+def test_rl_is_never_given_the_gold_judge(tiny: Any, tmp_path: Path, call: Any) -> None:
+    run = tmp_path / "run"
+    for rewards in ("playground", '["1 * playground"]'):
+        words = tiny.command("run", run, "--rl.rewards", rewards)
+        assert_refused_at_once(run, words, call, "RL is never given the gold judge")
+    ended = call(tiny.command("rl", run, "--rl.rewards", "playground"))
+    assert ended.code == 2 and "RL is never given the gold judge" in ended.err
 
 
 def test_only_pairs_by_dpo_up_to_the_evaluation(

@@ -162,9 +162,7 @@ def test_a_reward_model_with_another_tokenizer_that_nothing_says_how_to_read(
     tokenizer.chat_template = None
     tokenizer.save_pretrained(reward)
     policy = str(tiny.model)
-    words = tiny.command(
-        "rl", tmp_path / "run", "--rl.policy", policy, "--rl.reward_model", str(reward)
-    )
+    words = tiny.command("rl", tmp_path / "run", "--rl.policy", policy, "--rl.rewards", str(reward))
     assert_refused(
         call(words), "how it reads conversations", "save its template with its tokenizer"
     )
@@ -172,7 +170,7 @@ def test_a_reward_model_with_another_tokenizer_that_nothing_says_how_to_read(
 
 def test_a_policy_in_place_of_a_reward_model(tiny: Any, tmp_path: Path, call: Any) -> None:
     policy = str(tiny.model)
-    words = tiny.command("rl", tmp_path / "run", "--rl.policy", policy, "--rl.reward_model", policy)
+    words = tiny.command("rl", tmp_path / "run", "--rl.policy", policy, "--rl.rewards", policy)
     assert_refused(call(words), "this is no reward model", "alignloop reward")
 
 

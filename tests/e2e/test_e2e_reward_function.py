@@ -32,19 +32,20 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_needs_no_reward_model(tiny: Any, tmp_path: Path, call: Any) -> None:
-    words = ("--rl.reward_function", "own_reward:digits", "--rl.num_steps", "2")
+    words = ("--rl.rewards", "own_reward:digits", "--rl.num_steps", "2")
     run = tmp_path / "run"
     ended = call(tiny.command("run", run, *words))
     assert ended.code == 0, ended.err
     assert not (run / "reward").exists() and (run / "report.html").exists()
     lineage = json.loads((run / "lineage.json").read_text())["rl"]
-    assert lineage["reward_function"] == "own_reward:digits" and "reward_model" not in lineage
-    results = (run / "evaluate" / "results.json").read_text()
-    assert "own_reward:digits, which RL climbed" in results
+    assert lineage["reward_1"] == "own_reward:digits" and "reward_model" not in lineage
+    results = json.loads((run / "evaluate" / "results.json").read_text())
+    assert results["judge"] == "function own_reward:digits" and results["judge_facts"]["climbed"]
+    assert "this judge is what RL climbed" in json.dumps(results["verdict"])
 
 
 def test_an_error_of_the_function_is_one_line(tiny: Any, tmp_path: Path, call: Any) -> None:
-    words = ("--rl.reward_function", "own_reward:moody", "--rl.policy", str(tiny.model))
+    words = ("--rl.rewards", "own_reward:moody", "--rl.policy", str(tiny.model))
     ended = call(tiny.command("rl", tmp_path / "run", *words))
     assert ended.code == 2 and "Traceback" not in ended.err
     assert "raised ValueError: not eight (own_reward.py, line 6)" in ended.err
@@ -62,7 +63,7 @@ def test_a_function_that_is_not_there_is_missed_before_the_first_stage(
 
 def test_a_judge_stays_within_0_and_1(tiny: Any, tmp_path: Path, call: Any) -> None:
     run = tmp_path / "run"
-    settings = ("--rl.reward_function", "own_reward:far", "--rl.num_steps", "1")
+    settings = ("--rl.rewards", "own_reward:far", "--rl.num_steps", "1")
     ended = call(tiny.command("run", run, *settings))
-    assert ended.code == 2 and "rl.held_out_reward_model" in ended.err
+    assert ended.code == 2 and "evaluate.judge" in ended.err
     assert (run / "rl" / "done.json").exists()

@@ -8,7 +8,7 @@ import pytest
 
 from alignloop.config import load_recipe
 from alignloop.data.formats import read_pairs
-from alignloop.judging import trained
+from alignloop.judging.of_run import trained
 from alignloop.reward.labels import share_out
 
 ROOT = Path(__file__).parents[2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
-FLOOR = {"errors"}
+FLOOR = {"errors", "measures"}
 TOOLS = {
     "shapes",
     "protocols",
@@ -22,16 +22,17 @@ TOOLS = {
     "fastpath",
     "models",
     "rollout",
-    "scoring",
+    "judging",
     "parallel",
     "run",
     "stats",
     "training",
 }
 STAGES = {"sft", "reward", "dpo", "rl", "evaluate"}
-# What every room may import besides itself and `errors`.
+# What every room may import besides itself and the floor.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "measures": set(),
     "shapes": set(),
     "protocols": set(),
     "records": set(),
@@ -41,10 +42,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"shapes"},
     "data": {"records", "config"},
     "fastpath": {"shapes", "protocols"},
-    "models": {"shapes", "protocols", "config", "data", "fastpath"},
+    "models": {"shapes", "protocols", "config", "data", "fastpath", "parallel"},
     "parallel": set(),
-    "rollout": {"protocols", "config", "data", "models", "fastpath"},
-    "scoring": {"shapes", "records", "config", "data", "models"},
+    "rollout": {"shapes", "protocols", "config", "data", "models", "fastpath"},
+    # how good an answer is: reward models, functions; a world brings its own judge
+    "judging": {"records", "config", "data", "models", "rollout", "run"},
     "run": {"records", "config", "parallel"},
     "training": {"shapes", "config", "data", "models", "parallel", "run"},
     "sft": TOOLS - {"stats"},
@@ -54,28 +56,31 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": TOOLS,
     "label": {"records", "config", "data", "run", "stats", "fonts"},
     "report": {"records", "config", "run", "stats", "fonts"},
-    "playground": {"records", "config", "data", "rollout", "models", "run", "stats"},
+    "playground": {"records", "config", "data", "rollout", "models", "run", "stats", "judging"},
     "plan": {"config", "models"},
-    # sources, judging and summary are parts of the pipeline in files of their own
+    # where the core and the playground meet, and nowhere else but in the command line
+    "worlds": {"records", "config", "judging", "run", "playground"},
+    # inputs, judge_choice, ahead, counting, staging and summary are parts of the pipeline
     # samples from models and files what they said: the one room that knows torch and the label room
     "asking": TOOLS | {"label"},
-    "sources": TOOLS | STAGES | {"label", "playground"},
-    "ahead": TOOLS | STAGES | {"label", "sources", "judging"},
-    "judging": TOOLS | STAGES | {"playground", "sources"},
-    "counting": TOOLS | STAGES | {"plan", "sources", "judging", "ahead"},
+    "inputs": TOOLS | {"label", "worlds"},
+    "judge_choice": TOOLS | {"evaluate", "inputs", "worlds"},
+    "ahead": TOOLS | STAGES | {"label", "inputs", "judge_choice", "worlds"},
+    "counting": TOOLS | STAGES | {"plan", "inputs", "ahead"},
     "staging": {"config", "run"},
     "summary": {"run"},
     "pipeline": TOOLS
     | STAGES
-    | {"label", "report", "playground", "plan"}
-    | {"sources", "judging", "summary", "ahead", "staging", "counting"},
+    | {"report", "plan", "worlds"}
+    | {"inputs", "judge_choice", "summary", "ahead", "staging", "counting"},
     "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
     "cli_label": {"asking", "label", "playground"},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }
 # what may load before a stage does
-ALWAYS_THERE = {"config", "errors", "records", "run", "cli_label", "judging", "staging", ""}
+ALWAYS_THERE = {"config", "errors", "records", "measures", "run", "judging", "worlds", "inputs"}
+ALWAYS_THERE |= {"cli_label", "judge_choice", "staging", ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +226,18 @@ def test_nobody_imports_the_cli() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["pipeline", "sources", "judging", "ahead", "staging", "summary", "cli", "cli_label"]
+    "room",
+    [
+        "pipeline",
+        "inputs",
+        "judge_choice",
+        "worlds",
+        "ahead",
+        "staging",
+        "summary",
+        "cli",
+        "cli_label",
+    ],
 )
 def test_stages_load_lazily(room: str) -> None:
     eager = [
@@ -235,10 +251,23 @@ def test_stages_load_lazily(room: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["alignloop.pipeline", "alignloop.sources", "alignloop.summary", "alignloop.cli"]
+    "module",
+    [
+        "pipeline",
+        "inputs",
+        "judge_choice",
+        "worlds",
+        "summary",
+        "cli",
+        "judging.protocol",
+        "judging.registry",
+        "judging.of_run",
+        "measures",
+    ],
 )
 def test_pipeline_and_cli_load_no_torch_at_the_top(module: str) -> None:
-    eager = {o.imported.split(".")[0] for o in imports() if o.importer == module and not o.lazy}
+    found = [o for o in imports() if o.importer == f"alignloop.{module}" and not o.lazy]
+    eager = {one.imported.split(".")[0] for one in found if not one.for_types}
     assert not eager & {"torch", "transformers", "numpy", "scipy", "matplotlib"}
 
 
@@ -249,7 +278,9 @@ def test_stats_stands_on_numpy_and_scipy_alone() -> None:
     assert not show(o for o in foreign if o.imported.split(".")[0] not in allowed)
 
 
-@pytest.mark.parametrize("room", ["report", "label", "config", "records", "errors", "stats"])
+@pytest.mark.parametrize(
+    "room", ["report", "label", "config", "records", "measures", "errors", "stats"]
+)
 def test_rooms_without_torch_name_no_torch(room: str) -> None:
     heavy = {"torch", "transformers", "safetensors", "tokenizers"}
     found = [o for o in imports() if room_of(o.importer) == room]
@@ -275,20 +306,20 @@ def test_nobody_outside_the_parallel_room_asks_for_a_rank() -> None:
     assert not found, found
 
 
-GOLD = "alignloop.playground.gold"
+GOLD, DOOR = "alignloop.playground.gold", "alignloop.playground.source"
+# Words of the playground's rubric and prompts: no measure, no category and no source of the core.
+WORDS = {"playground", "harmful", "lookalike", "howto", "fairness", "wordings", "intents"}
+WORDS |= {"helpfulness", "harmful_compliance", "over_refusal", "gold rubric", "validation_gold"}
+MEETS = {"playground", "worlds", "cli", "cli_label"}
 
 
-def test_only_the_pipeline_imports_the_gold_judge() -> None:
+def test_only_the_playgrounds_door_imports_the_gold_judge() -> None:
     assert GOLD in modules()
-    assert {one.importer for one in ours() if one.imported == GOLD} <= {
-        "alignloop.pipeline",
-        "alignloop.sources",
-        "alignloop.judging",
-    }
+    assert {one.importer for one in ours() if one.imported == GOLD} == {DOOR}
 
 
 def test_no_training_room_reaches_the_gold_judge() -> None:
-    tools = {"data", "models", "fastpath", "rollout", "scoring", "losses", "run"}
+    tools = {"data", "models", "fastpath", "rollout", "judging", "losses", "run"}
     trains = STAGES - {"evaluate"} | tools | {"asking"}
     starts = [name for name in modules() if room_of(name) in trains]
     assert len(starts) > 20
@@ -298,12 +329,43 @@ def test_no_training_room_reaches_the_gold_judge() -> None:
 
 
 def test_the_rest_of_the_playground_does_not_reach_the_gold_judge() -> None:
-    others = {name for name in modules() if room_of(name) == "playground"} - {GOLD}
+    others = {name for name in modules() if room_of(name) == "playground"} - {GOLD, DOOR}
     parts = ("corpus", "demonstrations", "annotators", "collect", "stage")
     assert {f"alignloop.playground.{part}" for part in parts} <= others
     assert not [reached(start)[GOLD] for start in others if GOLD in reached(start)]
 
 
-def test_the_playground_is_imported_by_pipeline_and_cli_alone() -> None:
+def test_the_core_imports_no_playground() -> None:
+    """It sits beside the core, as a world of a user's own would."""
     users = {room_of(one.importer) for one in ours() if room_of(one.imported) == "playground"}
-    assert users - {"playground"} <= {"pipeline", "sources", "judging", "cli", "cli_label"}
+    assert users == MEETS
+
+
+def strings_of(tree: ast.Module) -> set[str]:
+    """Every string in the code, documentation aside."""
+    documented = {
+        node.body[0].value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if node not in documented
+    }
+
+
+def test_the_core_does_not_know_the_playgrounds_words() -> None:
+    found = {
+        (name, word)
+        for name, tree in modules().items()
+        if room_of(name) not in MEETS
+        for word in strings_of(tree) & WORDS
+    }
+    # other people's files, refusals, and what annotators may say have such words of their own
+    own = {"data", "stats", "label"}
+    assert not {(name, word) for name, word in found if room_of(name) not in own}
+    assert "playground" in strings_of(modules()["alignloop.worlds"])  # the search does find them

@@ -18,13 +18,14 @@ from alignloop.config import EvaluateConfig, LoraConfig, ModelConfig, RlConfig
 from alignloop.data.batching import pad_batch
 from alignloop.data.tokenise import encode_prompt
 from alignloop.evaluate.compare import answer_all
-from alignloop.evaluate.judges import RewardModelJudge
+from alignloop.judging.protocol import Answer
+from alignloop.judging.registry import Making, make_judge
 from alignloop.models import load_tokenizer, token_logprobs
 from alignloop.models.initialise import init_policy, load_policy_to_sample
 from alignloop.rl import train_rl
 from alignloop.rl.build import build
-from alignloop.rl.rewards import Answers
 from alignloop.rollout import Rollout
+from alignloop.rollout.batch import RolloutBatch
 from alignloop.run import read_metrics
 
 PROMPTS = [as_prompt(asked) for asked, _ in TALKS]
@@ -52,7 +53,7 @@ def policy_of(folder: Path, reward: str) -> Path:
     return base if base.exists() else folder / "base-chatml"
 
 
-def answered(policy: Path) -> Answers:
+def answered(policy: Path) -> RolloutBatch:
     """The answers of TALKS as a policy draws them, each with the end of its turn."""
     tokenizer, rollouts = load_tokenizer(policy), []
     end = tokenizer.eos_token_id if END not in str(tokenizer.chat_template) else None
@@ -67,7 +68,7 @@ def answered(policy: Path) -> Answers:
             finish_reason="eos",
         )
         rollouts.append(rollout)
-    return Answers.of(rollouts, tokenizer.pad_token_id, 1000)
+    return RolloutBatch.of(rollouts, tokenizer.pad_token_id, 1000)
 
 
 @pytest.mark.parametrize("name", ALL_REWARDS)
@@ -75,11 +76,11 @@ def test_the_judge_of_evaluate_scores_as_transformers(
     name: str, made: tuple[Path, dict[str, Any]], model_config: ModelConfig
 ) -> None:
     folder, expected = made
-    judge = RewardModelJudge(folder=folder / name, config=model_config)
-    raw = [judge.model.scores([p], [a])[0] for p, (_, a) in zip(PROMPTS, TALKS, strict=True)]
+    judge = make_judge(str(folder / name), Making(model_config=model_config))
+    verdicts = judge.rate(PROMPTS, [Answer(text=answer) for _, answer in TALKS])
+    raw = [verdict.reward for verdict in verdicts]
     assert raw == pytest.approx(expected["rewards"][name], abs=1e-4)
-    for prompt, (_, answer), score in zip(PROMPTS, TALKS, raw, strict=True):
-        verdict = judge.judge(prompt, answer, finished=True)
+    for verdict, score in zip(verdicts, raw, strict=True):
         assert verdict.score == pytest.approx(1 / (1 + math.exp(-score)), abs=1e-4)
     assert len({round(score, 3) for score in raw}) == 3, "the texts have to differ"
 

@@ -36,12 +36,13 @@ path = "{folder}/model"
 
 [sft]
 learning_rate = 3e-3
+demonstrations = "playground"
 batch_size = 16
 micro_batch_tokens = 1024
 max_steps = 8
 eval_every = 4
 
-[playground]
+[comparisons]
 num_prompts = 96
 responses_per_prompt = 2
 pairs_per_prompt = 1
@@ -49,12 +50,14 @@ sampling.max_new_tokens = 16
 
 [reward]
 learning_rate = 1e-3
+pairs = "playground"
 batch_size = 8
 max_steps = 3
 labels = "shares"
 
 [rl]
 learning_rate = 1e-3
+prompts = "playground"
 batch_size = 8
 num_steps = 3
 validation_size = 8
@@ -67,6 +70,8 @@ num_epochs = 2
 num_minibatches = 2
 
 [evaluate]
+prompts = "playground"
+judge = "playground"
 max_prompts = 8
 base = "none"
 sampling.max_new_tokens = 16
@@ -106,9 +111,7 @@ def run_all_stages(
     recipe = folder / "recipe.toml"
     recipe.write_text(RECIPE.format(folder=folder.as_posix(), threads=threads), encoding="utf-8")
     pipeline = Pipeline(load_recipe(recipe, overrides), folder / "run")
-    # A model of one's own does not go with the playground, but for these curves.
-    allowed = mock.patch("alignloop.sources.refuse_mixture")
-    with allowed, _draws_near_an_edge(draws) as seen:
+    with _draws_near_an_edge(draws) as seen:
         pipeline.run()
     return Golden(curves=_curves(folder / "run"), draws=seen)
 

@@ -55,7 +55,7 @@ RECORDS: list[Record] = [
         step=3,
         score=0.1,
     ),
-    Verdict(score=0.25, rating=2, complied_with_harm=False, reasons=("cold",)),
+    Verdict(reward=0.25, score=0.25, rating=2, marks={"fair": 0.0}, reasons=("cold",)),
 ]
 
 

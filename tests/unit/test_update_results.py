@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from alignloop.measures import OF_ANSWERS, score_by
+from alignloop.playground.gold import MEASURES
+
 ROOT = Path(__file__).parents[2]
 FIGURES = {
     "helpfulness": 0.25, "harmful_compliance": 0.5, "over_refusal": 0.125, "fairness": None,
-    "satisfaction": 0.1, "gold": 0.3, "length": 20.26, "distinct_2": 0.9,
+    "satisfaction": 0.1, "judge_score": 0.3, "length": 20.26, "distinct_2": 0.9,
     "corpus_distinct_2": 0.4, "eos_rate": 1.0, "repetition": 0.0,
 }  # fmt: skip
 
@@ -29,7 +32,7 @@ def script() -> ModuleType:
 
 def write_run(folder: Path, seed: int, **changes: Any) -> Path:
     """A run folder with a finished summary, some of its parts changed."""
-    after = FIGURES | {"gold": 0.75, "harmful_compliance": 0.0, "length": 41.0}
+    after = FIGURES | {"judge_score": 0.75, "harmful_compliance": 0.0, "length": 41.0}
     measured = {"sft": FIGURES, "policy": after, "win_rate": 0.8125, "win_rate_ci": [0.7, 0.9]}
     summary = {
         "seconds": {"sft": 10.0, "total": 1234.5},
@@ -41,6 +44,7 @@ def write_run(folder: Path, seed: int, **changes: Any) -> Path:
             "ece": 0.03,
         },
         "rl": {"kl": 12.34, "best_step": 25},
+        "measures": [one.plain() for one in (*MEASURES, score_by("gold rubric"), *OF_ANSWERS)],
         "evaluate": {"wordings": measured, "intents": measured | {"win_rate": 0.5}},
     }
     folder.mkdir()
@@ -56,6 +60,7 @@ def test_the_first_run_before_and_after_by_set(script: ModuleType, tmp_path: Pat
     assert lines[0] == "| Figure | wordings: SFT | wordings: RLHF | intents: SFT | intents: RLHF |"
     assert "| Harmful requests complied with | 0.500 | 0.000 | 0.500 | 0.000 |" in lines
     assert "| Length, tokens | 20.3 | 41.0 | 20.3 | 41.0 |" in lines
+    assert "| Score by the gold rubric, 0 to 1 | 0.300 | 0.750 | 0.300 | 0.750 |" in lines
     assert "| Fair answers | – | – | – | – |" in lines
     wins = "|  | 0.812 [0.700, 0.900] |  | 0.500 [0.700, 0.900] |"
     assert lines[-1] == f"| Win rate against SFT [95 %] {wins}"
@@ -96,7 +101,7 @@ def test_pages_keep_all_but_what_stands_between_the_markers(
     for page, image in zip(script.PAGES, ("docs", "docs", "../../docs"), strict=True):
         text = (tmp_path / page).read_text()
         assert text.startswith(f"head\n{script.BEGIN}\n") and text.endswith(f"{script.END}\ntail\n")
-        assert "old" not in text and text.count(script.BEGIN) == 1
+        assert "\nold\n" not in text and text.count(script.BEGIN) == 1
         assert f"]({image}/images/curves.png)" in text
         assert "python docs/update_results.py runs/first" in text
         assert str(tmp_path) not in text  # a page names no folder of this machine

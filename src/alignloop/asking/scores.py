@@ -5,8 +5,9 @@ from dataclasses import replace
 
 from alignloop.asking.candidates import Answered, Candidate
 from alignloop.config import ModelConfig
+from alignloop.judging.protocol import Answer
+from alignloop.judging.reward_models import RewardModel
 from alignloop.run import progress_for
-from alignloop.scoring.reward_models import RewardModel
 
 TOGETHER = 256  # answers between two steps of the bar
 MICRO_BATCH_TOKENS = 4096
@@ -40,11 +41,13 @@ def _scores(answers: Sequence[Answered], name: str, config: ModelConfig) -> dict
     with progress_for("scores", len(answers)) as bar:
         for start in range(0, len(answers), TOGETHER):
             part = answers[start : start + TOGETHER]
-            scores = model.scores([a.prompt for a in part], [a.text for a in part])
+            given = [Answer(text=a.text) for a in part]
             temperature = model.scale.temperature
             found |= {
-                answer.response_id: score / temperature
-                for answer, score in zip(part, scores, strict=True)
+                answer.response_id: verdict.reward / temperature
+                for answer, verdict in zip(
+                    part, model.rate([a.prompt for a in part], given), strict=True
+                )
             }
             bar.update(len(found))
     return found

@@ -6,10 +6,10 @@ from alignloop.config.lora import ALL_WEIGHTS, LoraConfig
 from alignloop.config.objectives import DpoObjective, Objective
 from alignloop.config.recipe import Recipe
 from alignloop.config.stages import (
+    ComparisonsConfig,
     DpoConfig,
     EvaluateConfig,
     ModelConfig,
-    PlaygroundConfig,
     RewardConfig,
     RlConfig,
     SamplingConfig,
@@ -20,6 +20,7 @@ __all__ = [
     "ALL_WEIGHTS",
     "AdaptiveKlConfig",
     "Algorithm",
+    "ComparisonsConfig",
     "DpoConfig",
     "DpoObjective",
     "EvaluateConfig",
@@ -27,7 +28,6 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "Objective",
-    "PlaygroundConfig",
     "PpoConfig",
     "Recipe",
     "RewardConfig",

@@ -10,7 +10,7 @@ from alignloop.config.recipe import Recipe
 SHARED = ("seed", "skip_refused", "data", "model", "lora")
 OWN = {
     "sft": "sft",
-    "comparisons": "playground",
+    "comparisons": "comparisons",
     "reward_held_out": "reward",
     "reward_judge": "reward",
     "reward": "reward",
@@ -28,7 +28,6 @@ NAMES_OF_INPUTS = frozenset(
         "dpo.model",
         "dpo.pairs",
         "rl.policy",
-        "rl.reward_model",
         "rl.held_out_reward_model",
         "rl.prompts",
         "rl.validation_prompts",
@@ -36,7 +35,7 @@ NAMES_OF_INPUTS = frozenset(
         "evaluate.policy",
         "evaluate.base",
         "evaluate.prompts",
-        "evaluate.reward_model",
+        "evaluate.judge",
     }
 )
 _CHANGE_NOTHING = (".save_every", ".device", ".reward_time_limit")  # endings of their names

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from alignloop.config.recipe import Recipe
 from alignloop.config.section import tables_in, variants_in
+from alignloop.config.stages import NOT_NAMED
 
 HEAD = """\
 # Configuration
@@ -21,9 +22,11 @@ A recipe is a TOML file that names the settings which differ from the defaults b
 Any setting can be given on the command line as well, where it wins: `--rl.num_steps 20` or
 `--rl.num_steps=20`. "none" stands for no value. A table is written in TOML:
 `--rl.algorithm.adaptive_kl '{target = 6.0}'`. Where several tables fit one place, `name` chooses:
-`--rl.algorithm.name grpo`. An unknown setting is refused with the nearest known one. The run folder
-keeps the resolved settings as config.toml, and one run folder has one set of settings for its life.
-Paths are relative to the folder in which the command runs."""
+`--rl.algorithm.name grpo`. What is "to be named" has no default: a stage that reads it does not
+begin without. A source of data may be a world by its name, such as `playground`. An unknown
+setting is refused with the nearest known one. The run folder keeps the resolved settings as
+config.toml, and one run folder has one set of settings for its life. Paths are relative to the
+folder in which the command runs."""
 
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -77,4 +80,6 @@ def _kind(annotation: Any) -> str:
 
 
 def _default(value: Any) -> str:
+    if value == NOT_NAMED:
+        return "to be named"
     return "none" if value is None else f"`{json.dumps(value)}`"

@@ -5,11 +5,11 @@ from pydantic import Field
 from alignloop.config.lora import LoraConfig
 from alignloop.config.section import Section
 from alignloop.config.stages import (
+    ComparisonsConfig,
     DataConfig,
     DpoConfig,
     EvaluateConfig,
     ModelConfig,
-    PlaygroundConfig,
     RewardConfig,
     RlConfig,
     SftConfig,
@@ -36,4 +36,4 @@ class Recipe(Section):
     dpo: DpoConfig = Field(default_factory=DpoConfig)
     rl: RlConfig = Field(default_factory=RlConfig)
     evaluate: EvaluateConfig = Field(default_factory=EvaluateConfig)
-    playground: PlaygroundConfig = Field(default_factory=PlaygroundConfig)
+    comparisons: ComparisonsConfig = Field(default_factory=ComparisonsConfig)

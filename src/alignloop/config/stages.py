@@ -11,8 +11,8 @@ from alignloop.config.algorithms import Algorithm, PpoConfig
 from alignloop.config.objectives import DpoObjective, Objective
 from alignloop.config.section import LARGEST, Section, refuse_idle
 
-PLAYGROUND = "playground"
 LABEL = "label:"  # a labelling project as a source: "label:DIR", or a database's URL after it
+NOT_NAMED = ""  # the default of what every recipe has to name
 MOST_EPOCHS, MOST_AT_ONCE = 10_000, 1_000_000
 TooLong = Literal["refuse", "skip", "cut"]  # rows with more tokens than allowed
 
@@ -20,9 +20,7 @@ TooLong = Literal["refuse", "skip", "cut"]  # rows with more tokens than allowed
 class ModelConfig(Section):
     """The model that everything starts from."""
 
-    path: str = Field(
-        default=PLAYGROUND, description="a Hugging Face model directory, or 'playground'"
-    )
+    path: str = Field(default=NOT_NAMED, description="a Hugging Face model directory, or a world")
     chat_template: Literal["chatml"] | None = Field(
         default=None, description="template to install where the model has none"
     )
@@ -51,7 +49,7 @@ class DataConfig(Section):
     split_seed: int = Field(
         default=0,
         ge=0,
-        description="splits of files go by it and the prompt alone; the playground's by seed",
+        description="splits of files go by it and the prompt alone; a world's by seed",
     )
 
     @field_validator("exclude", mode="before")
@@ -102,9 +100,9 @@ class SftConfig(LearningSection):
     """Stage 1: supervised fine-tuning on demonstrations."""
 
     demonstrations: str | None = Field(
-        default=PLAYGROUND,
-        description="file of demonstrations, or 'playground'; none = no SFT: all that follows"
-        " starts from model.path as it is",
+        default=NOT_NAMED,
+        description="file of demonstrations, or a world; none = no SFT: all that follows starts"
+        " from model.path as it is",
     )
     format: str | None = _format()
     learning_rate: float = Field(default=2e-5, gt=0)
@@ -129,8 +127,8 @@ class RewardConfig(LearningSection):
         default=None, description="model directory; none = the SFT stage's model"
     )
     pairs: str = Field(
-        default=PLAYGROUND,
-        description="file of preference pairs, 'playground', or 'label:' and a project's folder",
+        default=NOT_NAMED,
+        description="file of preference pairs, a world, or 'label:' and a project's folder",
     )
     format: str | None = _format()
     learning_rate: float = Field(default=1e-5, gt=0)
@@ -201,8 +199,8 @@ class DpoConfig(LearningSection):
         description="model directory: start and reference; none = the SFT stage's model",
     )
     pairs: str = Field(
-        default=PLAYGROUND,
-        description="file of preference pairs, 'playground', or 'label:' and a project's folder",
+        default=NOT_NAMED,
+        description="file of preference pairs, a world, or 'label:' and a project's folder",
     )
     format: str | None = _format()
     objective: Objective = Field(default_factory=DpoObjective)
@@ -250,23 +248,30 @@ class SamplingConfig(Section):
         return self
 
 
-STAGE_REWARD = "reward"  # in rl.rewards: the model of this run's reward stage
+# The reward models that the reward stage trains: by which name rl.rewards and evaluate.judge ask
+# for one, and the part of the run folder that holds it.
+REWARD_MODEL, HELD_OUT = "reward_model", "held_out_reward_model"
+OF_REWARD_STAGE = {
+    REWARD_MODEL: "reward",
+    HELD_OUT: "reward_held_out",
+    "judge_reward_model": "reward_judge",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardPart:
-    """One of several rewards: `source` is a model directory, or a "module:function"."""
+    """One of several rewards: `source` names a judge, as `evaluate.judge` does."""
 
     weight: float
     source: str
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From "0.5 * models/helpful". Raises ValueError."""
-        weight, star, source = text.partition("*")
-        if not star or not source.strip():
-            raise ValueError(f"{text!r} is not of the form 'WEIGHT * SOURCE'")
-        value = float(weight)
+        """From "0.5 * models/helpful", or "models/helpful" alone. Raises ValueError."""
+        weight, star, source = text.rpartition("*")
+        if not source.strip():
+            raise ValueError(f"{text!r} is not of the form 'SOURCE' or 'WEIGHT * SOURCE'")
+        value = float(weight) if star else 1.0
         if not math.isfinite(value) or value == 0:
             raise ValueError(f"{text!r} has no weight other than 0")
         if abs(value) > LARGEST:
@@ -285,18 +290,11 @@ class RlConfig(OptimizerSection):
     policy: str | None = Field(
         default=None, description="model directory; none = the SFT stage's model"
     )
-    reward_model: str | None = Field(
-        default=None, description="model directory; none = the reward stage's"
-    )
-    reward_function: str | None = Field(
-        default=None,
-        description="'package.module:function' in place of a reward model: prompts and responses"
-        " in, numbers out",
-    )
     rewards: tuple[str, ...] = Field(
-        default=(),
-        description="several at once, each 'WEIGHT * SOURCE': a model directory, a"
-        " 'module:function', or 'reward' for the reward stage's model",
+        default=(REWARD_MODEL,),
+        min_length=1,
+        description="what is climbed, each 'SOURCE' or 'WEIGHT * SOURCE': 'reward_model' is the"
+        " reward stage's, others are model directories and 'module:function'; several are added up",
     )
     reward_time_limit: float | None = Field(
         default=None, gt=0, description="seconds that a reward function may take for a batch"
@@ -306,7 +304,7 @@ class RlConfig(OptimizerSection):
         description="judges which checkpoint is kept; none = the reward stage's second model, or"
         " the reward itself where that stage has no part in it",
     )
-    prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
+    prompts: str = Field(default=NOT_NAMED, description="file of prompts, or a world")
     format: str | None = _format()
     validation_prompts: str | None = Field(
         default=None, description="file of prompts for the curves; none = a share of the prompts"
@@ -346,23 +344,26 @@ class RlConfig(OptimizerSection):
         default=8, ge=1, description="validation answers kept per evaluation"
     )
 
+    @field_validator("rewards", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: object) -> object:
+        """One reward may be named without brackets."""
+        return (value,) if isinstance(value, str) else value
+
     @field_validator("rewards")
     @classmethod
     def _know_each_reward(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for text in value:
-            RewardPart.parse(text)
+        for source in (RewardPart.parse(text).source for text in value):
+            if source in OF_REWARD_STAGE and source != REWARD_MODEL:
+                raise ValueError(
+                    f"RL never climbs {source}: it chooses the checkpoint or judges, and would be"
+                    " independent no more"
+                )
         return value
 
     @model_validator(mode="after")
-    def _know_the_reward(self) -> Self:
-        given = (self.reward_model is not None, self.reward_function is not None, self.rewards)
-        if sum(map(bool, given)) > 1:
-            raise ValueError("reward_model, reward_function and rewards exclude each other")
-        if self.reward_function is not None and not names_function(self.reward_function):
-            raise ValueError(
-                f"reward_function = {self.reward_function!r} is not of the form 'module:function'"
-            )
-        if not any(names_function(part) for part in (self.reward_function or "", *self._sources())):
+    def _limit_functions_alone(self) -> Self:
+        if not any(map(names_function, self.reward_sources)):
             refuse_idle(self, ("reward_time_limit",), "a reward function")
         return self
 
@@ -376,15 +377,15 @@ class RlConfig(OptimizerSection):
             )
         return self
 
-    def _sources(self) -> list[str]:
-        return [RewardPart.parse(text).source for text in self.rewards]
+    @property
+    def reward_sources(self) -> tuple[str, ...]:
+        """The names of what is climbed, without their weights."""
+        return tuple(RewardPart.parse(text).source for text in self.rewards)
 
     @property
     def uses_reward_stage(self) -> bool:
         """Whether the model of this run's reward stage has a part in the reward."""
-        if self.rewards:
-            return STAGE_REWARD in self._sources()
-        return self.reward_model is None and self.reward_function is None
+        return REWARD_MODEL in self.reward_sources
 
 
 class EvaluateConfig(Section):
@@ -393,7 +394,7 @@ class EvaluateConfig(Section):
     base: str | None = Field(
         default="model",
         description="model directory whose answers stand beside both; 'model' = the one that SFT"
-        " began with, unless it is the playground's; none = no third column",
+        " began with, unless it is a world's; none = no third column",
     )
     baseline: str | None = Field(
         default=None, description="model directory; none = the SFT stage's model"
@@ -403,12 +404,13 @@ class EvaluateConfig(Section):
         description="model directory; none = the RL stage's model, or the DPO stage's where only"
         " that is there",
     )
-    prompts: str = Field(default=PLAYGROUND, description="file of prompts, or 'playground'")
+    prompts: str = Field(default=NOT_NAMED, description="file of prompts, or a world")
     format: str | None = _format()
-    reward_model: str | None = Field(
+    judge: str | None = Field(
         default=None,
-        description="directory of the reward model that judges; none = the gold judge on the"
-        " playground, else the reward stage's third model",
+        description="who judges, by the names of rl.rewards, or a world, whose gold judge it is;"
+        " none = the most independent of the run's reward models: 'judge_reward_model',"
+        " 'held_out_reward_model', 'reward_model'",
     )
     sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     max_prompts: int = Field(default=300, ge=1, description="prompts per held-out set")
@@ -421,8 +423,8 @@ class EvaluateConfig(Section):
     )
 
 
-class PlaygroundConfig(Section):
-    """How the playground collects its comparisons from simulated annotators."""
+class ComparisonsConfig(Section):
+    """How a world has its annotators compare the answers of the SFT model."""
 
     num_prompts: int = Field(
         default=1200, ge=8, le=MOST_AT_ONCE, description="prompts whose answers are compared"
@@ -438,6 +440,6 @@ class PlaygroundConfig(Section):
     def _draw_answers_that_differ(self) -> Self:
         if self.sampling.temperature == 0:
             raise ValueError(
-                "playground.sampling.temperature = 0 gives equal answers: nothing to compare"
+                "comparisons.sampling.temperature = 0 gives equal answers: nothing to compare"
             )
         return self

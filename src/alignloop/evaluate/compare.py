@@ -3,8 +3,8 @@
 import filecmp
 import json
 import random
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,14 @@ from alignloop.data.tokenise import CONTEXT, LengthLimit, decode, encode_fitting
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
 from alignloop.evaluate.distance import distances
-from alignloop.evaluate.judges import Judge, JudgeFacts
 from alignloop.evaluate.overlap import overlaps
-from alignloop.evaluate.tables import Answer, measure, win_rates
+from alignloop.evaluate.tables import JudgedAnswer, measured_sets, win_rates
 from alignloop.evaluate.verdict import verdict
+from alignloop.judging.protocol import Answer, Judge, JudgeFacts, in_both_orders, preference
+from alignloop.measures import OF_ANSWERS
 from alignloop.models import context_of, load_tokenizer
 from alignloop.models.initialise import load_policy_to_sample
-from alignloop.records import Prompt
+from alignloop.records import Preference, Prompt, Verdict
 from alignloop.rollout import Rollout, make_sampler
 from alignloop.run import atomic_write, derive_seed, row_seeds
 from alignloop.run.files import json_line
@@ -34,13 +35,14 @@ class Known:
     """What the pipeline knows of an evaluation: its judge, the run's RL, what prompts were taught.
 
     `taught` are the prompts of the run's files by setting; `near_duplicate` is the Jaccard from
-    which two prompts count as one.
+    which two prompts count as one. `set_names` says in English and Chinese what the sets are.
     """
 
     judge: JudgeFacts
     rl: Mapping[str, Any]
     taught: Mapping[str, Sequence[Prompt]]
     near_duplicate: float
+    set_names: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
 
 
 def compare_policies(
@@ -48,13 +50,14 @@ def compare_policies(
     model_config: ModelConfig,
     models: Mapping[str, Path],
     sets: Mapping[str, Sequence[Prompt]],
-    judge: Judge,
+    make_judge: Callable[[], Judge],
     known: Known,
     run: StageRun,
 ) -> dict[str, Any]:
     """Answer every set with `models` "sft" and "policy", judge, write answers and results.
 
-    A third one, "base", is what there was before SFT: its figures and answers stand beside theirs.
+    The judge is made when the policies are gone again: it need not fit beside them. A third model,
+    "base", is what there was before SFT: its figures and answers stand beside theirs.
     """
     chosen = {
         name: choose_prompts(
@@ -69,10 +72,21 @@ def compare_policies(
         for name, prompts in chosen.items():
             run.say(f"evaluate: {who} answers {len(prompts)} prompts of {name}")
             rollouts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
-    run.say(f"evaluate: {judge.name} judges")
+    run.say(f"evaluate: the {known.judge.name} judges")
     words = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
+    given = {
+        who: {name: _as_answers(drawn, words[who]) for name, drawn in by_set.items()}
+        for who, by_set in rollouts.items()
+    }
+    judged = Judged.by(make_judge(), known.judge, chosen, given)
     answers = {
-        who: {n: judge_all(chosen[n], drawn, words[who], judge) for n, drawn in by_set.items()}
+        who: {
+            name: [
+                _judged(*row)
+                for row in zip(drawn, given[who][name], judged.verdicts[who][name], strict=True)
+            ]
+            for name, drawn in by_set.items()
+        }
         for who, by_set in rollouts.items()
     }
     rows = [
@@ -86,7 +100,7 @@ def compare_policies(
     ]
     atomic_write(run.path / "answers.jsonl", "".join(map(json_line, rows)))
     seed = derive_seed(run.seed, "evaluate") % 2**32
-    results = _results(chosen, answers, judge, seed)
+    results = _results(chosen, answers, judged, known.judge, seed)
     results |= _what_bears_on_it(config, models, chosen, answers, known)
     run.say("evaluate: how far the answers are from the SFT model's own")
     results["distance"] = distances(models, rollouts, model_config)
@@ -96,7 +110,9 @@ def compare_policies(
         run.path / "results.json", json.dumps(results, indent=1, ensure_ascii=False) + "\n"
     )
     run.say(people_instead(run.folder.path))
-    run.finish({"judge": judge.name, "num_prompts": {name: len(p) for name, p in chosen.items()}})
+    run.finish(
+        {"judge": known.judge.name, "num_prompts": {name: len(p) for name, p in chosen.items()}}
+    )
     return results
 
 
@@ -104,7 +120,7 @@ def _what_bears_on_it(
     config: EvaluateConfig,
     models: Mapping[str, Path],
     chosen: Mapping[str, Sequence[Prompt]],
-    answers: Mapping[str, Mapping[str, Sequence[Answer]]],
+    answers: Mapping[str, Mapping[str, Sequence[JudgedAnswer]]],
     known: Known,
 ) -> dict[str, Any]:
     """What the verdict is weighed by, beside the figures."""
@@ -113,8 +129,9 @@ def _what_bears_on_it(
         for name in chosen
     }
     return {
-        "judge_facts": asdict(known.judge),
+        "judge_facts": asdict(replace(known.judge, measures=())),
         "rl": dict(known.rl),
+        "set_names": dict(known.set_names),
         "overlap": overlaps(chosen, known.taught, known.near_duplicate),
         "same_model": same_weights(models["sft"], models["policy"]),
         "max_new_tokens": config.sampling.max_new_tokens,
@@ -122,7 +139,7 @@ def _what_bears_on_it(
     }
 
 
-def count_cut_off(pairs: Sequence[Sequence[Answer]]) -> dict[str, int]:
+def count_cut_off(pairs: Sequence[Sequence[JudgedAnswer]]) -> dict[str, int]:
     """Of how many pairs one answer or more, or every answer, was cut off."""
     cut = [[answer.finish_reason == "length" for answer in pair] for pair in pairs]
     return {"n": len(cut), "any": sum(map(any, cut)), "both": sum(map(all, cut))}
@@ -201,38 +218,97 @@ def answer_all(
     return sampler.generate(asked, row_seeds(len(asked), seed, "evaluate"))
 
 
-def judge_all(
-    prompts: Sequence[Prompt], rollouts: Sequence[Rollout], tokenizer: Any, judge: Judge
-) -> list[Answer]:
-    """The same answers with what the judge says of each."""
-    answers: list[Answer] = []
-    for prompt, rollout in zip(prompts, rollouts, strict=True):
-        text = decode(tokenizer, rollout.response_ids)
-        verdict = judge.judge(prompt, text, finished=rollout.finish_reason == "eos")
-        answers.append(
-            Answer(
-                response=text,
-                num_tokens=len(rollout.response_ids),
-                finish_reason=rollout.finish_reason,
-                **verdict.model_dump(),
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """What a judge said: of every answer, by model and set, and of both answers to each prompt."""
+
+    verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]
+    preferences: Mapping[str, Sequence[Preference]]  # whether the policy's is better, by set
+
+    @classmethod
+    def by(
+        cls,
+        judge: Judge,
+        facts: JudgeFacts,
+        chosen: Mapping[str, Sequence[Prompt]],
+        answers: Mapping[str, Mapping[str, Sequence[Answer]]],
+    ) -> "Judged":
+        """Ask about whole sets at once; comparisons of a judge who sees one answer are free."""
+        verdicts = {
+            who: {name: _rated(judge, chosen[name], given) for name, given in by_set.items()}
+            for who, by_set in answers.items()
+        }
+        preferences: dict[str, Sequence[Preference]] = {}
+        for name, prompts in chosen.items():
+            if facts.pairwise:
+                sides = (answers[who][name] for who in ("policy", "sft"))
+                preferences[name] = in_both_orders(judge, prompts, *sides)
+            else:
+                both = (verdicts[who][name] for who in ("policy", "sft"))
+                preferences[name] = [preference(*pair) for pair in zip(*both, strict=True)]
+        return cls(verdicts=verdicts, preferences=preferences)
+
+    @property
+    def cost(self) -> float:
+        """Of all that was asked, in the judge's unit."""
+        verdicts = (v for by_set in self.verdicts.values() for row in by_set.values() for v in row)
+        compared = (p for row in self.preferences.values() for p in row)
+        return sum(verdict.cost for verdict in verdicts) + sum(one.cost for one in compared)
+
+
+def _rated(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Verdict]:
+    """The verdicts; raises UserError for one that says nothing between 0 and 1."""
+    verdicts = judge.rate(prompts, answers)
+    for prompt, said in zip(prompts, verdicts, strict=True):
+        if said.score is None:
+            raise UserError(
+                f"the {judge.facts.name} gave {said.reward:g}, but a judge's scores are within"
+                " 0 and 1",
+                where=f'prompt_id "{prompt.prompt_id}"',
+                fix="name a reward model to judge instead: evaluate.judge",
             )
+    return verdicts
+
+
+def _as_answers(rollouts: Sequence[Rollout], tokenizer: Any) -> list[Answer]:
+    return [
+        Answer(
+            text=decode(tokenizer, rollout.response_ids), finished=rollout.finish_reason == "eos"
         )
-    return answers
+        for rollout in rollouts
+    ]
+
+
+def _judged(rollout: Rollout, answer: Answer, verdict: Verdict) -> JudgedAnswer:
+    return JudgedAnswer(
+        response=answer.text,
+        num_tokens=len(rollout.response_ids),
+        finish_reason=rollout.finish_reason,
+        score=verdict.score,
+        rating=verdict.rating,
+        marks=verdict.marks,
+        reasons=verdict.reasons,
+    )
 
 
 def _results(
     chosen: Mapping[str, Sequence[Prompt]],
-    answers: Mapping[str, Mapping[str, Sequence[Answer]]],
-    judge: Judge,
+    answers: Mapping[str, Mapping[str, Sequence[JudgedAnswer]]],
+    judged: Judged,
+    facts: JudgeFacts,
     seed: int,
 ) -> dict[str, Any]:
+    measures = (*facts.measures, *OF_ANSWERS)
     sets, rates = {}, {}
     for name, prompts in chosen.items():
         both = {who: answers[who][name] for who in answers}
-        sets[name] = measure(prompts, both, seed)
-        rates[name] = win_rates(prompts, both["sft"], both["policy"], seed)
+        sets[name] = measured_sets(prompts, both, measures, seed)
+        preferred = [one.first for one in judged.preferences[name]]
+        rates[name] = win_rates(prompts, both["sft"], both["policy"], preferred)
     return {
-        "judge": judge.name,
+        "judge": facts.name,
+        "judge_cost": {"value": judged.cost, "unit": facts.cost_unit} if facts.cost_unit else None,
+        "measures": [measure.plain() for measure in measures],
         "sets": sets,
         "win_rate": {name: rate["win_rate"] for name, rate in rates.items()},
         "length_controlled_win_rate": {n: r["length_controlled"] for n, r in rates.items()},

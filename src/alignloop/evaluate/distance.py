@@ -15,7 +15,7 @@ from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.models import load_tokenizer, token_logprobs
 from alignloop.models.initialise import load_policy_to_sample
 from alignloop.rollout import Rollout
-from alignloop.stats.overopt import USUAL
+from alignloop.stats.overoptimisation import USUAL
 
 MICRO_BATCH_TOKENS = 4096
 

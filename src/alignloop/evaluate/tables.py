@@ -1,61 +1,54 @@
 """Figures with intervals from judged answers, by held-out set, category and language."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
+from alignloop.measures import LENGTH, SCORE, Measure
 from alignloop.records import Prompt
 from alignloop.stats.intervals import cluster_bootstrap, cluster_share, paired_sign_test
 from alignloop.stats.textstats import corpus_distinct_n, distinct_n, repetition
 from alignloop.stats.winrate import length_controlled_win_rate, win_rate
 
-SATISFIED = 4
 DISTINCT_TOKENS = 4000  # the same budget for both models, so that longer answers are not punished
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class JudgedAnswer:
     """One judged answer: a line's half in answers.jsonl."""
 
     response: str
     num_tokens: int
     finish_reason: Literal["eos", "length"]
-    score: float
-    rating: int
-    complied_with_harm: bool | None
-    refused: bool | None
-    fair: bool | None
-    reasons: tuple[str, ...]
+    score: float | None
+    rating: int | None = None
+    marks: Mapping[str, float] = field(default_factory=dict[str, float])
+    reasons: tuple[str, ...] = ()
 
 
-Measure = Callable[[Prompt, Answer], float | None]
-
-# Each is a mean over those answers for which it is not None.
-MEASURES: dict[str, Measure] = {
-    "helpfulness": lambda p, a: None if p.category in ("harmful", "fairness") else a.score,
-    "harmful_compliance": lambda _, a: _as_number(a.complied_with_harm),
-    "over_refusal": lambda p, a: _as_number(a.refused) if p.category == "lookalike" else None,
-    "fairness": lambda _, a: _as_number(a.fair),
-    "satisfaction": lambda p, a: float(a.rating >= SATISFIED),
-    "judge_score": lambda p, a: a.score,
-    "length": lambda p, a: float(a.num_tokens),
-    "eos_rate": lambda p, a: float(a.finish_reason == "eos"),
-    "repetition": lambda p, a: repetition(a.response),
+# What the evaluation measures of an answer by itself; everything else is its judge's.
+_OF_ANSWER: dict[str, Callable[[JudgedAnswer], float | None]] = {
+    SCORE: lambda a: a.score,
+    LENGTH: lambda a: float(a.num_tokens),
+    "eos_rate": lambda a: float(a.finish_reason == "eos"),
+    "repetition": lambda a: repetition(a.response),
 }
-UNBOUNDED = {"length"}  # all others lie in 0..1, and have the interval of a share
 
 
-def measure(
-    prompts: Sequence[Prompt], answers: Mapping[str, Sequence[Answer]], seed: int
+def measured_sets(
+    prompts: Sequence[Prompt],
+    answers: Mapping[str, Sequence[JudgedAnswer]],
+    measures: Sequence[Measure],
+    seed: int,
 ) -> dict[str, Any]:
     """{"overall": {who: figures}, "by_category": {...}, "by_language": {...}}."""
     everything = list(range(len(prompts)))
 
     def table(rows: Sequence[int]) -> dict[str, Any]:
         return {
-            who: figures([prompts[i] for i in rows], [given[i] for i in rows], seed)
+            who: figures([prompts[i] for i in rows], [given[i] for i in rows], measures, seed)
             for who, given in answers.items()
         }
 
@@ -70,13 +63,18 @@ def measure(
     }
 
 
-def figures(prompts: Sequence[Prompt], answers: Sequence[Answer], seed: int) -> dict[str, Any]:
+def figures(
+    prompts: Sequence[Prompt],
+    answers: Sequence[JudgedAnswer],
+    measures: Sequence[Measure],
+    seed: int,
+) -> dict[str, Any]:
     """Every measure as {"value", "low", "high", "n"}, or None where no answer counts for it."""
     found: dict[str, Any] = {}
-    for name, measured in MEASURES.items():
-        values = [(p, measured(p, a)) for p, a in zip(prompts, answers, strict=True)]
+    for measure in measures:
+        values = [(p, _value(measure, a)) for p, a in zip(prompts, answers, strict=True)]
         counted = [(p.prompt_id, v) for p, v in values if v is not None]
-        found[name] = _estimate(name, counted, seed) if counted else None
+        found[measure.key] = _estimate(measure, counted, seed) if counted else None
     texts = [answer.response for answer in answers]
     found["distinct_2"] = _plain(distinct_n(texts, 2), len(texts))
     found["corpus_distinct_2"] = _plain(corpus_distinct_n(texts, 2, DISTINCT_TOKENS), len(texts))
@@ -84,14 +82,16 @@ def figures(prompts: Sequence[Prompt], answers: Sequence[Answer], seed: int) -> 
 
 
 def win_rates(
-    prompts: Sequence[Prompt], sft: Sequence[Answer], policy: Sequence[Answer], seed: int
+    prompts: Sequence[Prompt],
+    sft: Sequence[JudgedAnswer],
+    policy: Sequence[JudgedAnswer],
+    preferred: Sequence[float],
 ) -> dict[str, Any]:
     """The share of prompts on which the policy's answer is better, ties counting half.
 
-    A judge that rates answers one by one sees no order, so both orders give the same verdict.
+    `preferred` is the judge's probability that it is.
     """
-    scores = np.array([(a.score, b.score) for a, b in zip(sft, policy, strict=True)])
-    wins = np.where(scores[:, 1] == scores[:, 0], 0.5, scores[:, 1] > scores[:, 0]).astype(float)
+    wins = np.array(preferred, dtype=float)
     clusters = [prompt.prompt_id for prompt in prompts]
     longer = np.array([b.num_tokens - a.num_tokens for a, b in zip(sft, policy, strict=True)])
     by_category = {
@@ -105,19 +105,20 @@ def win_rates(
             "by_category": by_category,
         },
         "length_controlled": length_controlled_win_rate(wins, longer, clusters).plain(),
-        "sign_test_p": float(paired_sign_test(scores[:, 1], scores[:, 0])),
+        "sign_test_p": float(paired_sign_test(wins, np.full(len(wins), 0.5))),
     }
 
 
-def _as_number(value: bool | None) -> float | None:
-    return None if value is None else float(value)
+def _value(measure: Measure, answer: JudgedAnswer) -> float | None:
+    own = _OF_ANSWER.get(measure.key)
+    return answer.marks.get(measure.key) if own is None else own(answer)
 
 
-def _estimate(name: str, counted: Sequence[tuple[str, float]], seed: int) -> dict[str, Any]:
+def _estimate(measure: Measure, counted: Sequence[tuple[str, float]], seed: int) -> dict[str, Any]:
     clusters, values = zip(*counted, strict=True)
-    if name in UNBOUNDED:
-        return cluster_bootstrap(values, clusters, seed=seed).plain()
-    return cluster_share(values, clusters).plain()
+    if measure.unit:
+        return cluster_share(values, clusters).plain()
+    return cluster_bootstrap(values, clusters, seed=seed).plain()
 
 
 def _plain(value: float, n: int) -> dict[str, float | None]:

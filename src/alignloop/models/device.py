@@ -1,18 +1,17 @@
 """Where models live: one place chooses the device of a process."""
 
-import os
-
 import torch
 
 from alignloop.config import ModelConfig
 from alignloop.errors import UserError
+from alignloop.parallel import LOCAL_RANK, place_on_machine
 
 
 def device_of(config: ModelConfig) -> torch.device:
     """The device of `model.device`; a GPU always with its index.
 
     "auto" is a GPU if there is one. The index is that of the setting ("cuda:1"), otherwise
-    LOCAL_RANK, which launchers set for each process of a machine, otherwise 0. Raises UserError if
+    the place of the process on its machine. Raises UserError if
     there is no such GPU.
     """
     kind, _, index = config.device.partition(":")
@@ -24,11 +23,11 @@ def device_of(config: ModelConfig) -> torch.device:
             where="model.device",
             fix="set model.device to 'auto' or 'cpu', or install torch for CUDA",
         )
-    number, count = int(index or os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    number, count = int(index or place_on_machine()), torch.cuda.device_count()
     if number >= count:
         raise UserError(
             f"there is no GPU {number}: torch sees {count}, counted from 0",
-            where="model.device" if index else "LOCAL_RANK",
+            where="model.device" if index else LOCAL_RANK,
             fix="start at most one process for each GPU, or name another one in model.device",
         )
     return torch.device("cuda", number)

@@ -4,6 +4,7 @@ Every process knows a whole step: its rows, its lengths, its random numbers. Wha
 work, so that a step is planned once, alike in all of them, and sums give what one process computes.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = TypeVar("Row")
+LOCAL_RANK = "LOCAL_RANK"  # launchers such as torchrun set it
+
+
+def place_on_machine() -> int:
+    """Which process of its machine this one is, from 0; 0 if no launcher says."""
+    return int(os.environ.get(LOCAL_RANK, "0"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from alignloop.config import Recipe
-from alignloop.config.stages import PLAYGROUND
 from alignloop.plan.memory import Shape
 from alignloop.plan.shape import read_shape
 from alignloop.plan.speed import Speed, measure, seconds_in_all, seconds_per_step
@@ -47,10 +46,9 @@ def plan_recipe(
         seconds = {stage.stage: seconds_per_step(stage, shape, speed) for stage in stages}
         found = {stage.stage: seconds_in_all(stage, shape, speed) for stage in stages}
         totals = {stage: total for stage, total in found.items() if total is not None}
-    name = recipe.model.path if recipe.model.path == PLAYGROUND else str(base)
     return Plan(
         name=recipe.name,
-        model=name,
+        model=recipe.model.path,
         shape=shape,
         stages=stages,
         speed=speed,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from alignloop.config import DpoConfig, Recipe, RewardConfig, SftConfig
-from alignloop.config.stages import RewardPart, names_function
+from alignloop.config.stages import names_function
 from alignloop.plan.memory import (
     Numbers,
     RoleMemory,
@@ -243,10 +243,7 @@ def rl_roles(recipe: Recipe) -> Wanted:
     wanted: Wanted = [("policy", True, False)]
     if needs.reference or config.kl_budget is not None:
         wanted.append(("reference", False, False))
-    sources = [RewardPart.parse(text).source for text in config.rewards]
-    models = sum(not names_function(source) for source in sources) if sources else 1
-    if config.reward_function is not None:
-        models = 0
+    models = sum(not names_function(source) for source in config.reward_sources)
     wanted += [("reward model", False, True)] * models
     second = recipe.reward.held_out_model and config.uses_reward_stage
     if config.held_out_reward_model is not None or second:

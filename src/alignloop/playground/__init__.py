@@ -1,4 +1,4 @@
-"""The embedded default: a small bilingual world with its base model, people and gold judge.
+"""The embedded world: a small bilingual world with its base model, people and gold judge.
 
 The gold judge is in `alignloop.playground.gold` and is imported by evaluation's caller alone:
 nothing that trains may reach it.

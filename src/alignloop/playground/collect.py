@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from alignloop.config import PlaygroundConfig
+from alignloop.config import ComparisonsConfig
 from alignloop.data.tokenise import decode, encode_prompt
 from alignloop.playground.annotators import annotate
 from alignloop.playground.prompts import prompt_sets
@@ -26,7 +26,7 @@ class Collected:
     judgements: list[Judgement]
 
 
-def collect(sampler: Sampler, tokenizer: Any, config: PlaygroundConfig, *, seed: int) -> Collected:
+def collect(sampler: Sampler, tokenizer: Any, config: ComparisonsConfig, *, seed: int) -> Collected:
     """Sample answers to comparison prompts, pair them up, and have them judged."""
     prompts = _choose(config, seed)
     rollouts = _answers(prompts, sampler, tokenizer, config.responses_per_prompt, seed)
@@ -42,7 +42,7 @@ def collect(sampler: Sampler, tokenizer: Any, config: PlaygroundConfig, *, seed:
     return Collected(comparisons=comparisons, judgements=judgements)
 
 
-def _choose(config: PlaygroundConfig, seed: int) -> list[Prompt]:
+def _choose(config: ComparisonsConfig, seed: int) -> list[Prompt]:
     prompts = list(prompt_sets()["comparisons"])
     random.Random(f"comparison prompts/{seed}").shuffle(prompts)
     return prompts[: config.num_prompts]
@@ -80,7 +80,7 @@ def _responses(
 
 
 def _pair_up(
-    prompt: Prompt, responses: Sequence[Response], config: PlaygroundConfig, seed: int
+    prompt: Prompt, responses: Sequence[Response], config: ComparisonsConfig, seed: int
 ) -> list[Comparison]:
     pairs = list(combinations(responses, 2))
     random.Random(f"pairs/{seed}/{prompt.prompt_id}").shuffle(pairs)

@@ -30,7 +30,9 @@ class Frontier:
         return self.fit.peak_d**2
 
 
-def frontier_of(metrics: Iterable[Json], kept_step: float | None) -> Frontier | None:
+def frontier_of(
+    metrics: Iterable[Json], kept_step: float | None, gold_metric: str | None
+) -> Frontier | None:
     """The validation points; None with fewer than two that know their KL. `gold` may be empty."""
     lines = [
         line
@@ -43,8 +45,8 @@ def frontier_of(metrics: Iterable[Json], kept_step: float | None) -> Frontier | 
         return None
     distances = tuple(math.sqrt(max(float(line["validation_kl"]), 0.0)) for line in lines)
     kept = [d for d, line in zip(distances, lines, strict=True) if line["step"] == kept_step]
-    has_gold = all(line.get("validation_gold") is not None for line in lines)
-    gold = _gains(lines, "validation_gold") if has_gold else ()
+    has_gold = gold_metric and all(line.get(gold_metric) is not None for line in lines)
+    gold = _gains(lines, gold_metric) if gold_metric and has_gold else ()
     return Frontier(
         distances=distances,
         proxy=_gains(lines, "validation_score"),
@@ -58,8 +60,8 @@ def _gains(lines: Sequence[Json], key: str) -> tuple[float, ...]:
     return tuple(float(line[key]) - float(lines[0][key]) for line in lines)
 
 
-def draw_frontier(frontier: Frontier) -> str:
-    """Proxy (left axis) and gold (right axis) against sqrt(KL), both gains from 0, as SVG."""
+def draw_frontier(frontier: Frontier, gold: str) -> str:
+    """Proxy (left) and gold (right axis, by its name) against sqrt(KL), gains from 0, as SVG."""
 
     def paint(figure: Any) -> None:
         left = figure.subplots()
@@ -68,7 +70,7 @@ def draw_frontier(frontier: Frontier) -> str:
         tidy(left, "sqrt(KL), KL in nats per sequence")
         if frontier.gold:
             right = left.twinx()
-            _paint_gold(right, frontier)
+            _paint_gold(right, frontier, gold)
             _share_zero(left, right)
         if frontier.kept is not None:
             left.axvline(frontier.kept, color=GREY, linewidth=0.9, linestyle=(0, (4, 3)))
@@ -93,8 +95,8 @@ def _paint_gains(
     )
 
 
-def _paint_gold(axes: Any, frontier: Frontier) -> None:
-    _paint_gains(axes, frontier, frontier.gold, ORANGE, "gold")
+def _paint_gold(axes: Any, frontier: Frontier, name: str) -> None:
+    _paint_gains(axes, frontier, frontier.gold, ORANGE, name)
     fit, furthest = frontier.fit, max(frontier.distances)
     if fit is not None and furthest > 0:
         grid = [furthest * (i + 1) / 100 for i in range(100)]
@@ -104,9 +106,9 @@ def _paint_gold(axes: Any, frontier: Frontier) -> None:
             color=ORANGE,
             linestyle="--",
             linewidth=1.2,
-            label="gold ~ d(a − b log d)",
+            label=f"{name} ~ d(a − b log d)",
         )
-    axes.set_ylabel("gain of gold score", color=ORANGE)
+    axes.set_ylabel(f"gain by the {name}", color=ORANGE)
     axes.grid(False)
     axes.locator_params(axis="y", nbins=5)
 

@@ -14,8 +14,6 @@ from alignloop.errors import UserError
 from alignloop.report.frontier import Frontier, draw_frontier, frontier_of
 from alignloop.report.plots import draw_curves, draw_reliability
 from alignloop.report.tables import (
-    Change,
-    Estimate,
     EvaluationSet,
     Json,
     Pair,
@@ -23,7 +21,9 @@ from alignloop.report.tables import (
     as_dict,
     card_rows,
     card_slices,
+    estimate_of,
     evaluation_sets,
+    measures_of,
     setting_tables,
     training_samples,
     write_duration,
@@ -40,10 +40,6 @@ STAGES = {
     "reward": ("Reward model", "奖励模型"),
     "rl": ("PPO", "强化学习"),
     "evaluate": ("Evaluation", "评估"),
-}
-SET_NAMES = {
-    "wordings": ("New wordings of known requests", "新的问法"),
-    "intents": ("Requests never seen in training", "全新的请求"),
 }
 _NUM_PAIRS_SHOWN = 20
 
@@ -78,6 +74,7 @@ class Run:
     finished_at: dict[str, str]
     card: Json
     results: Json
+    observer: Json  # who looked at RL's validation answers: its name, and the metric
     broken: list[str]
 
 
@@ -127,6 +124,7 @@ def read_run(path: Path) -> Run:
         finished_at={stage: str(c.get("finished_at", "")) for stage, c in done.items() if c},
         card=_read_json(path / "reward" / "report_card.json"),
         results=_read_json(path / "evaluate" / "results.json"),
+        observer=_read_json(path / "rl" / "observer.json"),
         broken=[str(problem) for problem in chain.broken(path)],
     )
 
@@ -136,28 +134,31 @@ def context_of(run: Run) -> Json:
     pairs = _pairs(run)
     kept_step = run.facts.get("rl", {}).get("best_step")
     sets = evaluation_sets(run.results)
-    frontier = frontier_of(run.metrics, kept_step)
+    frontier = frontier_of(run.metrics, kept_step, run.observer.get("metric"))
+    said, observer = headline(run.results), str(run.observer.get("name") or "gold")
     reliability: list[Any] = run.card.get("reliability") or []
     return {
         "name": run.config.get("name") or run.path.resolve().name,
         "stages": _stages(run, sets),
         "algorithm": algorithm_of(run.config),
         "total_seconds": sum(run.seconds.values()),
-        "headline": headline(run.results),
+        "headline": said,
+        "trusted": not any(finding["weight"] == "untrusted" for finding in said.findings),
+        "observer": run.observer.get("name"),
         "judge": judge_sentence(run.results),
         "judge_card": card_rows(as_dict(as_dict(run.results.get("judge_facts")).get("card"))),
         "sentences": sentences(run, sets, frontier),
         "drawings": _safe_drawings(run, kept_step),
         "kept_step": kept_step,
         "frontier": frontier,
-        "frontier_svg": Markup(draw_frontier(frontier)) if frontier else "",
+        "frontier_svg": Markup(draw_frontier(frontier, observer)) if frontier else "",
         "card": card_rows(run.card),
         "ece": run.card.get("ece"),
         "card_slices": card_slices(run.card),
         "verdict": as_dict(run.card.get("verdict")),
         "reliability_svg": Markup(draw_reliability(reliability)) if reliability else "",
         "sets": sets,
-        "set_names": SET_NAMES,
+        "set_names": as_dict(run.results.get("set_names")),
         "pairs": pairs,
         "training_samples": training_samples(read_samples(run.path, "rl")),
         "settings": setting_tables(run.config),
@@ -174,14 +175,18 @@ def algorithm_of(config: Json) -> str:
 
 def _safe_drawings(run: Run, kept_step: float | None) -> list[Json]:
     """The curves with their SVG marked as our own markup; every other text is escaped."""
-    drawings = draw_curves(run.metrics, kept_step)
+    drawings = draw_curves(run.metrics, kept_step, run.observer)
     return [{**vars(drawing), "svg": Markup(drawing.svg)} for drawing in drawings]
 
 
 def _stages(run: Run, sets: Sequence[EvaluationSet]) -> list[Stage]:
     results = {"sft": _sft_result(run), "reward": _reward_result(run), "rl": _rl_result(run)}
     if sets and sets[0].win_rate:
-        results["evaluate"] = f"{write_number(sets[0].win_rate.value, 'percent')} wins over SFT"
+        win, judge = sets[0].win_rate, as_dict(run.results.get("judge_facts")).get("name")
+        results["evaluate"] = (
+            f"{write_number(win.value, 'percent')} wins over SFT"
+            f" [{write_interval(win, 'percent')}], by the {judge}"
+        )
     stages: list[Stage] = []
     for key, (english, chinese) in STAGES.items():
         english = algorithm_of(run.config) if key == "rl" else english
@@ -265,7 +270,7 @@ def judge_sentence(results: Json) -> str:
     said = f"Judge: {facts['name']}"
     card = as_dict(facts.get("card"))
     if card:
-        labels, accuracy = as_dict(card.get("labels")), Estimate.of(card.get("accuracy"))
+        labels, accuracy = as_dict(card.get("labels")), estimate_of(card.get("accuracy"))
         if labels:
             said += f", trained on {labels['learnt']} of {labels['all']} pairs"
             if labels["shared_with_climbed"]:
@@ -276,6 +281,8 @@ def judge_sentence(results: Json) -> str:
                 f" [{write_interval(accuracy, 'percent')}] of {card['num_pairs']} pairs that it"
                 " never saw"
             )
+    if cost := as_dict(results.get("judge_cost")):
+        said += f", asked for {cost['value']:g} {cost['unit']}"
     return said + "."
 
 
@@ -300,7 +307,9 @@ def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None
         said.append(f"{steps}; the checkpoint of step {facts['best_step']} was kept{kl}.")
     peak = frontier.predicted_peak_kl if frontier else None
     if frontier and peak is not None and peak <= 4 * max(frontier.distances) ** 2:
-        said.append(f"The fitted gold curve turns at a KL of about {peak:.3g} nats.")
+        said.append(
+            f"The fitted curve by the {run.observer['name']} turns at a KL of {peak:.3g} nats."
+        )
     return said
 
 
@@ -318,9 +327,10 @@ def _kl_at(metrics: Sequence[Json], step: Any) -> float | None:
 def _evaluation_sentences(first: EvaluationSet, results: Json) -> list[str]:
     """What one set of prompts showed, and how many of its prompts stand in training files."""
     said: list[str] = []
-    english = SET_NAMES.get(first.name, (first.name, ""))[0].lower()
+    names = as_dict(results.get("set_names")).get(first.name) or (first.name, "")
+    judge = as_dict(results.get("judge_facts")).get("name")
     overlap = as_dict(results.get("overlap"))
-    # the playground's sets are apart by construction: nothing was compared, and nothing is said
+    # a world's sets are apart by construction: nothing was compared, and nothing is said
     checked = as_dict(
         as_dict(overlap.get("sets")).get(first.name) if overlap.get("looked_at") else None
     )
@@ -329,18 +339,17 @@ def _evaluation_sentences(first: EvaluationSet, results: Json) -> list[str]:
         fair = first.length_controlled
         controlled = "" if fair is None else f", {100 * fair.value:.1f} % at equal length"
         said.append(
-            f"On {win.n} prompts ({english}{_held_out(checked)}) the RLHF answer wins"
-            f" {100 * win.value:.1f} % of the comparisons"
+            f"On {win.n} prompts ({names[0].lower()}{_held_out(checked)}) the RLHF answer wins"
+            f" {100 * win.value:.1f} % of the comparisons by the {judge}"
             f" (95 % interval {write_interval(win, 'percent')}){controlled}."
         )
-    for key, words in (
-        ("helpfulness", "Helpfulness went from {} to {}"),
-        ("harmful_compliance", "harmful requests complied with: from {} to {}"),
-        ("over_refusal", "harmless look-alikes refused: from {} to {}"),
-    ):
-        change = first.change(key)
+    measures = measures_of(results)
+    for measure in (m for m in measures if m.safety or m is measures[0]):
+        change = first.change(measure.key)
         if change is not None and change.sft is not None and change.policy is not None:
-            said.append(_went(change, words))
+            sides = (change.sft.value, change.policy.value)
+            before, after = (write_number(value, measure.style) for value in sides)
+            said.append(f"{measure.english}: from {before} to {after}.")
     return said
 
 
@@ -349,13 +358,6 @@ def _held_out(checked: Json) -> str:
     if not checked:
         return ""
     return f"; {checked['seen']} of {checked['n']} are in training files"
-
-
-def _went(change: Change, words: str) -> str:
-    assert change.sft is not None and change.policy is not None
-    before, after = (change.metric.text(side.value) for side in (change.sft, change.policy))
-    sentence = words.format(before, after)
-    return sentence[0].upper() + sentence[1:] + "."
 
 
 def phase_seconds(metrics: Sequence[Json]) -> list[tuple[str, float, float]]:
@@ -375,7 +377,7 @@ def _pairs(run: Run) -> list[Pair]:
     path = run.path / "evaluate" / "answers.jsonl"
     wanted = as_dict(run.config.get("evaluate")).get("num_samples_shown", _NUM_PAIRS_SHOWN)
     try:
-        return answer_pairs(read_jsonl(path), int(wanted))
+        return answer_pairs(read_jsonl(path), int(wanted), measures_of(run.results))
     except (ValidationError, KeyError) as error:
         raise UserError(
             f"a line is not an evaluated prompt ({error})",

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from alignloop.errors import UserError
 from alignloop.fonts import CJK_FONTS
-from alignloop.report.tables import Json, as_dict, evaluation_sets
+from alignloop.report.tables import Json, as_dict, evaluation_sets, measures_of
 from alignloop.run import atomic_write, read_metrics
 
 # Okabe and Ito's colours, told apart by the colour-blind. In the page each becomes a CSS variable.
@@ -171,7 +171,6 @@ CURVES = (
     ),
     _rl("Reward score", "奖励分数", "reward model, what is climbed", "score", "validation_score"),
     _rl("Held-out score", "留出奖励分数", "second reward model", "", "validation_held_out_score"),
-    _rl("Gold score", "金标评分", "shown, decides nothing", "", "validation_gold"),
     _rl("KL to the SFT model", "与 SFT 的 KL 散度", "nats per sequence", "kl", "validation_kl"),
     _rl("Entropy", "熵", "nats per token", "entropy"),
     _rl("Response length", "回答长度", "tokens", "response_length", "validation_length"),
@@ -213,11 +212,21 @@ def points_of(metrics: Iterable[Json], stage: str, key: str) -> Points:
     ]
 
 
-def draw_curves(metrics: Sequence[Json], kept_step: float | None) -> list[Drawing]:
+def curves_seen_by(observer: Json) -> tuple[Curve, ...]:
+    """All curves, with that of who looks at RL's validation answers after the held-out score."""
+    if not observer:
+        return CURVES
+    name, metric = str(observer["name"]), str(observer["metric"])
+    seen = _rl(f"Score by the {name}", f"{name} 评分", "shown, decides nothing", "", metric)
+    place = 1 + next(i for i, curve in enumerate(CURVES) if curve.english == "Held-out score")
+    return (*CURVES[:place], seen, *CURVES[place:])
+
+
+def draw_curves(metrics: Sequence[Json], kept_step: float | None, observer: Json) -> list[Drawing]:
     """The small pictures that the metrics have numbers for; `kept_step` marks the checkpoint."""
     return [
         _draw_curve(curve, metrics, kept_step)
-        for curve in CURVES
+        for curve in curves_seen_by(observer)
         if any(points_of(metrics, line.stage, line.key) for line in curve.series)
     ]
 
@@ -343,7 +352,6 @@ def _chinese_font() -> str | None:
 _PNG_CURVES = (
     "Reward score",
     "Held-out score",
-    "Gold score",
     "KL to the SFT model",
     "Response length",
     "Entropy",
@@ -356,9 +364,12 @@ def save_curves_png(run_path: str | Path, out_png: str | Path) -> Path:
     Raises `UserError` where the run holds no metrics yet.
     """
     metrics = read_metrics(run_path)
-    curves = [curve for name in _PNG_CURVES for curve in CURVES if curve.english == name]
+    observer = _object(Path(run_path) / "rl" / "observer.json")
+    shown = (*_PNG_CURVES[:2], f"Score by the {observer.get('name')}", *_PNG_CURVES[2:])
+    known = {curve.english: curve for curve in curves_seen_by(observer)}
+    curves = [known[name] for name in shown if name in known]
     curves = [c for c in curves if any(points_of(metrics, s.stage, s.key) for s in c.series)]
-    results = _results_of(Path(run_path))
+    results = _object(Path(run_path) / "evaluate" / "results.json")
     if not curves:
         raise UserError(
             "there are no curves of reinforcement learning to draw",
@@ -370,8 +381,7 @@ def save_curves_png(run_path: str | Path, out_png: str | Path) -> Path:
     return Path(out_png)
 
 
-def _results_of(run_path: Path) -> Json:
-    path = run_path / "evaluate" / "results.json"
+def _object(path: Path) -> Json:
     return as_dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
@@ -398,8 +408,8 @@ def _png(metrics: Sequence[Json], curves: Sequence[Curve], results: Mapping[str,
 
 
 def _paint_before_after(axes: Any, results: Json) -> None:
-    sets = evaluation_sets(results)
-    wanted = ("helpfulness", "harmful_compliance", "over_refusal", "fairness")
+    sets, measures = evaluation_sets(results), measures_of(results)
+    wanted = [m.key for m in measures if m.safety or m is measures[0]]
     changes = [c for key in wanted if sets and (c := sets[0].change(key)) is not None]
     for row, change in enumerate(changes):
         sides = ((change.sft, GREY, "SFT", -0.18), (change.policy, BLUE, "RLHF", 0.18))
@@ -408,7 +418,7 @@ def _paint_before_after(axes: Any, results: Json) -> None:
                 continue
             axes.barh(row + shift, estimate.value, 0.32, color=colour, label="" if row else label)
             axes.hlines(row + shift, estimate.low, estimate.high, color=INK, linewidth=1)
-    axes.set_yticks(range(len(changes)), [change.metric.english for change in changes])
+    axes.set_yticks(range(len(changes)), [change.measure.english for change in changes])
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.grid(axis="y", visible=False)

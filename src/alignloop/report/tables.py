@@ -9,7 +9,9 @@ from datetime import datetime
 from typing import Any, cast
 
 from alignloop.config import Recipe
+from alignloop.measures import Measure
 from alignloop.records import Prompt, Sample
+from alignloop.stats.intervals import Estimate
 
 Json = dict[str, Any]
 
@@ -19,70 +21,25 @@ def as_dict(value: Any) -> Json:
     return cast(Json, value) if isinstance(value, dict) else {}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A mean or a rate with its 95 % interval; `n` counts what it was taken over.
-
-    An end that is not known is -inf or inf.
-    """
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    @classmethod
-    def of(cls, node: Any) -> "Estimate | None":
-        """Read {"value", "low", "high", "n"}, or such a node under "overall"; None where absent."""
-        fields = as_dict(node)
-        if "overall" in fields:
-            return cls.of(fields["overall"])
-        if fields.get("value") is None:
-            return None
-        value = float(fields["value"])
-        low, high = fields.get("low"), fields.get("high")
-        return cls(
-            value=value,
-            low=-math.inf if low is None else float(low),
-            high=math.inf if high is None else float(high),
-            n=int(fields.get("n") or 0),
-        )
+def estimate_of(node: Any) -> Estimate | None:
+    """Read {"value", "low", "high", "n"}, or such a node under "overall"; None if it is absent."""
+    fields = as_dict(node)
+    if "overall" in fields:
+        return estimate_of(fields["overall"])
+    if fields.get("value") is None:
+        return None
+    low, high = fields.get("low"), fields.get("high")
+    return Estimate(
+        value=float(fields["value"]),
+        low=-math.inf if low is None else float(low),
+        high=math.inf if high is None else float(high),
+        n=int(fields.get("n") or 0),
+    )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """How a measured thing is called and written; `better` is +1 up, -1 down, 0 neither."""
-
-    key: str
-    english: str
-    chinese: str
-    better: int
-    style: str = "percent"
-
-    def text(self, value: float) -> str:
-        """The number as the page writes it."""
-        return write_number(value, self.style)
-
-    def interval(self, estimate: Estimate) -> str:
-        """The 95 % interval, as in "31–38 %"."""
-        return write_interval(estimate, self.style)
-
-
-METRICS = (
-    Metric(key="helpfulness", english="Helpfulness", chinese="有用性", better=1, style="score"),
-    Metric(key="satisfaction", english="Satisfied (rated 4 or 5)", chinese="满意度", better=1),
-    Metric(key="harmful_compliance", english="Harmful compliance", chinese="有害服从", better=-1),
-    Metric(key="over_refusal", english="Over-refusal", chinese="过度拒绝", better=-1),
-    Metric(key="fairness", english="Fair answers", chinese="公平性", better=1),
-    Metric(key="judge_score", english="Judge’s score", chinese="评判得分", better=1, style="score"),
-    Metric(key="length", english="Length, tokens", chinese="长度", better=0, style="plain"),
-    Metric(
-        key="distinct_2", english="Distinct bigrams", chinese="二元多样性", better=0, style="score"
-    ),
-    Metric(key="eos_rate", english="Answers that end", chinese="正常结束", better=1),
-    Metric(key="repetition", english="Repetition", chinese="重复率", better=-1),
-)
-BY_SLICE = ("helpfulness", "satisfaction", "harmful_compliance", "over_refusal", "fairness")
+def measures_of(results: Json) -> tuple[Measure, ...]:
+    """What the evaluation says that it measured, its judge's own first."""
+    return tuple(Measure.read(node) for node in results.get("measures", ()))
 
 
 def write_number(value: float, style: str) -> str:
@@ -133,12 +90,12 @@ def write_time(text: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One metric before (SFT) and after (RLHF); `trend` is "better", "worse" or "".
+    """One measure before (SFT) and after (RLHF); `trend` is "better", "worse" or "".
 
     `base` is the model that SFT began with, where it was asked too.
     """
 
-    metric: Metric
+    measure: Measure
     sft: Estimate | None
     policy: Estimate | None
     base: Estimate | None = None
@@ -146,12 +103,12 @@ class Change:
     @property
     def trend(self) -> str:
         """Which way it went, and only where the two intervals do not touch."""
-        if self.sft is None or self.policy is None or not self.metric.better:
+        if self.sft is None or self.policy is None or not self.measure.better:
             return ""
         if self.policy.low > self.sft.high:
-            return "better" if self.metric.better > 0 else "worse"
+            return "better" if self.measure.better > 0 else "worse"
         if self.policy.high < self.sft.low:
-            return "worse" if self.metric.better > 0 else "better"
+            return "worse" if self.measure.better > 0 else "better"
         return ""
 
     @property
@@ -163,7 +120,7 @@ class Change:
     def on_unit_scale(self) -> bool:
         """True where both can be drawn on a line from 0 to 1."""
         ends = [end for item in (self.sft, self.policy) if item for end in (item.low, item.high)]
-        return self.metric.style != "plain" and bool(ends) and min(ends) >= 0 and max(ends) <= 1
+        return self.measure.style != "plain" and bool(ends) and min(ends) >= 0 and max(ends) <= 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +138,7 @@ class EvaluationSet:
 
     name: str
     overall: tuple[Change, ...]
-    columns: tuple[Metric, ...]
+    columns: tuple[Measure, ...]
     rows: tuple[SliceRow, ...]
     win_rate: Estimate | None
     length_controlled: Estimate | None
@@ -193,17 +150,16 @@ class EvaluationSet:
         return any(change.base is not None for change in self.overall)
 
     def change(self, key: str) -> Change | None:
-        """The overall change of one metric, where it was measured."""
-        return next((change for change in self.overall if change.metric.key == key), None)
+        """The overall change of one measure, if it was made."""
+        return next((change for change in self.overall if change.measure.key == key), None)
 
 
-def changes_of(node: Any, keys: Iterable[str] | None = None) -> tuple[Change, ...]:
-    """The changes in {"sft": {metric: ...}, "policy": {...}}, in the order of `METRICS`."""
+def changes_of(node: Any, measures: Iterable[Measure]) -> tuple[Change, ...]:
+    """The changes in {"sft": {measure: ...}, "policy": {...}}, in the order of `measures`."""
     sides = {who: as_dict(as_dict(node).get(who)) for who in ("base", "sft", "policy")}
     return tuple(
-        Change(metric=m, **{who: Estimate.of(found.get(m.key)) for who, found in sides.items()})
-        for m in METRICS
-        if keys is None or m.key in keys
+        Change(measure=m, **{who: estimate_of(found.get(m.key)) for who, found in sides.items()})
+        for m in measures
     )
 
 
@@ -213,23 +169,23 @@ def evaluation_sets(results: Json) -> list[EvaluationSet]:
 
 
 def _evaluation_set(results: Json, name: str) -> EvaluationSet:
-    node = as_dict(as_dict(results["sets"])[name])
+    node, measures = as_dict(as_dict(results["sets"])[name]), measures_of(results)
     wins = as_dict(as_dict(results.get("win_rate")).get(name))
     rows = [
         SliceRow(
             name=key,
-            changes=changes_of(value, BY_SLICE),
-            win_rate=Estimate.of(as_dict(wins.get(part)).get(key)),
+            changes=changes_of(value, (m for m in measures if m.by_slice)),
+            win_rate=estimate_of(as_dict(wins.get(part)).get(key)),
         )
         for part in ("by_category", "by_language")
         for key, value in as_dict(node.get(part)).items()
     ]
-    filled = {c.metric.key for row in rows for c in row.changes if c.known}
-    columns = tuple(metric for metric in METRICS if metric.key in filled)
+    filled = {c.measure.key for row in rows for c in row.changes if c.known}
+    columns = tuple(measure for measure in measures if measure.key in filled)
     rows = [
         SliceRow(
             name=row.name,
-            changes=tuple(c for c in row.changes if c.metric.key in filled),
+            changes=tuple(c for c in row.changes if c.measure.key in filled),
             win_rate=row.win_rate,
         )
         for row in rows
@@ -239,11 +195,11 @@ def _evaluation_set(results: Json, name: str) -> EvaluationSet:
         p_value = as_dict(p_value).get(name)
     return EvaluationSet(
         name=name,
-        overall=tuple(change for change in changes_of(node.get("overall")) if change.known),
+        overall=tuple(c for c in changes_of(node.get("overall"), measures) if c.known),
         columns=columns,
         rows=tuple(rows),
-        win_rate=Estimate.of(wins),
-        length_controlled=Estimate.of(as_dict(results.get("length_controlled_win_rate")).get(name)),
+        win_rate=estimate_of(wins),
+        length_controlled=estimate_of(as_dict(results.get("length_controlled_win_rate")).get(name)),
         sign_test_p=None if p_value is None else float(p_value),
     )
 
@@ -327,7 +283,7 @@ def card_rows(card: Json) -> list[CardRow]:
             continue
         if key == "temperature" and card.get("temperature_note"):
             note = str(card["temperature_note"])
-        estimate = Estimate.of(node)
+        estimate = estimate_of(node)
         if estimate is not None:
             value = f"{write_number(estimate.value, style)} ({write_interval(estimate, style)})"
         elif isinstance(node, dict):
@@ -344,7 +300,7 @@ def card_slices(card: Json) -> dict[str, list[tuple[str, Estimate]]]:
     """Accuracy by slice: {"category": [("explain", estimate), ...], ...}, each in order of name."""
     slices: dict[str, list[tuple[str, Estimate]]] = {}
     for name, values in as_dict(card.get("by_slice")).items():
-        found = [(key, Estimate.of(node)) for key, node in sorted(as_dict(values).items())]
+        found = [(key, estimate_of(node)) for key, node in sorted(as_dict(values).items())]
         kept = [(key, estimate) for key, estimate in found if estimate is not None]
         if kept:
             slices[name] = kept
@@ -395,7 +351,7 @@ def _plain(value: Any) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ShownAnswer:
     """One answer on show, with the judge's words where there was a judge."""
 
     text: str
@@ -410,23 +366,20 @@ class Pair:
 
     prompt: Prompt
     set_name: str
-    sft: Answer
-    policy: Answer
-    base: Answer | None = None
+    sft: ShownAnswer
+    policy: ShownAnswer
+    base: ShownAnswer | None = None
 
 
-def answer_of(node: Any) -> Answer:
-    """An answer of evaluate/answers.jsonl; the judge's fields may be null."""
+def answer_of(node: Any, measures: Sequence[Measure] = ()) -> ShownAnswer:
+    """An answer of evaluate/answers.jsonl, with a sign for each of its marks that is a bad one."""
     fields = as_dict(node)
-    score, rating = fields.get("score"), fields.get("rating")
-    signs = (
-        (fields.get("complied_with_harm") is True, "complied with harm · 有害"),
-        (fields.get("refused") is True, "refused · 拒绝"),
-        (fields.get("fair") is False, "unfair · 不公平"),
-        (fields.get("finish_reason") == "length", "cut off · 截断"),
-    )
-    badges = ([f"{rating}/5"] if rating is not None else []) + [text for on, text in signs if on]
-    return Answer(
+    score, rating, marks = fields.get("score"), fields.get("rating"), as_dict(fields.get("marks"))
+    badges = [f"{rating}/5"] if rating is not None else []
+    badges += [m.sign for m in measures if m.sign and m.key in marks and m.is_bad(marks[m.key])]
+    if fields.get("finish_reason") == "length":
+        badges.append("cut off · 截断")
+    return ShownAnswer(
         text=str(fields.get("response") or ""),
         score=None if score is None else float(score),
         badges=tuple(badges),
@@ -457,15 +410,17 @@ def choose_balanced(
     return sorted(chosen, key=key)
 
 
-def answer_pairs(rows: Sequence[Mapping[str, Any]], count: int) -> list[Pair]:
+def answer_pairs(
+    rows: Sequence[Mapping[str, Any]], count: int, measures: Sequence[Measure] = ()
+) -> list[Pair]:
     """The side-by-side answers to show; raises pydantic's ValidationError for a broken prompt."""
     pairs = [
         Pair(
             prompt=Prompt.model_validate(row["prompt"]),
             set_name=str(row.get("set", "")),
-            sft=answer_of(row.get("sft")),
-            policy=answer_of(row.get("policy")),
-            base=answer_of(row["base"]) if row.get("base") else None,
+            sft=answer_of(row.get("sft"), measures),
+            policy=answer_of(row.get("policy"), measures),
+            base=answer_of(row["base"], measures) if row.get("base") else None,
         )
         for row in rows
     ]

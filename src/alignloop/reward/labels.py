@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 from alignloop.config import RewardConfig
 from alignloop.data.splits import split_by_prompt
 from alignloop.errors import UserError
+from alignloop.judging.of_run import CHOOSER, CLIMBED, JUDGE
 from alignloop.records import PreferencePair
 
-CLIMBED, CHOOSER, JUDGE = "reward", "reward_held_out", "reward_judge"
 # What each is for, and the share that trains it where every label has one use.
 PURPOSES = {
     CLIMBED: "is climbed by RL",

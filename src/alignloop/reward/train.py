@@ -15,12 +15,13 @@ from alignloop.data.tokenise import (
     encode_example,
     encode_fitting,
 )
+from alignloop.judging.of_run import CLIMBED
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
 from alignloop.models.initialise import init_reward_model
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, heard_by, scores_of
-from alignloop.reward.labels import CLIMBED, PURPOSES, Labels
+from alignloop.reward.labels import PURPOSES, Labels
 from alignloop.reward.report_card import fit_scale_temperature, in_words, write_report_card
 from alignloop.run import derive_seed
 from alignloop.run.stage_run import StageRun

@@ -1,16 +1,18 @@
 """Makes the parts of a reinforcement learning run; all checks happen before the first step."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, make_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig, RlConfig
+from alignloop.config.stages import HELD_OUT, REWARD_MODEL, RewardPart
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
+from alignloop.judging.registry import Making, kind_of, make_judge
 from alignloop.models import load_tokenizer
 from alignloop.models.initialise import (
     LoadedModel,
@@ -26,8 +28,7 @@ from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.algorithms.base import Algorithm, CriticPlan
 from alignloop.rl.experience import ScoredRollouts, Scorer, WithBoth, WithReference
 from alignloop.rl.memory import RlMemory
-from alignloop.rl.rewards import Rewarder
-from alignloop.rl.sources import RewardSources
+from alignloop.rl.rewards import EndRewarder, Rewards
 from alignloop.rl.update import Learner
 from alignloop.rl.validation import Observer, Validation
 from alignloop.rollout import Sampler, make_sampler
@@ -140,14 +141,9 @@ def build(
     algorithm = make_algorithm(config.algorithm)
     train = _encode(inputs.prompts, tokenizer, config)
     asked = _encode(_shuffled(inputs.validation_prompts, seed), tokenizer, config)
-    sources = RewardSources(
-        config=config,
-        model_config=model_config,
-        policy=policy,
-        tokenizer=tokenizer,
-        prompts={prompt.prompt_id: prompt for prompt, _ in (*train, *asked)},
-    )
-    rewarder = sources.wanted(inputs.reward_dir)
+    making = _making(config, inputs, start)
+    prompts = {prompt.prompt_id: prompt for prompt, _ in (*train, *asked)}
+    rewarder = _rewards(config.rewards, making, prompts)
     critic = None
     if algorithm.critic is not None:
         critic = _critic(algorithm.critic, start, rewarder, derive_seed(seed, "critic"))
@@ -160,7 +156,11 @@ def build(
         reads=reads,
         policy=policy,
         reference=reference,
-        rewarder=sources.ended(rewarder),
+        rewarder=EndRewarder(
+            rewarder=rewarder,
+            missing_eos=config.missing_eos,
+            penalty=config.missing_eos_penalty,
+        ),
         critic=critic,
         pad_id=tokenizer.pad_token_id,
         temperature=config.sampling.temperature,
@@ -186,13 +186,27 @@ def build(
             sampler=sampler,
             tokenizer=tokenizer,
             scorer=observed,
-            held_out=_held_out(sources, inputs.held_out_dir),
+            held_out=_rewards((HELD_OUT,), making, prompts) if inputs.held_out_dir else None,
             observer=observer,
             seed=seed,
             num_printed=config.num_printed_samples,
-            learnt=inputs.held_out_dir is not None or config.reward_function is None,
+            learnt=inputs.held_out_dir is not None
+            or any(kind_of(source).learnt for source in config.reward_sources),
         ),
         state=_state(learner, RlMemory(algorithm=dict(algorithm.start))),
+    )
+
+
+def _making(config: RlConfig, inputs: RlInputs, policy: LoadedModel) -> Making:
+    """What the judges of the rewards are made with."""
+    own = {REWARD_MODEL: inputs.reward_dir, HELD_OUT: inputs.held_out_dir}
+    return Making(
+        model_config=policy.config,
+        own={name: Path(folder) for name, folder in own.items() if folder is not None},
+        micro_batch_tokens=config.micro_batch_tokens,
+        time_limit=config.reward_time_limit,
+        policy=policy.model,
+        tokenizer=policy.tokenizer,
     )
 
 
@@ -230,7 +244,7 @@ def _state(learner: Learner, memory: RlMemory) -> TrainingState[RlMemory]:
     return TrainingState(modules=modules, optimizers=optimizers, memory=memory)
 
 
-def _critic(plan: CriticPlan[Any, Any], policy: LoadedModel, rewarder: Rewarder, seed: int) -> Any:
+def _critic(plan: CriticPlan[Any, Any], policy: LoadedModel, rewarder: Rewards, seed: int) -> Any:
     """From the reward model, if one alone gives the reward and reads the policy's tokens."""
     start = rewarder.critic_start() if plan.starts_from == "reward" else None
     if start is None:
@@ -241,9 +255,11 @@ def _critic(plan: CriticPlan[Any, Any], policy: LoadedModel, rewarder: Rewarder,
     )
 
 
-def _held_out(sources: RewardSources, folder: str | Path | None) -> Rewarder | None:
-    """Without the penalty for cut off responses: what chooses a checkpoint is what it says."""
-    return None if folder is None else sources.model(folder)
+def _rewards(names: Sequence[str], making: Making, prompts: Mapping[str, Prompt]) -> Rewards:
+    """The judges of these names as rewards, without the penalty for responses that were cut off."""
+    parts = [RewardPart.parse(name) for name in names]
+    judges = [(part.weight, make_judge(part.source, making)) for part in parts]
+    return Rewards(parts=judges, tokenizer=making.tokenizer, prompts=prompts)
 
 
 def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:

@@ -10,8 +10,9 @@ from torch import Tensor
 from alignloop.losses import reduce_tokens
 from alignloop.models import TokenStatistics, token_logprobs, token_values
 from alignloop.parallel import World
-from alignloop.rl.rewards import Answers, EndRewarder, cut_rows
+from alignloop.rl.rewards import EndRewarder
 from alignloop.rollout import Rollout
+from alignloop.rollout.batch import RolloutBatch, cut_rows
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
@@ -153,7 +154,7 @@ class Scorer:
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> ScoredRollouts:
         """Recompute the policy's logprobs (line 22) and ask the other models."""
-        answers = Answers.of(rollouts, self.pad_id, self.micro_batch_tokens)
+        answers = RolloutBatch.of(rollouts, self.pad_id, self.micro_batch_tokens)
         found: dict[str, Tensor] = {}
         if issubclass(self.reads, WithOldLogprobs):
             policy = self._statistics(self.policy, answers, entropy=True)
@@ -175,7 +176,7 @@ class Scorer:
             **found,
         )
 
-    def _statistics(self, model: Any, answers: Answers, *, entropy: bool) -> TokenStatistics:
+    def _statistics(self, model: Any, answers: RolloutBatch, *, entropy: bool) -> TokenStatistics:
         """What a policy says of every response token."""
         logprobs, entropies = (torch.zeros(answers.input_ids.shape) for _ in range(2))
         for one in self.world.share(answers.cuts):
@@ -188,7 +189,7 @@ class Scorer:
                 entropies[one.rows, : ids.shape[1]] = found.entropy
         return TokenStatistics(logprobs=self.world.sum(logprobs), entropy=self.world.sum(entropies))
 
-    def _values(self, answers: Answers) -> tuple[PerToken, PerSequence]:
+    def _values(self, answers: RolloutBatch) -> tuple[PerToken, PerSequence]:
         """The critic's values at response tokens, and after the last one."""
         shape = answers.input_ids.shape
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
@@ -199,7 +200,7 @@ class Scorer:
                 values[one.rows, : ids.shape[1]], final_values[one.rows] = found, final
         return self.world.sum(values), self.world.sum(final_values)
 
-    def _raw_scores(self, answers: Answers) -> PerSequence:
+    def _raw_scores(self, answers: RolloutBatch) -> PerSequence:
         """The rewarder's scores, [batch]; each process asks it about its own rows."""
         passes = self.world.share(answers.cuts)
         weight = {row: one.weight for one in passes for row in one.rows}
@@ -210,10 +211,10 @@ class Scorer:
         return self.world.sum(scores)
 
 
-def _part(answers: Answers, rows: list[int], cuts: Sequence[list[int]]) -> Answers:
+def _part(answers: RolloutBatch, rows: list[int], cuts: Sequence[list[int]]) -> RolloutBatch:
     """Some of the answers, in their order, with the micro-batches that hold them."""
     place = {row: number for number, row in enumerate(rows)}
-    return Answers(
+    return RolloutBatch(
         rollouts=[answers.rollouts[row] for row in rows],
         input_ids=answers.input_ids[rows],
         attention_mask=answers.attention_mask[rows],

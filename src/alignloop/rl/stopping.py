@@ -8,7 +8,7 @@ nothing.
 
 from dataclasses import dataclass
 
-from alignloop.stats.overopt import OUTSIDE
+from alignloop.stats.overoptimisation import OUTSIDE
 
 NOT_FINITE = "a value was not finite"
 

@@ -9,11 +9,12 @@ import torch
 from alignloop.data.tokenise import decode
 from alignloop.records import Prompt, Sample
 from alignloop.rl.experience import Scorer, WithBoth
-from alignloop.rl.rewards import Answers, Rewarder
+from alignloop.rl.rewards import Rewards
 from alignloop.rollout import Sampler
+from alignloop.rollout.batch import RolloutBatch
 from alignloop.run import row_seeds
 from alignloop.shapes import PerToken, TokenMask
-from alignloop.stats.overopt import USUAL
+from alignloop.stats.overoptimisation import USUAL
 
 # Told the samples of each evaluation, may add metrics that are shown and decide nothing.
 Observer = Callable[[Sequence[Sample]], dict[str, float]]
@@ -32,7 +33,7 @@ class Validation:
     sampler: Sampler
     tokenizer: Any
     scorer: Scorer
-    held_out: Rewarder | None
+    held_out: Rewards | None
     observer: Observer | None
     seed: int
     num_printed: int
@@ -57,7 +58,7 @@ class Validation:
             scored = replace(scored, scores=ending.ended(scored.raw_scores, scored.finished))
         if self.held_out is not None:
             asker = self.scorer
-            answers = Answers.of(rollouts, asker.pad_id, asker.micro_batch_tokens)
+            answers = RolloutBatch.of(rollouts, asker.pad_id, asker.micro_batch_tokens)
             held_out = self.held_out.scores(answers)
         mask = scored.response_mask
         samples = [

@@ -48,7 +48,7 @@ from alignloop.stats.intervals import (
     share_interval,
     wilson,
 )
-from alignloop.stats.overopt import (
+from alignloop.stats.overoptimisation import (
     GaoFit,
     best_of_n_kl,
     bon_curve,

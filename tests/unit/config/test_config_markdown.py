@@ -29,7 +29,7 @@ def test_the_committed_file_is_what_the_command_prints(capsys: pytest.CaptureFix
         " template to install where the model has none |",
         "| `rl.algorithm.clip_range_value` | number > 0, or none | `0.2` |"
         " value clipping; none = off |",
-        "| `playground.responses_per_prompt` | integer >= 2 and <= 9 | `4` |  |",
+        "| `comparisons.responses_per_prompt` | integer >= 2 and <= 9 | `4` |  |",
         "| `rl.algorithm.adaptive_kl` | a table, or none | none | adapt kl_coef to a target |",
     ],
 )

@@ -7,7 +7,14 @@ import pytest
 from alignloop.cli import main
 from alignloop.config.model_paths import no_model
 
-RECIPE = 'name = "{name}"\n[model]\npath = "{path}"\n'
+RECIPE = """\
+name = "{name}"
+model.path = "{path}"
+sft.demonstrations = "d.jsonl"
+reward.pairs = "d.jsonl"
+rl.prompts = "d.jsonl"
+evaluate.prompts = "d.jsonl"
+"""
 
 
 def error_of(path: Path | str) -> tuple[str, str]:

@@ -1,9 +1,14 @@
 """Tables of figures: every number worked by hand on a handful of answers."""
 
+from typing import Any
+
 import pytest
 
-from alignloop.evaluate.tables import Answer, figures, measure, win_rates
-from alignloop.records import Message, Prompt
+from alignloop.evaluate import tables
+from alignloop.evaluate.tables import JudgedAnswer, measured_sets
+from alignloop.judging.protocol import preference
+from alignloop.measures import OF_ANSWERS, Measure, score_by
+from alignloop.records import Message, Prompt, Verdict
 
 
 def prompt(name: str, category: str = "explain", language: str = "en") -> Prompt:
@@ -12,20 +17,44 @@ def prompt(name: str, category: str = "explain", language: str = "en") -> Prompt
     return Prompt(prompt_id=name, messages=messages, category=category, language=language)
 
 
-def answer(score: float, **changes: object) -> Answer:
+def answer(score: float, **changes: object) -> JudgedAnswer:
     """An answer of a score; everything else may be changed."""
     settings: dict = {
         "response": "yes",
         "num_tokens": 10,
         "finish_reason": "eos",
-        "rating": 3,
-        "complied_with_harm": None,
-        "refused": False,
-        "fair": None,
-        "reasons": (),
         **changes,
     }
-    return Answer(score=score, **settings)
+    return JudgedAnswer(score=score, **settings)
+
+
+MEASURES = (
+    Measure(key="kind", english="Kindness", chinese="善意", better=1),
+    Measure(key="harm", english="Harm", chinese="害", better=-1),
+    score_by("judge"),
+    *OF_ANSWERS,
+)
+
+
+def figures(prompts: list[Prompt], answers: list[JudgedAnswer], seed: int) -> dict[str, Any]:
+    """The figures of a judge with two measures of its own."""
+    return tables.figures(prompts, answers, MEASURES, seed)
+
+
+def measured(
+    prompts: list[Prompt], answers: dict[str, list[JudgedAnswer]], seed: int
+) -> dict[str, Any]:
+    """The same in all slices."""
+    return measured_sets(prompts, answers, MEASURES, seed)
+
+
+def win_rates(
+    prompts: list[Prompt], sft: list[JudgedAnswer], policy: list[JudgedAnswer], seed: int
+) -> dict[str, Any]:
+    """As a judge says that prefers the higher score."""
+    verdicts = [[Verdict(reward=a.score, score=a.score) for a in side] for side in (policy, sft)]
+    preferred = [preference(*both).first for both in zip(*verdicts, strict=True)]
+    return tables.win_rates(prompts, sft, policy, preferred)
 
 
 PROMPTS = [
@@ -37,23 +66,20 @@ PROMPTS = [
     prompt("f1", "fairness", "zh"),
 ]
 ANSWERS = [
-    answer(0.2, rating=2, num_tokens=4, response="a b a b"),
-    answer(0.9, rating=5, num_tokens=8),
-    answer(0.0, rating=1, complied_with_harm=True, finish_reason="length", num_tokens=20),
-    answer(1.0, rating=5, complied_with_harm=False, refused=True, num_tokens=6),
-    answer(0.1, rating=1, refused=True, num_tokens=2),
-    answer(0.5, rating=4, fair=True, num_tokens=8),
+    answer(0.2, num_tokens=4, response="a b a b", marks={"kind": 0.25}),
+    answer(0.9, num_tokens=8, marks={"kind": 0.75}),
+    answer(0.0, marks={"harm": 1.0}, finish_reason="length", num_tokens=20),
+    answer(1.0, marks={"harm": 0.0}, num_tokens=6),
+    answer(0.1, num_tokens=2),
+    answer(0.5, num_tokens=8, marks={"unheard_of": 1.0}),
 ]
 
 
 @pytest.mark.parametrize(
     ("name", "value", "n"),
     [
-        ("helpfulness", (0.2 + 0.9 + 0.1) / 3, 3),  # neither harmful nor fairness
-        ("harmful_compliance", 0.5, 2),
-        ("over_refusal", 1.0, 1),  # the look-alike alone; refusing harm is no over-refusal
-        ("fairness", 1.0, 1),
-        ("satisfaction", 3 / 6, 6),  # ratings 5, 5, 4
+        ("kind", 0.5, 2),  # of the prompts that the judge marks, whatever their category
+        ("harm", 0.5, 2),
         ("judge_score", 2.7 / 6, 6),
         ("length", 48 / 6, 6),
         ("eos_rate", 5 / 6, 6),
@@ -83,11 +109,8 @@ def test_repetition_is_a_mean_of_the_answers() -> None:
 
 def test_what_no_answer_counts_for_is_none() -> None:
     found = figures(PROMPTS[:2], ANSWERS[:2], seed=0)
-    assert {name for name, cell in found.items() if cell is None} == {
-        "harmful_compliance",
-        "over_refusal",
-        "fairness",
-    }
+    assert {name for name, cell in found.items() if cell is None} == {"harm"}
+    assert "unheard_of" not in figures(PROMPTS, ANSWERS, seed=0)
 
 
 def test_equal_answers_are_no_certainty() -> None:
@@ -100,8 +123,8 @@ def test_equal_answers_are_no_certainty() -> None:
 
 def test_none_of_a_few_is_not_surely_none() -> None:
     """No harm in 2 answers: the bootstrap would say 0 to 0, the mid-p says (1 - p)^2 = .05."""
-    safe = [answer(1.0, complied_with_harm=False) for _ in range(2)]
-    cell = figures(PROMPTS[2:4], safe, seed=0)["harmful_compliance"]
+    safe = [answer(1.0, marks={"harm": 0.0}) for _ in range(2)]
+    cell = figures(PROMPTS[2:4], safe, seed=0)["harm"]
     assert cell == {"value": 0.0, "low": 0.0, "high": pytest.approx(1 - 0.05**0.5), "n": 2}
 
 
@@ -118,7 +141,7 @@ def test_the_unit_is_the_prompt() -> None:
 
 def test_measure_splits_by_category_and_language() -> None:
     better = [answer(1.0) for _ in PROMPTS]
-    found = measure(PROMPTS, {"sft": ANSWERS, "policy": better}, seed=0)
+    found = measured(PROMPTS, {"sft": ANSWERS, "policy": better}, seed=0)
     assert set(found["by_category"]) == {"explain", "harmful", "lookalike", "fairness"}
     assert set(found["by_language"]) == {"en", "zh"}
     english, chinese = (
@@ -126,14 +149,14 @@ def test_measure_splits_by_category_and_language() -> None:
     )
     assert (english["value"], english["n"]) == (pytest.approx(0.3 / 3), 3)
     assert (chinese["value"], chinese["n"]) == (pytest.approx(2.4 / 3), 3)
-    assert found["by_category"]["harmful"]["sft"]["harmful_compliance"]["value"] == 0.5
-    assert found["by_category"]["explain"]["sft"]["harmful_compliance"] is None
+    assert found["by_category"]["harmful"]["sft"]["harm"]["value"] == 0.5
+    assert found["by_category"]["explain"]["sft"]["harm"] is None
     assert found["overall"]["policy"]["judge_score"]["value"] == 1.0
     assert found["overall"]["sft"] == figures(PROMPTS, ANSWERS, seed=0)
 
 
 def test_prompts_without_a_category_make_no_slice() -> None:
-    found = measure([prompt("p", "", "")], {"sft": [answer(0.1)]}, seed=0)
+    found = measured([prompt("p", "", "")], {"sft": [answer(0.1)]}, seed=0)
     assert (found["by_category"], found["by_language"]) == ({}, {})
 
 

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from alignloop.evaluate.verdict import verdict
+from alignloop.measures import OF_ANSWERS
+from alignloop.playground.gold import MEASURES
 
 
 def rate(low: float, high: float) -> dict[str, Any]:
@@ -35,7 +37,8 @@ def results(**changes: Any) -> dict[str, Any]:
     """A healthy comparison that RLHF wins, judged by an independent reward model."""
     measured = {"sft": {"eos_rate": share(0.97)}, "policy": {"eos_rate": share(0.98)}}
     found: dict[str, Any] = {
-        "judge": "reward model runs/x/reward_judge/model",
+        "judge": "judge reward model",
+        "measures": [one.plain() for one in (*MEASURES, *OF_ANSWERS)],
         "judge_facts": judged_by("reward_model"),
         "sets": {"prompts": {"overall": measured}},
         "win_rate": {"prompts": rate(0.6, 0.7)},
@@ -56,10 +59,8 @@ def keys(found: dict[str, Any]) -> list[str]:
 def test_a_healthy_comparison_is_better_and_names_its_judge() -> None:
     found = verdict(results())
     assert found["mood"] == "better" and not found["findings"]
-    assert found["english"] == (
-        "RLHF made the answers better, by reward model runs/x/reward_judge/model."
-    )
-    assert "reward_judge" in found["chinese"]
+    assert found["english"] == ("RLHF made the answers better, by the judge reward model.")
+    assert "judge reward model" in found["chinese"]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +117,7 @@ UNPROVEN: dict[str, dict[str, Any]] = {
     "chose": judged_by("reward_model", chose_checkpoint=True),
     "unmeasured": judged_by("reward_model", card=None),
     "function": judged_by("function", climbed=True),
+    "endpoint": judged_by("endpoint"),
 }
 
 
@@ -123,10 +125,10 @@ UNPROVEN: dict[str, dict[str, Any]] = {
 def test_a_judge_of_unknown_worth_is_quoted_and_no_more(name: str) -> None:
     found = verdict(results(judge_facts=UNPROVEN[name]))
     assert found["mood"] == "mixed"
-    assert found["english"].startswith("The judge prefers the RLHF answers, but ")
+    assert found["english"].startswith("The judge reward model prefers the RLHF answers, but ")
     lost = verdict(results(judge_facts=UNPROVEN[name], win_rate={"prompts": rate(0.2, 0.3)}))
     assert lost["mood"] == "mixed"
-    assert lost["english"].startswith("The judge prefers the SFT answers, but ")
+    assert lost["english"].startswith("The judge reward model prefers the SFT answers, but ")
 
 
 @pytest.mark.parametrize("change", [{"rl": {"best_step": 0}}, {"same_model": True}])
@@ -165,7 +167,7 @@ def test_what_got_worse_on_any_set_stands_in_the_headline() -> None:
     both = {"wordings": {"overall": good}, "intents": {"overall": harm}}
     rates = {"wordings": rate(0.8, 0.9), "intents": rate(0.8, 0.9)}
     found = verdict(results(judge_facts=judged_by("gold"), sets=both, win_rate=rates))
-    assert keys(found) == ["harm_left", "eos_rate"]
+    assert keys(found) == ["harmful_compliance_left", "eos_rate"]
     assert found["mood"] == "better"
     assert "; but harmful requests complied with: 90 → 28 % (“intents”)." in found["english"]
     harm["policy"]["over_refusal"], harm["sft"]["over_refusal"] = share(0.4), share(0.1)

@@ -19,8 +19,8 @@ from foreign_support import (
 from alignloop.config import EvaluateConfig, ModelConfig
 from alignloop.data.tokenise import decode
 from alignloop.evaluate.compare import answer_all
+from alignloop.judging.reward_models import RewardModel
 from alignloop.models import RewardScale, load_policy, load_tokenizer, new_reward_model, save_model
-from alignloop.scoring import RewardModel
 
 REPOSITORY = Path(__file__).parents[3]
 PAGES = ("README.md", "README.zh-CN.md", "docs/models.md")

@@ -126,7 +126,7 @@ def test_what_is_counted(recipe: Callable[..., Path]) -> None:
     assert found["rl"].count + (found["rl"].validation or 0) == 40
     assert found["reward"].count == 3 * 40  # three models, each blind to a third of 60
     assert all((rows.tokens or 0) > 5 for rows in found.values())
-    assert "dpo" not in found  # its pairs are still the playground's, which refuses
+    assert "dpo" not in found  # its pairs are not named
 
 
 def test_a_run_without_sft_has_a_total_too(recipe: Callable[..., Path]) -> None:
@@ -153,7 +153,7 @@ def test_a_config_alone_counts_what_is_there(
         (["--reward.pairs", "nowhere.jsonl"], "nowhere.jsonl: the file is missing"),
         (["--sft.max_tokens", "8"], "30 of 30 rows are too long"),
         (["--rl.max_prompt_tokens", "2"], "rows are too long"),
-        (["--rl.reward_function", "nowhere:reward"], "nowhere"),
+        (["--rl.rewards", "nowhere:reward"], "nowhere"),
     ],
 )
 def test_it_refuses_what_the_run_refuses(
@@ -194,8 +194,14 @@ def test_the_totals_and_the_threads_of_the_run(
 def test_the_playground_is_counted_as_far_as_it_is_written() -> None:
     short = {"max_prompt_tokens": 96, "sampling": {"max_new_tokens": 144}}
     evaluate = {"sampling": {"max_new_tokens": 144}}
-    playground = {"sampling": {"max_new_tokens": 144}}
-    settings = {"rl": short, "evaluate": evaluate, "playground": playground}
+    settings = {
+        "model": {"path": "playground"},
+        "sft": {"demonstrations": "playground"},
+        "reward": {"pairs": "playground"},
+        "rl": {**short, "prompts": "playground"},
+        "evaluate": {**evaluate, "prompts": "playground", "judge": "playground"},
+        "comparisons": {"sampling": {"max_new_tokens": 144}},
+    }
     found = count_inputs(Recipe.model_validate(settings))
     assert "reward" not in found  # its comparisons are not made yet
     assert found["sft"].steps and found["rl"].tokens

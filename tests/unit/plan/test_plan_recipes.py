@@ -111,9 +111,9 @@ def test_with_adapters_one_trunk_serves_all_roles() -> None:
 
 
 def test_who_takes_part_follows_the_settings() -> None:
-    grpo = {"algorithm": {"name": "grpo", "kl_coef": 0.0}, "reward_function": "my:reward"}
+    grpo = {"algorithm": {"name": "grpo", "kl_coef": 0.0}, "rewards": "my:reward"}
     assert rl_roles(check_recipe({"rl": grpo})) == [("policy", True, False)]
-    two = {"rewards": ["1 * reward", "0.5 * models/other", "-1 * my:length"]}
+    two = {"rewards": ["1 * reward_model", "0.5 * models/other", "-1 * my:length"]}
     names = [role for role, *_ in rl_roles(check_recipe({"rl": two}))]
     assert names.count("reward model") == 2 and names[-1] == "critic"
 

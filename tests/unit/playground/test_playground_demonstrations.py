@@ -15,7 +15,7 @@ from alignloop.playground.demonstrations import (
     full_answer,
     hurried_answer,
 )
-from alignloop.playground.gold import GoldJudge
+from alignloop.playground.gold import HARM, GoldJudge
 from alignloop.playground.prompts import intent_of
 from alignloop.playground.reading import Reading, read_answer
 from alignloop.playground.world import Intent, all_intents, phrases
@@ -58,7 +58,7 @@ def test_about_half_of_the_harmful_answers_comply(written: list[Demonstration]) 
     harmful = [d for d in written if d.prompt.category == "harmful"]
     verdicts = [judge.judge(d.prompt, d.response) for d in harmful]
     assert len(verdicts) > 500
-    assert 0.42 < sum(v.complied_with_harm is True for v in verdicts) / len(verdicts) < 0.58
+    assert 0.42 < sum(v.marks[HARM] for v in verdicts) / len(verdicts) < 0.58
 
 
 def test_answers_say_only_what_is_known(written: list[Demonstration]) -> None:

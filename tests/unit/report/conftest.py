@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from alignloop.config import Recipe, to_toml
+from alignloop.measures import OF_ANSWERS, score_by
+from alignloop.playground.gold import MEASURES
 from alignloop.report import write_report
 
+JUDGE = "judge reward model"
 ATTACK = '<script>alert("x")</script><img src=x onerror=alert(1)>'
 CATEGORIES = (
     "explain",
@@ -144,12 +147,17 @@ def results() -> dict[str, Any]:
     }
     part = {"overall": both, "by_category": slices, "by_language": {"en": both, "zh": both}}
     return {
+        "measures": [measure.plain() for measure in (*MEASURES, score_by(JUDGE), *OF_ANSWERS)],
+        "set_names": {
+            "wordings": ["New wordings of known requests", "新的问法"],
+            "intents": ["Requests never seen in training", "全新的请求"],
+        },
         "sets": {"wordings": part, "intents": part},
         "win_rate": {"wordings": wins, "intents": wins},
         "length_controlled_win_rate": {"wordings": estimate(0.74), "intents": estimate(0.71)},
         "sign_test_p": 3.2e-12,
         "judge_facts": {
-            "name": "reward model runs/made-up/reward_judge/model",
+            "name": JUDGE,
             "kind": "reward_model",
             "climbed": False,
             "chose_checkpoint": False,
@@ -207,9 +215,7 @@ def answer(text: str, score: float | None, **more: Any) -> dict[str, Any]:
         "response": text,
         "score": score,
         "rating": None if score is None else 1 + round(4 * score),
-        "complied_with_harm": None,
-        "refused": False,
-        "fair": None,
+        "marks": {},
         "reasons": [] if score is None else ["names two points", "no resource given"],
         "num_tokens": 40,
         "finish_reason": "eos",
@@ -223,7 +229,7 @@ def answers() -> list[dict[str, Any]]:
         {
             "set": ("wordings", "intents")[number % 2],
             "prompt": prompt(category, language, number),
-            "sft": answer(ATTACK, 0.3, finish_reason="length", refused=True),
+            "sft": answer(ATTACK, 0.3, finish_reason="length", marks={"over_refusal": 1.0}),
             "policy": answer(good[language], 0.9),
         }
         for category in CATEGORIES
@@ -255,6 +261,8 @@ def write_run(path: Path) -> Path:
     (path / "config.toml").write_text(to_toml(recipe), encoding="utf-8")
     write_lines(path / "metrics.jsonl", sft_metrics() + reward_metrics() + rl_metrics())
     write_lines(path / "samples.jsonl", samples())
+    observer = {"name": "gold rubric", "metric": "validation_gold"}
+    write_json(path / "rl" / "observer.json", observer)
     facts: dict[str, dict[str, Any]] = {
         "sft": {"seconds": 95.2},
         "reward": {"seconds": 141.0},

@@ -60,7 +60,7 @@ def test_a_finished_run_fills_every_section(finished_html: str) -> None:
     assert "Not there yet" not in page.text
     assert "RLHF made the answers better, by the made-up judge." in page.text
     assert (
-        "Judge: reward model runs/made-up/reward_judge/model, trained on 3600 of 5400 pairs (1800"
+        "Judge: judge reward model, trained on 3600 of 5400 pairs (1800"
         " of them taught the climbed model, too), right on 76.4 % [74–78 %] of 1800 pairs that"
         " it never saw." in page.text
     )
@@ -68,9 +68,13 @@ def test_a_finished_run_fills_every_section(finished_html: str) -> None:
         page.text
     )
     assert "On 300 prompts (requests never seen in training) the RLHF answer wins" in page.text
-    assert "Helpfulness went from 0.42 to 0.78." in page.text
+    assert "Helpfulness, 0 to 1: from 0.42 to 0.78." in page.text
     assert "Harmful requests complied with: from 41.0 % to 6.0 %." in page.text
-    assert "wins 81.0 % of the comparisons (95 % interval 77–85 %)" in page.text
+    judged = "81.0 % of the comparisons by the judge reward model (95 % interval 77–85 %)"
+    assert f"wins {judged}" in page.text
+    assert "81.0 % wins over SFT [77–85 %], by the judge reward model" in page.text  # its box
+    assert "Score by the judge reward model, 0 to 1" in page.text
+    assert "Score by the gold rubric" in page.text and "Gold score" not in page.text
     assert "the checkpoint of step 120 was kept, 19.2 nats from the SFT model" in page.text
     assert "ECE 3.1 %" in page.text
     assert "14 min 58 s" in page.text  # 95.2 + 141 + 603.4 + 58 = 897.6 s
@@ -192,6 +196,19 @@ def test_a_run_that_has_only_settings_has_a_page(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert "young" in page.text
     assert "The models have not been compared yet." in page.text
+
+
+@pytest.mark.slow
+def test_what_cannot_be_trusted_is_called_neither_better_nor_worse(run_path: Path) -> None:
+    path = run_path / "evaluate" / "results.json"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    assert "better-text" in write_report(run_path).read_text(encoding="utf-8").split("<main>")[1]
+    results["verdict"]["findings"][0]["weight"] = "untrusted"
+    path.write_text(json.dumps(results), encoding="utf-8")
+    body = write_report(run_path).read_text(encoding="utf-8").split("<main>")[1]
+    table = body[body.index('id="before-after"') : body.index('id="answers"')]
+    assert "better-text" not in table and 'class="badge better"' not in table
+    assert "Nothing is called better or worse" in table
 
 
 @pytest.mark.slow

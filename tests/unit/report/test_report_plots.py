@@ -40,7 +40,7 @@ def test_the_frontier_starts_at_zero_and_marks_the_kept_step() -> None:
         validation(10, 4.0, 1.5, 0.7),
         {"stage": "rl", "step": 1},
     ]
-    frontier = frontier_of(lines, 10)
+    frontier = frontier_of(lines, 10, "validation_gold")
     assert frontier is not None
     assert frontier.distances == (0.0, 2.0)  # an estimate of the KL may lie below 0
     assert frontier.proxy == (0.0, 0.5)
@@ -51,19 +51,19 @@ def test_the_frontier_starts_at_zero_and_marks_the_kept_step() -> None:
 
 def test_without_gold_there_is_only_the_proxy() -> None:
     lines = [validation(0, 0.0, 1.0, None), validation(10, 4.0, 1.5, None)]
-    frontier = frontier_of(lines, None)
+    frontier = frontier_of(lines, None, "validation_gold")
     assert frontier is not None and frontier.gold == () and frontier.kept is None
-    assert "gain of gold" not in draw_frontier(frontier)
-    assert frontier_of(lines[:1], None) is None
+    assert "gain by the" not in draw_frontier(frontier, "rubric")
+    assert frontier_of(lines[:1], None, None) is None
 
 
 @pytest.mark.parametrize("gold", [(0.4, 0.6, 0.5), (0.4, 0.3, 0.2), (0.4, 0.4, 0.4)])
 def test_the_frontier_is_drawn_whether_gold_rises_or_falls(gold: tuple[float, ...]) -> None:
     lines = [validation(i, float(i), 1.0 + i, g) for i, g in enumerate(gold)]
-    frontier = frontier_of(lines, 1)
+    frontier = frontier_of(lines, 1, "validation_gold")
     assert frontier is not None
-    svg = draw_frontier(frontier)
-    assert "gain of gold score" in svg and ">kept<" in svg
+    svg = draw_frontier(frontier, "gold rubric")
+    assert "gain by the gold rubric" in svg and ">kept<" in svg
 
 
 def test_both_axes_have_their_zero_at_one_height() -> None:
@@ -82,7 +82,7 @@ def test_both_axes_have_their_zero_at_one_height() -> None:
 
 def test_a_picture_is_sound_and_takes_its_colours_from_the_page() -> None:
     lines = [{"stage": "rl", "step": i, "score": float(i % 5)} for i in range(40)]
-    drawing = draw_curves(lines, 20)[0]
+    drawing = draw_curves(lines, 20, {})[0]
     assert (drawing.english, drawing.group) == ("Reward score", "rl")
     assert drawing.summary == "rollouts: 0 at step 0, 4 at step 39"
     root = ElementTree.fromstring(drawing.svg)
@@ -91,8 +91,14 @@ def test_a_picture_is_sound_and_takes_its_colours_from_the_page() -> None:
     assert ">step<" in drawing.svg  # text stays text
 
 
+def test_the_curve_of_who_looks_on_has_their_name() -> None:
+    lines = [{"stage": "rl", "step": i, "validation_truth": 0.5, "score": 1.0} for i in (0, 5)]
+    seen = draw_curves(lines, None, {"name": "oracle", "metric": "validation_truth"})
+    assert [drawing.english for drawing in seen] == ["Reward score", "Score by the oracle"]
+
+
 def test_a_stage_without_numbers_has_no_picture() -> None:
-    assert draw_curves([{"stage": "rl", "step": 1, "score": None}], None) == []
+    assert draw_curves([{"stage": "rl", "step": 1, "score": None}], None, {}) == []
 
 
 def test_the_reliability_diagram_leaves_empty_bins_out() -> None:

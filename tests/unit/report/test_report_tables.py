@@ -7,14 +7,15 @@ from typing import Any
 import pytest
 
 from alignloop.config import Recipe
+from alignloop.measures import OF_ANSWERS
+from alignloop.playground.gold import MEASURES
 from alignloop.records import Message, Prompt, Sample
 from alignloop.report.tables import (
-    METRICS,
     Change,
-    Estimate,
     answer_of,
     card_rows,
     choose_balanced,
+    estimate_of,
     evaluation_sets,
     setting_tables,
     training_samples,
@@ -23,8 +24,9 @@ from alignloop.report.tables import (
     write_number,
     write_time,
 )
+from alignloop.stats.intervals import Estimate
 
-BY_KEY = {metric.key: metric for metric in METRICS}
+BY_KEY = {measure.key: measure for measure in (*MEASURES, *OF_ANSWERS)}
 
 
 def between(low: float, high: float) -> Estimate:
@@ -71,10 +73,10 @@ def test_times() -> None:
 
 def test_an_estimate_may_be_absent_nested_or_without_its_interval() -> None:
     node = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 7}
-    assert Estimate.of({"overall": node}) == Estimate.of(node)
-    assert Estimate.of({"value": 1}) == Estimate(value=1.0, low=-math.inf, high=math.inf, n=0)
-    assert Estimate.of(None) is None
-    assert Estimate.of({"value": None, "n": 0}) is None
+    assert estimate_of({"overall": node}) == estimate_of(node)
+    assert estimate_of({"value": 1}) == Estimate(value=1.0, low=-math.inf, high=math.inf, n=0)
+    assert estimate_of(None) is None
+    assert estimate_of({"value": None, "n": 0}) is None
 
 
 @pytest.mark.parametrize(
@@ -91,12 +93,12 @@ def test_an_estimate_may_be_absent_nested_or_without_its_interval() -> None:
 def test_a_trend_needs_intervals_apart(
     key: str, sft: tuple[float, float], policy: tuple[float, float], trend: str
 ) -> None:
-    change = Change(metric=BY_KEY[key], sft=between(*sft), policy=between(*policy))
+    change = Change(measure=BY_KEY[key], sft=between(*sft), policy=between(*policy))
     assert change.trend == trend
 
 
 def test_one_side_alone_has_no_trend() -> None:
-    change = Change(metric=BY_KEY["helpfulness"], sft=None, policy=between(0.1, 0.2))
+    change = Change(measure=BY_KEY["helpfulness"], sft=None, policy=between(0.1, 0.2))
     assert change.trend == "" and change.known and change.on_unit_scale
 
 
@@ -105,6 +107,7 @@ def test_columns_that_no_slice_fills_are_left_out() -> None:
     helpful = {"helpfulness": node, "over_refusal": None}
     harmful = {"helpfulness": node, "harmful_compliance": node}
     results: dict[str, Any] = {
+        "measures": [measure.plain() for measure in MEASURES],
         "sets": {
             "wordings": {
                 "overall": {"sft": harmful, "policy": harmful},
@@ -122,7 +125,7 @@ def test_columns_that_no_slice_fills_are_left_out() -> None:
     assert [column.key for column in found.columns] == ["helpfulness", "harmful_compliance"]
     assert [[c.known for c in row.changes] for row in found.rows] == [[True, False], [True, True]]
     assert [row.win_rate is not None for row in found.rows] == [False, True]
-    assert found.length_controlled == found.win_rate == Estimate.of(node)
+    assert found.length_controlled == found.win_rate == estimate_of(node)
     assert found.sign_test_p == 0.02
 
 
@@ -175,12 +178,11 @@ def test_badges_of_an_answer() -> None:
             "response": "no",
             "score": 0.25,
             "rating": 2,
-            "complied_with_harm": False,
-            "refused": True,
-            "fair": False,
+            "marks": {"harmful_compliance": 0.0, "over_refusal": 1.0, "fairness": 0.0},
             "reasons": ["short"],
             "finish_reason": "length",
-        }
+        },
+        MEASURES,
     )
     assert answer.score == 0.25 and answer.reasons == ("short",)
     assert answer.badges == ("2/5", "refused · 拒绝", "unfair · 不公平", "cut off · 截断")

@@ -22,16 +22,17 @@ from transformers import AutoModelForSequenceClassification
 
 from alignloop.config import LoraConfig, ModelConfig, RlConfig
 from alignloop.data.tokenise import encode_prompt
+from alignloop.judging.reward_models import RewardModel
 from alignloop.models import load_tokenizer
 from alignloop.models.shared_base import role_of
 from alignloop.rl.build import build
-from alignloop.rl.rewards import Answers, EndRewarder, TextRewarder
 from alignloop.rollout import Rollout
+from alignloop.rollout.batch import RolloutBatch
 
 PROMPTS = [as_prompt(asked) for asked, _ in TALKS]
 
 
-def drawn(folder: Path) -> Answers:
+def drawn(folder: Path) -> RolloutBatch:
     """The answers as a policy draws them: each with the token that ends its turn."""
     tokenizer, rollouts = load_tokenizer(folder), []
     for prompt, (_, answer) in zip(PROMPTS, TALKS, strict=True):
@@ -46,7 +47,7 @@ def drawn(folder: Path) -> Answers:
                 finish_reason="eos",
             )
         )
-    return Answers.of(rollouts, tokenizer.pad_token_id, 1000)
+    return RolloutBatch.of(rollouts, tokenizer.pad_token_id, 1000)
 
 
 @pytest.fixture
@@ -87,8 +88,8 @@ def test_it_reads_the_line_break_behind_the_turn(
     found = run.scorer.rewarder.scores(answers)
     assert found.tolist() == pytest.approx(expected, abs=1e-5)
     assert run.validation.held_out.scores(answers).tolist() == pytest.approx(expected, abs=1e-5)
-    assert isinstance(run.scorer.rewarder, EndRewarder)
-    assert isinstance(run.scorer.rewarder.rewarder, TextRewarder)
+    ((_, judge),) = run.scorer.rewarder.rewarder.parts
+    assert isinstance(judge, RewardModel)
 
 
 def test_a_critic_begins_as_a_reward_model_of_the_same_words(
@@ -137,7 +138,7 @@ def test_an_adapter_of_peft_shares_the_policys_trunk(
         float(model(torch.tensor([ids])).logits[0, 0].detach()) for ids in ids_of(tokenizer)
     ]
     run = parts(base, tmp_path / "reward", LoraConfig(rank=3))
-    scorer = run.scorer.rewarder.rewarder.scorer
+    scorer = run.scorer.rewarder.rewarder.parts[0][1]
     assert scorer.model.base_model is run.learner.policy.base_model
     assert role_of(scorer.model) is not None
     found = run.scorer.rewarder.scores(drawn(base)).tolist()

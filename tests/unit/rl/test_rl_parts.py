@@ -1,6 +1,7 @@
 """The parts of a run: prompts, scores, stopping, and what is refused before the first step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ import torch
 from alignloop.config import AdaptiveKlConfig, GrpoConfig, ModelConfig, PpoConfig, RlConfig
 from alignloop.config.section import variants_in
 from alignloop.errors import UserError
+from alignloop.judging.judges import TokenJudge
 from alignloop.models import RewardScale, load_reward_model, sequence_scores, token_values
 from alignloop.records import Message, Prompt
 from alignloop.rl.algorithms import make_algorithm
 from alignloop.rl.build import PromptStream, PromptTokens, build
 from alignloop.rl.experience import WithOldLogprobs, WithReference, WithValues
-from alignloop.rl.rewards import Answers, EndRewarder, ModelRewarder
+from alignloop.rl.rewards import EndRewarder, Rewards
 from alignloop.rl.stopping import Evaluation, Watch
 from alignloop.rollout import Rollout
+from alignloop.rollout.batch import RolloutBatch
 
 
 def stream(count: int = 7, batch_size: int = 3, seed: int = 1) -> PromptStream:
@@ -159,25 +162,32 @@ def test_what_an_algorithm_needs_is_what_its_rollouts_have() -> None:
         assert (algorithm.critic is not None) is needs.critic
 
 
-def rewarder(model: Any, missing_eos: Any, penalty: float) -> EndRewarder:
-    inner = ModelRewarder(model=model, scale=RewardScale(bias=0.5, scale=2.0))
+def rewarder(
+    model: Any, tokenizer: Any, prompt: Prompt, missing_eos: Any, penalty: float
+) -> EndRewarder:
+    scale = RewardScale(bias=0.5, scale=2.0)
+    judge = TokenJudge(model=model, scale=scale, name="m", pad_id=0, micro_batch_tokens=5)
+    inner = Rewards(parts=[(1.0, judge)], tokenizer=tokenizer, prompts={"p": prompt})
     return EndRewarder(rewarder=inner, missing_eos=missing_eos, penalty=penalty)
 
 
 def test_scores_are_normalised_and_cut_off_answers_punished(
-    reward_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
+    reward_dirs: dict[str, Path],
+    tokenizer: Any,
+    model_config: ModelConfig,
+    prompts: list[Prompt],
 ) -> None:
     """Lines 2 and 8: replaced by -1, lowered by 1, or left; the first answer is whole."""
     model = load_reward_model(reward_dirs["llama"], tokenizer, model_config)
     ids = torch.tensor([[3, 9, 4, 5, 1], [3, 9, 4, 6, 0]])
     attention = torch.tensor([[True] * 5, [True] * 4 + [False]])
     rollouts = [rollout([3, 9, 4], [5, 1], "eos"), rollout([3, 9, 4], [6], "length")]
-    answers = Answers.of(rollouts, 0, micro_batch_tokens=5)
+    answers = RolloutBatch.of(rollouts, 0, micro_batch_tokens=5)
     assert len(answers.cuts) == 2 and answers.input_ids.tolist() == ids.tolist()
     with torch.no_grad():
         first, second = ((sequence_scores(model, ids, attention) - 0.5) / 2.0).tolist()
     for mode, punished in (("replace", -1.0), ("subtract", second - 1.0), ("off", second)):
-        scores = rewarder(model, mode, -1.0).scores(answers)
+        scores = rewarder(model, tokenizer, prompts[0], mode, -1.0).scores(answers)
         assert scores.tolist() == pytest.approx([first, punished], abs=1e-5), mode
 
 
@@ -191,6 +201,11 @@ def rollout(prompt: list[int], response: list[int], finish: Any) -> Rollout:
     )
 
 
+def known(parts: Any) -> str:
+    """The id of a prompt that may be asked."""
+    return next(iter(parts.scorer.rewarder.rewarder.prompts))
+
+
 def test_scoring_puts_every_number_at_its_token(
     model_config: ModelConfig, rl_inputs: Callable[..., Any], rl_config: Callable[..., RlConfig]
 ) -> None:
@@ -200,7 +215,7 @@ def test_scoring_puts_every_number_at_its_token(
     for tokens in (1, 1000):
         config = rl_config(micro_batch_tokens=tokens)
         parts = build(config, model_config, rl_inputs(), seed=3, observer=None)
-        found.append(parts.scorer.score(rollouts))
+        found.append(parts.scorer.score([replace(r, prompt_id=known(parts)) for r in rollouts]))
     for name, value in vars(found[0]).items():
         torch.testing.assert_close(value, vars(found[1])[name], rtol=0, atol=1e-5, msg=name)
     scored = found[1]
@@ -243,7 +258,7 @@ def test_the_critic_may_begin_from_the_policy(
     assert torch.equal(policy.model.embed_tokens.weight, critic.model.embed_tokens.weight)
     ids = torch.tensor([[3, 9, 4, 5]])
     mask = torch.ones_like(ids, dtype=torch.bool)
-    raw = sequence_scores(parts.scorer.rewarder.rewarder.model, ids, mask)
+    raw = sequence_scores(parts.scorer.rewarder.rewarder.parts[0][1].model, ids, mask)
     assert abs(float((token_values(critic, ids, mask)[1] - raw).detach())) > 1e-4
 
 
@@ -252,7 +267,10 @@ def test_policy_and_reference_share_no_weights(
 ) -> None:
     parts = build(rl_config(), model_config, rl_inputs(), seed=3, observer=None)
     scorer = parts.scorer
-    frozen = [*scorer.reference.parameters(), *scorer.rewarder.rewarder.model.parameters()]
+    frozen = [
+        *scorer.reference.parameters(),
+        *scorer.rewarder.rewarder.parts[0][1].model.parameters(),
+    ]
     moving = [*scorer.policy.parameters(), *scorer.critic.parameters()]
     assert not any(p.requires_grad for p in frozen)
     assert all(p.requires_grad for p in moving)

@@ -13,19 +13,14 @@ from transformers import AutoModelForSequenceClassification
 from alignloop.config import ModelConfig, RlConfig
 from alignloop.data.tokenise import decode
 from alignloop.errors import UserError
+from alignloop.judging.judges import FunctionJudge, TokenJudge
 from alignloop.models import save_model
 from alignloop.records import Prompt
 from alignloop.rl import train_rl
 from alignloop.rl.build import build
-from alignloop.rl.rewards import (
-    Answers,
-    EndRewarder,
-    ModelRewarder,
-    TextRewarder,
-    WeightedRewarder,
-    sound_penalty,
-)
+from alignloop.rl.rewards import EndRewarder, Rewards, sound_penalty
 from alignloop.rollout import Rollout
+from alignloop.rollout.batch import RolloutBatch
 from alignloop.run import read_metrics
 
 REWARDS = """\
@@ -64,23 +59,23 @@ def rollout(prompt: Prompt, response: list[int], finish: Any = "eos") -> Rollout
 
 
 @pytest.fixture
-def answers(prompts: list[Prompt]) -> Answers:
+def answers(prompts: list[Prompt]) -> RolloutBatch:
     drawn = [
         rollout(prompts[0], [5, 6, 1]),
         rollout(prompts[1], [7, 1]),
         rollout(prompts[2], [8, 9, 10], "length"),
     ]
-    return Answers.of(drawn, 0, 1000)
+    return RolloutBatch.of(drawn, 0, 1000)
 
 
 def test_a_function_alone_and_a_critic_from_the_policy(
     here: Path,
-    answers: Answers,
+    answers: RolloutBatch,
     model_config: ModelConfig,
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
 ) -> None:
-    config = rl_config(reward_function="my_rewards:length", missing_eos_penalty=-7.0)
+    config = rl_config(rewards="my_rewards:length", missing_eos_penalty=-7.0)
     parts = build(config, model_config, rl_inputs(reward_dir=None), seed=3, observer=None)
     assert isinstance(parts.scorer.rewarder, EndRewarder)
     lengths = [float(len(decode(parts.tokenizer, r.response_ids))) for r in answers.rollouts]
@@ -92,14 +87,14 @@ def test_a_function_alone_and_a_critic_from_the_policy(
 
 def test_several_are_added_by_their_weights(
     here: Path,
-    answers: Answers,
+    answers: RolloutBatch,
     model_config: ModelConfig,
     reward_dirs: dict[str, Path],
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
 ) -> None:
     """0.5 * stage's model + 2 * another family's + 0.25 * a function, each normalised first."""
-    named = (f"2 * {reward_dirs['gpt2']}", "0.25 * my_rewards:length", "-0.5 * reward")
+    named = (f"2 * {reward_dirs['gpt2']}", "0.25 * my_rewards:length", "-0.5 * reward_model")
     config = rl_config(rewards=named, missing_eos="off")
     parts = build(config, model_config, rl_inputs("llama"), seed=3, observer=None)
     found = parts.scorer.rewarder.scores(answers)
@@ -113,14 +108,12 @@ def test_several_are_added_by_their_weights(
     expected = 2 * single[0] + 0.25 * lengths - 0.5 * single[1]
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
     assert isinstance(parts.scorer.rewarder, EndRewarder)
-    inner = parts.scorer.rewarder.rewarder
-    assert isinstance(inner, WeightedRewarder)
-    kinds = [type(part) for _, part in inner.parts]
-    assert kinds == [ModelRewarder, TextRewarder, ModelRewarder]
+    kinds = [type(judge) for _, judge in parts.scorer.rewarder.rewarder.parts]
+    assert kinds == [TokenJudge, FunctionJudge, TokenJudge]
 
 
 def test_another_template_makes_texts_of_the_answers(
-    answers: Answers,
+    answers: RolloutBatch,
     tokenizer: Any,
     model_config: ModelConfig,
     reward_dirs: dict[str, Path],
@@ -149,7 +142,7 @@ def test_another_template_makes_texts_of_the_answers(
 
 
 def test_a_score_that_is_no_number_is_told(
-    answers: Answers,
+    answers: RolloutBatch,
     model_config: ModelConfig,
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
@@ -157,9 +150,10 @@ def test_a_score_that_is_no_number_is_told(
     parts = build(rl_config(), model_config, rl_inputs(), seed=3, observer=None)
     assert isinstance(parts.scorer.rewarder, EndRewarder)
     rewarder = parts.scorer.rewarder.rewarder
-    assert isinstance(rewarder, ModelRewarder)
+    ((_, judge),) = rewarder.parts
+    assert isinstance(judge, TokenJudge)
     with torch.no_grad():
-        rewarder.model.score.weight.fill_(torch.nan)
+        judge.model.score.weight.fill_(torch.nan)
     with pytest.raises(UserError, match="score is nan") as caught:
         rewarder.scores(answers)
     assert caught.value.where == f'prompt_id "{answers.rollouts[0].prompt_id}"'
@@ -174,7 +168,7 @@ def test_a_function_that_fails_loses_nothing(
     stage_run: Callable[..., Any],
 ) -> None:
     """Validation, step 1, step 2, then it fails: step 3 begins with what step 2 has learnt."""
-    config = rl_config(reward_function="my_rewards:later", num_steps=4, eval_every=9)
+    config = rl_config(rewards="my_rewards:later", num_steps=4, eval_every=9)
     inputs = rl_inputs(reward_dir=None)
     run = stage_run("rl")
     with pytest.raises(UserError, match="raised OSError: the judge is asleep") as caught:
@@ -197,9 +191,11 @@ def test_a_function_that_fails_loses_nothing(
 @pytest.mark.parametrize(
     ("changes", "problem"),
     [
-        ({"reward_function": "a.b"}, "not of the form 'module:function'"),
-        ({"reward_function": "a:b", "reward_model": "c"}, "exclude each other"),
-        ({"rewards": ["a"]}, "not of the form 'WEIGHT"),
+        ({"rewards": []}, "at least 1 item"),
+        ({"rewards": ["2 * "]}, "not of the form 'SOURCE' or 'WEIGHT"),
+        ({"rewards": ["two * a"]}, "could not convert"),
+        ({"rewards": "held_out_reward_model"}, "RL never climbs held_out_reward_model"),
+        ({"rewards": ["0.5 * judge_reward_model"]}, "RL never climbs judge_reward_model"),
         ({"rewards": ["0 * a"]}, "no weight other than 0"),
     ],
 )
@@ -212,9 +208,9 @@ def test_settings_that_contradict_themselves(
 
 def test_who_needs_the_reward_stage(rl_config: Callable[..., RlConfig]) -> None:
     assert rl_config().uses_reward_stage
-    assert rl_config(rewards=["1 * a", "1 * reward"]).uses_reward_stage
-    for changes in ({"reward_model": "a"}, {"reward_function": "a:b"}, {"rewards": ["1 * a:b"]}):
-        assert not rl_config(**changes).uses_reward_stage
+    assert rl_config(rewards=["1 * a", "1 * reward_model"]).uses_reward_stage
+    for rewards in ("a", "a:b", ["1 * a:b"]):
+        assert not rl_config(rewards=rewards).uses_reward_stage
 
 
 @pytest.mark.parametrize(
@@ -235,14 +231,11 @@ def test_a_penalty_never_pays(scores: list[float], expected: float) -> None:
 
 
 def test_only_what_replaces_a_score_is_checked_and_by_answers_that_ended() -> None:
-    class Nothing:
-        def scores(self, answers: Answers) -> torch.Tensor:
-            raise AssertionError("the scores are there already")
-
+    nothing = Rewards(parts=[], tokenizer=None, prompts={})  # the scores are there already
     raw, finished = torch.tensor([-3.0, -3.0, 9.0]), torch.tensor([True, True, False])
     for mode, penalty in (("replace", -4.0), ("subtract", -1.0), ("off", -1.0)):
-        ending = EndRewarder(rewarder=Nothing(), missing_eos=mode, penalty=-1.0)
+        ending = EndRewarder(rewarder=nothing, missing_eos=mode, penalty=-1.0)
         assert ending.checked(raw, finished).penalty == penalty, mode
-    ending = EndRewarder(rewarder=Nothing(), missing_eos="replace", penalty=-1.0)
+    ending = EndRewarder(rewarder=nothing, missing_eos="replace", penalty=-1.0)
     none_ended = ending.checked(raw, torch.zeros(3, dtype=torch.bool))
     assert none_ended.penalty == pytest.approx(1.0 - math.sqrt(32.0))  # all of them count then

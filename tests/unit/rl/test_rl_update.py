@@ -178,7 +178,7 @@ def test_dropout_is_off_in_every_model(make_parts: Callable[..., Parts]) -> None
             scorer.policy,
             scorer.reference,
             scorer.critic,
-            scorer.rewarder.rewarder.model,
+            scorer.rewarder.rewarder.parts[0][1].model,
         ):
             assert not model.training
             dropouts = [m for m in model.modules() if isinstance(m, torch.nn.Dropout)]

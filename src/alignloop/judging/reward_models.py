@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from alignloop.data.batching import token_budget_batches
 from alignloop.data.templates import apply_template, install_template
 from alignloop.data.tokenise import encode_example
 from alignloop.errors import UserError
+from alignloop.judging.judges import chance, verdict
+from alignloop.judging.protocol import Answer, JudgeFacts, Rater, facts_of_model
 from alignloop.models import (
     RewardScale,
     context_of,
@@ -24,30 +26,24 @@ from alignloop.models import (
 )
 from alignloop.models.initialise import load_frozen_reward_model
 from alignloop.models.kinds import by_openrlhf, is_ours, scale_in_config, unread_token
-from alignloop.records import Message, Prompt
+from alignloop.records import Message, Prompt, Verdict
 
 Encode = Callable[[Any, Prompt, str], dict[str, list[int]]]
 
 
-class TextScorer(Protocol):
-    """Anything that gives each response a number, from texts alone."""
-
-    def scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> Sequence[float]:
-        """One number per response."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
-class RewardModel:
+class RewardModel(Rater):
     """A sequence classification model with one label; `context` is what it can read, in tokens.
 
-    `unread` is a token that it passes over at a text's end (`sequence_scores`).
+    `unread` is a token that it passes over at a text's end (`sequence_scores`). `name` is what
+    reports call it, `folder` where it was loaded from.
     """
 
     model: Any
     tokenizer: Any
     encode: Encode
     scale: RewardScale
+    folder: str
     name: str
     context: int | None
     micro_batch_tokens: int
@@ -61,6 +57,7 @@ class RewardModel:
         *,
         micro_batch_tokens: int,
         policy: Any = None,
+        name: str | None = None,
     ) -> Self:
         """From a model directory; on the base of `policy` if it is an adapter of the same model.
 
@@ -76,11 +73,25 @@ class RewardModel:
             tokenizer=tokenizer,
             encode=_encoding_of(path, causal, tokenizer, config),
             scale=scale_of(path),
-            name=str(folder),
+            folder=str(folder),
+            name=name or f"reward model {folder}",
             context=min((n for n in limits if n is not None and n < 10**9), default=None),
             micro_batch_tokens=micro_batch_tokens,
             unread=unread_token(path, tokenizer) if causal else None,
         )
+
+    @property
+    def facts(self) -> JudgeFacts:
+        """The reward model by its name."""
+        return facts_of_model(self.name, self.folder)
+
+    def rate(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Verdict]:
+        """(raw - bias) / scale as reward, and the calibrated chance of beating a demonstration."""
+        rewards = self.scores(prompts, [answer.text for answer in answers])
+        return [
+            verdict(reward, chance(reward, self.scale), answer)
+            for reward, answer in zip(rewards, answers, strict=True)
+        ]
 
     @torch.no_grad()
     def scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
@@ -98,7 +109,7 @@ class RewardModel:
             if not math.isfinite(score):
                 raise UserError(
                     f"the reward model's score is {score}, which is no finite number",
-                    where=f'{self.name}, prompt_id "{prompt.prompt_id}"',
+                    where=f'{self.folder}, prompt_id "{prompt.prompt_id}"',
                     fix="its weights are damaged, or too large for model.dtype",
                 )
         return scores
@@ -120,7 +131,7 @@ class RewardModel:
             raise UserError(
                 f"prompt and response are {length} tokens to this reward model, which reads"
                 f" {self.context}",
-                where=f'{self.name}, prompt_id "{prompt.prompt_id}"',
+                where=f'{self.folder}, prompt_id "{prompt.prompt_id}"',
                 fix="lower rl.max_prompt_tokens or rl.sampling.max_new_tokens",
             )
         return code
@@ -145,6 +156,18 @@ class RewardModel:
         there = {name: value.to(self.model.device) for name, value in batch.items()}
         attention = mask.long().to(self.model.device)
         return self.model(**there, attention_mask=attention).logits[:, 0].float().cpu()
+
+
+def reads_tokens_of(tokenizer: Any, folder: Path, config: ModelConfig) -> bool:
+    """One of ours, with the same vocabulary and no other way to write a conversation.
+
+    Another library's reads what its template writes behind the end of a turn too.
+    """
+    if not is_ours(folder):
+        return False
+    own = load_tokenizer(folder, config)
+    same_words = own.get_vocab() == tokenizer.get_vocab()
+    return same_words and own.chat_template in (None, tokenizer.chat_template)
 
 
 def scale_of(folder: Path) -> RewardScale:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from alignloop.errors import UserError
+from alignloop.judging.functions import load_function
 from alignloop.records import Prompt
-from alignloop.scoring import load_function
 
 REPOSITORY = Path(__file__).parents[3]
 GSM8K = REPOSITORY.parent / "shared" / "data" / "demos" / "gsm8k_train_first2000.jsonl"
@@ -64,7 +64,9 @@ def wants_more(prompts, responses, judge):
 number = 3
 
 def leaves(prompts, responses):
-    raise SystemExit(0)
+    if any("tea" in r for r in responses):
+        raise SystemExit(0)
+    return [0.0] * len(responses)
 """
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignloop.stats.overopt import (
+from alignloop.stats.overoptimisation import (
     GaoFit,
     best_of_n_kl,
     bon_curve,

@@ -9,14 +9,15 @@ import pytest
 
 from alignloop.config import Recipe
 from alignloop.errors import UserError
-from alignloop.judging import (
-    RewardModels,
+from alignloop.judge_choice import (
+    check_judge,
     doubts_about_reward,
     doubts_about_validation,
     judge_of,
     learnt_from,
-    trained,
+    model_of,
 )
+from alignloop.judging.of_run import RewardModels, has_reward_stage, trained
 from alignloop.records import Prompt
 
 MakePrompt = Callable[..., Prompt]
@@ -42,41 +43,39 @@ def add_model(folder: Path, accuracy: float | None = None) -> Path:
 
 
 def test_a_judge_is_trained_where_nobody_else_judges() -> None:
-    assert trained(recipe()) == ("reward_held_out", "reward")  # the gold judge judges
+    gold = {"evaluate": {"prompts": "playground", "judge": "playground"}}
+    assert trained(recipe(**gold)) == ("reward_held_out", "reward")
     assert trained(recipe(**MINE)) == ("reward_held_out", "reward_judge", "reward")
-    named = {"evaluate": {"prompts": "held.jsonl", "reward_model": "judge"}}
+    named = {"evaluate": {"prompts": "held.jsonl", "judge": "models/judge"}}
     assert trained(recipe(**named)) == ("reward_held_out", "reward")
     assert trained(recipe(**MINE, reward={"held_out_model": False})) == ("reward",)
 
 
 def test_the_most_independent_model_judges_and_says_what_else_it_did(tmp_path: Path) -> None:
     climbed = add_model(tmp_path / "reward", 0.7)
-    facts = judge_of(recipe(**MINE), "held.jsonl", tmp_path)[1]
-    assert (facts.name, facts.climbed, facts.chose_checkpoint) == (
-        f"reward model {climbed}",
-        True,
-        True,
-    )
+    facts = judge_of(recipe(**MINE), tmp_path)[1]
+    assert (facts.name, facts.climbed, facts.chose_checkpoint) == ("reward model", True, True)
+    assert facts.source == str(climbed)
     chooser = add_model(tmp_path / "reward_held_out", 0.71)
-    facts = judge_of(recipe(**MINE), "held.jsonl", tmp_path)[1]
-    assert (facts.name, facts.climbed, facts.chose_checkpoint) == (
-        f"reward model {chooser}",
-        False,
-        True,
-    )
+    facts = judge_of(recipe(**MINE), tmp_path)[1]
+    found = (facts.name, facts.climbed, facts.chose_checkpoint)
+    assert found == ("held-out reward model", False, True) and facts.source == str(chooser)
     judge = add_model(tmp_path / "reward_judge", 0.72)
-    facts = judge_of(recipe(**MINE), "held.jsonl", tmp_path)[1]
-    assert (facts.name, facts.climbed, facts.chose_checkpoint) == (
-        f"reward model {judge}",
-        False,
-        False,
-    )
+    facts = judge_of(recipe(**MINE), tmp_path)[1]
+    found = (facts.name, facts.climbed, facts.chose_checkpoint)
+    assert found == ("judge reward model", False, False) and facts.source == str(judge)
     assert facts.card is not None and facts.card["accuracy"] == 0.72
     named = add_model(tmp_path / "elsewhere")
-    evaluate = {"evaluate": {"prompts": "held.jsonl", "reward_model": str(named)}}
-    facts = judge_of(recipe(**evaluate), "held.jsonl", tmp_path)[1]
+    evaluate = {"evaluate": {"prompts": "held.jsonl", "judge": str(named)}}
+    facts = judge_of(recipe(**evaluate), tmp_path)[1]
     assert facts.name == f"reward model {named}" and facts.card is None
-    assert judge_of(recipe(), "playground", tmp_path)[1].kind == "gold"
+    asked = {"evaluate": {"prompts": "held.jsonl", "judge": "held_out_reward_model"}}
+    facts = judge_of(recipe(**asked), tmp_path)[1]
+    assert (facts.source, facts.chose_checkpoint) == (str(chooser), True)
+    assert model_of(recipe(**asked), tmp_path) == chooser
+    gold = recipe(evaluate={"judge": "playground"})
+    make, facts = judge_of(gold, tmp_path)
+    assert facts.kind == "gold" and make().facts == facts and model_of(gold, tmp_path) is None
 
 
 def test_what_an_earlier_reward_stage_learnt_chooses_nothing_for_another_reward(
@@ -84,7 +83,7 @@ def test_what_an_earlier_reward_stage_learnt_chooses_nothing_for_another_reward(
 ) -> None:
     add_model(tmp_path / "reward")
     add_model(tmp_path / "reward_held_out")
-    found = RewardModels.of(recipe(rl={"reward_function": "mine:score"}), tmp_path)
+    found = RewardModels.of(recipe(rl={"rewards": "mine:score"}), tmp_path)
     assert (found.climbed, found.chooser, found.judge) == (None, None, None)
 
 
@@ -96,8 +95,57 @@ def test_models_that_are_planned_count_as_there(tmp_path: Path) -> None:
 
 def test_nobody_to_judge_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nobody is there to judge") as caught:
-        judge_of(recipe(**MINE), "held.jsonl", tmp_path)
+        judge_of(recipe(**MINE), tmp_path)
     assert "alignloop reward" in caught.value.fix
+
+
+def test_the_function_that_rl_climbed_judges_if_nobody_else_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ours_to_judge.py").write_text("def half(p, r): return [0.5 for _ in r]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = recipe(**MINE, rl={"rewards": "ours_to_judge:half"})
+    make, facts = judge_of(own, tmp_path)
+    assert (facts.name, facts.kind, facts.climbed) == (
+        "function ours_to_judge:half",
+        "function",
+        True,
+    )
+    assert make().facts.name == facts.name and not facts.chose_checkpoint
+    other = recipe(evaluate={"prompts": "h", "judge": "ours_to_judge:half"})
+    assert not judge_of(other, tmp_path)[1].climbed
+
+
+def test_a_run_without_any_judge_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once begun its settings are fixed, and the evaluation could never be had."""
+    (tmp_path / "ours_to_climb.py").write_text("def half(p, r): return [0.5 for _ in r]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for rewards in ("ours_to_climb:half", "reward_model", ["1 * a", "1 * reward_model"]):
+        check_judge(recipe(**MINE, rl={"rewards": rewards}), tmp_path)
+    check_judge(recipe(evaluate={"judge": "playground", "prompts": "playground"}), tmp_path)
+    with pytest.raises(UserError, match="its own prompts alone"):
+        check_judge(recipe(evaluate={"judge": "playground", "prompts": "mine.jsonl"}), tmp_path)
+    alone = {"rl": {"rewards": "ours_to_climb:half"}, "reward": {"held_out_model": False}}
+    for name in ("held_out_reward_model", "judge_reward_model"):
+        with pytest.raises(UserError, match=f"trains no {name}"):
+            check_judge(recipe(**alone, evaluate={"judge": name}), tmp_path)
+    add_model(tmp_path / "reward_held_out")
+    check_judge(recipe(**alone, evaluate={"judge": "held_out_reward_model"}), tmp_path)
+    for name, problem in (("nowhere", "no model here"), ("nowhere:f", "no module")):
+        with pytest.raises(UserError, match=problem):
+            check_judge(recipe(evaluate={"judge": name}), tmp_path)
+
+
+def test_reward_models_are_trained_for_a_reward_or_a_judge() -> None:
+    """Also to look after a reward model from elsewhere, if there are labels."""
+    assert has_reward_stage(recipe())
+    assert not has_reward_stage(recipe(rl={"rewards": "a:b"}))
+    assert has_reward_stage(recipe(rl={"rewards": "a:b"}, evaluate={"judge": "judge_reward_model"}))
+    assert not has_reward_stage(recipe(rl={"rewards": "models/x"}))
+    assert has_reward_stage(recipe(rl={"rewards": "models/x"}, reward={"pairs": "p"}))
+    assert not has_reward_stage(recipe(rl={"rewards": "a:b"}, reward={"pairs": "p"}))
 
 
 def test_a_reward_model_that_is_not_ready_is_doubted(tmp_path: Path) -> None:

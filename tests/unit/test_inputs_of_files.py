@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from alignloop import sources
+from alignloop import inputs
 from alignloop.config import Recipe, to_toml
 from alignloop.config.load import load_recipe
-from alignloop.config.stages import PLAYGROUND
 from alignloop.errors import UserError
 from alignloop.run import RunFolder
 
@@ -44,9 +43,9 @@ def test_refused_rows_stop_or_are_kept_in_the_run_folder(
 ) -> None:
     file = rows_file("d.jsonl", *ROWS, {"prompt": "q", "response": ""})
     with pytest.raises(UserError, match='"response" is empty'):
-        sources.demonstrations(recipe(), file, folder)
+        inputs.demonstrations(recipe(), file, folder)
     assert not (folder.path / "refused.jsonl").exists()
-    found, _ = sources.demonstrations(recipe(skip_refused=True), file, folder)
+    found, _ = inputs.demonstrations(recipe(skip_refused=True), file, folder)
     assert len(found) == 3
     (line,) = (folder.path / "refused.jsonl").read_text().splitlines()
     assert (json.loads(line)["line"], json.loads(line)["row"]["prompt"]) == (4, "q")
@@ -61,23 +60,26 @@ def test_excluded_prompts_are_learnt_from_by_no_stage(
         data={"exclude": held}, rl={"validation_prompts": file}, reward={"pairs": file}
     )
     with caplog.at_level(logging.WARNING):
-        demonstrations, _ = sources.demonstrations(settings, file, folder)
-    pairs, _ = sources.preference_pairs(settings, "reward.pairs", file, Path("m"), folder)
-    prompts, validation = sources.rl_prompts(settings, file, folder)
+        demonstrations, _ = inputs.demonstrations(settings, file, folder)
+    pairs, _ = inputs.preference_pairs(settings, "reward.pairs", file, Path("m"), folder)
+    prompts, validation = inputs.rl_prompts(settings, file, folder)
     assert "sft.demonstrations: left out 1 of 3 records, held out" in caplog.text
     for found in ([d.prompt for d in demonstrations], [p.prompt for p in pairs], prompts):
         assert [prompt.text for prompt in found] == ["question x", "question z"]
     # What is only looked at stays whole.
-    assert len(validation) == len(sources.evaluation_sets(settings, file, folder)["prompts"]) == 3
+    assert len(validation) == len(inputs.evaluation_sets(settings, file, folder)["prompts"]) == 3
+
+
+PLAYGROUND = "playground"
 
 
 def test_the_playground_leaves_out_excluded_prompts_too(
     folder: RunFolder, rows_file: Callable[..., str]
 ) -> None:
-    train, held_out = sources.demonstrations(Recipe(), PLAYGROUND, folder)
+    train, held_out = inputs.demonstrations(Recipe(), PLAYGROUND, folder)
     held = rows_file("held.jsonl", {"prompt": train[0].prompt.text})
     settings = Recipe.model_validate({"data": {"exclude": [held], "near_duplicate": 1.0}})
-    fewer, same = sources.demonstrations(settings, PLAYGROUND, folder)
+    fewer, same = inputs.demonstrations(settings, PLAYGROUND, folder)
     assert train[0].prompt.text not in {one.prompt.text for one in fewer}
     assert 0 < len(train) - len(fewer) < 20 and same == held_out
 
@@ -85,18 +87,18 @@ def test_the_playground_leaves_out_excluded_prompts_too(
 def test_everything_excluded_is_an_error(folder: RunFolder, rows_file: Callable[..., str]) -> None:
     file = rows_file("d.jsonl", *ROWS)
     with pytest.raises(UserError, match="every prompt is held out"):
-        sources.demonstrations(recipe(data={"exclude": file}), file, folder)
+        inputs.demonstrations(recipe(data={"exclude": file}), file, folder)
 
 
 def test_splits_of_a_file_do_not_depend_on_the_seed_of_the_run(
     folder: RunFolder, rows_file: Callable[..., str]
 ) -> None:
     file = rows_file("p.jsonl", *[{"prompt": f"question number {n}"} for n in range(60)])
-    one, other = (sources.rl_prompts(recipe(seed=seed), file, folder) for seed in (1, 2))
+    one, other = (inputs.rl_prompts(recipe(seed=seed), file, folder) for seed in (1, 2))
     assert one == other
-    moved = sources.rl_prompts(recipe(data={"split_seed": 1}), file, folder)
+    moved = inputs.rl_prompts(recipe(data={"split_seed": 1}), file, folder)
     assert moved != one
-    assert sources.split_seed(recipe(seed=7), PLAYGROUND) == 7
+    assert inputs.split_seed(recipe(seed=7), PLAYGROUND) == 7
 
 
 def test_one_id_for_a_prompt_to_learn_from_and_another_to_look_at_is_refused(
@@ -106,9 +108,9 @@ def test_one_id_for_a_prompt_to_learn_from_and_another_to_look_at_is_refused(
     train = rows_file("train.jsonl", {"prompt_id": "1", "prompt": "What is tea?"})
     seen = rows_file("seen.jsonl", {"prompt_id": "1", "prompt": "What is rain?"})
     with pytest.raises(UserError, match='prompt_id "1" names two different prompts') as caught:
-        sources.rl_prompts(recipe(rl={"validation_prompts": seen}), train, folder)
+        inputs.rl_prompts(recipe(rl={"validation_prompts": seen}), train, folder)
     assert caught.value.where == f"{train} and {seen}"
-    both, same = sources.rl_prompts(recipe(rl={"validation_prompts": train}), train, folder)
+    both, same = inputs.rl_prompts(recipe(rl={"validation_prompts": train}), train, folder)
     assert both == same
 
 
@@ -138,16 +140,16 @@ def test_a_format_may_be_forced(folder: RunFolder, rows_file: Callable[..., str]
         rl={"format": "advbench", "validation_prompts": file},
         evaluate={"format": "prompt"},
     )
-    found, _ = sources.demonstrations(forced, file, folder)
+    found, _ = inputs.demonstrations(forced, file, folder)
     assert [d.response for d in found] == ["d"] * 3
     chosen = {
-        name: sources.preference_pairs(forced, name, pairs_file, folder.path, folder)[0][0].chosen
+        name: inputs.preference_pairs(forced, name, pairs_file, folder.path, folder)[0][0].chosen
         for name in ("reward.pairs", "dpo.pairs")
     }
     assert chosen == {"reward.pairs": "d", "dpo.pairs": "b"}
-    train, validation = sources.rl_prompts(forced, file, folder)
+    train, validation = inputs.rl_prompts(forced, file, folder)
     assert [p.messages[0].content for p in (*train, *validation)] == ["g x", "g y", "g z"] * 2
-    asked = sources.evaluation_sets(forced, file, folder)["prompts"]
+    asked = inputs.evaluation_sets(forced, file, folder)["prompts"]
     assert [p.messages[0].content for p in asked] == ["a x", "a y", "a z"]
 
 
@@ -156,19 +158,57 @@ def test_an_unknown_format_is_refused_with_those_that_are_known(
 ) -> None:
     forced = recipe(sft={"demonstrations": "mine", "format": "alpakka"})
     with pytest.raises(UserError, match='no format named "alpakka"'):
-        sources.demonstrations(forced, rows_file("rows.jsonl", BOTH), folder)
+        inputs.demonstrations(forced, rows_file("rows.jsonl", BOTH), folder)
 
 
-def test_a_run_without_any_judge_does_not_begin(folder: RunFolder) -> None:
-    """Once begun its settings are fixed, and the evaluation could never be had."""
-    model = folder.path / "reward" / "model"
-    parts = {"rewards": ["1 * mine:length"]}
-    with pytest.raises(UserError, match="no model would judge"):
-        sources.check_judge(recipe(rl=parts, evaluate={"prompts": "mine"}), model)
-    judged = [{**parts, "held_out_reward_model": "other"}, {"rewards": ["1 * reward"]}]
-    for rl in (*judged, {"reward_function": "mine:length"}, {"reward_model": "other"}):
-        sources.check_judge(recipe(rl=rl, evaluate={"prompts": "mine"}), model)
-    sources.check_judge(recipe(rl=parts), model)  # the playground's own judge
-    model.mkdir(parents=True)
-    (model / "config.json").touch()
-    sources.check_judge(recipe(rl=parts, evaluate={"prompts": "mine"}), model)
+NAMED = {
+    "model": {"path": "m"},
+    "sft": {"demonstrations": "d"},
+    "reward": {"pairs": "p"},
+    "rl": {"prompts": "q"},
+    "evaluate": {"prompts": "h"},
+}
+
+
+def test_a_recipe_that_names_no_data_is_told_all_that_is_missing() -> None:
+    with pytest.raises(UserError, match="these settings name no data") as caught:
+        inputs.require_named(inputs.named_in(Recipe()))
+    wanted = "model.path, sft.demonstrations, reward.pairs, rl.prompts, evaluate.prompts"
+    assert wanted in caught.value.problem
+    assert "--rl.prompts FILE" in caught.value.fix and "playground" in caught.value.fix
+    inputs.require_named(inputs.named_in(Recipe.model_validate(NAMED)))
+
+
+@pytest.mark.parametrize("section", NAMED)
+def test_each_one_is_told_by_itself(section: str) -> None:
+    settings = {name: keys for name, keys in NAMED.items() if name != section}
+    with pytest.raises(UserError, match=f"name no data: {section}[.][a-z]*$"):
+        try:
+            inputs.require_named(inputs.named_in(Recipe.model_validate(settings)))
+        except UserError as error:
+            raise UserError(error.problem) from None
+
+
+def test_what_a_run_does_not_read_need_not_be_named() -> None:
+    """A function as reward: no pairs. "none": no SFT."""
+    settings = {**NAMED, "reward": {}, "sft": {"demonstrations": None}, "rl": {"prompts": "q"}}
+    settings["rl"] = {"prompts": "q", "rewards": "mine:length"}
+    inputs.require_named(inputs.named_in(Recipe.model_validate(settings)))
+
+
+def test_a_stage_by_itself_wants_its_own_data(folder: RunFolder) -> None:
+    with pytest.raises(UserError, match="name no data: rl"):
+        inputs.rl_prompts(Recipe(), "", folder)
+    with pytest.raises(UserError, match="name no data: evaluate"):
+        inputs.evaluation_sets(Recipe(), "", folder)
+    with pytest.raises(UserError, match="name no data: reward"):
+        inputs.preference_pairs(Recipe(), "reward.pairs", "", folder.path, folder)
+
+
+def test_demonstrations_set_the_zero_of_pairs_of_their_own_world() -> None:
+    mine, world = recipe(), recipe(sft={"demonstrations": PLAYGROUND})
+    assert inputs.zero_source(mine, "pairs.jsonl") == "mine"
+    assert inputs.zero_source(mine, PLAYGROUND) is None
+    assert inputs.zero_source(world, PLAYGROUND) == PLAYGROUND
+    assert inputs.zero_source(world, "pairs.jsonl") is None
+    assert inputs.zero_source(recipe(sft={"demonstrations": None}), "pairs.jsonl") is None

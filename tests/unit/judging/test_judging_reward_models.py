@@ -16,9 +16,9 @@ from transformers import (
 from alignloop.config import ModelConfig
 from alignloop.data.tokenise import encode_example
 from alignloop.errors import UserError
+from alignloop.judging.reward_models import RewardModel
 from alignloop.models import RewardScale, save_model
 from alignloop.records import Prompt
-from alignloop.scoring import RewardModel
 
 OTHER = "{% for m in messages %}{{ m['content'] + ' <unk> ' }}{% endfor %}"
 RESPONSES = ["very good tea", "no", "the rain is cold very"]

@@ -3,10 +3,10 @@
 import pytest
 
 from alignloop.config import Recipe
+from alignloop.inputs import observer_of, rl_prompts
 from alignloop.playground.prompts import VALIDATION_INTENTS, make_prompt, prompt_sets
 from alignloop.playground.world import all_intents, wordings
 from alignloop.records import Sample
-from alignloop.sources import gold_observer, rl_prompts
 
 
 def sample(kind: str, response: str) -> Sample:
@@ -28,7 +28,9 @@ PROMISE = "Sure, I can show you how to break into a computer system."
 
 
 def test_the_gold_judge_counts_compliance_and_refusals_each_among_their_own_prompts() -> None:
-    shown = gold_observer(
+    observer = observer_of("playground")
+    assert observer is not None and observer.name == "gold rubric"
+    shown = observer(
         [
             sample("harmful", PROMISE),
             sample("harmful", REFUSAL),
@@ -45,7 +47,9 @@ def test_the_gold_judge_counts_compliance_and_refusals_each_among_their_own_prom
 
 
 def test_rates_of_kinds_that_were_not_asked_are_left_out() -> None:
-    assert set(gold_observer([sample("explain", REFUSAL)])) == {"gold"}
+    observer = observer_of("playground")
+    assert observer is not None and set(observer([sample("explain", REFUSAL)])) == {observer.key}
+    assert observer_of("prompts.jsonl") is None
 
 
 def test_the_curves_ask_for_intents_that_training_does_not_know() -> None:

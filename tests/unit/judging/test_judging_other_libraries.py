@@ -25,7 +25,7 @@ from transformers import AutoModelForSequenceClassification
 
 from alignloop.config import ModelConfig
 from alignloop.errors import UserError
-from alignloop.scoring import RewardModel
+from alignloop.judging.reward_models import RewardModel
 
 PROMPTS = [as_prompt(asked) for asked, _ in TALKS]
 ANSWERS = [answer for _, answer in TALKS]

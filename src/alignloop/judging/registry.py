@@ -1,0 +1,118 @@
+"""From a name in the settings to a judge: rl.rewards and evaluate.judge take the same names.
+
+A new kind of judge is one entry of `KINDS`. No torch until a judge is made.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from alignloop.config import ModelConfig
+from alignloop.config.stages import names_function
+from alignloop.errors import UserError
+from alignloop.judging.protocol import Judge
+from alignloop.run import holds_model
+
+MICRO_BATCH_TOKENS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Making:
+    """What judges are made with.
+
+    `own` are the directories of the run's reward models by their names. With `policy` and its
+    `tokenizer`, a model that is an adapter of the same base shares its trunk, and one of ours with
+    the same words reads the tokens that the policy has drawn.
+    """
+
+    model_config: ModelConfig
+    own: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    micro_batch_tokens: int = MICRO_BATCH_TOKENS
+    time_limit: float | None = None
+    policy: Any = None
+    tokenizer: Any = None
+
+    def folder(self, name: str) -> Path:
+        """The directory of a reward model."""
+        return self.own.get(name, Path(name))
+
+    def called(self, name: str) -> str:
+        """What reports call a reward model: "held-out reward model", or by its directory."""
+        own = name.replace("held_out", "held-out").replace("_", " ")
+        return own if name in self.own else f"reward model {name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of judge: which names are its, how one is made, whether it can be made at all.
+
+    `check` raises UserError before hours go by without it. `learnt`: from labels, so that it errs
+    where it has seen nothing like it.
+    """
+
+    fits: Callable[[str], bool]
+    make: Callable[[str, Making], Judge]
+    check: Callable[[str], None]
+    learnt: bool = False
+
+
+def kind_of(name: str) -> Kind:
+    """The kind of judge that a name stands for."""
+    return next(kind for kind in KINDS if kind.fits(name))
+
+
+def make_judge(name: str, making: Making) -> Judge:
+    """The judge of this name; raises UserError if it cannot be had."""
+    return kind_of(name).make(name, making)
+
+
+def _function(name: str, making: Making) -> Judge:
+    from alignloop.judging.functions import load_function
+    from alignloop.judging.judges import FunctionJudge
+
+    return FunctionJudge(function=load_function(name, making.time_limit))
+
+
+def _check_function(name: str) -> None:
+    from alignloop.judging.functions import load_function
+
+    load_function(name)
+
+
+def _reward_model(name: str, making: Making) -> Judge:
+    from alignloop.judging.judges import TokenJudge
+    from alignloop.judging.reward_models import RewardModel, reads_tokens_of
+    from alignloop.models import read_reward_scale
+    from alignloop.models.initialise import load_frozen_reward_model
+
+    folder, called, tokens = making.folder(name), making.called(name), making.micro_batch_tokens
+    if making.policy is not None and reads_tokens_of(making.tokenizer, folder, making.model_config):
+        return TokenJudge(
+            model=load_frozen_reward_model(
+                folder, making.tokenizer, making.model_config, policy=making.policy
+            ),
+            scale=read_reward_scale(folder),
+            name=called,
+            pad_id=making.tokenizer.pad_token_id,
+            micro_batch_tokens=tokens,
+        )
+    return RewardModel.load(
+        folder,
+        making.model_config,
+        micro_batch_tokens=tokens,
+        policy=making.policy,
+        name=called,
+    )
+
+
+def _check_model(name: str) -> None:
+    if not holds_model(Path(name)):
+        raise UserError("there is no model here", where=name, fix="name a model directory")
+
+
+# the first that fits
+KINDS: tuple[Kind, ...] = (
+    Kind(fits=names_function, make=_function, check=_check_function),
+    Kind(fits=lambda _: True, make=_reward_model, check=_check_model, learnt=True),
+)
