@@ -9,7 +9,19 @@ from torch import Tensor
 from alignloop.parallel import World
 
 Result = TypeVar("Result")
+# transformers keeps global state while it loads a model, which two threads would leave broken.
+LOADING = threading.Lock()
 SECONDS = 120.0  # after which a process that waits for the others gives up
+
+
+def one_by_one(load: Callable[..., Result]) -> Callable[..., Result]:
+    """The same, but never in two threads at once."""
+
+    def loaded(*given: Any, **named: Any) -> Result:
+        with LOADING:
+            return load(*given, **named)
+
+    return loaded
 
 
 def together(size: int, work: Callable[[World], Result]) -> list[Result]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from two_processes import together
+from two_processes import one_by_one, together
 
 from alignloop.config import DpoConfig, ModelConfig, RewardConfig, RlConfig, SftConfig
 from alignloop.data.pairs import PairStore, TextCodes
@@ -21,6 +21,7 @@ from alignloop.rl.build import build
 from alignloop.rl.experience import Experience
 from alignloop.run import RunFolder, read_metrics
 from alignloop.run.stage_run import StageRun
+from alignloop.sft import train as sft_stage
 from alignloop.sft import train_sft
 from alignloop.sft.train import _step
 from alignloop.training.loop import Step, accumulate
@@ -57,17 +58,17 @@ def stages(
     batch = [encode_example(tokenizer, pair.prompt, pair.chosen, 64) for pair in pairs]
 
     def sft(world: World) -> Found:
-        policy = load_policy(lm_dirs["llama"], tokenizer, model_config)
+        policy = one_by_one(load_policy)(lm_dirs["llama"], tokenizer, model_config)
         return learn(policy, _step(policy, batch, 0, SftConfig(micro_batch_tokens=TOKENS)), world)
 
     def reward(world: World) -> Found:
-        model = new_reward_model(lm_dirs["llama"], tokenizer, model_config, seed=1)
+        model = one_by_one(new_reward_model)(lm_dirs["llama"], tokenizer, model_config, seed=1)
         config = RewardConfig(micro_batch_tokens=TOKENS)
         return learn(model, ranking(config, model, store, 0, 1).step(rows), world)
 
     def preference(name: str) -> Callable[[World], Found]:
         def work(world: World) -> Found:
-            policy = load_policy(lm_dirs["llama"], tokenizer, model_config)
+            policy = one_by_one(load_policy)(lm_dirs["llama"], tokenizer, model_config)
             config = DpoConfig.model_validate({"objective": {"name": name}})
             reader = Reader(policy=policy, pad_id=0, micro_batch_tokens=TOKENS)
             losses = pair_losses(config, store, Reference.of(store, rows, reader))
@@ -111,7 +112,8 @@ def test_reinforcement_learning_takes_the_steps_of_one_process(
     config = rl_config(batch_size=5, micro_batch_tokens=40, algorithm=algorithm, missing_eos="off")
 
     def work(world: World) -> tuple[Any, dict[str, float], torch.Tensor]:
-        parts = build(config, model_config, rl_inputs(), seed=7, observer=None, world=world)
+        inputs = rl_inputs()
+        parts = one_by_one(build)(config, model_config, inputs, seed=7, observer=None, world=world)
         rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
         scored, plan = parts.scorer.score(rollouts), parts.learner.algorithm
         experience = Experience(scored=scored, credit=plan.credit(scored, plan.start))
@@ -132,9 +134,14 @@ def test_reinforcement_learning_takes_the_steps_of_one_process(
 
 
 def test_one_of_two_processes_writes_and_both_go_the_same_way(
-    tmp_path: Path, prompts: list[Prompt], lm_dirs: dict[str, Path]
+    tmp_path: Path,
+    prompts: list[Prompt],
+    lm_dirs: dict[str, Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A whole stage: one lock, one line per step, one model, and the same numbers in both."""
+    for name in ("start_policy", "load_tokenizer", "context_of"):
+        monkeypatch.setattr(sft_stage, name, one_by_one(getattr(sft_stage, name)))
     demonstrations = [Demonstration(prompt=prompt, response="very good") for prompt in prompts]
     config = SftConfig(
         max_steps=3,
