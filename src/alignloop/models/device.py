@@ -4,7 +4,7 @@ import torch
 
 from alignloop.config import ModelConfig
 from alignloop.errors import UserError
-from alignloop.parallel import LOCAL_RANK, place_on_machine
+from alignloop.parallel import PLACE_VARIABLE, place_on_machine
 
 
 def device_of(config: ModelConfig) -> torch.device:
@@ -27,7 +27,7 @@ def device_of(config: ModelConfig) -> torch.device:
     if number >= count:
         raise UserError(
             f"there is no GPU {number}: torch sees {count}, counted from 0",
-            where="model.device" if index else LOCAL_RANK,
+            where="model.device" if index else PLACE_VARIABLE,
             fix="start at most one process for each GPU, or name another one in model.device",
         )
     return torch.device("cuda", number)

@@ -1,5 +1,5 @@
 """How many processes share a run's work. Nothing outside this room asks for a rank."""
 
-from alignloop.parallel.world import LOCAL_RANK, SINGLE, Pass, World, place_on_machine
+from alignloop.parallel.world import PLACE_VARIABLE, SINGLE, Pass, World, place_on_machine
 
-__all__ = ["LOCAL_RANK", "SINGLE", "Pass", "World", "place_on_machine"]
+__all__ = ["PLACE_VARIABLE", "SINGLE", "Pass", "World", "place_on_machine"]

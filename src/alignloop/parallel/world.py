@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Row = TypeVar("Row")
-LOCAL_RANK = "LOCAL_RANK"  # launchers such as torchrun set it
+PLACE_VARIABLE = "LOCAL_RANK"  # launchers such as torchrun set it
 
 
 def place_on_machine() -> int:
     """Which process of its machine this one is, from 0; 0 if no launcher says."""
-    return int(os.environ.get(LOCAL_RANK, "0"))
+    return int(os.environ.get(PLACE_VARIABLE, "0"))
 
 
 @dataclass(frozen=True, kw_only=True)

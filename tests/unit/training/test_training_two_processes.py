@@ -140,7 +140,7 @@ def test_one_of_two_processes_writes_and_both_go_the_same_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A whole stage: one lock, one line per step, one model, and the same numbers in both."""
-    for name in ("start_policy", "load_tokenizer", "context_of"):
+    for name in ("init_policy", "load_tokenizer", "context_of"):
         monkeypatch.setattr(sft_stage, name, one_by_one(getattr(sft_stage, name)))
     demonstrations = [Demonstration(prompt=prompt, response="very good") for prompt in prompts]
     config = SftConfig(
