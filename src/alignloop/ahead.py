@@ -93,7 +93,7 @@ class Ahead:
         from alignloop import sources
 
         if "rl" not in self.done:
-            sources.check_reward_functions(self.recipe)
+            sources.reward_functions(self.recipe)
             rl = self.recipe.rl
             parts = [RewardPart.parse(text).source for text in rl.rewards]
             named = {"rl.reward_model": rl.reward_model, "rl.policy": rl.policy}
@@ -210,7 +210,10 @@ class Ahead:
         limit = LengthLimit.of(
             "rl.max_prompt_tokens", config.max_prompt_tokens, None, config.too_long
         )
+        functions = sources.reward_functions(self.recipe)
         for part in sources.rl_prompts(self.recipe, config.prompts):
+            for function in functions:
+                function.check(part)
             cut = prompt_cutter(tokenizer, limit)
             _fit(part, lambda p: encode_prompt(tokenizer, p, limit.tokens), limit, cut)
 
@@ -223,8 +226,14 @@ class Ahead:
         config = self.recipe.evaluate
         if "evaluate" in self.done:
             return
+        rl = self.recipe.rl
+        alone = not (rl.held_out_reward_model or config.reward_model)
+        judges = alone and rl.reward_function is not None and config.prompts != PLAYGROUND
+        functions = sources.reward_functions(self.recipe) if judges else []
         context = context_of(start)
         for prompts in sources.evaluation_sets(self.recipe, config.prompts).values():
+            for function in functions:
+                function.check(prompts)
             if context is None:
                 continue
             limit = LengthLimit(

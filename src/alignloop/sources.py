@@ -5,13 +5,16 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, PLAYGROUND, RewardPart, names_function
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
 from alignloop.run import RunFolder, holds_model
+
+if TYPE_CHECKING:
+    from alignloop.scoring import RewardFunction
 
 VALIDATION_SHARE = 0.1
 REFUSED = "refused.jsonl"
@@ -227,14 +230,15 @@ def evaluation_sets(
     return {"prompts": _records(read_prompts, recipe, source, recipe.evaluate.format, folder)}
 
 
-def check_reward_functions(recipe: Recipe) -> None:
-    """Raise UserError for a reward function that is not there, before hours go by without it."""
+def reward_functions(recipe: Recipe) -> "list[RewardFunction]":
+    """The functions that RL climbs; raises UserError for one that is not there."""
     parts = [RewardPart.parse(text).source for text in recipe.rl.rewards]
-    if names := [name for name in (recipe.rl.reward_function, *parts) if name is not None]:
-        from alignloop.scoring import load_function
+    names = [name for name in (recipe.rl.reward_function, *parts) if name is not None]
+    if not any(map(names_function, names)):
+        return []
+    from alignloop.scoring import load_function
 
-        for name in filter(names_function, names):
-            load_function(name)
+    return [load_function(name) for name in filter(names_function, names)]
 
 
 def check_compiler(*compiles: tuple[str, bool]) -> None:

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"shapes", "config", "data"},
     "parallel": {"shapes", "config"},
     "rollout": {"shapes", "records", "config", "data", "models", "parallel", "losses"},
-    "scoring": {"shapes", "records", "config", "data", "models"},
+    "scoring": {"shapes", "records", "config", "data", "models", "stats"},
     "run": {"records", "config"},
     "sft": TOOLS - {"stats"},
     "dpo": TOOLS - {"stats"},

@@ -261,7 +261,9 @@ class RewardPart:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From "0.5 * models/helpful". Raises ValueError."""
+        """From "0.5 * models/helpful"; a function alone weighs 1. Raises ValueError."""
+        if names_function(text.strip()):
+            return cls(weight=1.0, source=text.strip())
         weight, star, source = text.partition("*")
         if not star or not source.strip():
             raise ValueError(f"{text!r} is not of the form 'WEIGHT * SOURCE'")
@@ -274,8 +276,11 @@ class RewardPart:
 
 
 def names_function(source: str) -> bool:
-    """Whether it reads "package.module:function"; a directory's name has no colon here."""
-    return re.fullmatch(r"[\w.]+:[\w.]+", source) is not None
+    """Whether it reads "package.module:function", maybe with (TEXT) behind it.
+
+    A directory's name has no colon here.
+    """
+    return re.fullmatch(r"[\w.]+:[\w.]+(?:\(.*\))?", source, re.S) is not None
 
 
 class RlConfig(OptimizerSection):
@@ -289,8 +294,8 @@ class RlConfig(OptimizerSection):
     )
     reward_function: str | None = Field(
         default=None,
-        description="'package.module:function' in place of a reward model: prompts and responses"
-        " in, numbers out",
+        description="'package.module:function' in place of a reward model, or one of ours:"
+        " 'verifiable:numeric_answer'",
     )
     rewards: tuple[str, ...] = Field(
         default=(),

@@ -79,6 +79,7 @@ class RewardSources:
 
     def _function(self, name: str) -> Rewarder:
         function = load_function(name, self.config.reward_time_limit)
+        function.check(self.prompts.values())
         return TextRewarder(scorer=function, tokenizer=self.tokenizer, prompts=self.prompts)
 
     def _reads_our_tokens(self, folder: Path) -> bool:

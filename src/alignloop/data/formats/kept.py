@@ -58,18 +58,21 @@ class Kept:
         return [_with(record, more) for record in records] if more else list(records)
 
 
-def kept_of(row: Row, unread: Sequence[str], format_: Format, columns: Columns) -> Kept:
+def kept_of(
+    row: Row, unread: Sequence[str], format_: Format, columns: Columns, *, in_cells: bool
+) -> Kept:
     """What becomes of the columns that a format did not read.
 
     An answer is a reference only beside a prompt alone: beside answers that were judged it is one
-    of the row's columns. What judges answers, and was not read as that, is not kept. Raises Refused
-    for metadata that cannot be kept, naming the key.
+    of the row's columns. What judges answers, and was not read as that, is not kept. In cells
+    of a table a list is a text. Raises Refused for metadata that cannot be kept, naming the key.
     """
     if format_.name in ANNOTATED or format_.name in _NOT_COLUMNS:
         return Kept()
     free = [key for key in unread if key in row]
     judged = format_.kind != "prompts" or _is_judged(row, free, columns)
-    name, reference = _reference(row, free, () if judged else GUESSED)
+    names = ("reference",) if judged else ("reference", *GUESSED)
+    name, reference = _reference(row, [name for name in names if name in free], in_cells)
     if judged:
         leave = _answers_and_judgements if format_.kind == "prompts" else _judgements
         free = [key for key in free if key not in leave(row, free)]
@@ -115,13 +118,11 @@ def _answers_and_judgements(row: Row, free: Sequence[str]) -> set[str]:
 
 
 def _reference(
-    row: Row, free: Sequence[str], guessed: Sequence[str]
+    row: Row, names: Sequence[str], in_cells: bool
 ) -> tuple[str, str | tuple[str, ...] | None]:
     """The first of the names under which a row holds a text, a number or a list of these."""
-    for name in ("reference", *guessed):
-        if name not in free or (name == "label" and isinstance(row[name], bool)):
-            continue
-        value = row[name]
+    for name in names:
+        value = value_in(row[name]) if in_cells else row[name]
         if name == "reward_model":  # verl: {"style": "rule", "ground_truth": "72"}
             value = value.get("ground_truth") if isinstance(value, dict) else None
         if (found := _texts(value)) is not None:
@@ -131,9 +132,6 @@ def _reference(
 
 def _texts(value: Any) -> str | tuple[str, ...] | None:
     """A text, or the texts of a list; None for anything else, and if one of them is blank."""
-    if isinstance(value, str) and isinstance(listed := value_in(value), list):
-        texts = all(isinstance(one, str) for one in listed)
-        value = listed if texts else value  # in a table a list is written as JSON
     if not isinstance(value, list):
         return _text(value) or None
     found = tuple(map(_text, value))

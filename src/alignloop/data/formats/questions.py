@@ -7,7 +7,7 @@ from alignloop.records import Prompt
 
 @prompts("multiple-choice", context=str, question=str, ans0=str, ans1=str, ans2=str)
 def _multiple_choice(row: Row, source: str) -> list[Prompt]:
-    """BBQ and CBBQ: context and question, then the three answers; the right one is the reference."""
+    """BBQ and CBBQ: context, question and three answers; the right one is the reference."""
     letters = zip("ABC", ("ans0", "ans1", "ans2"), strict=True)
     options = "\n".join(f"({letter}) {text(row, key)}" for letter, key in letters)
     asked = f"{text(row, 'context')}\n{text(row, 'question')}\n{options}"

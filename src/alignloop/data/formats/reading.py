@@ -28,7 +28,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What one row gave: its format, its records, what they keep, and the keys that were not read."""
+    """What one row gave: its format, its records, what these keep, and the keys not read."""
 
     line: int
     format: Format
@@ -181,6 +181,7 @@ def read_table(
     is damaged, or where it cannot be told what a column means.
     """
     source = Path(table.name).name.split(".")[0]
+    in_cells = table.container not in ("json", "jsonl")
     columns = survey(table) if columns is None else columns
     for row in table.rows():
         if isinstance(row, BadRow):
@@ -193,7 +194,7 @@ def read_table(
             used: set[tuple[str, str]] = set()
             records = format_.read(Watched(value, used), source, columns)
             unread = unread_in(value, used)
-            kept = kept_of(value, unread, format_, columns)
+            kept = kept_of(value, unread, format_, columns, in_cells=in_cells)
         except Refused as error:
             if error.whole_file:
                 raise UserError(error.problem, where=table.name, fix=error.fix) from error
