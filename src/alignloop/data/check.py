@@ -152,7 +152,8 @@ class _Tally:
             for name in names:
                 if name in counter or len(counter) < MOST_UNREAD:
                     counter[name] += 1
-        if found.format.kind == "prompts" and any(map(looks_like_an_answer, found.unread)):
+        others = () if kept.reference_column else (*kept.columns, *found.unread)
+        if found.format.kind == "prompts" and any(map(looks_like_an_answer, others)):
             self.notes[ONLY_ASKED] = None
         if note := NOTES.get(found.format.name):
             self.notes[note] = None

@@ -112,7 +112,8 @@ def _named(asked: Mapping[str, inspect.Parameter]) -> list[str]:
 def _list(name: str, prompts: Sequence[Prompt], text: str | None, default: Any) -> list[Any] | None:
     """The values under a name; None where the parameter's own default says enough."""
     if name == "references":
-        return [prompt.reference if text is None else text for prompt in prompts]
+        given = [prompt.reference if text is None else text for prompt in prompts]
+        return [list(one) if isinstance(one, tuple) else one for one in given]
     if name == "metadata":
         return [copy.deepcopy(prompt.metadata) for prompt in prompts]
     if name in RECORD:
