@@ -168,9 +168,11 @@ def test_a_table_holds_both_as_texts(tmp_path: Path) -> None:
         writer.writerow(["prompt", "reference", "metadata", "level"])
         writer.writerow(["q", '["-5", "five"]', '{"tags": ["a"]}', "2"])
         writer.writerow(["r", "[1, 2]", "", ""])
-    first, second = read_prompts(path)
+        writer.writerow(["s", '{"type": "object"}', "free text", ""])
+    first, second, third = read_prompts(path)
     assert (first.reference, first.metadata) == (("-5", "five"), {"tags": ["a"], "level": "2"})
     assert (second.reference, second.metadata) == (("1", "2"), {})
+    assert (third.reference, third.metadata) == ('{"type": "object"}', {"metadata": "free text"})
 
 
 def test_check_says_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

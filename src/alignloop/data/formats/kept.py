@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from alignloop.data.containers.cells import value_in
+from alignloop.data.containers.cells import list_in, value_in
 from alignloop.data.formats.annotated import ANNOTATED
 from alignloop.data.formats.answers import looks_like_an_answer, plain
 from alignloop.data.formats.columns import Columns
@@ -122,11 +122,11 @@ def _reference(
 ) -> tuple[str, str | tuple[str, ...] | None]:
     """The first of the names under which a row holds a text, a number or a list of these."""
     for name in names:
-        value = value_in(row[name]) if in_cells else row[name]
+        value = list_in(row[name]) if in_cells else row[name]
         if name == "reward_model":  # verl: {"style": "rule", "ground_truth": "72"}
             value = value.get("ground_truth") if isinstance(value, dict) else None
         if (found := _texts(value)) is not None:
-            return name, found
+            return name, found[0] if in_cells and len(found) == 1 else found
     return "", None
 
 

@@ -18,7 +18,6 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 # What a spreadsheet takes for a formula; in East Asia the wide forms too.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
-_NUMBER = re.compile(r"[-+]?\d+(?:\.\d+)?")
 _HH_MARKER = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -108,12 +107,8 @@ def _contents(turns: Iterable[Message]) -> list[str]:
 
 
 def guarded(cell: str) -> str:
-    """A cell that no spreadsheet runs: one that begins like a formula gets an apostrophe.
-
-    A number such as the reference -5 is none.
-    """
-    runs = cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell)
-    return f"'{cell}" if runs else cell
+    """A cell that no spreadsheet runs: one that begins like a formula gets an apostrophe."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def _csv_lines(rows: Sequence[ExportRow]) -> Iterator[str]:
@@ -150,4 +145,8 @@ def _flat(row: ExportRow) -> dict[str, Any]:
         content["record_source"] = content.pop("source")
     named = {"prompt_id", "category", "language", "source", "reference", "metadata"}
     about = row.prompt.model_dump(mode="json", include=named)
+    if isinstance(asked_for := about.get("reference"), str) and asked_for.startswith(
+        (*_FORMULA, "[")
+    ):
+        about["reference"] = [asked_for]  # which says the same, and needs no apostrophe
     return {**content, **about, **{f"from_{key}": v for key, v in row.provenance.items()}}
