@@ -110,7 +110,7 @@ def test_each_reference_of_a_prompt_is_right(
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"page": "x" * 70_000, "url": "u"}, '70023 bytes, most of them in "page"; at most 65536'),
+        ({"page": "x" * 70_000, "url": "u"}, '70024 bytes, most of them in "page"; at most 65536'),
         ({"level": float("nan")}, '"level" holds a number that is not finite'),
         ({"metadata": {"deep": [{"x": float("inf")}]}}, '"deep" holds a number that is not finite'),
         ({"note": "\ud800"}, '"note" holds half a character'),

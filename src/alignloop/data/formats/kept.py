@@ -6,6 +6,7 @@ A format reads the columns that it knows; the others are kept here, for all form
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 from alignloop.data.containers.cells import list_in, value_in
@@ -74,8 +75,10 @@ def kept_of(
     names = ("reference",) if judged else ("reference", *GUESSED)
     name, reference = _reference(row, [name for name in names if name in free], in_cells)
     if judged:
-        leave = _answers_and_judgements if format_.kind == "prompts" else _judgements
-        free = [key for key in free if key not in leave(row, free)]
+        labels = label_keys(row)
+        free = [key for key in free if key not in labels and not _judges(key)]
+        if format_.kind == "prompts":
+            free = [key for key in free if not looks_like_an_answer(key)]
     metadata = _metadata(row, [key for key in free if key != name])
     if name == "reward_model" and (rest := _but(row[name], "ground_truth")):
         metadata[name] = rest
@@ -104,14 +107,11 @@ def _is_judged(row: Row, free: Sequence[str], columns: Columns) -> bool:
     return any(one.holds(row, columns) for one in usable)
 
 
-def _judgements(row: Row, free: Sequence[str]) -> set[str]:
-    patterns = (CHOICE, LABEL, VOTER)
-    named = {key for key in free if any(one.fullmatch(plain(key)) for one in patterns)}
-    return named | {key for key in free if _JUDGES.fullmatch(key)} | {*label_keys(row)}
-
-
-def _answers_and_judgements(row: Row, free: Sequence[str]) -> set[str]:
-    return _judgements(row, free) | {key for key in free if looks_like_an_answer(key)}
+@lru_cache(4096)  # the keys of all rows are the same few
+def _judges(key: str) -> bool:
+    name = plain(key)
+    named = any(pattern.fullmatch(name) for pattern in (CHOICE, LABEL, VOTER))
+    return named or _JUDGES.fullmatch(key) is not None
 
 
 # --- the reference -----------------------------------------------------------------------------
