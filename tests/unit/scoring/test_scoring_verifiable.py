@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alignloop.config.stages import RewardPart, names_function
 from alignloop.errors import UserError
 from alignloop.records import Message, Prompt
 from alignloop.scoring import load_function, verifiable
@@ -250,3 +251,24 @@ def test_a_prompt_without_a_reference_is_named(make_prompt: Callable[..., Prompt
     with pytest.raises(UserError, match="has no one final number") as caught:
         load_function("verifiable:numeric_answer").check(bad)
     assert 'prompt_id "p1"' in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "source"),
+    [
+        ("verifiable:numeric_answer", 1.0, "verifiable:numeric_answer"),
+        ("0.2 * verifiable:max_words(60)", 0.2, "verifiable:max_words(60)"),
+        ("verifiable:regular_expression(a*)", 1.0, "verifiable:regular_expression(a*)"),
+        ("-1 * mine:f(2 * 3)", -1.0, "mine:f(2 * 3)"),
+    ],
+)
+def test_how_settings_name_one(text: str, weight: float, source: str) -> None:
+    assert RewardPart.parse(text) == RewardPart(weight=weight, source=source)
+    assert names_function(source)
+
+
+@pytest.mark.parametrize("text", ["models/helpful", "verifiable:max_words(60", "a b:c"])
+def test_what_names_no_function_needs_a_weight(text: str) -> None:
+    assert not names_function(text)
+    with pytest.raises(ValueError, match="is not of the form"):
+        RewardPart.parse(text)
