@@ -80,6 +80,7 @@ def test_read_as_demonstrations_an_answer_is_what_is_learnt(tmp_path: Path) -> N
 
 def test_beside_a_judged_pair_an_answer_is_metadata(tmp_path: Path) -> None:
     row = {"prompt": "q", "chosen": "a", "rejected": "b", "answer": "x", "score_chosen": 2}
+    row |= {"annotator": "ana", "provenance": {"item": 1}, "provenance_item": 1}
     (found,) = read_pairs(write(tmp_path / "a.jsonl", row))
     assert (found.prompt.reference, found.prompt.metadata) == (None, {"answer": "x"})
 

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from alignloop.data.containers.cells import list_in, value_in
+from alignloop.data.files import PROVENANCE
 from alignloop.data.formats.annotated import ANNOTATED
 from alignloop.data.formats.answers import looks_like_an_answer, plain
 from alignloop.data.formats.columns import Columns
@@ -26,7 +27,8 @@ GUESSED = (
 )  # fmt: skip
 _JUDGES = re.compile(
     r"(?:chosen|rejected|safer)[\w-]*|(?:\w+[_-])?(?:score|rating|point|rank)s?(?:[_-]\w+)?"
-    r"|\w*(?:评分|分数|得分|打分|排名|名次)\w*",
+    r"|\w*(?:评分|分数|得分|打分|排名|名次)\w*"
+    r"|(?:annotator|judge)(?:[_-]\w+)?|标注员|comparison_id",  # who judged
     re.I,
 )
 _NOT_COLUMNS = ("open-assistant",)  # a tree; exports of annotation tools are no columns either
@@ -70,7 +72,7 @@ def kept_of(
     """
     if format_.name in ANNOTATED or format_.name in _NOT_COLUMNS:
         return Kept()
-    free = [key for key in unread if key in row]
+    free = [key for key in unread if key in row and not key.startswith(PROVENANCE)]
     judged = format_.kind != "prompts" or _is_judged(row, free, columns)
     names = ("reference",) if judged else ("reference", *GUESSED)
     name, reference = _reference(row, [name for name in names if name in free], in_cells)

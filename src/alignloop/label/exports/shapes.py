@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from alignloop.data.files import PROVENANCE
 from alignloop.data.trl import TIES, as_trl, trl_note, trl_rows
 from alignloop.errors import UserError
 from alignloop.label.exports.rows import ExportRow
@@ -149,4 +150,4 @@ def _flat(row: ExportRow) -> dict[str, Any]:
         (*_FORMULA, "[")
     ):
         about["reference"] = [asked_for]  # which says the same, and needs no apostrophe
-    return {**content, **about, **{f"from_{key}": v for key, v in row.provenance.items()}}
+    return {**content, **about, **{f"{PROVENANCE}_{key}": v for key, v in row.provenance.items()}}
