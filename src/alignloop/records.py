@@ -112,9 +112,9 @@ class Prompt(Record):
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The reference as a list: () if there is none."""
-        one = isinstance(self.reference, str)
-        return tuple(filter(None, (self.reference,) if one else self.reference or ()))
+        """The reference as a list, without blank texts: () if there is none."""
+        given = self.reference or ()
+        return tuple(one for one in ((given,) if isinstance(given, str) else given) if one.strip())
 
     @field_validator("metadata")
     @classmethod
