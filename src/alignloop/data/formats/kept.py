@@ -28,7 +28,7 @@ GUESSED = (
 _JUDGES = re.compile(
     r"(?:chosen|rejected|safer)[\w-]*|(?:\w+[_-])?(?:score|rating|point|rank)s?(?:[_-]\w+)?"
     r"|\w*(?:评分|分数|得分|打分|排名|名次)\w*"
-    r"|(?:annotator|judge)(?:[_-]\w+)?|标注员|comparison_id",  # who judged
+    r"|(?:annotator|judge)(?:[_-]\w+)?|标注员|comparison_id|record_source|margin|weight",  # who judged
     re.I,
 )
 _NOT_COLUMNS = ("open-assistant",)  # a tree; exports of annotation tools are no columns either
