@@ -25,10 +25,10 @@ GUESSED = (
     "ground_truth", "reward_model", "reference_answer", "expected_answer", "final_answer",
     "std_answer", "answer", "参考答案", "标准答案", "答案", "solution", "label",
 )  # fmt: skip
-_JUDGES = re.compile(
+_JUDGES = re.compile(  # who judged what, and how
     r"(?:chosen|rejected|safer)[\w-]*|(?:\w+[_-])?(?:score|rating|point|rank)s?(?:[_-]\w+)?"
     r"|\w*(?:评分|分数|得分|打分|排名|名次)\w*"
-    r"|(?:annotator|judge)(?:[_-]\w+)?|标注员|comparison_id|record_source|margin|weight",  # who judged
+    r"|(?:annotator|judge)(?:[_-]\w+)?|标注员|comparison_id|record_source|margin|weight",
     re.I,
 )
 _NOT_COLUMNS = ("open-assistant",)  # a tree; exports of annotation tools are no columns either
