@@ -4,19 +4,22 @@ A stage raises the same errors by itself; here they come before hours are spent 
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from alignloop.config import Recipe
-from alignloop.config.stages import LABEL, REWARD_MODEL, TooLong
+from alignloop.config.stages import LABEL, REWARD_MODEL, TooLong, names_function
 from alignloop.errors import UserError
 from alignloop.judging.of_run import has_reward_stage, trained
 from alignloop.judging.registry import kind_of
 from alignloop.run import holds_model
 from alignloop.worlds import refuse_gold, world_of
+
+if TYPE_CHECKING:
+    from alignloop.scoring import RewardFunction
 
 
 def look_ahead(recipe: Recipe, path: Path, done: Collection[str]) -> Any:
@@ -195,12 +198,15 @@ class Ahead:
         limit = LengthLimit.of(
             "rl.max_prompt_tokens", config.max_prompt_tokens, None, config.too_long
         )
+        functions = _functions(config.reward_sources)
         for part in inputs.rl_prompts(self.recipe, config.prompts):
+            for function in functions:
+                function.check(part)
             cut = prompt_cutter(tokenizer, limit)
             _fit(part, lambda p: encode_prompt(tokenizer, p, limit.tokens), limit, cut)
 
     def _held_out(self, tokenizer: Any, start: Path) -> None:
-        from alignloop import inputs
+        from alignloop import inputs, judge_choice
         from alignloop.data.tokenise import CONTEXT, LengthLimit, encode_prompt
         from alignloop.data.truncation import prompt_cutter
         from alignloop.models import context_of
@@ -208,8 +214,12 @@ class Ahead:
         config = self.recipe.evaluate
         if "evaluate" in self.done:
             return
+        judge = judge_choice.function_of(self.recipe, self.path)
+        functions = _functions(() if judge is None else (judge,))
         context = context_of(start)
         for prompts in inputs.evaluation_sets(self.recipe, config.prompts).values():
+            for function in functions:
+                function.check(prompts)
             if context is None:
                 continue
             limit = LengthLimit(
@@ -222,6 +232,13 @@ class Ahead:
             _fit(
                 prompts, lambda p, most=limit.tokens: encode_prompt(tokenizer, p, most), limit, cut
             )
+
+
+def _functions(names: Iterable[str]) -> "list[RewardFunction]":
+    """Those of the judges that are functions: they may ask of a prompt what it lacks."""
+    from alignloop.scoring import load_function
+
+    return [load_function(name) for name in names if names_function(name)]
 
 
 def _limit(setting: str, value: int, start: Path, too_long: TooLong) -> Any:

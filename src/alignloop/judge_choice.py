@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.config import Recipe
-from alignloop.config.stages import LABEL, NOT_NAMED, OF_REWARD_STAGE
+from alignloop.config.stages import LABEL, NOT_NAMED, OF_REWARD_STAGE, names_function
 from alignloop.errors import UserError
 from alignloop.judging.of_run import RewardModels, has_reward_stage, own_models, trained
 from alignloop.judging.protocol import Judge, JudgeFacts, facts_of_model
@@ -50,6 +50,14 @@ def model_of(recipe: Recipe, folder: Path, *, planned: Collection[str] = ()) -> 
     if world_of(name) is not None or not kind_of(name).learnt:
         return None
     return own_models(folder).get(name, Path(name))
+
+
+def function_of(recipe: Recipe, folder: Path) -> str | None:
+    """The name of the function that judges; None if a model or a world does."""
+    planned = trained(recipe) if has_reward_stage(recipe) else ()
+    models = RewardModels.of(recipe, folder, planned=planned)
+    name = recipe.evaluate.judge or _most_independent(recipe, models)
+    return name if names_function(name) else None
 
 
 def _most_independent(recipe: Recipe, models: RewardModels) -> str:

@@ -4,12 +4,15 @@ Every record is read with `Record.model_validate_json(line)` and written with
 `record.model_dump_json()`; unknown keys are refused so that a misspelt one is noticed.
 """
 
+import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 Role = Literal["system", "user", "assistant", "tool"]
+MAX_METADATA = 64 * 2**10  # bytes of a prompt's metadata as JSON: it is kept with every record
 
 
 class Record(BaseModel):
@@ -66,10 +69,31 @@ def answer_of(text: str, extra: Extra | None = None) -> Message:
     return Message(role="assistant", content=text, **given)
 
 
+def metadata_problem(metadata: Mapping[str, Any]) -> str:
+    """Why a JSON object cannot be kept as metadata, naming the key; "" if it can."""
+    sizes: dict[str, int] = {}
+    for key, value in metadata.items():
+        try:
+            written = json.dumps({key: value}, ensure_ascii=False, allow_nan=False)
+            sizes[key] = len(written.encode())
+        except UnicodeEncodeError:
+            return f'"{key}" holds half a character (a lone surrogate)'
+        except ValueError:
+            return f'"{key}" holds a number that is not finite'
+        except (TypeError, RecursionError):
+            return f'"{key}" holds something other than JSON'
+    if (size := sum(sizes.values())) > MAX_METADATA:
+        largest = max(sizes, key=lambda key: sizes[key])
+        return f'metadata of {size} bytes, most of them in "{largest}"; at most {MAX_METADATA}'
+    return ""
+
+
 class Prompt(Record):
     """What a model is asked; `category` and `language` name the slice that reports group it by.
 
-    `tools` are those that it may call, as JSON schemas.
+    `tools` are those that it may call, as JSON schemas. `reference` is what an answer is checked
+    against; of a list each text is right. `metadata` is what else its row holds, in the row's
+    order. Neither has a part in the prompt's id.
     """
 
     prompt_id: str
@@ -78,11 +102,29 @@ class Prompt(Record):
     source: str = ""
     category: str = ""
     language: str = ""
+    reference: str | tuple[str, ...] | None = _where_given(None)
+    metadata: dict[str, JsonValue] = _where_given({})
+
+    def __hash__(self) -> int:
+        return hash((self.prompt_id, self.messages))  # tools and metadata have no hash
 
     @property
     def text(self) -> str:
         """The last message: what a person sees as the question."""
         return self.messages[-1].content
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The reference as a list, without blank texts: () if there is none."""
+        given = self.reference or ()
+        return tuple(one for one in ((given,) if isinstance(given, str) else given) if one.strip())
+
+    @field_validator("metadata")
+    @classmethod
+    def _can_be_kept(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        if problem := metadata_problem(value):
+            raise ValueError(problem)
+        return value
 
 
 class Demonstration(Record):

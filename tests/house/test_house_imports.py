@@ -23,6 +23,7 @@ TOOLS = {
     "models",
     "rollout",
     "judging",
+    "scoring",
     "parallel",
     "run",
     "stats",
@@ -45,8 +46,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "models": {"shapes", "protocols", "config", "data", "fastpath", "parallel"},
     "parallel": set(),
     "rollout": {"shapes", "protocols", "config", "data", "models", "fastpath"},
+    "scoring": {"records", "data", "stats"},
     # how good an answer is: reward models, functions; a world brings its own judge
-    "judging": {"records", "config", "data", "models", "rollout", "run"},
+    "judging": {"records", "config", "data", "models", "rollout", "run", "scoring"},
     "run": {"records", "config", "parallel"},
     "training": {"shapes", "config", "data", "models", "parallel", "run"},
     "sft": TOOLS - {"stats"},
@@ -319,7 +321,7 @@ def test_only_the_playgrounds_door_imports_the_gold_judge() -> None:
 
 
 def test_no_training_room_reaches_the_gold_judge() -> None:
-    tools = {"data", "models", "fastpath", "rollout", "judging", "losses", "run"}
+    tools = {"data", "models", "fastpath", "rollout", "judging", "scoring", "losses", "run"}
     trains = STAGES - {"evaluate"} | tools | {"asking"}
     starts = [name for name in modules() if room_of(name) in trains]
     assert len(starts) > 20

@@ -268,7 +268,9 @@ class RewardPart:
     @classmethod
     def parse(cls, text: str) -> Self:
         """From "0.5 * models/helpful", or "models/helpful" alone. Raises ValueError."""
-        weight, star, source = text.rpartition("*")
+        weight, star, source = text.partition("*")
+        if not star or names_function(text.strip()):  # a function's own text may have a star in it
+            weight, star, source = "", "", text
         if not source.strip():
             raise ValueError(f"{text!r} is not of the form 'SOURCE' or 'WEIGHT * SOURCE'")
         value = float(weight) if star else 1.0
@@ -280,8 +282,11 @@ class RewardPart:
 
 
 def names_function(source: str) -> bool:
-    """Whether it reads "package.module:function"; a directory's name has no colon here."""
-    return re.fullmatch(r"[\w.]+:[\w.]+", source) is not None
+    """Whether it reads "package.module:function", maybe with (TEXT) behind it.
+
+    A directory's name has no colon here.
+    """
+    return re.fullmatch(r"[\w.]+:[\w.]+(?:\(.*\))?", source, re.S) is not None
 
 
 class RlConfig(OptimizerSection):
@@ -294,7 +299,8 @@ class RlConfig(OptimizerSection):
         default=(REWARD_MODEL,),
         min_length=1,
         description="what is climbed, each 'SOURCE' or 'WEIGHT * SOURCE': 'reward_model' is the"
-        " reward stage's, others are model directories and 'module:function'; several are added up",
+        " reward stage's, others are model directories, 'module:function' and ours, such as"
+        " 'verifiable:numeric_answer'; several are added up",
     )
     reward_time_limit: float | None = Field(
         default=None, gt=0, description="seconds that a reward function may take for a batch"

@@ -34,8 +34,9 @@ TOGETHER = 256  # records whose tokens are counted in one call
 class Report:
     """One file or split: what it is and what is in it. `as_json` gives it to programs.
 
-    `unread` counts the rows in which a key held something that was not read; `notes` says in words
-    what was read in a way that a person should know of.
+    `references` and `metadata` count the rows in which a key was kept as such, `unread` those in
+    which a key held something that was not read; `notes` says in words what was read in a way that
+    a person should know of.
     """
 
     file: str
@@ -55,6 +56,8 @@ class Report:
     languages: dict[str, int]
     chosen_longer: float | None
     labels: dict[str, int]
+    references: dict[str, int]
+    metadata: dict[str, int]
     unread: dict[str, int]
     notes: list[str]
 
@@ -120,6 +123,8 @@ class _Tally:
     languages: Counter[str] = field(default_factory=Counter)
     longer: list[int] = field(default_factory=lambda: [0, 0])
     labels: Counter[str] = field(default_factory=Counter)
+    references: Counter[str] = field(default_factory=Counter)
+    metadata: Counter[str] = field(default_factory=Counter)
     unread: Counter[str] = field(default_factory=Counter)
     notes: dict[str, None] = field(default_factory=dict[str, None])
 
@@ -138,10 +143,17 @@ class _Tally:
         if isinstance(given, str | int | bool):
             self.label(str(given))
         self.records += len(found.records)
-        for name in found.unread:
-            if name in self.unread or len(self.unread) < MOST_UNREAD:
-                self.unread[name] += 1
-        if found.format.kind == "prompts" and any(map(looks_like_an_answer, found.unread)):
+        kept = found.kept
+        for counter, names in (
+            (self.references, [kept.reference_column] if kept.reference_column else []),
+            (self.metadata, kept.metadata),
+            (self.unread, found.unread),
+        ):
+            for name in names:
+                if name in counter or len(counter) < MOST_UNREAD:
+                    counter[name] += 1
+        others = () if kept.reference_column else (*kept.columns, *found.unread)
+        if found.format.kind == "prompts" and any(map(looks_like_an_answer, others)):
             self.notes[ONLY_ASKED] = None
         if note := NOTES.get(found.format.name):
             self.notes[note] = None
@@ -176,6 +188,8 @@ class _Tally:
             languages=dict(self.languages.most_common()),
             chosen_longer=self.longer[0] / self.longer[1] if self.longer[1] else None,
             labels=dict(self.labels.most_common()),
+            references=dict(self.references.most_common()),
+            metadata=dict(self.metadata.most_common()),
             unread=dict(self.unread.most_common()),
             notes=list(self.notes),
         )

@@ -81,8 +81,14 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if tokens["count"]:
         values = (tokens[key] for key in ("min", "median", "p95", "max"))
         facts.append(("tokens", "min {}, median {}, 95 % {}, max {}".format(*values)))
-    if report.unread:
-        facts.append(("not read", in_words(report.unread, report.rows)))
+    facts += [
+        (name, in_words(counts, report.rows))
+        for name, counts in (
+            ("kept as reference", report.references),
+            ("kept as metadata", report.metadata),
+            ("not read", report.unread),
+        )
+    ]
     facts += [("note", note) for note in report.notes]
     for name, count in report.shared_prompts.items():
         facts.append(("prompts shared", f"{count} with {name}"))

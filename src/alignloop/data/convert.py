@@ -136,7 +136,7 @@ def _distinct(prompts: Iterator[Any], counts: Counter[str]) -> Iterator[Any]:
     seen: set[str] = set()
     for prompt in prompts:
         if isinstance(prompt, Prompt):
-            whole = prompt.model_dump_json()
+            whole = prompt.model_dump_json(exclude={"metadata"})
             if whole in seen:
                 counts[REPEATED] += 1
                 continue

@@ -81,6 +81,7 @@ def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
     """The source always, since a reader gives one to rows that have none; others where they are."""
     columns = {"prompt_id": prompt.prompt_id, "source": prompt.source}
     more = {"category": prompt.category, "language": prompt.language, "tools": list(prompt.tools)}
+    more |= prompt.model_dump(mode="json", include={"reference", "metadata"})
     return columns | {key: value for key, value in more.items() if value}
 
 

@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from alignloop.errors import UserError
-from alignloop.judging.functions import RewardFunction
 from alignloop.judging.protocol import Answer, JudgeFacts, Rater, facts_of_model
 from alignloop.measures import score_by
 from alignloop.models import RewardScale, sequence_scores
 from alignloop.records import Prompt, Verdict
 from alignloop.rollout.batch import RolloutBatch
+from alignloop.scoring.functions import RewardFunction
 
 EMPTY, CUT_OFF = "it is empty", "it was cut off"
 

@@ -68,14 +68,14 @@ def make_judge(name: str, making: Making) -> Judge:
 
 
 def _function(name: str, making: Making) -> Judge:
-    from alignloop.judging.functions import load_function
     from alignloop.judging.judges import FunctionJudge
+    from alignloop.scoring.functions import load_function
 
     return FunctionJudge(function=load_function(name, making.time_limit))
 
 
 def _check_function(name: str) -> None:
-    from alignloop.judging.functions import load_function
+    from alignloop.scoring.functions import load_function
 
     load_function(name)
 

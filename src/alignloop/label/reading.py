@@ -145,8 +145,19 @@ def _texts_of(item: NewItem) -> Iterator[str]:
     yield from (asked.comparison_id, asked.sampled_from, *item.models.values())
     yield from (prompt.prompt_id, prompt.category, prompt.language, prompt.source)
     yield from (message.content for message in prompt.messages)
+    yield from _texts_within([*prompt.tools, *prompt.references, prompt.metadata])
     for response in asked.responses:
         yield from (response.response_id, response.text)
+
+
+def _texts_within(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from _texts_within([*cast("dict[str, Any]", value).items()])
+    elif isinstance(value, list | tuple):
+        for one in cast("list[Any]", value):
+            yield from _texts_within(one)
 
 
 def item_problem(item: NewItem) -> str:
@@ -209,8 +220,11 @@ def _askable(
 
 
 def _together(one: PreferencePair, other: PreferencePair) -> bool:
-    same = one.comparison_id == other.comparison_id and one.prompt == other.prompt
-    return bool(one.comparison_id) and same
+    if not one.comparison_id or one.comparison_id != other.comparison_id:
+        return False
+    # Not the metadata: each row may hold something of its own judgement.
+    key = "prompt_id", "messages"
+    return all(getattr(one.prompt, name) == getattr(other.prompt, name) for name in key)
 
 
 def _item_of_pairs(pairs: list[PreferencePair], *, gold: bool) -> NewItem:

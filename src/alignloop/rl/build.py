@@ -12,6 +12,7 @@ from alignloop.config.stages import HELD_OUT, REWARD_MODEL, RewardPart
 from alignloop.data.tokenise import LengthLimit, check_tokenizer, encode_fitting, encode_prompt
 from alignloop.data.truncation import prompt_cutter
 from alignloop.errors import UserError
+from alignloop.judging.judges import FunctionJudge
 from alignloop.judging.registry import Making, kind_of, make_judge
 from alignloop.models import load_tokenizer
 from alignloop.models.initialise import (
@@ -259,6 +260,9 @@ def _rewards(names: Sequence[str], making: Making, prompts: Mapping[str, Prompt]
     """The judges of these names as rewards, without the penalty for responses that were cut off."""
     parts = [RewardPart.parse(name) for name in names]
     judges = [(part.weight, make_judge(part.source, making)) for part in parts]
+    for _, judge in judges:
+        if isinstance(judge, FunctionJudge):  # before the first step: what does it ask for?
+            judge.function.check(prompts.values())
     return Rewards(parts=judges, tokenizer=making.tokenizer, prompts=prompts)
 
 

@@ -53,16 +53,19 @@ def test_pairs(tmp_path: Path) -> None:
     assert report.tokens["histogram"] == [{"up_to": 16, "count": 6}]
 
 
-def test_answers_that_no_format_knows_are_told(tmp_path: Path) -> None:
+def test_answers_beside_a_prompt_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {"question": "q", "reference_answer": "a", "difficulty": 2})
     report = report_of(path)
-    unread = {"reference_answer": 1, "difficulty": 1}
-    assert (report.format, report.unread) == ("question", unread)
+    assert (report.format, report.unread, report.notes) == ("question", {}, [])
+    assert (report.references, report.metadata) == ({"reference_answer": 1}, {"difficulty": 1})
+    path = write(tmp_path / "a.jsonl", {"question": "q", "answer_a": "a", "answer_b": "b"})
+    report = report_of(path)
+    assert report.metadata == {"answer_a": 1, "answer_b": 1}
     assert any("only the question" in note for note in report.notes)
     assert report_of(write(tmp_path / "b.jsonl", PAIR)).unread == {}
 
 
-def test_every_key_that_is_not_read_is_named(tmp_path: Path) -> None:
+def test_every_key_that_is_kept_or_not_read_is_named(tmp_path: Path) -> None:
     said = [
         {"role": "user", "content": "q"},
         {"role": "assistant", "content": "a", "mood": [1]},
@@ -70,33 +73,39 @@ def test_every_key_that_is_not_read_is_named(tmp_path: Path) -> None:
     rows = [{"messages": said, "skills": [{"x": 1}], "clips": ["p"], "id": n} for n in range(3)]
     rows += [{"messages": [*said[:1], {"role": "assistant", "content": "b"}], "note": "", "id": 9}]
     found = report_of(write(tmp_path / "a.jsonl", *rows))
-    assert found.unread == {"id": 4, "skills": 3, "clips": 3, "mood in messages": 3}
-    words_ = "id in 4 of 4 rows; mood in messages, skills, clips in 3 of 4 rows"
-    assert in_words(found.unread, found.rows) == words_
+    assert found.metadata == {"id": 4, "skills": 3, "clips": 3}
+    assert found.unread == {"mood in messages": 3}
+    words_ = "id in 4 of 4 rows; skills, clips in 3 of 4 rows"
+    assert in_words(found.metadata, found.rows) == words_
 
 
 @pytest.mark.parametrize(
-    ("row", "unread"),
+    ("row", "kept", "unread"),
     [
-        ({**PAIR, "margin": 1, "system": "s", "level": 2, "extra": [], "more": None}, {"level"}),
-        ({"question": "q", "answer_a": "x", "answer_b": "y", "winner": "A", "why": "z"}, {"why"}),
-        ({"instruction": "q", "output": "a", "input": "", "history": [["b", "c"]]}, set()),
-        ({"prompt": "q", "completion": "a", "label": True, "rating": 3}, {"rating"}),
-        ({"问题": "q", "回答A": "x", "评分A": 6, "回答B": "y", "评分B": 9, "谁": "w"}, {"谁"}),
+        ({**PAIR, "margin": 1, "system": "s", "level": 2, "extra": [], "more": None},
+         {"level"}, set()),
+        ({"question": "q", "answer_a": "x", "answer_b": "y", "winner": "A", "why": "z"},
+         {"why"}, set()),
+        ({"instruction": "q", "output": "a", "input": "", "history": [["b", "c"]]}, set(), set()),
+        ({"prompt": "q", "completion": "a", "label": True, "rating": 3}, set(), {"rating"}),
+        ({"问题": "q", "回答A": "x", "评分A": 6, "回答B": "y", "评分B": 9, "谁": "w"},
+         {"谁"}, set()),
+        ({**PAIR, "answer": "five", "score_chosen": 3, "chosen-rating": 1, "分类": "数学"},
+         {"answer", "分类"}, {"score_chosen", "chosen-rating"}),
         (
             {"prompt": {"prompt_id": "p", "messages": [{"role": "user", "content": "q"}]},
              "response": "a", "source": "s"},
-            set(),
+            set(), set(),
         ),
         ({"history": "q", "human_ref_A": "x", "human_ref_B": "y", "labels": 1.0, "score_A": 3},
-         {"score_A"}),
+         set(), {"score_A"}),
     ],
 )  # fmt: skip
 def test_what_is_read_is_not_called_unread(
-    tmp_path: Path, row: dict[str, Any], unread: set[str]
+    tmp_path: Path, row: dict[str, Any], kept: set[str], unread: set[str]
 ) -> None:
     found = report_of(write(tmp_path / "a.jsonl", row))
-    assert (set(found.unread), found.num_refused) == (unread, 0)
+    assert (set(found.metadata), set(found.unread), found.num_refused) == (kept, unread, 0)
 
 
 def test_ratings_at_the_ends_of_answers_are_told(tmp_path: Path) -> None:
@@ -110,9 +119,9 @@ def test_ratings_at_the_ends_of_answers_are_told(tmp_path: Path) -> None:
 def test_stages_name_what_they_do_not_read(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = write(tmp_path / "a.jsonl", *[{**PAIR, "id": n, "skills": "t"} for n in range(2)])
+    path = write(tmp_path / "a.jsonl", *[{**PAIR, "id": n, "score_a": 1} for n in range(2)])
     read_pairs(path)
-    assert "not read: skills in 2 of 2 rows" in caplog.text  # a row's number is nothing to learn
+    assert "not read: score_a in 2 of 2 rows" in caplog.text
     caplog.clear()
     read_prompts(path)
     assert "not read" not in caplog.text

@@ -19,6 +19,12 @@ from alignloop.records import Demonstration, Message, PreferencePair, Prompt
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda text: bool(text.strip()))
 WORD = st.text(st.characters(codec="utf-8"), max_size=5)
 NAME = st.text(st.characters(codec="utf-8"), min_size=1, max_size=5)
+VALUE = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-1, 1) | WORD
+METADATA = st.dictionaries(
+    WORD | st.sampled_from(["answer", "metadata", "label", "prompt"]),
+    VALUE | st.lists(VALUE, max_size=2) | st.dictionaries(WORD, VALUE, max_size=2),
+    max_size=3,
+)
 
 
 @st.composite
@@ -36,6 +42,8 @@ def made_prompts(draw: Any, *, every_turn: bool = False) -> Prompt:
         source=draw(WORD),
         category=draw(WORD),
         language=draw(WORD),
+        reference=draw(st.none() | TEXT | st.lists(TEXT, min_size=1, max_size=2).map(tuple)),
+        metadata=draw(METADATA),
     )
 
 

@@ -160,7 +160,7 @@ def test_a_penalty_that_would_pay_is_replaced_at_step_0(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """And the held-out score that chooses the checkpoint has no penalty in it."""
-    monkeypatch.setattr("alignloop.judging.functions.load_function", lambda *_: FunctionOf(low))
+    monkeypatch.setattr("alignloop.scoring.functions.load_function", lambda *_: FunctionOf(low))
     config = rl_config(rewards="mine:low", num_steps=1)
     run = stage_run("rl", run="a")
     train_rl(config, model_config, rl_inputs(reward_dir=None), run)

@@ -144,7 +144,7 @@ def _is_labelled_answer(row: Row, columns: Columns) -> bool:
 def _single_answer(row: Row) -> Format | None:
     """The format of demonstrations that would read this row if nobody had judged it."""
     usable = (one for one in FORMATS if one.kind == "demonstrations" and one.name not in _NO_LABEL)
-    return next((one for one in usable if one.holds(row)), None)
+    return next((one for one in usable if not one.named_only and one.holds(row)), None)
 
 
 _NO_LABEL = ("kto", "alignloop", "open-assistant")  # itself, and those that have no such key

@@ -257,7 +257,16 @@ def checked(record_type: type[RecordType], fields: Row) -> RecordType:
         raise Refused(explain(error), fix) from error
 
 
-ASKING: tuple[str, ...] = ("prompt", "question", "instruction", "query", "input", "问题", "提问")
+ASKING: tuple[str, ...] = (
+    "prompt",
+    "question",
+    "instruction",
+    "query",
+    "input",
+    "问题",
+    "提问",
+    "problem",
+)
 
 
 def asks(row: Row) -> bool:

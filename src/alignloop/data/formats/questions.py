@@ -1,19 +1,21 @@
 """Prompts alone: one question per row, under whatever name it has."""
 
-from alignloop.data.formats.parts import asked_in, asks, prompt, text, word
+from alignloop.data.formats.parts import asked_in, asks, number, prompt, text, word
 from alignloop.data.formats.registry import Refused, Row, prompts
 from alignloop.records import Prompt
 
 
 @prompts("multiple-choice", context=str, question=str, ans0=str, ans1=str, ans2=str)
 def _multiple_choice(row: Row, source: str) -> list[Prompt]:
-    """BBQ and CBBQ: context and question, then the three answers; which is right is not told."""
+    """BBQ and CBBQ: context, question and three answers; the right one is the reference."""
     letters = zip("ABC", ("ans0", "ans1", "ans2"), strict=True)
     options = "\n".join(f"({letter}) {text(row, key)}" for letter, key in letters)
     asked = f"{text(row, 'context')}\n{text(row, 'question')}\n{options}"
     # Its "source" is where the stereotype was read.
     told = {"prompt_id": word(row, "prompt_id"), "category": word(row, "category")}
-    return [prompt(told, source, asked)]
+    made, label = prompt(told, source, asked), number(row.get("label"))
+    right = "ABC"[int(label)] if label in (0, 1, 2) else None
+    return [made.model_copy(update={"reference": right})]
 
 
 @prompts("prompt", prompt=str)

@@ -12,6 +12,7 @@ from alignloop.data.containers import BadRow, Table, training_tables
 from alignloop.data.containers.rows import Row as TableRow
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.columns import Columns
+from alignloop.data.formats.kept import Kept, kept_of
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled
 from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_named, recognise
@@ -27,13 +28,14 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What one row gave: its format, its records, and the keys of which nothing was read."""
+    """What one row gave: its format, its records, what these keep, and the keys not read."""
 
     line: int
     format: Format
     records: Sequence[Any]
     row: Row = field(repr=False)
     unread: Sequence[str] = ()
+    kept: Kept = field(default_factory=Kept)
 
 
 def read_demonstrations(
@@ -88,16 +90,20 @@ def read_prompts(
 ) -> list[Prompt]:
     """Read prompts from files of prompts, demonstrations, pairs or labels, each prompt once.
 
-    Raises as `read_demonstrations` does, and if one prompt_id names two different prompts.
+    Rows of one prompt with different references make a list of these, each of which is right; the
+    metadata is that of the first row. Raises as `read_demonstrations` does, and if one prompt_id
+    names two different prompts.
     """
     prompts = _collect(path, stream_prompts(path, format), skip_refused, refused_to)
     return distinct_prompts(path, prompts)
 
 
 def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Each prompt once; raises UserError if one prompt_id names two different prompts."""
+    """Each prompt once, with all its references; raises UserError if one id names two prompts."""
     distinct: dict[str, Prompt] = {}
+    references: dict[str, dict[str, None]] = {}
     for prompt in prompts:
+        references.setdefault(prompt.prompt_id, {}).update(dict.fromkeys(prompt.references))
         first = distinct.setdefault(prompt.prompt_id, prompt)
         if (first.messages, first.tools) != (prompt.messages, prompt.tools):
             raise UserError(
@@ -107,6 +113,11 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
             )
     if len(distinct) < len(prompts):
         logger.warning("%s: left out %d repeated prompts", path, len(prompts) - len(distinct))
+    more = {key: found for key, found in references.items() if len(found) > 1}
+    for key, found in more.items():
+        distinct[key] = distinct[key].model_copy(update={"reference": tuple(found)})
+    if any(len(more.get(prompt.prompt_id, ())) > len(prompt.references) for prompt in prompts):
+        logger.warning("%s: rows of one prompt have different references: each is right", path)
     return list(distinct.values())
 
 
@@ -170,6 +181,7 @@ def read_table(
     is damaged, or where it cannot be told what a column means.
     """
     source = Path(table.name).name.split(".")[0]
+    in_cells = table.container not in ("json", "jsonl")
     columns = survey(table) if columns is None else columns
     for row in table.rows():
         if isinstance(row, BadRow):
@@ -181,6 +193,8 @@ def read_table(
             format_ = recognise(value, formats, columns)
             used: set[tuple[str, str]] = set()
             records = format_.read(Watched(value, used), source, columns)
+            unread = unread_in(value, used)
+            kept = kept_of(value, unread, format_, columns, in_cells=in_cells)
         except Refused as error:
             if error.whole_file:
                 raise UserError(error.problem, where=table.name, fix=error.fix) from error
@@ -190,9 +204,10 @@ def read_table(
             yield Recognised(
                 line=row.line,
                 format=format_,
-                records=records,
+                records=kept.within(records),
                 row=value,
-                unread=unread_in(value, used),
+                unread=[name for name in unread if name not in kept.read],
+                kept=kept,
             )
 
 

@@ -124,6 +124,12 @@ def _standard_answer(row: Row, source: str) -> list[Demonstration]:
     return [demonstration(row, source, asked_in(row), text(row, "std_answer"))]
 
 
+@demonstrations("question-answer", fits=asks, answer=str, named_only=True)
+def _asked_answer(row: Row, source: str) -> list[Demonstration]:
+    """Beside a prompt an answer is its reference, unless a person says that it is to be learnt."""
+    return [demonstration(row, source, asked_in(row), text(row, "answer"))]
+
+
 @demonstrations("question-answer", 问题=str, 回答=str)
 def _chinese_question_answer(row: Row, source: str) -> list[Demonstration]:
     return [demonstration(row, source, text(row, "问题"), text(row, "回答"))]

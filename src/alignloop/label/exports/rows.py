@@ -323,6 +323,7 @@ def _answers_row(
         "source": item.prompt.source,
         "annotator": judged.annotator,
         "comparison_id": item.comparison_id,
+        **item.prompt.model_dump(mode="json", include={"tools", "reference", "metadata"}),
     }
     return ExportRow(
         prompt=item.prompt,

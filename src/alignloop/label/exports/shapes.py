@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
+from alignloop.data.files import PROVENANCE
 from alignloop.data.trl import TIES, as_trl, trl_note, trl_rows
 from alignloop.errors import UserError
 from alignloop.label.exports.rows import ExportRow
@@ -143,5 +144,10 @@ def _flat(row: ExportRow) -> dict[str, Any]:
         content["prompt"] = [message.model_dump() for message in asked]
     if "chosen" in content:  # a pair: its source may differ from that of the prompt
         content["record_source"] = content.pop("source")
-    about = row.prompt.model_dump(include={"prompt_id", "category", "language", "source"})
-    return {**content, **about, **{f"from_{key}": v for key, v in row.provenance.items()}}
+    named = {"prompt_id", "category", "language", "source", "reference", "metadata"}
+    about = row.prompt.model_dump(mode="json", include=named)
+    if isinstance(asked_for := about.get("reference"), str) and asked_for.startswith(
+        (*_FORMULA, "[")
+    ):
+        about["reference"] = [asked_for]  # which says the same, and needs no apostrophe
+    return {**content, **about, **{f"{PROVENANCE}_{key}": v for key, v in row.provenance.items()}}

@@ -42,6 +42,7 @@ def _prompts(session: Session, project_id: int) -> dict[int, Prompt]:
             source=row.source,
             category=row.category,
             language=row.language,
+            **row.more,
         )
         for row in rows
     }

@@ -176,6 +176,7 @@ def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> d
             "category": prompt.category,
             "language": prompt.language,
             "source": prompt.source,
+            "more": prompt.model_dump(mode="json", include={"tools", "reference", "metadata"}),
         }
         for key, prompt in wanted.items()
         if key not in known

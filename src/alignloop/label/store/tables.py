@@ -111,7 +111,10 @@ class Guideline(Table):
 
 
 class Prompt(Table):
-    """What was asked; `messages` is [{"role": ..., "content": ...}, ...] as in the record."""
+    """What was asked; `messages` is [{"role": ..., "content": ...}, ...] as in the record.
+
+    `more` holds what annotators do not see: the record's tools, reference and metadata.
+    """
 
     __tablename__ = "prompt"
     __table_args__ = (UniqueConstraint("project_id", "prompt_key"),)
@@ -123,6 +126,7 @@ class Prompt(Table):
     category: Mapped[str] = mapped_column(default="")
     language: Mapped[str] = mapped_column(default="")
     source: Mapped[str] = mapped_column(default="")
+    more: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
 class Response(Table):

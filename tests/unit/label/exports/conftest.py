@@ -42,7 +42,14 @@ def _draw_item(draw: st.DrawFn, number: int) -> Item:
     return Item(
         item_id=number + 1,
         comparison_id=f"c{number}",
-        prompt=Prompt(prompt_id=f"p{number}", messages=tuple(turns), source="s", category="tips"),
+        prompt=Prompt(
+            prompt_id=f"p{number}",
+            messages=tuple(turns),
+            source="s",
+            category="tips",
+            reference=draw(st.sampled_from([None, "-5", "[1]", ("a", "b")])),
+            metadata=draw(st.sampled_from([{}, {"level": 1, "answer": [None, {"c": "d"}]}])),
+        ),
         answers=tuple(
             Answer(response_id=f"p{number}#{place}", text=text, model=f"m{place % 2}")
             for place, text in enumerate(texts)
@@ -128,6 +135,7 @@ def _store_item(session: Any, project_id: int, batch_id: int, item: Item) -> Sto
         source=item.prompt.source,
         category=item.prompt.category,
         language=item.prompt.language,
+        more=item.prompt.model_dump(mode="json", include={"reference", "metadata"}),
     )
     session.add(prompt)
     session.flush()

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from label_support import World, comparison, items
 from sqlalchemy import select
 
-from alignloop.data import write_records
+from alignloop.data import read_pairs, write_records
 from alignloop.data.refusals import Refusal
+from alignloop.label.quality.load import load_labels
 from alignloop.label.reading import NewItem, items_of_file, items_of_lines
 from alignloop.label.store.importing import EVERYBODY, Imported, import_file
 from alignloop.label.store.refusals import Conflict, Invalid
@@ -177,9 +178,14 @@ def test_refused_rows_are_told_with_their_lines_and_the_others_filed(
 
 
 @pytest.mark.parametrize("character", ["\0", "\ud800"])
-def test_what_no_database_keeps_is_refused_by_its_line(character: str) -> None:
+@pytest.mark.parametrize("place", ["text", "reference", "metadata"])
+def test_what_no_database_keeps_is_refused_by_its_line(character: str, place: str) -> None:
     bad = json.loads(comparison(0).model_dump_json())
-    bad["responses"][1]["text"] = f"half {character}"
+    if place == "text":
+        bad["responses"][1]["text"] = f"half {character}"
+    else:
+        words = f"half {character}"
+        bad["prompt"][place] = words if place == "reference" else {"a": [{words: 1}]}
     lines = [(1, json.dumps(bad)), (2, comparison(1).model_dump_json())]
     refused, good = items_of_lines(lambda: lines, "upload")
     assert isinstance(refused, Refusal) and isinstance(good, NewItem)
@@ -224,6 +230,34 @@ def test_a_conversation_keeps_its_turns(world: MakeWorld) -> None:
     assert [(turn.role, turn.text) for turn in shown[:3]] == [(t.role, t.content) for t in turns]
     with here.database.reading() as session:
         assert session.scalars(select(Prompt)).one().category == "even"
+
+
+def test_reference_and_metadata_are_kept_and_not_shown(world: MakeWorld, tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"Q{n}", "chosen": "a", "rejected": "b", "comparison_id": f"c{n}"}
+        | {"reference": ["secret", "5"], "level": n, "tools": '[{"name": "f"}]'}
+        for n in range(2)
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    here = world(list(items_of_file(path)))
+    assert "secret" not in repr(here.must_claim())
+    with here.database.reading() as session:
+        labels = load_labels(session, here.project_id)
+    found = {item.prompt.text: item.prompt for item in labels.items.values()}
+    expected = {pair.prompt.text: pair.prompt for pair in read_pairs(path)}
+    assert found == expected
+    assert found["Q1"].reference == ("secret", "5") and found["Q1"].metadata == {"level": 1}
+    assert found["Q1"].tools == ({"name": "f"},)
+
+
+def test_rows_of_one_comparison_meet_whatever_else_they_hold(tmp_path: Path) -> None:
+    same = {"prompt": "Q", "chosen": "a", "comparison_id": "c"}
+    rows = [{**same, "rejected": said, "by": said} for said in ("b", "d")]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+    (item,) = items_of_file(path)
+    assert isinstance(item, NewItem) and len(item.comparison.responses) == 3
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)

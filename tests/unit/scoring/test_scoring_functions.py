@@ -1,6 +1,5 @@
 """Reward functions of a person's own: what they are given, and how each way to fail is told."""
 
-import json
 import re
 import sys
 import time
@@ -10,11 +9,9 @@ from pathlib import Path
 import pytest
 
 from alignloop.errors import UserError
-from alignloop.judging.functions import load_function
 from alignloop.records import Prompt
+from alignloop.scoring.functions import load_function
 
-REPOSITORY = Path(__file__).parents[3]
-GSM8K = REPOSITORY.parent / "shared" / "data" / "demos" / "gsm8k_train_first2000.jsonl"
 ANSWERS = ["yes", "no tea", "good"]
 SOURCE = """\
 import time
@@ -26,9 +23,9 @@ def length(prompts, responses):
 def array(prompts, responses):
     return numpy.array([len(r) for r in responses], dtype=numpy.float32)
 
-def ids(prompts, responses, metadata):
-    assert all(m["messages"][-1]["content"] == p for m, p in zip(metadata, prompts))
-    return [float(m["prompt_id"].count("o")) for m in metadata]
+def ids(prompts, responses, messages, prompt_id):
+    assert all(m[-1]["content"] == p for m, p in zip(messages, prompts))
+    return [float(one.count("o")) for one in prompt_id]
 
 def picky(prompts, responses):
     for response in responses:
@@ -36,7 +33,7 @@ def picky(prompts, responses):
             raise ValueError("no tea, please")
     return [0.0] * len(responses)
 
-def alone(prompts, responses):
+def one_by_one(prompts, responses):
     if len(responses) > 1:
         raise RuntimeError("one at a time")
     return [0.0]
@@ -59,7 +56,26 @@ def slow(prompts, responses):
     return [0.0] * len(responses)
 
 def wants_more(prompts, responses, judge):
-    return []
+    return [0.0] * len(responses)
+
+def alone(response):
+    return 0.0
+
+def all_of_it(prompts, responses, references, metadata, level, unit="kg"):
+    seen = zip(references, metadata, level, unit, strict=True)
+    return [100 * (r == ["a", "b"]) + 10 * m["level"] + n + (u == "kg") for r, m, n, u in seen]
+
+def like_trl(prompts, completions, **columns):
+    assert sorted(columns) == ["level", "metadata", "references", "unit"]
+    for row in columns["metadata"]:
+        row.clear()  # a copy
+    return [float(level) for level in columns["level"]]
+
+def with_default(prompts, responses, scale=3.0):
+    return [scale] * len(responses)
+
+def of_a_row(answer, reference):
+    return len(answer) / len(reference)
 
 number = 3
 
@@ -112,7 +128,7 @@ def test_the_prompt_that_caused_it_is_named(
 
 def test_what_fails_only_together_is_said_so(here: Path, asked: list[Prompt]) -> None:
     with pytest.raises(UserError, match=r"one at a time .* for 3 answers together") as caught:
-        load_function("mine:alone").scores(asked, ANSWERS)
+        load_function("mine:one_by_one").scores(asked, ANSWERS)
     assert '"p:why"' in caught.value.where
     with pytest.raises(UserError, match="gave NoneType in place of a list"):
         load_function("mine:nothing").scores(asked, ANSWERS)
@@ -135,7 +151,7 @@ def test_the_time_limit_names_the_prompt_and_keeps_nobody_waiting(
         ("mine.inner:f", "there is no module 'mine.inner'"),
         ("mine:length.x", "has no function 'length.x'"),
         ("mine:number", "has no function 'number'"),
-        ("mine:wants_more", re.escape("it takes (prompts, responses, judge)")),
+        ("mine:alone", re.escape("it takes (response)")),
         ("broken:f", r"importing it raised NameError: .*\(broken\.py, line 2\)"),
         ("needs:f", "raised ModuleNotFoundError: No module named 'nowhere'"),
     ],
@@ -147,21 +163,34 @@ def test_a_name_that_leads_nowhere(name: str, problem: str, here: Path) -> None:
         load_function(name)
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason="the shared data is not there")
-def test_the_gsm8k_example_on_real_answers(
-    monkeypatch: pytest.MonkeyPatch, make_prompt: Callable[..., Prompt]
-) -> None:
-    monkeypatch.chdir(REPOSITORY / "examples")
-    monkeypatch.setenv("GSM8K", str(GSM8K))
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    rows = [json.loads(line) for line in GSM8K.read_text(encoding="utf-8").splitlines()]
-    assert len(rows) == 2000
-    prompts = [make_prompt(row["question"]) for row in rows]
-    final = [row["answer"].rpartition("#### ")[2] for row in rows]
-    right = load_function("gsm8k_reward:reward")
-    assert set(right.scores(prompts, [row["answer"] for row in rows])) == {1.0}
-    said = [f"First 3 and 4, so the answer is ${number}.00." for number in final]
-    assert set(right.scores(prompts, said)) == {1.0}
-    wrong = [f"The answer is {float(number.replace(',', '')) + 1:g}1" for number in final]
-    assert set(right.scores(prompts, wrong)) == {0.0}
-    assert set(right.scores(prompts, ["I do not know."] * len(rows))) == {0.0}
+ROWS = [
+    {"reference": ("a", "b"), "metadata": {"level": 1, "unit": "g"}},
+    {"reference": "a", "metadata": {"level": 2, "unit": "kg"}},
+]
+
+
+@pytest.fixture
+def kept(make_prompt: Callable[..., Prompt]) -> list[Prompt]:
+    prompts = [make_prompt("why"), make_prompt("how")]
+    return [one.model_copy(update=row) for one, row in zip(prompts, ROWS, strict=True)]
+
+
+def test_what_parameters_ask_for_comes_in_the_order_of_rows(here: Path, kept: list[Prompt]) -> None:
+    assert load_function("mine:all_of_it").scores(kept, ["x", "y"]) == [111.0, 23.0]
+    assert load_function("mine:like_trl").scores(kept, ["x", "y"]) == [1.0, 2.0]
+    assert [one.metadata for one in kept] == [row["metadata"] for row in ROWS]
+    assert load_function("mine:with_default").scores(kept, ["x", "y"]) == [3.0, 3.0]
+    assert load_function("mine:of_a_row").scores(kept, ["xy", "xyz"]) == [2.0, 3.0]
+    assert load_function("mine:of_a_row(four)").scores(kept, ["xy", "xyz"]) == [0.5, 0.75]
+
+
+def test_a_key_that_a_row_lacks_is_named_with_its_prompt(here: Path, kept: list[Prompt]) -> None:
+    function = load_function("mine:wants_more")
+    rows = [kept[0].model_copy(update={"metadata": {"judge": 1}}), kept[1]]
+    for ask in (lambda: function.scores(rows, ["x", "y"]), lambda: function.check(rows)):
+        with pytest.raises(
+            UserError, match="asks for 'judge', and the prompt's metadata"
+        ) as caught:
+            ask()
+        assert '"p:how"' in caught.value.where and "a column 'judge'" in caught.value.fix
+    assert function.scores(rows[:1], ["x"]) == [0.0]

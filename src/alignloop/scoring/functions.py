@@ -1,13 +1,13 @@
 """Rewards by a function of a person's own: found by name, called with care, errors explained."""
 
 import importlib
-import inspect
 import math
+import re
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -15,29 +15,40 @@ from typing import Any, cast
 
 from alignloop.errors import UserError
 from alignloop.records import Prompt
+from alignloop.scoring.arguments import (
+    MissingError,
+    by_row,
+    check_parameters,
+    named_lists,
+    references_of,
+    score_by_row,
+)
 
-TAKES = "prompts and responses (lists of str) and, if it likes, metadata (a list of dict)"
+BUILT_IN = "verifiable"  # the module of this room, by its short name
+_MEND = "mend the function; the same command goes on from what is saved"
 
 
 class _FailedError(Exception):
     """What is wrong with an answer of the function, and whose answer where that is known."""
 
-    def __init__(self, problem: str, index: int | None = None) -> None:
+    def __init__(self, problem: str, index: int | None = None, fix: str = _MEND) -> None:
         super().__init__(problem)
-        self.problem, self.index = problem, index
+        self.problem, self.index, self.fix = problem, index, fix
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardFunction:
-    """`function(prompts, responses)` gives a number for each response; it may ask for `metadata`.
+    """`function(prompts, responses, ...)` gives a number for each response, in order.
 
-    A prompt's text is its last message; `metadata` has the whole record, with `messages`.
+    A prompt's text is its last message; `named_lists` says what else may be asked for. A function
+    of (answer, reference) is asked row by row, and the best number over a row's references counts;
+    one of (answer, references) gets them together. `text` takes the place of all references.
     """
 
     name: str
     function: Callable[..., Any]
-    wants_metadata: bool
     time_limit: float | None = None
+    text: str | None = None
 
     def scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
         """One finite number per response.
@@ -49,13 +60,26 @@ class RewardFunction:
             return self._ask(prompts, responses, self.time_limit)
         except _FailedError as error:
             failed = error if error.index is not None else self._alone(prompts, responses, error)
-        prompt = prompts[failed.index or 0]
+        raise self._error(failed, prompts[failed.index or 0])
+
+    def check(self, prompts: Iterable[Prompt]) -> None:
+        """Raise UserError, naming the prompt, for one without what the function asks for."""
+        for prompt in prompts:
+            try:
+                if getattr(self.function, "__module__", "") == f"{__package__}.{BUILT_IN}":
+                    self._ask([prompt], [""], None)  # says whether the reference can be used
+                elif by_row(self.function):
+                    references_of(prompt, 0, self.text)
+                else:
+                    named_lists(self.function, [prompt], self.text)
+            except (MissingError, _FailedError) as error:
+                raise self._error(_FailedError(error.problem, 0, error.fix), prompt) from None
+
+    def _error(self, failed: _FailedError, prompt: Prompt) -> UserError:
         text = prompt.text if len(prompt.text) <= 80 else f"{prompt.text[:77]}..."
-        raise UserError(
-            f"the reward function {failed.problem}",
-            where=f'{self.name}, prompt_id "{prompt.prompt_id}" ({text!r})',
-            fix="mend the function; the same command goes on from what is saved",
-        )
+        said = f"the reward function {failed.problem}" if failed.fix == _MEND else failed.problem
+        where = f'{self.name}, prompt_id "{prompt.prompt_id}" ({text!r})'
+        return UserError(said, where=where, fix=failed.fix)
 
     def _alone(
         self, prompts: Sequence[Prompt], responses: Sequence[str], whole: _FailedError
@@ -77,20 +101,26 @@ class RewardFunction:
     def _ask(
         self, prompts: Sequence[Prompt], responses: Sequence[str], limit: float | None
     ) -> list[float]:
-        named: dict[str, Any] = {}
-        if self.wants_metadata:
-            named["metadata"] = [prompt.model_dump(mode="json") for prompt in prompts]
-        texts = [prompt.text for prompt in prompts]
-        found = _within(limit, lambda: self.function(texts, list(responses), **named))
-        return _numbers(found, len(prompts))
+        def task() -> Any:
+            if by_row(self.function):
+                return score_by_row(self.function, prompts, responses, self.text)
+            named = named_lists(self.function, prompts, self.text)
+            return self.function([prompt.text for prompt in prompts], list(responses), **named)
+
+        return _numbers(_within(limit, task), len(prompts))
 
 
 def load_function(name: str, time_limit: float | None = None) -> RewardFunction:
     """The function "package.module:function", looked for in the current directory too.
 
-    Raises UserError where there is none, where importing it fails, or where it cannot be called.
+    "verifiable:NAME" is one of ours. "package.module:function(TEXT)" gives it TEXT in place of
+    each row's reference. Raises UserError where there is none, where importing it fails, or where
+    it cannot be called.
     """
-    module_name, _, path = name.partition(":")
+    named, text = split_text(name)
+    module_name, _, path = named.partition(":")
+    if module_name == BUILT_IN:
+        module_name = f"{__package__}.{BUILT_IN}"
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # as `python -m` does
@@ -111,26 +141,14 @@ def load_function(name: str, time_limit: float | None = None) -> RewardFunction:
         found = getattr(found, part, None)
     if not callable(found):
         raise UserError(f"this module has no function {path!r}", where=module_name)
-    return RewardFunction(
-        name=name,
-        function=found,
-        wants_metadata=_wants_metadata(found, name),
-        time_limit=time_limit,
-    )
+    check_parameters(found, name)
+    return RewardFunction(name=name, function=found, time_limit=time_limit, text=text)
 
 
-def _wants_metadata(function: Callable[..., Any], name: str) -> bool:
-    try:
-        signature = inspect.signature(function)
-    except ValueError:  # some functions written in C do not say
-        return False
-    for named in ({"metadata": []}, {}):
-        try:
-            signature.bind([], [], **named)
-            return bool(named)
-        except TypeError:
-            continue
-    raise UserError(f"it takes {signature}", where=name, fix=f"let it take {TAKES}")
+def split_text(name: str) -> tuple[str, str | None]:
+    """("module:function", TEXT) of "module:function(TEXT)"; None if there are no brackets."""
+    found = re.fullmatch(r"([^(]*)\((.*)\)", name, re.S)
+    return (found[1], found[2]) if found else (name, None)
 
 
 def _within(limit: float | None, task: Callable[[], Any]) -> Any:
@@ -139,7 +157,7 @@ def _within(limit: float | None, task: Callable[[], Any]) -> Any:
         try:
             return task()
         except (Exception, SystemExit) as error:  # sys.exit(0) would end the run as if it were done
-            raise _FailedError(_raised(error)) from None
+            raise _failed(error) from None
     returned: list[Any] = []
     raised: list[BaseException] = []
 
@@ -153,10 +171,16 @@ def _within(limit: float | None, task: Callable[[], Any]) -> Any:
     thread.start()
     thread.join(limit)
     if raised:
-        raise _FailedError(_raised(raised[0]))
+        raise _failed(raised[0])
     if not returned:
         raise _FailedError(f"gave no answer within {limit:g} s")
     return returned[0]
+
+
+def _failed(error: BaseException) -> _FailedError:
+    if isinstance(error, MissingError):
+        return _FailedError(error.problem, error.index, error.fix)
+    return _FailedError(_raised(error))
 
 
 def _numbers(found: Any, count: int) -> list[float]:
