@@ -318,7 +318,9 @@ def recipes(draw: st.DrawFn) -> Recipe:
     )
     sft = plain.sft.model_copy(update={"demonstrations": draw(TEXT)})
     name = draw(
-        st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True).filter(lambda name: name != "none")
+        st.from_regex(r"[A-Za-z0-9_.-]+", fullmatch=True).filter(
+            lambda name: name != "none" and name.strip(".")
+        )
     )
     return plain.model_copy(
         update={"name": name, "seed": draw(st.integers(0, 2**63 - 1)), "rl": rl, "sft": sft}
