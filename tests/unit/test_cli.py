@@ -16,11 +16,20 @@ from alignloop.run import RunFolder
 REPOSITORY = Path(__file__).parents[2]
 
 
+WORLD = """\
+model.path = "playground"
+sft.demonstrations = "playground"
+reward.pairs = "playground"
+rl.prompts = "playground"
+evaluate.prompts = "playground"
+"""
+
+
 @pytest.fixture
 def recipe(tmp_path: Path) -> Path:
-    """A recipe with default settings."""
+    """A recipe with default settings, whose data are a world's."""
     path = tmp_path / "recipe.toml"
-    path.write_text("", encoding="utf-8")
+    path.write_text(WORLD, encoding="utf-8")
     return path
 
 
