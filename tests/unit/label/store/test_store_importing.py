@@ -12,12 +12,12 @@ from sqlalchemy import select
 
 from alignloop.data import write_records
 from alignloop.data.refusals import Refusal
-from alignloop.label.reading import NewItem, items_of_file, items_of_lines
+from alignloop.label.new_items import NewItem, items_of_file, items_of_lines
 from alignloop.label.store.importing import EVERYBODY, Imported, import_file
 from alignloop.label.store.refusals import Conflict, Invalid
-from alignloop.label.store.tables import Item, ItemResponse, Prompt, Response
+from alignloop.label.store.tables import ItemResponse, ItemRow, PromptRow, ResponseRow
 from alignloop.records import Message, PreferencePair
-from alignloop.records import Response as Answer
+from alignloop.records import ResponseRow as Answer
 
 MakeWorld = Callable[..., World]
 
@@ -81,8 +81,8 @@ def test_models_and_settings_stay_with_each_response(world: MakeWorld) -> None:
     )
     here.file([new])
     with here.database.reading() as session:
-        models = {r.record_id: (r.model, r.settings) for r in session.scalars(select(Response))}
-        item = session.scalars(select(Item)).one()
+        models = {r.record_id: (r.model, r.settings) for r in session.scalars(select(ResponseRow))}
+        item = session.scalars(select(ItemRow)).one()
     assert models == {"p0#0": ("base", {}), "p0#1": ("tuned", {"temperature": 0.7})}
     assert (item.why, item.why_detail) == ("uncertain", {"difference": 0.1})
 
@@ -93,7 +93,9 @@ def test_gold_names_the_right_answer(world: MakeWorld, tmp_path: Path) -> None:
     import_file(here.database, here.project_id, here.batch_id, tmp_path / "gold.jsonl", gold=True)
     with here.database.reading() as session:
         rows = session.execute(
-            select(Item, Response.text).outerjoin(Response, Response.id == Item.gold_choice)
+            select(ItemRow, ResponseRow.text).outerjoin(
+                ResponseRow, ResponseRow.id == ItemRow.gold_choice
+            )
         ).all()
     told = {item.gold_verdict: text for item, text in rows}
     assert told == {"choice": "Answer 1 to question 0.", "tie": None}
@@ -120,11 +122,11 @@ def test_pairs_are_asked_without_saying_who_won(world: MakeWorld, tmp_path: Path
     import_file(here.database, here.project_id, here.batch_id, tmp_path / "pairs.jsonl")
     with here.database.reading() as session:
         first = session.scalars(
-            select(Response.text)
-            .join(ItemResponse, ItemResponse.response_id == Response.id)
+            select(ResponseRow.text)
+            .join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
             .where(ItemResponse.position == 0)
         ).all()
-        assert {item.gold_choice for item in session.scalars(select(Item))} == {None}
+        assert {item.gold_choice for item in session.scalars(select(ItemRow))} == {None}
     assert 8 < sum(text.startswith("Answer 1") for text in first) < 32
 
 
@@ -223,7 +225,7 @@ def test_a_conversation_keeps_its_turns(world: MakeWorld) -> None:
     shown = here.must_claim().prompt
     assert [(turn.role, turn.text) for turn in shown[:3]] == [(t.role, t.content) for t in turns]
     with here.database.reading() as session:
-        assert session.scalars(select(Prompt)).one().category == "even"
+        assert session.scalars(select(PromptRow)).one().category == "even"
 
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_size=1, max_size=20)

@@ -5,7 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from alignloop.data.commands import shares_of
-from alignloop.label.exports.snapshot import Query, export_project, open_labels
+from alignloop.label.exports.snapshot import Query, export_project
+from alignloop.label.store.database import open_labels
 
 
 def run_export(options: argparse.Namespace) -> None:

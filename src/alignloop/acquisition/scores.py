@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from alignloop.asking.candidates import Answered, Candidate
+from alignloop.acquisition.candidates import Answered, Candidate
 from alignloop.config import ModelConfig
 from alignloop.run import progress_for
 from alignloop.scoring.reward_models import RewardModel
 
-TOGETHER = 256  # answers between two steps of the bar
+CHUNK_SIZE = 256  # answers between two steps of the bar
 MICRO_BATCH_TOKENS = 4096
 
 
@@ -38,8 +38,8 @@ def _scores(answers: Sequence[Answered], name: str, config: ModelConfig) -> dict
     model = RewardModel.load(name, config, micro_batch_tokens=MICRO_BATCH_TOKENS)
     found: dict[str, float] = {}
     with progress_for("scores", len(answers)) as bar:
-        for start in range(0, len(answers), TOGETHER):
-            part = answers[start : start + TOGETHER]
+        for start in range(0, len(answers), CHUNK_SIZE):
+            part = answers[start : start + CHUNK_SIZE]
             scores = model.scores([a.prompt for a in part], [a.text for a in part])
             temperature = model.scale.temperature
             found |= {
