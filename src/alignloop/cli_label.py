@@ -114,7 +114,7 @@ def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
     split = "a file for each split, chosen by a hash of the prompt alone"
     add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)
     add("--batch", default="", metavar="NAME", help="the items of this batch alone")
-    export.set_defaults(do=_runs("run_export", "label.exports.export_command"))
+    export.set_defaults(do=_runs("run_export", "label.commands"))
 
 
 def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import uvicorn
 
+from alignloop.data.commands import shares_of
 from alignloop.errors import UserError, harmless
+from alignloop.label.exports import Query, export_project
 from alignloop.label.new_items import items_of_file
 from alignloop.label.server_settings import LOOPBACK, ServerSettings
 from alignloop.label.store import accounts, audit, projects, tokens
-from alignloop.label.store.database import Database, Session, open_database
+from alignloop.label.store.database import Database, Session, open_database, open_labels
 from alignloop.label.store.importing import import_items
 from alignloop.label.store.tasks import LabelSchema
 from alignloop.label.web.app import create_app
@@ -75,6 +77,22 @@ def import_file(options: Options) -> int:
     for refusal in done.refused:
         print(harmless(str(refusal)), file=sys.stderr)
     return 1 if done.num_refused else 0
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """Write a project's labels to a folder; prints the counts and the hash of the content."""
+    query = Query(
+        kind=options.kind,
+        format=options.format,
+        shares=shares_of(options.split),
+        batch=options.batch,
+    )
+    database, slug = open_labels(options.source)
+    with closing(database):
+        done = export_project(database, slug, Path(options.out), query)
+    for name, count in done.counts.items():
+        print(f"{name}: {count}")
+    print(f"content sha256 {done.hash}")
 
 
 def add_project(options: Options) -> None:

@@ -53,16 +53,12 @@ def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchem
     if sent.ranking and (sent.verdict in ("both_bad", "skip") or _is_tie_of_unequal(sent)):
         raise Invalid(f"{sent.verdict} goes with no such ranking", fix="leave the ranking out")
     strength = sent.strength if sent.verdict == "choice" else None
-    said = _changed(sent, strength=strength, harmful=sorted(set(sent.harmful)))
+    said = sent.model_copy(update={"strength": strength, "harmful": sorted(set(sent.harmful))})
     if sent.verdict == "choice":
         said = _with_choice(said, shown, kind, schema)
     if not sent.confirmed and (found := contradiction(said)):
         raise _explain(found, said, shown)
     return said
-
-
-def _changed(sent: JudgementIn, **fields: object) -> JudgementIn:
-    return sent.model_copy(update=fields)
 
 
 def contradiction(said: JudgementIn) -> tuple[str, str] | None:
@@ -113,11 +109,11 @@ def _with_choice(
             raise Invalid("the choice is missing", fix="name the better answer")
         return said
     if said.choice is None and len(groups) == 1:
-        return _changed(said, verdict="tie", strength=None)
+        return said.model_copy(update={"verdict": "tie", "strength": None})
     best = groups[0][0] if len(groups[0]) == 1 else None
     if said.choice is not None and said.ranking and said.choice != best:
         raise Invalid("the choice is not the best of the ranking", fix="leave the choice out")
-    return _changed(said, choice=said.choice or best)
+    return said.model_copy(update={"choice": said.choice or best})
 
 
 def _by_rating(ratings: Mapping[str, int]) -> list[list[str]]:
