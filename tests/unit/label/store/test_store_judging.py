@@ -1,6 +1,7 @@
 """Judgements: kept once, taken back, checked against what was shown."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from sqlalchemy import select
 from alignloop.label.store.refusals import Conflict, Contradiction, Invalid
 from alignloop.label.store.tables import ResponseRow, judgements
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
-from alignloop.label.store.validation import check, contradiction
+from alignloop.label.store.validation import check, columns_of, content_of, contradiction
 
 MakeWorld = Callable[..., World]
 PLAIN, RATED = LabelSchema(), LabelSchema(kind="rating")
@@ -60,6 +61,21 @@ def checked(
 def test_what_cannot_be_right_is_refused(said: dict[str, Any], problem: str) -> None:
     with pytest.raises(Invalid, match=problem):
         checked(sent(**said))
+
+
+def test_what_goes_into_the_table_comes_out_as_it_was_said() -> None:
+    said = sent(
+        strength=2,
+        ratings={"a": 9, "b": 4},
+        ranking=[["a"], ["b"]],
+        harmful=["b"],
+        comment="of the first",
+    )
+    columns = columns_of(said, {"a": 7, "b": 5})
+    assert (columns["choice"], columns["ranking"], columns["harmful"]) == (7, [[7], [5]], [5])
+    assert columns["ratings"] == {"7": 9, "5": 4}
+    content = content_of(SimpleNamespace(**columns), {7: "a", 5: "b"})
+    assert content == {name: getattr(said, name) for name in columns}
 
 
 def test_a_verdict_that_the_project_does_not_have_is_refused() -> None:
