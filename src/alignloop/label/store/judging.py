@@ -140,7 +140,7 @@ def _withdraw(session: Session, assignment: Assignment, item: ItemRow, at: datet
         "comment": "",
         "created_at": at,
     }
-    same = {name: value for name, value in head.items() if name != "id"}
+    same = {column.name: head[column.name] for column in judgements.c if column.name != "id"}
     session.execute(insert(judgements), same | changes)
 
 
