@@ -29,8 +29,7 @@ from alignloop.label.store.judging import standing, submit
 from alignloop.label.store.queue import claim
 from alignloop.label.store.tables import ResponseRow, User, judgements, now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
-from alignloop.records import Comparison, Message, Prompt
-from alignloop.records import ResponseRow as ResponseRecord
+from alignloop.records import Comparison, Message, Prompt, Response
 
 MODELS = ("secret-model-one", "secret-model-two")
 PATIENCE_MS = 30_000  # on a machine that does much else
@@ -81,7 +80,7 @@ def item(
     messages = tuple(Message(role=roles[n % 2], content=turn) for n, turn in enumerate(turns))
     name = f"p{number}"
     responses = tuple(
-        ResponseRecord(response_id=f"{name}-{n}", text=text) for n, text in enumerate(answers)
+        Response(response_id=f"{name}-{n}", text=text) for n, text in enumerate(answers)
     )
     return NewItem(
         comparison=Comparison(

@@ -16,8 +16,7 @@ from alignloop.label.new_items import NewItem, items_of_file, items_of_lines
 from alignloop.label.store.importing import EVERYBODY, Imported, import_file
 from alignloop.label.store.refusals import Conflict, Invalid
 from alignloop.label.store.tables import ItemResponse, ItemRow, PromptRow, ResponseRow
-from alignloop.records import Message, PreferencePair
-from alignloop.records import ResponseRow as Answer
+from alignloop.records import Message, PreferencePair, Response
 
 MakeWorld = Callable[..., World]
 
@@ -55,7 +54,10 @@ def test_one_id_of_two_different_things_is_refused(world: MakeWorld, kind: str) 
             update={"prompt": other.prompt.model_copy(update={"prompt_id": "p0"})}
         )
     else:
-        answers = (Answer(response_id="p0#0", text="new"), Answer(response_id="x", text="newer"))
+        answers = (
+            Response(response_id="p0#0", text="new"),
+            Response(response_id="x", text="newer"),
+        )
         wrong = other.model_copy(update={"prompt": first.prompt, "responses": answers})
     with pytest.raises(Conflict, match=f"{kind} .* names two different"):
         here.file([NewItem(comparison=wrong)])
@@ -234,7 +236,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_siz
 @settings(deadline=None)
 @given(st.lists(WORDS.filter(str.strip), min_size=2, max_size=9, unique_by=str.strip))
 def test_a_line_of_an_item_reads_back_as_it_was(texts: list[str]) -> None:
-    answers = tuple(Answer(response_id=str(n), text=text) for n, text in enumerate(texts))
+    answers = tuple(Response(response_id=str(n), text=text) for n, text in enumerate(texts))
     item = NewItem(
         comparison=comparison(0).model_copy(update={"responses": answers}),
         models={"0": "m"},
