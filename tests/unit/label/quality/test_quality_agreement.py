@@ -9,13 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alignloop.label.labels.project_labels import (
-    Item,
-    ProjectLabels,
-    StoredJudgement,
-    standing,
-    votes_of,
-)
+from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJudgement, standing
+from alignloop.label.labels.votes import votes_of
 from alignloop.label.quality.agreement import (
     agreement,
     by_annotator,
