@@ -1,7 +1,7 @@
 """From the database to the read model: all that quality pages, exports and training know."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -115,18 +115,18 @@ def _judgements(session: Session, project_id: int, names: Names) -> list[StoredJ
 
 
 def _judgement(row: Any, names: Names) -> StoredJudgement:
-    said = content_of(row, names)
+    said, order = content_of(row, names), cast("list[int]", row.order or [])
     said["ratings"] = {name: float(value) for name, value in said["ratings"].items()}
     if row.verdict == "choice" and row.choice is None and not row.ranking:
         said["verdict"], said["choice"] = _of_ratings(said["ratings"])
-    said["ranking"] = tuple(map(tuple, said["ranking"]))
+    said["ranking"] = tuple(tuple(equal) for equal in said["ranking"])
     said["harmful"] = tuple(said["harmful"])
     return StoredJudgement(
         judgement_id=row.id,
         item_id=row.item_id,
         annotator=row.annotator,
         created_at=row.created_at,
-        shown=tuple(names[one] for one in row.order or []),
+        shown=tuple(names[one] for one in order),
         seconds=row.visible_ms / 1000,
         guideline=row.guideline_version,
         key=row.idempotency_key,

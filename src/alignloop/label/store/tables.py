@@ -281,13 +281,13 @@ judgements = Table(
     "judgement",
     Base.metadata,
     Column("id", Integer, primary_key=True),
-    Column("assignment_id", ForeignKey("assignment.id"), index=True, nullable=False),
-    Column("item_id", ForeignKey("item.id"), index=True, nullable=False),
-    Column("user_id", ForeignKey("user.id"), nullable=False),
+    Column("assignment_id", Integer, ForeignKey("assignment.id"), index=True, nullable=False),
+    Column("item_id", Integer, ForeignKey("item.id"), index=True, nullable=False),
+    Column("user_id", Integer, ForeignKey("user.id"), nullable=False),
     Column("idempotency_key", String(64), nullable=False),
-    Column("supersedes", ForeignKey("judgement.id"), unique=True),
+    Column("supersedes", Integer, ForeignKey("judgement.id"), unique=True),
     Column("withdrawn", Boolean, default=False, nullable=False),
-    Column("choice", ForeignKey("response.id")),
+    Column("choice", Integer, ForeignKey("response.id")),
     Column("verdict", String(16), nullable=False),  # choice | tie | both_bad | skip
     Column("skip_reason", Text, default="", nullable=False),
     Column("strength", Integer),  # 0..3
