@@ -27,16 +27,16 @@ from sqlalchemy import select
 
 from alignloop.label import exports
 from alignloop.label.quality.disagreements import disagreements
-from alignloop.label.quality.load import load_labels
+from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import accounts, audit, projects, sign_in, tokens
 from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.importing import NewItem, import_items
 from alignloop.label.store.judging import submit
 from alignloop.label.store.queue import claim
-from alignloop.label.store.tables import Item, User, now
+from alignloop.label.store.read_labels import load_labels
+from alignloop.label.store.tables import ItemRow, User, now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 from alignloop.label.web.app import create_app
-from alignloop.label.web.settings import ServerSettings
 from alignloop.records import Comparison
 
 HERE = Path(__file__).parent
@@ -166,7 +166,7 @@ def add(
         audit.record(session, "batch made", user_id=None, target=f"{slug}/pilot")
     import_items(database, made.id, batch.id, items)
     with database.transaction() as session:
-        mine = list(session.scalars(select(Item).where(Item.project_id == made.id)))
+        mine = list(session.scalars(select(ItemRow).where(ItemRow.project_id == made.id)))
         for place, item in enumerate(sorted(mine, key=lambda one: (one.why == "repeat", one.id))):
             item.position = place
     return made.id

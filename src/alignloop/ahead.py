@@ -174,7 +174,7 @@ class Ahead:
         if "reward" in self.done or not self._wants_pairs or world_of(source) is not None:
             return
         if source.startswith(LABEL):
-            from alignloop.label.exports.snapshot import project_pairs
+            from alignloop.label.training_pairs import project_pairs
 
             pairs = project_pairs(source.removeprefix(LABEL))[0]
         else:

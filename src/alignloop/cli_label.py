@@ -114,12 +114,12 @@ def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
     split = "a file for each split, chosen by a hash of the prompt alone"
     add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)
     add("--batch", default="", metavar="NAME", help="the items of this batch alone")
-    export.set_defaults(do=_runs("run_export", "label.exports.commands"))
+    export.set_defaults(do=_runs("run_export", "label.commands"))
 
 
 def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
     words = "let models answer prompts, and file the comparisons worth a label"
-    sample = _action(actions, "sample", words, "run_sample", "asking.commands")
+    sample = _action(actions, "sample", words, "run_sample", "acquisition.sample_command")
     add = sample.add_argument
     again = "may be given several times"
     add("--policy", action="append", required=True, metavar="DIR", help=f"or NAME=DIR; {again}")

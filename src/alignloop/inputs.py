@@ -131,7 +131,7 @@ def preference_pairs(
     require_named({setting: source})
     form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
     if source.startswith(LABEL):
-        from alignloop.label.exports.snapshot import keep_pairs
+        from alignloop.label.training_pairs import keep_pairs
 
         stage = "labels" if setting == "reward.pairs" else "labels_dpo"
         source, form = str(keep_pairs(source.removeprefix(LABEL), folder, stage)), None

@@ -18,11 +18,11 @@ from alignloop import cli
 from alignloop.data import read_pairs, read_records
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.label import Client
+from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import tokens
 from alignloop.label.store.database import open_database
-from alignloop.label.store.tables import Item, User, now
+from alignloop.label.store.tables import ItemRow, User, now
 from alignloop.label.web.app import create_app
-from alignloop.label.web.settings import ServerSettings
 from alignloop.playground import BASE_MODEL
 from alignloop.playground.annotators import PEOPLE
 from alignloop.playground.at_work import look, work
@@ -102,7 +102,7 @@ def label_over_http(project: Path) -> None:
     """Everybody does a fifth of the work, each through a client of their own."""
     secrets: dict[str, str] = {}
     with closing(open_database(project)) as database, database.transaction() as session:
-        share = math.ceil((session.scalar(select(func.count(Item.id))) or 0) / len(PEOPLE))
+        share = math.ceil((session.scalar(select(func.count(ItemRow.id))) or 0) / len(PEOPLE))
         for person in PEOPLE:
             user = User(name=person.annotator_id, role="annotator", active=True, created_at=now())
             session.add(user)

@@ -64,7 +64,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "worlds": {"records", "config", "judging", "run", "playground"},
     # inputs, judge_choice, ahead, counting, staging and summary are parts of the pipeline
     # samples from models and files what they said: the one room that knows torch and the label room
-    "asking": TOOLS | {"label"},
+    "acquisition": TOOLS | {"label"},
     "inputs": TOOLS | {"label", "worlds"},
     "judge_choice": TOOLS | {"evaluate", "inputs", "worlds"},
     "ahead": TOOLS | STAGES | {"label", "inputs", "judge_choice", "worlds"},
@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"report", "plan", "worlds"}
     | {"inputs", "judge_choice", "summary", "ahead", "staging", "counting"},
     "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
-    "cli_label": {"asking", "label", "playground"},
+    "cli_label": {"acquisition", "label", "playground"},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }
@@ -205,21 +205,86 @@ def test_stages_never_import_each_other() -> None:
     assert not broken, show(broken)
 
 
-def test_no_cycle_between_rooms() -> None:
-    edges: dict[str, set[str]] = {}
-    for one in ours():
-        edges.setdefault(room_of(one.importer), set()).add(room_of(one.imported))
+def parts_of(module: str) -> list[str]:
+    """A module below its folders: of `alignloop.a.b` the folder `alignloop`, then `alignloop.a`."""
+    words = module.split(".")
+    return [".".join(words[:depth]) for depth in range(1, len(words) + 1)]
+
+
+def edges_by_folder(found: Iterable[Import]) -> dict[str, dict[str, set[str]]]:
+    """For each folder: which of the files and folders directly in it imports which other one.
+
+    A folder's own `__init__` is one of its files.
+    """
+    edges: dict[str, dict[str, set[str]]] = {}
+    for one in found:
+        mine, other = parts_of(one.importer), parts_of(one.imported)
+        shared = sum(a == b for a, b in zip(mine, other, strict=False))
+        folder, end = mine[shared - 1], f"{mine[shared - 1]}.__init__"
+        importer, imported = (part[shared] if part[shared:] else end for part in (mine, other))
+        if importer != imported:
+            edges.setdefault(folder, {}).setdefault(importer, set()).add(imported)
+    return edges
+
+
+def cycle_in(edges: dict[str, set[str]]) -> list[str]:
+    """The first cycle found, from a node back to itself; [] if there is none."""
     done: set[str] = set()
 
-    def visit(room: str, path: tuple[str, ...]) -> None:
-        assert room not in path, " -> ".join((*path, room))
-        if room not in done:
-            for following in sorted(edges.get(room, set()) - {room}):
-                visit(following, (*path, room))
-            done.add(room)
+    def visit(node: str, path: tuple[str, ...]) -> list[str]:
+        if node in path:
+            return [*path[path.index(node) :], node]
+        if node not in done:
+            for following in sorted(edges.get(node, set())):
+                if found := visit(following, (*path, node)):
+                    return found
+            done.add(node)
+        return []
 
-    for room in sorted(edges):
-        visit(room, ())
+    return next((found for node in sorted(edges) if (found := visit(node, ()))), [])
+
+
+def test_no_cycle_in_any_folder() -> None:
+    """Neither between rooms, nor between the folders or files of one room at any depth."""
+    cycles = {folder: cycle_in(edges) for folder, edges in edges_by_folder(ours()).items()}
+    assert {"alignloop", "alignloop.label", "alignloop.label.store"} <= set(cycles)
+    assert not any(cycles.values()), [" -> ".join(found) for found in cycles.values() if found]
+
+
+def test_the_search_for_cycles_finds_one_between_folders() -> None:
+    pairs = [("a.web.app", "a.pages.i18n"), ("a.pages.lead", "a.web.guards"), ("a.x", "a.web")]
+    found = [
+        Import(importer=one, imported=other, line=1, lazy=False, for_types=False)
+        for one, other in pairs
+    ]
+    assert cycle_in(edges_by_folder(found)["a"]) == ["a.pages", "a.web", "a.pages"]
+    assert cycle_in(edges_by_folder([found[0], found[2]])["a"]) == []
+
+
+@pytest.mark.parametrize("room", ["label", "acquisition"])
+def test_only_the_store_speaks_sql(room: str) -> None:
+    found = [o for o in imports() if o.imported.split(".")[0] in {"sqlalchemy", "alembic"}]
+    assert len(found) > 10
+    mine = [o for o in found if room_of(o.importer) == room]
+    assert not show(o for o in mine if not o.importer.startswith("alignloop.label.store."))
+
+
+def test_training_reads_labels_without_quality_pages_or_exports() -> None:
+    door = reached("alignloop.label.training_pairs")
+    assert "alignloop.label.labels.pairs" in door
+    assert not [m for m in door if m.startswith(("alignloop.label.quality", "alignloop.label.e"))]
+
+
+def test_the_label_room_has_one_class_of_each_name() -> None:
+    """Counted over the room itself and the rooms that it may import."""
+    homes: dict[str, list[str]] = {}
+    for module, tree in modules().items():
+        if room_of(module) in MAY_IMPORT["label"] | {"label"}:
+            for node in tree.body:
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    homes.setdefault(node.name, []).append(room_of(module))
+    assert len(homes) > 100
+    assert not [name for name, rooms in homes.items() if len(rooms) > 1 and "label" in rooms]
 
 
 def test_nobody_imports_the_cli() -> None:
@@ -322,7 +387,7 @@ def test_only_the_playgrounds_door_imports_the_gold_judge() -> None:
 
 def test_no_training_room_reaches_the_gold_judge() -> None:
     tools = {"data", "models", "fastpath", "rollout", "judging", "scoring", "losses", "run"}
-    trains = STAGES - {"evaluate"} | tools | {"asking"}
+    trains = STAGES - {"evaluate"} | tools | {"acquisition"}
     starts = [name for name in modules() if room_of(name) in trains]
     assert len(starts) > 20
     leaks = [reached(start)[GOLD] for start in starts if GOLD in reached(start)]

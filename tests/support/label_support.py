@@ -25,7 +25,7 @@ from sqlalchemy import func, select
 from alignloop.label.store import accounts, judging, projects, queue, sign_in, tokens
 from alignloop.label.store.database import Database
 from alignloop.label.store.importing import NewItem, import_items
-from alignloop.label.store.tables import Assignment, Item, Judgement, User, now
+from alignloop.label.store.tables import Assignment, ItemRow, User, judgements, now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 from alignloop.records import Comparison, Message, Prompt, Response
 
@@ -105,10 +105,10 @@ class World:
             done.append(task)
         return done
 
-    def standing(self) -> list[Judgement]:
+    def standing(self) -> list[Any]:
         """The judgements that hold, by id."""
         with self.database.reading() as session:
-            return list(session.scalars(judging.standing().order_by(Judgement.id)))
+            return list(session.execute(judging.standing().order_by(judgements.c.id)))
 
     def file(self, new: Iterable[NewItem]) -> Any:
         """Import items into the batch."""
@@ -118,9 +118,9 @@ class World:
         """By item: (taken as the item says, taken as assignments and judgements say)."""
         taken = {}
         with self.database.reading() as session:
-            skipped = judging.standing().where(Judgement.verdict == "skip")
-            skips = set(session.scalars(skipped.with_only_columns(Judgement.assignment_id)))
-            for item in session.scalars(select(Item)):
+            skipped = judging.standing().where(judgements.c.verdict == "skip")
+            skips = set(session.scalars(skipped.with_only_columns(judgements.c.assignment_id)))
+            for item in session.scalars(select(ItemRow)):
                 held = select(Assignment.id).where(
                     Assignment.item_id == item.id, Assignment.state.in_(("leased", "done"))
                 )
@@ -130,7 +130,7 @@ class World:
     def num_items(self) -> int:
         """How many items there are."""
         with self.database.reading() as session:
-            return session.scalar(select(func.count(Item.id))) or 0
+            return session.scalar(select(func.count(ItemRow.id))) or 0
 
 
 def said_of(task: Task, **said: Any) -> JudgementIn:

@@ -1,52 +1,72 @@
 """From what people judged to what a reward model learns: judgements become preference pairs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 
-from alignloop.records import Comparison, Judgement, PreferencePair
+from alignloop.records import Comparison, Judgement, PreferencePair, Prompt
 
 
 def pairs_from_judgements(
     comparisons: Iterable[Comparison], judgements: Iterable[Judgement]
 ) -> list[PreferencePair]:
-    """One pair for each judgement of a comparison; "skip" and "both_bad" give none.
+    """The pairs of `pairs_of_choice` for each judgement of a comparison."""
+    by_id = {comparison.comparison_id: comparison for comparison in comparisons}
+    return [
+        pair
+        for judgement in judgements
+        for comparison in [by_id[judgement.comparison_id]]
+        for pair in pairs_of_choice(
+            comparison.prompt,
+            {response.response_id: response.text for response in comparison.responses},
+            judgement.choice,
+            margin=float(judgement.strength),
+            source=judgement.annotator_id,
+            comparison_id=judgement.comparison_id,
+        )
+    ]
 
-    A tie becomes a soft label of 0.5 (WebGPT). Of K > 2 responses the chosen one beats each other
+
+def pairs_of_choice(
+    prompt: Prompt,
+    texts: Mapping[str, str],
+    choice: str,
+    *,
+    margin: float,
+    source: str,
+    comparison_id: str,
+) -> list[PreferencePair]:
+    """What one judgement teaches: a pair of two answers; "skip" and "both_bad" give none.
+
+    A tie becomes a soft label of 0.5 (WebGPT). Of K > 2 answers the chosen one beats each other
     one with weight 1 / (K - 1), and a tie is one between all, with weight 1 / C(K, 2), so that
     every judgement weighs the same (InstructGPT).
     """
-    by_id = {comparison.comparison_id: comparison for comparison in comparisons}
-    pairs: list[PreferencePair] = []
-    for judgement in judgements:
-        comparison = by_id[judgement.comparison_id]
-        texts = {response.response_id: response.text for response in comparison.responses}
-        if judgement.choice == "tie":
-            beaten = list(combinations(texts, 2))
-        elif judgement.choice in texts:
-            beaten = [(judgement.choice, other) for other in texts if other != judgement.choice]
-        else:
-            continue
-        for better, worse in beaten:
-            pairs.append(
-                PreferencePair(
-                    prompt=comparison.prompt,
-                    chosen=texts[better],
-                    rejected=texts[worse],
-                    preference=0.5 if judgement.choice == "tie" else 1.0,
-                    margin=float(judgement.strength),
-                    weight=1 / len(beaten),
-                    source=judgement.annotator_id,
-                    comparison_id=judgement.comparison_id,
-                )
-            )
-    return pairs
+    if choice == "tie":
+        beaten = list(combinations(texts, 2))
+    elif choice in texts:
+        beaten = [(choice, other) for other in texts if other != choice]
+    else:
+        return []
+    return [
+        PreferencePair(
+            prompt=prompt,
+            chosen=texts[better],
+            rejected=texts[worse],
+            preference=0.5 if choice == "tie" else 1.0,
+            margin=margin,
+            weight=1 / len(beaten),
+            source=source,
+            comparison_id=comparison_id,
+        )
+        for better, worse in beaten
+    ]
 
 
 def labels_by_comparison(pairs: Sequence[PreferencePair]) -> list[list[str]]:
     """The preferred texts of all pairs that more than one annotator judged, ties left out.
 
     The item is a pair of responses within a comparison: of K > 2 responses one annotator's choice
-    gives several pairs, and those are no agreement with himself.
+    gives several pairs, and those are no agreement of two people.
     """
     found: dict[tuple[str, frozenset[str]], list[str]] = {}
     for pair in pairs:

@@ -12,7 +12,7 @@ import httpx2
 
 from alignloop.data.refusals import Refusal
 from alignloop.errors import UserError
-from alignloop.label.reading import NewItem, items_of_file
+from alignloop.label.new_items import NewItem, items_of_file
 from alignloop.label.store import refusals
 from alignloop.label.store.tasks import JudgementIn, Task
 from alignloop.records import Comparison
@@ -20,8 +20,8 @@ from alignloop.run import atomic_write
 
 PATIENCE = 10.0  # seconds in which a server that does not answer is asked again
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
-TOGETHER = 500  # items in one upload
-TOLD = 10
+CHUNK_SIZE = 500  # items in one upload
+MAX_ERRORS_SHOWN = 10
 KINDS: dict[int, type[UserError]] = {
     401: refusals.SignInRefused,
     403: refusals.Forbidden,
@@ -151,7 +151,7 @@ class Client:
                 total[name] += done[name]
             told = [str(one.error()) for one in bad] + done["refused"]
             total["num_refused"] += len(bad)
-            total["refused"] = (total["refused"] + told)[:TOLD]
+            total["refused"] = (total["refused"] + told)[:MAX_ERRORS_SHOWN]
             read += len(piece)
             on_progress(read)
         return total
@@ -235,5 +235,5 @@ def _pieces(
     items: Iterable[Comparison | NewItem | Refusal],
 ) -> Iterator[list[Comparison | NewItem | Refusal]]:
     stream = iter(items)
-    while piece := list(islice(stream, TOGETHER)):
+    while piece := list(islice(stream, CHUNK_SIZE)):
         yield piece

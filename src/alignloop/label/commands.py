@@ -10,19 +10,17 @@ from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
+from alignloop.data.commands import shares_of
 from alignloop.errors import UserError, harmless
-from alignloop.label.reading import items_of_file
+from alignloop.label.exports import Query, export_project
+from alignloop.label.new_items import items_of_file
+from alignloop.label.server_settings import LOOPBACK, ServerSettings
 from alignloop.label.store import accounts, audit, projects, tokens
-from alignloop.label.store.database import Database, open_database
+from alignloop.label.store.database import Database, Session, open_database, open_labels
 from alignloop.label.store.importing import import_items
-from alignloop.label.store.refusals import NotFound
-from alignloop.label.store.tables import Project, User
 from alignloop.label.store.tasks import LabelSchema
 from alignloop.label.web.app import create_app
-from alignloop.label.web.settings import LOOPBACK, ServerSettings
 from alignloop.run import progress_for
 
 Options = argparse.Namespace
@@ -74,12 +72,27 @@ def import_file(options: Options) -> int:
         items = items_of_file(options.file, gold=options.gold)
         with progress_for("import", total) as bar:
             done = import_items(database, project_id, batch_id, items, on_progress=bar.update)
-        told = {"project": project_id, "added": done.added}
-        _note(database, "items filed", str(options.file), **told)
+        _note(database, "items filed", str(options.file), project=project_id, added=done.added)
     print(f"added: {done.added}, there already: {done.duplicates}, refused: {done.num_refused}")
     for refusal in done.refused:
         print(harmless(str(refusal)), file=sys.stderr)
     return 1 if done.num_refused else 0
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """Write a project's labels to a folder; prints the counts and the hash of the content."""
+    query = Query(
+        kind=options.kind,
+        format=options.format,
+        shares=shares_of(options.split),
+        batch=options.batch,
+    )
+    database, slug = open_labels(options.source)
+    with closing(database):
+        done = export_project(database, slug, Path(options.out), query)
+    for name, count in done.counts.items():
+        print(f"{name}: {count}")
+    print(f"content sha256 {done.hash}")
 
 
 def add_project(options: Options) -> None:
@@ -100,14 +113,14 @@ def list_projects(options: Options) -> None:
     """Print the projects, one a line."""
     with closing(_database(options)) as database, database.reading() as session:
         for project in projects.list_projects(session):
-            print(harmless(f"{project.slug}\t{project.schema['kind']}\t{project.title}"))
+            print(harmless(f"{project.slug}\t{project.kind}\t{project.title}"))
 
 
 def add_batch(options: Options) -> None:
     """Make a batch."""
 
     def make(session: Session) -> str:
-        project = the_project(session, options.slug)
+        project = projects.get_project(session, options.slug)
         made = projects.create_batch(
             session,
             project.id,
@@ -124,8 +137,8 @@ def add_batch(options: Options) -> None:
 def list_batches(options: Options) -> None:
     """Print the batches in the order in which they are worked off."""
     with closing(_database(options)) as database, database.reading() as session:
-        for batch in projects.list_batches(session, the_project(session, options.slug).id):
-            state = "closed" if batch.closed_at else "open"
+        for batch in projects.list_batches(session, projects.get_project(session, options.slug).id):
+            state = "closed" if batch.closed else "open"
             row = f"{batch.name}\t{batch.num_items} items\toverlap {batch.overlap}\t{state}"
             print(harmless(row))
 
@@ -134,7 +147,7 @@ def close_batch(options: Options) -> None:
     """Close a batch, or with --open hand its items out again."""
 
     def change(session: Session) -> str:
-        project = the_project(session, options.slug)
+        project = projects.get_project(session, options.slug)
         batch = projects.get_batch(session, project.id, options.name)
         projects.close_batch(session, project.id, batch.id, closed=not options.open)
         return f"{project.slug}/{batch.name}"
@@ -191,10 +204,11 @@ def add_token(options: Options) -> None:
 def list_tokens(options: Options) -> None:
     """Print the API tokens, without their secrets."""
     with closing(_database(options)) as database, database.reading() as session:
+        names = accounts.user_names(session)
         for token in tokens.list_tokens(session):
-            user = session.get_one(User, token.user_id).name
             until = f"until {token.expires_at:%Y-%m-%d}"
-            row = f"{token.id}\t{user}\t{token.name}\t{','.join(token.scopes)}\t{until}"
+            scopes = ",".join(token.scopes)
+            row = f"{token.id}\t{names[token.user_id]}\t{token.name}\t{scopes}\t{until}"
             print(harmless(row))
 
 
@@ -205,18 +219,6 @@ def revoke_token(options: Options) -> None:
         return tokens.revoke_token(session, options.id).name
 
     print(_done(options, "token ended", change))
-
-
-def the_project(session: Session, slug: str | None) -> Project:
-    """The project of a name, or the only one. Raises NotFound."""
-    if slug:
-        return projects.get_project(session, slug)
-    found = list(session.scalars(select(Project).limit(2)))
-    if len(found) == 1:
-        return found[0]
-    problem = "there are several projects" if found else "there is no project yet"
-    fix = "name one with --slug" if found else "make one: alignloop label project add NAME"
-    raise NotFound(problem, fix=fix)
 
 
 def _database(options: Options) -> Database:
@@ -243,12 +245,9 @@ def _note(database: Database, action: str, target: str, **detail: object) -> Non
 def _batch_for(database: Database, options: Options) -> tuple[int, int]:
     """The ids of the project and of the batch, which is made where it is not there."""
     with database.transaction() as session:
-        project = the_project(session, options.slug)
-        try:
-            batch = projects.get_batch(session, project.id, options.batch)
-        except NotFound:
-            numbers = {name: getattr(options, name) for name in ("overlap", "priority", "repeats")}
-            batch = projects.create_batch(session, project.id, options.batch, **numbers)
+        project = projects.get_project(session, options.slug)
+        numbers = {name: getattr(options, name) for name in ("overlap", "priority", "repeats")}
+        batch = projects.get_or_create_batch(session, project.id, options.batch, **numbers)
         return project.id, batch.id
 
 
@@ -270,7 +269,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _greet(database: Database, here: str, options: Options) -> None:
-    """Say where the server is, and give the first lead his link."""
+    """Say where the server is, and give the first lead their link."""
     with database.transaction() as session:
         token = accounts.invite_first_lead(session)
     if token is not None:

@@ -10,13 +10,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from sqlalchemy.orm import Session
-
 from alignloop.errors import UserError
-from alignloop.label.store import judging, projects, queue
-from alignloop.label.store.database import FILE, Database, open_database
+from alignloop.label.store import accounts, judging, projects, queue
+from alignloop.label.store.database import FILE, Database, Session, open_database
 from alignloop.label.store.importing import import_file
-from alignloop.label.store.tables import User, now
+from alignloop.label.store.tables import now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 
 DAYS = 6  # of work that lie behind
@@ -52,7 +50,7 @@ GUIDELINE_ZH = """\
 
 
 class Works(Protocol):
-    """A person who answers up to `limit` of a project's tasks: at a desk, see `Desk`."""
+    """A person who answers up to `limit` of a project's tasks: at a desk, see `SimulatedDesk`."""
 
     def __call__(self, desk: Any, project: str, *, limit: int) -> int: ...
 
@@ -88,7 +86,7 @@ PARTS = (
 )
 
 
-class Desk:
+class SimulatedDesk:
     """One person at work in the past: tasks and judgements without a server, at a clock of its own.
 
     The clock starts `DAYS` days ago; after `PER_DAY` judgements it goes on the next day.
@@ -138,7 +136,7 @@ def make_demo(
         for place, (name, work) in enumerate(people.items()):
             # one transaction for a week: each would wait for the disk
             with database.transaction() as session:
-                desk = Desk(session, _add_person(session, name, began), began)
+                desk = SimulatedDesk(session, accounts.add_simulated(session, name, began), began)
                 # some have done more than others, and some is left for whoever tries the demo
                 work(desk, "demo", limit=PER_DAY * (DAYS - 1 - place % 3))
                 work(desk, "demo-ranking", limit=PER_DAY // 2)
@@ -158,16 +156,6 @@ def _file(database: Database, part: Part, source: Path) -> None:
             session, project.id, "first", overlap=part.overlap, repeats=part.repeats
         )
     import_file(database, project.id, batch.id, source)
-
-
-def _add_person(session: Session, name: str, at: datetime) -> int:
-    """An account without a password: nobody can sign in as a simulated person."""
-    user = User(
-        name=name, password_hash=None, role="annotator", locale="", active=True, created_at=at
-    )
-    session.add(user)
-    session.flush()
-    return user.id
 
 
 def run_demo(

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 from alignloop.label import Client
 from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.judging import standing
-from alignloop.label.store.tables import Judgement
+from alignloop.label.store.tables import judgements
 from alignloop.label.store.tasks import JudgementIn
 
 PEOPLE, KILLS, BETWEEN_KILLS = 4, 3, 25
@@ -94,7 +94,7 @@ def _wait_for_more(people: list[Annotator], told: threading.Event) -> None:
 
 def _check(database: Database, people: list[Annotator]) -> None:
     with database.reading() as session:
-        rows = session.execute(select(Judgement.idempotency_key, Judgement.id))
+        rows = session.execute(select(judgements.c.idempotency_key, judgements.c.id))
         kept = {row[0]: row[1] for row in rows}
         stands = session.scalar(select(func.count()).select_from(standing().subquery()))
         whole = session.execute(text("PRAGMA integrity_check")).scalar_one()

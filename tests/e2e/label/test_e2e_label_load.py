@@ -15,8 +15,15 @@ from label_support import SLUG, Server, make_token, make_world, serving
 from sqlalchemy import insert
 
 from alignloop.label.store.database import open_database
-from alignloop.label.store.order import keyed
-from alignloop.label.store.tables import Batch, Item, ItemResponse, Project, Prompt, Response
+from alignloop.label.store.presentation_order import keyed
+from alignloop.label.store.tables import (
+    Batch,
+    ItemResponse,
+    ItemRow,
+    Project,
+    PromptRow,
+    ResponseRow,
+)
 
 ITEMS, PEOPLE, EACH = 100_000, 20, 5
 THINKING = 1.0  # seconds between two items of one annotator: ten times faster than people are
@@ -38,12 +45,14 @@ def fill(world: Any) -> None:
             | {"category": "", "language": "en", "source": ""}
             for n in range(1, 1001)
         ]
-        session.execute(insert(Prompt), prompts)
+        session.execute(insert(PromptRow), prompts)
         for first in range(1, 2 * ITEMS, 20_000):
-            session.execute(insert(Response), [_response(n) for n in range(first, first + 20_000)])
+            session.execute(
+                insert(ResponseRow), [_response(n) for n in range(first, first + 20_000)]
+            )
         for first in range(1, ITEMS, 20_000):
             numbers = range(first, first + 20_000)
-            session.execute(insert(Item), [_item(project, batch, n) for n in numbers])
+            session.execute(insert(ItemRow), [_item(project, batch, n) for n in numbers])
             shown = [(n, 2 * n - 1 + place, place) for n in numbers for place in (0, 1)]
             names = ("item_id", "response_id", "position")
             session.execute(

@@ -11,7 +11,7 @@ from sqlalchemy import event, inspect, text
 from alignloop.errors import UserError
 from alignloop.label.store import migrate
 from alignloop.label.store.database import Database, open_database
-from alignloop.label.store.tables import Table
+from alignloop.label.store.tables import Base
 
 pytestmark = pytest.mark.slow
 
@@ -22,24 +22,24 @@ def names(database: Database) -> set[str]:
 
 
 def test_the_migrations_make_what_the_models_say(any_database: Database) -> None:
-    assert migrate.differences(any_database) == []
-    assert names(any_database) == {*Table.metadata.tables, "alembic_version"}
+    assert migrate.differences(any_database.engine) == []
+    assert names(any_database) == {*Base.metadata.tables, "alembic_version"}
 
 
 def test_what_differs_from_the_models_is_found(any_database: Database) -> None:
     with any_database.writer.begin() as connection:
         connection.execute(text("DROP INDEX ix_item_open"))
         connection.execute(text("ALTER TABLE guideline ADD COLUMN left_over INTEGER"))
-    found = str(migrate.differences(any_database))
+    found = str(migrate.differences(any_database.engine))
     assert "ix_item_open" in found
     assert "left_over" in found
 
 
 def test_down_leaves_nothing_and_up_makes_it_again(any_database: Database) -> None:
-    migrate.downgrade(any_database, "base")
+    migrate.downgrade(any_database.engine, "base")
     assert names(any_database) == {"alembic_version"}
-    migrate.upgrade(any_database)
-    assert migrate.differences(any_database) == []
+    migrate.upgrade(any_database.engine)
+    assert migrate.differences(any_database.engine) == []
     world = make_world(any_database, items(3))
     assert len(world.work()) == 3
 
@@ -108,4 +108,4 @@ def test_a_database_of_a_newer_version_is_left_alone(any_database: Database) -> 
     with any_database.writer.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(UserError, match="newer version"):
-        migrate.upgrade(any_database)
+        migrate.upgrade(any_database.engine)

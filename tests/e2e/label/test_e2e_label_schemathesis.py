@@ -10,9 +10,9 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from label_support import items, make_lead, make_token, make_world
 
+from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store.database import open_database
 from alignloop.label.web.app import create_app
-from alignloop.label.web.settings import ServerSettings
 
 EXAMPLES = 8  # for each of some thirty operations
 

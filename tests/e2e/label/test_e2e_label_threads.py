@@ -14,7 +14,7 @@ from alignloop.errors import UserError
 from alignloop.label.store import judging
 from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.refusals import Contradiction
-from alignloop.label.store.tables import Item
+from alignloop.label.store.tables import ItemRow
 
 PEOPLE, ITEMS, OVERLAP = 20, 30, 3
 
@@ -68,7 +68,7 @@ def test_overlap_is_exact_under_twenty_threads(any_database: Database) -> None:
     assert len({(one.item_id, one.user_id) for one in said}) == len(said)
     judged = Counter(one.item_id for one in said if one.verdict != "skip")
     with any_database.reading() as session:
-        wanted = {one.id: one for one in session.scalars(select(Item))}
+        wanted = {one.id: one for one in session.scalars(select(ItemRow))}
     assert all(judged[item] <= OVERLAP for item in wanted)
     # Twenty people are enough for every item, whoever skips it; repeats have only who judged.
     assert {judged[item] for item, row in wanted.items() if row.repeat_of is None} == {OVERLAP}

@@ -27,10 +27,9 @@ from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.importing import NewItem, import_items
 from alignloop.label.store.judging import standing, submit
 from alignloop.label.store.queue import claim
-from alignloop.label.store.tables import Judgement, Response, User, now
+from alignloop.label.store.tables import ResponseRow, User, judgements, now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
-from alignloop.records import Comparison, Message, Prompt
-from alignloop.records import Response as ResponseRecord
+from alignloop.records import Comparison, Message, Prompt, Response
 
 MODELS = ("secret-model-one", "secret-model-two")
 PATIENCE_MS = 30_000  # on a machine that does much else
@@ -52,15 +51,15 @@ class Site:
             user = accounts.get_user(session, name)
             return sign_in.begin(session, user.id, at=now()).cookie
 
-    def judgements(self) -> list[Judgement]:
+    def judgements(self) -> list[Any]:
         """What stands, oldest first."""
         with self.database.reading() as session:
-            return list(session.scalars(standing().order_by(Judgement.id)))
+            return list(session.execute(standing().order_by(judgements.c.id)))
 
     def text_of(self, response_id: int | None) -> str:
         """The text of an answer."""
         with self.database.reading() as session:
-            return session.get_one(Response, response_id).text
+            return session.get_one(ResponseRow, response_id).text
 
 
 @dataclass(kw_only=True)
@@ -81,7 +80,7 @@ def item(
     messages = tuple(Message(role=roles[n % 2], content=turn) for n, turn in enumerate(turns))
     name = f"p{number}"
     responses = tuple(
-        ResponseRecord(response_id=f"{name}-{n}", text=text) for n, text in enumerate(answers)
+        Response(response_id=f"{name}-{n}", text=text) for n, text in enumerate(answers)
     )
     return NewItem(
         comparison=Comparison(
@@ -118,8 +117,8 @@ def serving(database: Database, folder: Path) -> Iterator[Site]:
     """The application on a free port of the loopback."""
     import uvicorn
 
+    from alignloop.label.server_settings import ServerSettings
     from alignloop.label.web.app import create_app
-    from alignloop.label.web.settings import ServerSettings
 
     app = create_app(database, ServerSettings(folder=folder))
     config = uvicorn.Config(app, port=0, log_level="warning", lifespan="off")

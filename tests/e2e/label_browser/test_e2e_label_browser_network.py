@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 from sqlalchemy import delete, update
 
-from alignloop.label.store.tables import Assignment, Item, SignedIn
+from alignloop.label.store.tables import Assignment, ItemRow, SignedIn
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 JUDGEMENT = "**/api/v1/assignments/*/judgement"
@@ -115,7 +115,7 @@ def test_an_item_that_went_to_somebody_else_is_told(site: Any, open_page: Any) -
     lost = page.locator(".task").get_attribute("data-assignment")
     with site.database.transaction() as session:
         mine = session.get_one(Assignment, int(lost))
-        session.execute(update(Item).where(Item.id == mine.item_id).values(taken=1))
+        session.execute(update(ItemRow).where(ItemRow.id == mine.item_id).values(taken=1))
         mine.state = "released"
     page.keyboard.press("Enter")
     expect(page.locator("#notice")).to_contain_text("gone to somebody else")

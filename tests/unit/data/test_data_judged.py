@@ -8,7 +8,7 @@ import pytest
 
 from alignloop.data import read_pairs
 from alignloop.errors import UserError
-from alignloop.label.reading import NewItem, items_of_file
+from alignloop.label.new_items import NewItem, items_of_file
 
 
 def rows_file(tmp_path: Path, *rows: dict[str, Any]) -> Path:

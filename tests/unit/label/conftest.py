@@ -9,9 +9,10 @@ import pytest
 from fastapi import FastAPI
 from label_support import World, items, make_account, make_lead, make_world
 
-from alignloop.label.store.database import FILE, WRITES, Database, open_database
+from alignloop.label.server_settings import ServerSettings
+from alignloop.label.store.database import FILE, Database, open_database
+from alignloop.label.store.engine import writing
 from alignloop.label.web.app import create_app
-from alignloop.label.web.settings import ServerSettings
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +30,7 @@ def database(empty_file: Path, tmp_path: Path) -> Generator[Database]:
     shutil.copy(empty_file, tmp_path / "project" / FILE)
     made = open_database(tmp_path / "project", migrate=False)
     # No test here cuts the power: nobody need wait for the disk.
-    made.writer = made.engine.execution_options(**{WRITES: "soon"})
+    made.writer = writing(made.engine, durably=False)
     yield made
     made.close()
 

@@ -9,10 +9,11 @@ from sqlalchemy import select
 
 from alignloop.errors import UserError
 from alignloop.label.demo import make_demo, run_demo
-from alignloop.label.exports.snapshot import find_project, open_labels
-from alignloop.label.quality.load import load_labels
+from alignloop.label.labels.project_labels import ProjectLabels
 from alignloop.label.quality.report import QualityReport, quality_report
-from alignloop.label.quality.rows import Labels
+from alignloop.label.store.database import open_labels
+from alignloop.label.store.projects import get_project
+from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.tables import User
 from alignloop.playground import DEMO
 from alignloop.playground.annotators import PEOPLE
@@ -30,19 +31,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def labels(folder: Path) -> Labels:
+def labels(folder: Path) -> ProjectLabels:
     return labels_of(folder, "demo")
 
 
 @pytest.fixture(scope="module")
-def report(labels: Labels) -> QualityReport:
+def report(labels: ProjectLabels) -> QualityReport:
     return quality_report(labels, NOW)
 
 
-def labels_of(folder: Path, slug: str) -> Labels:
+def labels_of(folder: Path, slug: str) -> ProjectLabels:
     database, _ = open_labels(str(folder))
     with database.reading() as session:
-        found = load_labels(session, find_project(session, slug).id)
+        found = load_labels(session, get_project(session, slug).id)
     database.close()
     return found
 
@@ -52,7 +53,9 @@ def test_the_package_data_are_small() -> None:
 
 
 @pytest.mark.slow
-def test_both_languages_gold_repeats_and_rankings_are_there(folder: Path, labels: Labels) -> None:
+def test_both_languages_gold_repeats_and_rankings_are_there(
+    folder: Path, labels: ProjectLabels
+) -> None:
     languages = {item.prompt.language for item in labels.items.values()}
     assert languages == {"en", "zh"}
     assert {"gold", "repeat", "import"} <= {item.why for item in labels.items.values()}
@@ -77,7 +80,7 @@ def test_the_leads_screens_have_something_to_show(report: QualityReport) -> None
     assert report.forecast.left > 0 and report.forecast.done_on is not None
 
 
-def test_the_work_lies_in_the_days_before(labels: Labels) -> None:
+def test_the_work_lies_in_the_days_before(labels: ProjectLabels) -> None:
     days = {(NOW - judged.created_at).days for judged in labels.judgements}
     assert len(days) >= 4
     assert all(timedelta() < NOW - one.created_at < timedelta(days=7) for one in labels.judgements)

@@ -14,7 +14,7 @@ from label_support import PASSWORD, SOURCE, comparison
 from alignloop import cli
 from alignloop.evaluate.compare import people_instead
 from alignloop.label.commands import check_binding
-from alignloop.label.reading import NewItem, items_of_file
+from alignloop.label.new_items import NewItem, items_of_file
 from alignloop.label.store import accounts, tokens
 from alignloop.label.store.database import FILE, open_database
 

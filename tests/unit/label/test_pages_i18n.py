@@ -6,17 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from alignloop.label.pages import i18n
-from alignloop.label.pages.i18n import Texts, catalogue, choose, placeholders
 from alignloop.label.pages.templating import TEMPLATES
+from alignloop.label.texts import i18n
+from alignloop.label.texts.i18n import Entry, Texts, catalogue, choose
 
 STATIC = TEMPLATES.parent / "static"
 HAN = re.compile(r"[\u4e00-\u9fff]")
-SAME_IN_BOTH = {"quality.kappa", "quality.alpha", "quality.dawid_skene", "js.pace_batch"}
+SAME_IN_BOTH = {
+    "quality.kappa",
+    "quality.alpha",
+    "quality.dawid_skene",
+    "js.pace_batch",
+    "axis.alpha",
+}
 
 
 def sources(folder: Path, ending: str) -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(ending)))
+
+
+def placeholders(entry: Entry) -> set[str]:
+    """The names in braces that an entry fills in, whatever its forms for counts."""
+    forms = [entry] if isinstance(entry, str) else list(entry.values())
+    return {name for form in forms for name in re.findall(r"\{(\w+)\}", form)}
 
 
 def test_both_languages_have_the_same_keys_and_placeholders() -> None:

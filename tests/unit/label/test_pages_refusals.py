@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from label_support import SOURCE, World, browser
 
-from alignloop.label.pages.refusals import translated, words
+from alignloop.label.texts.refusal_texts import translated, words
 
 LABEL = SOURCE / "alignloop" / "label"
 HAN = re.compile(r"[\u4e00-\u9fff]")
@@ -49,7 +49,7 @@ def texts_of(path: Path) -> Iterator[str]:
 
 
 def test_every_refusal_of_store_and_web_has_its_chinese() -> None:
-    files = [*LABEL.glob("store/*.py"), *LABEL.glob("web/*.py")]
+    files = [*LABEL.glob("store/*.py"), *LABEL.glob("web/*.py"), LABEL / "guards.py"]
     texts = {t for path in files if path.name not in NOT_ON_PAGES for t in texts_of(path) if t}
     assert len(texts) > 60
     assert sorted(text for text in texts if not HAN.search(translated(text, "zh"))) == []

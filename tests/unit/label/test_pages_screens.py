@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from alignloop.label.pages.i18n import LOCALES, TAGS, catalogue
 from alignloop.label.pages.routes import _local
 from alignloop.label.pages.templating import SHADES
+from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import accounts, projects, sign_in
 from alignloop.label.store.database import open_database
 from alignloop.label.store.importing import NewItem, import_items
@@ -18,8 +18,8 @@ from alignloop.label.store.judging import submit
 from alignloop.label.store.queue import claim
 from alignloop.label.store.tables import User, now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
+from alignloop.label.texts.i18n import LOCALES, TAGS, catalogue
 from alignloop.label.web.app import create_app
-from alignloop.label.web.settings import ServerSettings
 from alignloop.records import Comparison, Message, Prompt, Response
 
 SECRETS = ("model-one-secret", "model-two-secret", "uncertain", "gold", "because-reason")

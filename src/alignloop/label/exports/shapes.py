@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from alignloop.data.files import PROVENANCE
 from alignloop.data.trl import TIES, as_trl, trl_note, trl_rows
 from alignloop.errors import UserError
-from alignloop.label.exports.rows import ExportRow
+from alignloop.label.exports.export_rows import ExportRow
 from alignloop.records import Message, PreferencePair
 
 Format = Literal["jsonl", "csv", "trl", "hh"]

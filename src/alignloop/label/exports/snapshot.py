@@ -3,28 +3,25 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
-
 from alignloop.data.files import whole_file
 from alignloop.data.splits import SplitByPrompt
 from alignloop.errors import UserError
-from alignloop.label.exports.rows import ExportRow, Kind, content_hash, export_rows
+from alignloop.label.exports.export_rows import ExportRow, Kind, export_rows
 from alignloop.label.exports.shapes import Format, check_format, left_out, lines_of, suffix
-from alignloop.label.quality.load import load_labels
-from alignloop.label.quality.rows import Labels
-from alignloop.label.store.database import FILE, Database, open_database
-from alignloop.label.store.tables import ExportSnapshot, Project, now
-from alignloop.records import PreferencePair
-from alignloop.run import RunFolder, atomic_folder, atomic_write
+from alignloop.label.labels.pairs import content_hash
+from alignloop.label.labels.project_labels import ProjectLabels
+from alignloop.label.store.database import Database
+from alignloop.label.store.projects import get_project
+from alignloop.label.store.read_labels import load_labels
+from alignloop.label.store.snapshots import add_snapshot
+from alignloop.label.store.tables import now
+from alignloop.run import atomic_folder, atomic_write
 
 MANIFEST = "manifest.json"
-PAIRS_FILE = "pairs.jsonl"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,14 +56,14 @@ def export_project(
     check_format(query.kind, query.format)
     _check_out(out)
     with database.reading() as session:
-        project = find_project(session, slug)
+        project = get_project(session, slug)
         labels = _of_batch(load_labels(session, project.id), query.batch)
     files = _files(labels, query)
     rows = [row for name in files for row in files[name]]
     if not rows:
         problem = "nobody has said anything yet that this export holds"
         raise UserError(problem, where=project.slug, fix="label some items, or choose another kind")
-    digest = content_hash(query.kind, rows)
+    digest = content_hash(query.kind, (row.content for row in rows))
     counts = _counts(files, labels) | left_out(rows, query.format)
     with atomic_folder(out) as folder:
         for name, part in files.items():
@@ -74,78 +71,20 @@ def export_project(
         manifest = _manifest(folder, project.slug, query, digest, counts)
         atomic_write(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     with database.transaction() as session:
-        row = ExportSnapshot(
-            project_id=project.id,
+        row = add_snapshot(
+            session,
+            project.id,
             kind=query.kind,
             query=manifest["query"],
             hash=digest,
             counts=dict(counts),
             path=str(out.resolve()),  # a server that hands it out runs where it will
             user_id=user_id,
-            created_at=now(),
         )
-        session.add(row)
-        session.flush()
         return Exported(path=out, hash=digest, counts=counts, snapshot_id=row.id)
 
 
-def find_project(session: Session, slug: str) -> Project:
-    """The project of this name, or the only one where none is named. Raises UserError."""
-    projects = {one.slug: one for one in session.scalars(select(Project).order_by(Project.slug))}
-    if slug in projects:
-        return projects[slug]
-    if not slug and len(projects) == 1:
-        return next(iter(projects.values()))
-    problem = f"there is no project {slug!r}" if slug else "there is not one project here"
-    fix = f"name one of: {', '.join(projects)}" if projects else "make a project first"
-    raise UserError(problem, where="project", fix=fix)
-
-
-def open_labels(where: str) -> tuple[Database, str]:
-    """The database of "DIR", "URL", "DIR#project" or "URL#project", and the project's name.
-
-    Nothing is made or migrated. Raises UserError where no database is there.
-    """
-    place, _, slug = where.partition("#")
-    if "://" not in place and not (Path(place) / FILE).is_file():
-        raise UserError(
-            "there is no labelling project here",
-            where=place,
-            fix=f"name the folder that holds {FILE}, or a database's URL",
-        )
-    return open_database(place, migrate=False), slug
-
-
-def project_pairs(where: str) -> tuple[list[PreferencePair], str]:
-    """The pairs of a project (see `open_labels`) and the hash of their content; read only."""
-    database, slug = open_labels(where)
-    with closing(database), database.reading() as session:
-        rows = export_rows(load_labels(session, find_project(session, slug).id), "pairs")
-    return [pair for row in rows for pair in row.pairs], content_hash("pairs", rows)
-
-
-def keep_pairs(where: str, run: RunFolder, stage_name: str) -> Path:
-    """The pairs of a project as a file of the run: what a run has learnt from stays with it.
-
-    Labels that come later are no part of a run that has begun. The content's hash goes to
-    lineage.json. Raises UserError where there are no pairs.
-    """
-    stage = run.stage(stage_name)
-    path = stage.path / PAIRS_FILE
-    if stage.finished:
-        return path
-    pairs, digest = project_pairs(where)
-    if not pairs:
-        raise UserError("nobody has compared anything yet", where=f"label:{where}")
-    with whole_file(path) as write:
-        for pair in pairs:
-            write(pair.model_dump_json())
-    facts = {"project": where, "content_hash": digest, "num_pairs": len(pairs)}
-    stage.finish(facts)  # and from there to lineage.json
-    return path
-
-
-def _of_batch(labels: Labels, batch: str) -> Labels:
+def _of_batch(labels: ProjectLabels, batch: str) -> ProjectLabels:
     if not batch:
         return labels
     items = {key: item for key, item in labels.items.items() if item.batch == batch}
@@ -155,10 +94,10 @@ def _of_batch(labels: Labels, batch: str) -> Labels:
             f"there is no batch {batch!r}", where="--batch", fix=f"name one of: {', '.join(names)}"
         )
     judgements = tuple(one for one in labels.judgements if one.item_id in items)
-    return Labels(items=items, judgements=judgements)
+    return ProjectLabels(items=items, judgements=judgements)
 
 
-def _files(labels: Labels, query: Query) -> dict[str, list[ExportRow]]:
+def _files(labels: ProjectLabels, query: Query) -> dict[str, list[ExportRow]]:
     """The rows of each file. Judgements say little without the comparisons that they are about."""
     kinds: list[Kind] = [query.kind]
     if query.kind == "judgements":
@@ -185,7 +124,7 @@ def _write(path: Path, rows: Sequence[ExportRow], format: Format) -> None:
             write(line)
 
 
-def _counts(files: Mapping[str, Sequence[ExportRow]], labels: Labels) -> dict[str, int]:
+def _counts(files: Mapping[str, Sequence[ExportRow]], labels: ProjectLabels) -> dict[str, int]:
     rows = [row for part in files.values() for row in part]
     used = {number for row in rows for number in row.provenance["judgements"]}
     people = {one.annotator for one in labels.judgements if one.judgement_id in used}

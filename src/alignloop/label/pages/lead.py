@@ -4,24 +4,22 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from alignloop.label.exports import FORMATS, KINDS
+from alignloop.label.guards import After, Id, Lead, Store
 from alignloop.label.pages import views
 from alignloop.label.pages.diff import compare
-from alignloop.label.pages.i18n import Texts
 from alignloop.label.pages.templating import PageRoute, locale_of, page
 from alignloop.label.quality.disagreements import Disagreement, disagreements
 from alignloop.label.quality.forecast import forecast
-from alignloop.label.quality.load import load_labels
 from alignloop.label.quality.plots import PLOTS, PlotName, draw_plot
 from alignloop.label.quality.report import quality_report
-from alignloop.label.store import accounts, audit, projects, tokens
+from alignloop.label.store import accounts, audit, projects, snapshots, tokens
 from alignloop.label.store.accounts import Principal
+from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.refusals import NotFound
-from alignloop.label.store.tables import ExportSnapshot, Guideline, now
-from alignloop.label.web.security import After, Id, Lead, Store
+from alignloop.label.store.tables import now
+from alignloop.label.texts.i18n import Texts
 
 router = APIRouter(
     route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
@@ -49,7 +47,7 @@ def list_tokens(request: Request, principal: Lead, database: Store) -> Response:
     """The tokens of programs."""
     with database.reading() as session:
         people = accounts.list_users(session)
-        names = {one.id: one.name for one in people}
+        names = accounts.user_names(session)
         found = [vars(one) | {"user": names[one.user_id]} for one in tokens.list_tokens(session)]
     return _screen(request, principal, "tokens", tokens=found, users=people)
 
@@ -60,9 +58,9 @@ def audit_log(
 ) -> Response:
     """Who did what."""
     with database.reading() as session:
-        names = {one.id: one.name for one in accounts.list_users(session)}
+        names = accounts.user_names(session)
         found = audit.latest(session, limit=PAGE_OF_LOG, before=before)
-    rows = [vars(one) | {"who": names.get(one.user_id or 0, "")} for one in found]
+    rows = [vars(one) | {"who": names.get(one.user_id, "")} for one in found]
     older = found[-1].id if len(found) == PAGE_OF_LOG else None
     return _screen(request, principal, "audit", rows=rows, older=older)
 
@@ -99,7 +97,6 @@ def quality(request: Request, slug: str, principal: Lead, database: Store) -> Re
         project=project,
         report=quality_report(labels, now()),
         plots=[name for name in PLOTS if name != "progress"],
-        label_name=views.label_name,
     )
 
 
@@ -184,8 +181,7 @@ def exports(request: Request, slug: str, principal: Lead, database: Store) -> Re
     """What came out so far, and making more of it."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
-        mine = select(ExportSnapshot).where(ExportSnapshot.project_id == project.id)
-        found = list(session.scalars(mine.order_by(ExportSnapshot.id.desc())))
+        found = snapshots.list_snapshots(session, project.id)
         there = projects.list_batches(session, project.id)
     offers: dict[str, Any] = {"kinds": KINDS, "formats": FORMATS, "batches": there}
     return _screen(request, principal, "exports", project=project, snapshots=found, **offers)
@@ -196,10 +192,5 @@ def edit_guideline(request: Request, slug: str, principal: Lead, database: Store
     """The guideline in both languages, with all its versions."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
-        versions = _versions(session, project.id)
+        versions = projects.list_guidelines(session, project.id)
     return _screen(request, principal, "guideline", project=project, versions=versions)
-
-
-def _versions(session: Session, project_id: int) -> list[Guideline]:
-    mine = select(Guideline).where(Guideline.project_id == project_id)
-    return list(session.scalars(mine.order_by(Guideline.version.desc())))

@@ -4,18 +4,16 @@ import re
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
-from sqlalchemy import select
 
+from alignloop.label.guards import Annotator, Anyone, Id, Store
 from alignloop.label.pages import lead, views
 from alignloop.label.pages.diff import Segment, compare
 from alignloop.label.pages.render import show_invisible
 from alignloop.label.pages.templating import PageRoute, locale_of, page
 from alignloop.label.store import accounts, projects
 from alignloop.label.store.refusals import NotFound
-from alignloop.label.store.showing import task_of
-from alignloop.label.store.tables import Assignment, Item, now
+from alignloop.label.store.task_view import find_task
 from alignloop.label.store.tasks import GuidelineText, Task
-from alignloop.label.web.security import Annotator, Anyone, Id, Store
 
 router = APIRouter(
     route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
@@ -74,14 +72,9 @@ def show_task(
     request: Request, slug: str, assignment_id: Id, principal: Annotator, database: Store
 ) -> Response:
     """One item as a piece of the annotation screen; only to whom it was given."""
+    locale = locale_of(request, principal)
     with database.reading() as session:
-        project = projects.get_project(session, slug)
-        mine = Assignment.id == assignment_id, Assignment.user_id == principal.user_id
-        found = select(Assignment).join(Item, Item.id == Assignment.item_id).where(*mine)
-        assignment = session.scalar(found.where(Item.project_id == project.id))
-        if assignment is None:
-            raise NotFound("there is no such assignment of yours", where=str(assignment_id))
-        task = task_of(session, project, assignment, locale_of(request, principal), now())
+        task = find_task(session, slug, assignment_id, principal.user_id, locale)
     return page(request, "task", principal, task=task, differences=differences(task))
 
 

@@ -13,11 +13,11 @@ from fastapi.routing import APIRoute
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignloop.errors import UserError
-from alignloop.label.pages.i18n import NAMES, TAGS, Locale, Texts, choose, other_than
+from alignloop.label.guards import find_principal
 from alignloop.label.pages.render import render, show_invisible
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.refusals import Forbidden, NotFound, SignInRefused
-from alignloop.label.web.security import find_principal
+from alignloop.label.texts.i18n import NAMES, TAGS, Locale, Texts, choose, other_than
 
 TEMPLATES = Path(__file__).parent / "templates"
 SHADES = ("light", "dark")
@@ -38,7 +38,7 @@ def environment() -> Environment:
 
 
 def locale_of(request: Request, principal: Principal | None = None) -> Locale:
-    """What the reader chose on a page, then what his account says, then what his browser says."""
+    """What the reader chose on a page, then what their account says, then their browser."""
     return choose(
         request.cookies.get("alignloop_locale"),
         principal.locale if principal else None,

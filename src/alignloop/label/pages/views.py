@@ -7,20 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
-
-from alignloop.label.pages.i18n import Texts
-from alignloop.label.quality.rows import Judged, Labels
-from alignloop.label.store.judging import standing
-from alignloop.label.store.tables import (
-    Batch,
-    Item,
-    ItemResponse,
-    Judgement,
-    Project,
-    Response,
-)
+from alignloop.label.labels.project_labels import ProjectLabels, StoredJudgement
+from alignloop.label.store import overview
+from alignloop.label.store.database import Session
+from alignloop.label.store.tables import Batch, Project
+from alignloop.label.texts.i18n import Texts
 
 WEEK = timedelta(days=7)
 
@@ -49,7 +40,7 @@ class BatchRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PersonRow:
-    """How much somebody has judged, and when last."""
+    """How much a person has judged, and when last."""
 
     name: str
     today: int
@@ -60,7 +51,7 @@ class PersonRow:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownAnswer:
+class ReviewedAnswer:
     """One answer as the lead sees it: `id` is what a decision names, `name` the record's id."""
 
     id: str
@@ -72,14 +63,11 @@ class ShownAnswer:
 
 def project_card(session: Session, project: Project, user_id: int) -> ProjectCard:
     """A project and how many items of it this person has judged."""
-    mine = standing().join(Item, Item.id == Judgement.item_id)
-    mine = mine.where(Item.project_id == project.id, Judgement.user_id == user_id)
-    done = session.scalar(mine.with_only_columns(func.count(Judgement.id))) or 0
-    kind = str(project.schema["kind"])
-    return ProjectCard(slug=project.slug, title=project.title, kind=kind, done=done)
+    done = overview.count_judged(session, project.id, user_id)
+    return ProjectCard(slug=project.slug, title=project.title, kind=project.kind, done=done)
 
 
-def batch_rows(batches: Sequence[Batch], labels: Labels) -> list[BatchRow]:
+def batch_rows(batches: Sequence[Batch], labels: ProjectLabels) -> list[BatchRow]:
     """The batches in the order in which they are worked off."""
     serious = [one for one in labels.judgements if one.verdict != "skip"]
     have = Counter(one.item_id for one in serious)
@@ -94,7 +82,7 @@ def batch_rows(batches: Sequence[Batch], labels: Labels) -> list[BatchRow]:
             name=batch.name,
             overlap=batch.overlap,
             num_items=batch.num_items,
-            closed=batch.closed_at is not None,
+            closed=batch.closed,
             wanted=wanted[batch.name],
             done=done[batch.name],
         )
@@ -104,19 +92,16 @@ def batch_rows(batches: Sequence[Batch], labels: Labels) -> list[BatchRow]:
 
 def batches_with_gold(session: Session, batches: Sequence[Batch]) -> list[dict[str, Any]]:
     """The batches with their numbers of gold questions; reads no text and no judgement."""
-    count = select(Item.batch_id, func.count(Item.id)).where(Item.gold_verdict.is_not(None))
-    mine = count.where(Item.batch_id.in_([batch.id for batch in batches]))
-    gold: dict[int, int] = {row[0]: row[1] for row in session.execute(mine.group_by(Item.batch_id))}
+    gold = overview.count_gold(session, [batch.id for batch in batches])
     return [
-        vars(batch) | {"gold": gold.get(batch.id, 0), "closed": batch.closed_at is not None}
-        for batch in batches
+        vars(batch) | {"gold": gold.get(batch.id, 0), "closed": batch.closed} for batch in batches
     ]
 
 
-def person_rows(labels: Labels, at: datetime) -> list[PersonRow]:
-    """Everybody who has judged something, the busiest of this week first."""
+def person_rows(labels: ProjectLabels, at: datetime) -> list[PersonRow]:
+    """All who have judged something, the busiest of this week first."""
     midnight = at.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
-    people: dict[str, list[Judged]] = {}
+    people: dict[str, list[StoredJudgement]] = {}
     for judged in labels.judgements:
         people.setdefault(judged.annotator, []).append(judged)
     rows = [
@@ -137,16 +122,11 @@ def _median(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
 
 
-def shown_answers(session: Session, item_id: int) -> list[ShownAnswer]:
+def shown_answers(session: Session, item_id: int) -> list[ReviewedAnswer]:
     """An item's answers in the order in which they are stored."""
-    rows = session.scalars(
-        select(Response)
-        .join(ItemResponse, ItemResponse.response_id == Response.id)
-        .where(ItemResponse.item_id == item_id)
-        .order_by(ItemResponse.position)
-    )
+    rows = overview.responses_of(session, [item_id])[item_id]
     return [
-        ShownAnswer(
+        ReviewedAnswer(
             id=row.public_id,
             name=row.record_id,
             label=chr(ord("A") + place),
@@ -157,7 +137,7 @@ def shown_answers(session: Session, item_id: int) -> list[ShownAnswer]:
     ]
 
 
-def judged_words(t: Texts, names: Mapping[str, str], judged: Judged) -> str:
+def judged_words(t: Texts, names: Mapping[str, str], judged: StoredJudgement) -> str:
     """A judgement in words; `names` gives the letter of each answer: "A is slightly better"."""
     if judged.ranking:
         return " > ".join(" = ".join(names[one] for one in tier) for tier in judged.ranking)
@@ -174,7 +154,7 @@ def verdict_words(t: Texts, names: Mapping[str, str], verdict: str, choice: str 
 
 
 def what_was_said(
-    t: Texts, labels: Labels, item_id: int, names: Mapping[str, str]
+    t: Texts, labels: ProjectLabels, item_id: int, names: Mapping[str, str]
 ) -> dict[str, Any]:
     """Everybody's judgement of an item, and the lead's latest decision on it."""
     said = [
@@ -196,8 +176,3 @@ def what_was_said(
         "comment": last.comment,
     }
     return {"said": said, "decision": decision}
-
-
-def label_name(t: Texts, label: str) -> str:
-    """A label of the agreement's tables: a place in an item's content order, or a verdict."""
-    return t("label.answer", n=int(label) + 1) if label.isdigit() else t(f"label.{label}")

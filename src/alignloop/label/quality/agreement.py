@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from alignloop.errors import UserError
-from alignloop.label.quality.rows import Vote
+from alignloop.label.labels.votes import UnitVote
 from alignloop.stats import (
     Estimate,
     cluster_share,
@@ -57,7 +57,7 @@ class Confusion:
         return sum(map(sum, self.counts))
 
 
-def agreement(name: str, votes: Sequence[Vote]) -> Agreement:
+def agreement(name: str, votes: Sequence[UnitVote]) -> Agreement:
     """All measures of one slice of the votes."""
     units = _units(votes)
     people = sorted({vote.annotator for unit in units for vote in unit})
@@ -76,23 +76,23 @@ def agreement(name: str, votes: Sequence[Vote]) -> Agreement:
     )
 
 
-def by_annotator(votes: Sequence[Vote]) -> list[Agreement]:
-    """Each person against the others: the units are what he and one other judged."""
+def by_annotator(votes: Sequence[UnitVote]) -> list[Agreement]:
+    """Each person against the others: the units are what they and one other judged."""
     people = sorted({vote.annotator for vote in votes})
     return [agreement(one, _dyads(one, votes)) for one in people]
 
 
-def by_category(votes: Sequence[Vote]) -> list[Agreement]:
+def by_category(votes: Sequence[UnitVote]) -> list[Agreement]:
     """The votes on the prompts of each category."""
     return _sliced(votes, lambda vote: vote.item.prompt.category)
 
 
-def by_models(votes: Sequence[Vote]) -> list[Agreement]:
+def by_models(votes: Sequence[UnitVote]) -> list[Agreement]:
     """The votes on two answers, by the pair of models that gave them: "a ~ b"."""
     return _sliced(votes, _models)
 
 
-def by_pair(votes: Sequence[Vote]) -> list[Agreement]:
+def by_pair(votes: Sequence[UnitVote]) -> list[Agreement]:
     """What each two people judged alike, named "a ~ b"; those without common items left out."""
     found: list[Agreement] = []
     for first, second in combinations(sorted({vote.annotator for vote in votes}), 2):
@@ -102,38 +102,38 @@ def by_pair(votes: Sequence[Vote]) -> list[Agreement]:
     return found
 
 
-def confusions(votes: Sequence[Vote]) -> list[Confusion]:
+def confusions(votes: Sequence[UnitVote]) -> list[Confusion]:
     """The tables of each two people who have judged something in common."""
     people = sorted({vote.annotator for vote in votes})
     tables = [_confusion(a, b, votes=votes) for a, b in combinations(people, 2)]
     return [table for table in tables if table.total]
 
 
-def _sliced(votes: Sequence[Vote], name_of: Callable[[Vote], str]) -> list[Agreement]:
-    slices: dict[str, list[Vote]] = {}
+def _sliced(votes: Sequence[UnitVote], name_of: Callable[[UnitVote], str]) -> list[Agreement]:
+    slices: dict[str, list[UnitVote]] = {}
     for vote in votes:
         if name := name_of(vote):
             slices.setdefault(name, []).append(vote)
     return [agreement(name, slices[name]) for name in sorted(slices)]
 
 
-def _models(vote: Vote) -> str:
+def _models(vote: UnitVote) -> str:
     answers = [a for a in vote.item.answers if not vote.unit[1] or a.response_id in vote.unit[1:]]
     models = sorted(answer.model for answer in answers)
     return " ~ ".join(models) if len(models) == 2 and all(models) else ""
 
 
-def _units(votes: Iterable[Vote]) -> list[list[Vote]]:
+def _units(votes: Iterable[UnitVote]) -> list[list[UnitVote]]:
     """The votes of each unit on which two or more people said something."""
-    found: dict[Hashable, list[Vote]] = {}
+    found: dict[Hashable, list[UnitVote]] = {}
     for vote in votes:
         found.setdefault(vote.unit, []).append(vote)
     return [unit for unit in found.values() if len({vote.annotator for vote in unit}) > 1]
 
 
-def _dyads(person: str, votes: Sequence[Vote]) -> list[Vote]:
+def _dyads(person: str, votes: Sequence[UnitVote]) -> list[UnitVote]:
     """A person's votes, each beside that of one other: with three others, three units of two."""
-    dyads: list[Vote] = []
+    dyads: list[UnitVote] = []
     for unit in _units(votes):
         own = [vote for vote in unit if vote.annotator == person]
         for other in unit if own else ():
@@ -143,8 +143,8 @@ def _dyads(person: str, votes: Sequence[Vote]) -> list[Vote]:
     return dyads
 
 
-def _renamed(vote: Vote, unit: tuple[int, str, str], annotator: str = "") -> Vote:
-    return Vote(
+def _renamed(vote: UnitVote, unit: tuple[int, str, str], annotator: str = "") -> UnitVote:
+    return UnitVote(
         unit=unit,
         annotator=annotator or vote.annotator,
         label=vote.label,
@@ -153,7 +153,7 @@ def _renamed(vote: Vote, unit: tuple[int, str, str], annotator: str = "") -> Vot
     )
 
 
-def _raw(units: Sequence[Sequence[Vote]]) -> Estimate | None:
+def _raw(units: Sequence[Sequence[UnitVote]]) -> Estimate | None:
     """Pooled over the pairs of people on each unit, as `stats.raw_agreement` does."""
     pairs = [pair for unit in units for pair in combinations(unit, 2)]
     if not pairs:
@@ -180,7 +180,7 @@ def _alpha(
     return None if math.isnan(found.value) else found
 
 
-def _fleiss(units: Sequence[Sequence[Vote]]) -> float | None:
+def _fleiss(units: Sequence[Sequence[UnitVote]]) -> float | None:
     if not units or len({len(unit) for unit in units}) > 1:
         return None
     labels = sorted({vote.label for unit in units for vote in unit})
@@ -188,7 +188,7 @@ def _fleiss(units: Sequence[Sequence[Vote]]) -> float | None:
     return _defined(fleiss_kappa([[count[label] for label in labels] for count in counts]))
 
 
-def _confusion(first: str, second: str, *, votes: Sequence[Vote]) -> Confusion:
+def _confusion(first: str, second: str, *, votes: Sequence[UnitVote]) -> Confusion:
     said: dict[str, dict[Hashable, str]] = {first: {}, second: {}}
     for vote in votes:
         if vote.annotator in said:

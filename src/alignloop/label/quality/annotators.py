@@ -4,7 +4,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from alignloop.label.quality.rows import Item, Judged, Labels, votes_of
+from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJudgement
+from alignloop.label.labels.votes import votes_of
 from alignloop.stats import Estimate, cluster_share, dawid_skene
 
 
@@ -31,10 +32,10 @@ class Quality:
     skip_share: float
 
 
-def annotator_quality(labels: Labels) -> list[Quality]:
+def annotator_quality(labels: ProjectLabels) -> list[Quality]:
     """Everybody who has judged something, by name."""
     accuracies = dawid_skene_accuracy(labels)
-    by_person: dict[str, list[Judged]] = {}
+    by_person: dict[str, list[StoredJudgement]] = {}
     for judged in labels.judgements:
         by_person.setdefault(judged.annotator, []).append(judged)
     return [
@@ -42,7 +43,7 @@ def annotator_quality(labels: Labels) -> list[Quality]:
     ]
 
 
-def dawid_skene_accuracy(labels: Labels) -> dict[str, float]:
+def dawid_skene_accuracy(labels: ProjectLabels) -> dict[str, float]:
     """Each person's probability of the true label; only people who share items with others.
 
     The classes are the places in the items' content order, a tie, and both bad. Gold questions
@@ -63,7 +64,9 @@ def dawid_skene_accuracy(labels: Labels) -> dict[str, float]:
     return {str(name): share for name, share in found.accuracy().items()}
 
 
-def _quality(name: str, said: Sequence[Judged], labels: Labels, accuracy: float | None) -> Quality:
+def _quality(
+    name: str, said: Sequence[StoredJudgement], labels: ProjectLabels, accuracy: float | None
+) -> Quality:
     seconds = [judged.seconds for judged in said if judged.seconds > 0]
     return Quality(
         annotator=name,
@@ -88,31 +91,20 @@ def _share(hits: Sequence[Hit]) -> Estimate | None:
     return cluster_share([float(hit) for hit, _ in hits], [prompt for _, prompt in hits])
 
 
-def _part(said: Sequence[Judged], verdict: str) -> float:
+def _part(said: Sequence[StoredJudgement], verdict: str) -> float:
     return sum(judged.verdict == verdict for judged in said) / len(said)
 
 
-def _gold_hits(said: Sequence[Judged], labels: Labels) -> list[Hit]:
+def _gold_hits(said: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
     asked = [(labels.items[judged.item_id], judged) for judged in said if judged.verdict != "skip"]
     return [
-        (answer_of(judged) == item.gold, item.prompt.prompt_id)
+        (judged.answer == item.gold, item.prompt.prompt_id)
         for item, judged in asked
         if item.gold is not None
     ]
 
 
-def answer_of(judged: Judged) -> str:
-    """What was said in one word: a response_id, "tie", "both_bad" or "skip".
-
-    A ranking says its best answer, or "tie" where several are.
-    """
-    if judged.ranking:
-        best = judged.ranking[0]
-        return best[0] if len(best) == 1 else "tie"
-    return judged.choice if judged.choice is not None else judged.verdict
-
-
-def _repeats(said: Sequence[Judged], labels: Labels) -> list[Hit]:
+def _repeats(said: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
     """Whether each repeat was answered as the item that it repeats; by content, not by place."""
     first = {judged.item_id: judged for judged in said}
     found: list[Hit] = []
@@ -126,12 +118,12 @@ def _repeats(said: Sequence[Judged], labels: Labels) -> list[Hit]:
     return found
 
 
-def _text_chosen(item: Item, judged: Judged) -> str:
-    said = answer_of(judged)
+def _text_chosen(item: Item, judged: StoredJudgement) -> str:
+    said = judged.answer
     return next((a.text for a in item.answers if a.response_id == said), said)
 
 
-def _first_shown(said: Sequence[Judged], labels: Labels) -> list[Hit]:
+def _first_shown(said: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
     return [
         (judged.choice == judged.shown[0], labels.items[judged.item_id].prompt.prompt_id)
         for judged in said

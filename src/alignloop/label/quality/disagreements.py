@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
 
-from alignloop.label.quality.rows import Adjudicated, Item, Judged, Labels, Vote, votes_of
+from alignloop.label.labels.project_labels import Adjudicated, Item, ProjectLabels, StoredJudgement
+from alignloop.label.labels.votes import UnitVote, votes_of
 
 State = Literal["open", "settled"]
 # What a different verdict weighs where no strength tells: a tie against "both bad", a ranking
@@ -26,7 +27,7 @@ class Disagreement:
     """
 
     item: Item
-    judgements: tuple[Judged, ...]
+    judgements: tuple[StoredJudgement, ...]
     stake: float
     harm: bool
     adjudication: Adjudicated | None
@@ -37,12 +38,12 @@ class Disagreement:
         return "open" if self.adjudication is None else "settled"
 
 
-def disagreements(labels: Labels) -> list[Disagreement]:
+def disagreements(labels: ProjectLabels) -> list[Disagreement]:
     """Open ones first, then by what is at stake, then as the items came."""
-    votes: dict[int, list[Vote]] = {}
+    votes: dict[int, list[UnitVote]] = {}
     for vote in votes_of(labels.about_answers):
         votes.setdefault(vote.item.item_id, []).append(vote)
-    judged: dict[int, list[Judged]] = {}
+    judged: dict[int, list[StoredJudgement]] = {}
     for one in labels.about_answers.judgements:
         judged.setdefault(one.item_id, []).append(one)
     # the latest decision counts
@@ -56,11 +57,14 @@ def disagreements(labels: Labels) -> list[Disagreement]:
 
 
 def _disagreement(
-    item: Item, said: Sequence[Judged], votes: Sequence[Vote], decision: Adjudicated | None
+    item: Item,
+    said: Sequence[StoredJudgement],
+    votes: Sequence[UnitVote],
+    decision: Adjudicated | None,
 ) -> Disagreement:
     serious = [one for one in said if one.verdict != "skip"]
     pairs = list(combinations(serious, 2))
-    by_person: dict[str, dict[tuple[int, str, str], Vote]] = {}
+    by_person: dict[str, dict[tuple[int, str, str], UnitVote]] = {}
     for vote in votes:
         by_person.setdefault(vote.annotator, {})[vote.unit] = vote
     apart = [_distance(by_person[a.annotator], by_person[b.annotator]) for a, b in pairs]
@@ -76,14 +80,14 @@ def _disagreement(
 
 
 def _distance(
-    one: dict[tuple[int, str, str], Vote], other: dict[tuple[int, str, str], Vote]
+    one: dict[tuple[int, str, str], UnitVote], other: dict[tuple[int, str, str], UnitVote]
 ) -> float:
     """Mean over what both said something of."""
     common = [unit for unit in one if unit in other]
     return sum(_between(one[u], other[u]) for u in common) / len(common) if common else PLAIN
 
 
-def _between(one: Vote, other: Vote) -> float:
+def _between(one: UnitVote, other: UnitVote) -> float:
     if one.signed is not None and other.signed is not None:
         return float(abs(one.signed - other.signed))
     return 0.0 if one.label == other.label else PLAIN

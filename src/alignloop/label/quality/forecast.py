@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from alignloop.label.quality.rows import Judged, Labels
+from alignloop.label.labels.project_labels import ProjectLabels, StoredJudgement
 from alignloop.stats import Estimate, cluster_bootstrap, finish_window
 
 WINDOW_DAYS = 14
@@ -21,7 +21,7 @@ class Forecast:
     `done_on` is the moment at that pace; None where nobody works, or where less than one day is
     known. The end lies between `earliest` and `latest` with 95 %; None where it is not known, as
     in the first two days, or `latest` alone where the pace may well be nothing.
-    `per_hour` is the pace while somebody works: labels of all people per hour with work in it.
+    `per_hour` is the pace while people work: labels of all people per hour with work in it.
     """
 
     left: int
@@ -33,7 +33,7 @@ class Forecast:
     latest: datetime | None
 
 
-def forecast(labels: Labels, now: datetime) -> Forecast:
+def forecast(labels: ProjectLabels, now: datetime) -> Forecast:
     """Labels left in the open batches, and when they are there at the pace of the last days.
 
     The pace is the mean over the last days of 24 hours, at most fourteen, reckoned back from
@@ -59,7 +59,7 @@ def forecast(labels: Labels, now: datetime) -> Forecast:
     )
 
 
-def _left(labels: Labels) -> tuple[int, int]:
+def _left(labels: ProjectLabels) -> tuple[int, int]:
     """What is wanted of open items and not there yet, and what is there; a skip is nothing."""
     about = labels.about_answers
     have = Counter(judged.item_id for judged in about.judgements if judged.verdict != "skip")
@@ -67,7 +67,9 @@ def _left(labels: Labels) -> tuple[int, int]:
     return sum(max(0, item.wanted - have[item.item_id]) for item in wanted), have.total()
 
 
-def _last_days(judgements: Sequence[Judged], recent: Sequence[Judged], now: datetime) -> list[int]:
+def _last_days(
+    judgements: Sequence[StoredJudgement], recent: Sequence[StoredJudgement], now: datetime
+) -> list[int]:
     """Labels of each of the last whole days, the latest first; none where nobody works."""
     if not recent:
         return []
@@ -77,7 +79,7 @@ def _last_days(judgements: Sequence[Judged], recent: Sequence[Judged], now: date
     return [days[day] for day in range(whole)]
 
 
-def _per_hour(recent: Sequence[Judged]) -> float | None:
+def _per_hour(recent: Sequence[StoredJudgement]) -> float | None:
     hours = {judged.created_at.replace(minute=0, second=0, microsecond=0) for judged in recent}
     return len(recent) / len(hours) if hours else None
 

@@ -7,7 +7,7 @@ from itertools import chain, combinations, product
 
 import numpy as np
 
-from alignloop.label.quality.rows import Judged, Labels
+from alignloop.label.labels.project_labels import ProjectLabels, StoredJudgement
 from alignloop.stats import Estimate, abilities, choices_of
 from alignloop.stats.intervals import Floats, cluster_codes
 
@@ -27,23 +27,27 @@ class Standing:
     ability: Estimate | None
 
 
-def model_ranking(labels: Labels) -> list[Standing]:
+def model_ranking(labels: ProjectLabels) -> list[Standing]:
     """The models whose answers were compared with each other's, the best first.
 
     Plackett and Luce's model: of two answers it is Bradley and Terry's, a choice of the best of
     more counts once, and so does each place of a ranking. A tie is half a win for either. The
     intervals are those of `stats.abilities`, with prompts as their clusters.
     """
-    told = [one for judged in labels.about_answers.judgements for one in _told(labels, judged)]
-    if not told:
+    all_tiers = [
+        one for judged in labels.about_answers.judgements for one in _model_tiers(labels, judged)
+    ]
+    if not all_tiers:
         return []
-    names = sorted({name for one in told for tier in one.tiers for name in tier})
+    names = sorted({name for one in all_tiers for tier in one.tiers for name in tier})
     place = {name: number for number, name in enumerate(names)}
-    rankings = [[[place[name] for name in tier] for tier in one.tiers] for one in told]
-    prompts, _ = cluster_codes([one.prompt for one in told])
-    choices = choices_of(rankings, len(names), prompts, top_only=[one.top_only for one in told])
+    rankings = [[[place[name] for name in tier] for tier in one.tiers] for one in all_tiers]
+    prompts, _ = cluster_codes([one.prompt for one in all_tiers])
+    choices = choices_of(
+        rankings, len(names), prompts, top_only=[one.top_only for one in all_tiers]
+    )
     sure = abilities(choices)
-    wins = _wins(rankings, [one.top_only for one in told], len(names))
+    wins = _wins(rankings, [one.top_only for one in all_tiers], len(names))
     found = [
         Standing(
             model=name,
@@ -62,7 +66,7 @@ def _rank(one: Standing) -> tuple[float, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Told:
+class _ModelTiers:
     """What one judgement says of models: tiers, best first; only the first where one was chosen."""
 
     tiers: Sequence[Sequence[str]]
@@ -70,7 +74,7 @@ class _Told:
     prompt: str
 
 
-def _told(labels: Labels, judged: Judged) -> Iterator[_Told]:
+def _model_tiers(labels: ProjectLabels, judged: StoredJudgement) -> Iterator[_ModelTiers]:
     """Nothing where fewer than two models are compared."""
     item = labels.items[judged.item_id]
     if judged.ranking:
@@ -86,7 +90,7 @@ def _told(labels: Labels, judged: Judged) -> Iterator[_Told]:
     top_only = not judged.ranking and len(named) > 1
     chosen_by_nobody_known = top_only and not named[0]
     if not chosen_by_nobody_known and len({name for tier in named for name in tier}) > 1:
-        yield _Told(
+        yield _ModelTiers(
             tiers=[tier for tier in named if tier],
             top_only=top_only,
             prompt=item.prompt.prompt_id,

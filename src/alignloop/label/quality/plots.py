@@ -9,7 +9,7 @@ import re
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -21,14 +21,15 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from alignloop.fonts import CJK_FONTS
+from alignloop.label.labels.project_labels import ProjectLabels
+from alignloop.label.labels.votes import votes_of
 from alignloop.label.quality.agreement import Agreement, Confusion, by_annotator, confusions
 from alignloop.label.quality.annotators import Quality, annotator_quality
-from alignloop.label.quality.rows import Labels, votes_of
+from alignloop.label.texts.i18n import Locale, Texts
 from alignloop.stats import Estimate
 
 PlotName = Literal["progress", "agreement", "confusion", "side", "speed"]
 PLOTS: tuple[PlotName, ...] = get_args(PlotName)
-Language = Literal["en", "zh"]
 
 _fonts = cast(Any, font_manager)
 _mpl = cast(Any, matplotlib)  # typed only in part: what draws takes a figure or axes as Any
@@ -37,37 +38,6 @@ _CJK_FILES = re.compile(r"(NotoSansCJK-Regular|SourceHanSans\w*-Regular|wqy-\w+)
 _drawing = (
     threading.Lock()
 )  # matplotlib's settings are one for the process, a server's threads many
-
-_WORDS: Mapping[str, Mapping[str, str]] = {
-    "en": {
-        "labels": "labels per day",
-        "sum": "all so far",
-        "day": "day (UTC)",
-        "raw": "same label",
-        "alpha": "Krippendorff's alpha",
-        "share": "agreement with the others, 95 % interval",
-        "side": "share that chose the answer shown first, 95 % interval",
-        "seconds": "seconds per item: the middle half, and the median",
-        "tie": "tie",
-        "both_bad": "both bad",
-        "answer": "answer",
-        "nothing": "nothing to show yet",
-    },
-    "zh": {
-        "labels": "每天标注数",
-        "sum": "累计",
-        "day": "日期（UTC）",
-        "raw": "标签相同",
-        "alpha": "Krippendorff α",
-        "share": "与其他人的一致度，95% 区间",
-        "side": "选择先显示的回答的比例，95% 区间",
-        "seconds": "每题用时（秒）：中间一半与中位数",
-        "tie": "平手",
-        "both_bad": "都不好",
-        "answer": "回答",
-        "nothing": "还没有可显示的内容",
-    },
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,19 +61,19 @@ class _Pen:
 
     figure: Any
     colours: Colours
-    words: Mapping[str, str]
+    t: Texts
 
 
 def draw_plot(
     name: PlotName,
-    labels: Labels,
+    labels: ProjectLabels,
     *,
-    language: Language = "en",
+    language: Locale = "en",
     dark: bool = False,
     format: Literal["svg", "png"] = "svg",
 ) -> bytes:
     """One picture; where there is nothing to show it says so."""
-    painters: dict[PlotName, Callable[[_Pen, Labels], tuple[float, float] | None]] = {
+    painters: dict[PlotName, Callable[[_Pen, ProjectLabels], tuple[float, float] | None]] = {
         "progress": _progress,
         "agreement": _agreement,
         "confusion": _confusion,
@@ -113,11 +83,11 @@ def draw_plot(
     colours = DARK if dark else LIGHT
     with _drawing, _mpl.rc_context({**_style(colours), "svg.hashsalt": name}), _without_complaint():
         figure: Any = Figure(figsize=(6.4, 2.6), layout="constrained")
-        pen = _Pen(figure=figure, colours=colours, words=_WORDS[language])
+        pen = _Pen(figure=figure, colours=colours, t=Texts(language))
         size = painters[name](pen, labels)
         if size is None:
             size = (6.4, 0.6)
-            figure.text(0.5, 0.5, pen.words["nothing"], ha="center", va="center")
+            figure.text(0.5, 0.5, pen.t("axis.nothing"), ha="center", va="center")
         figure.set_size_inches(*size)
         return _as_svg(figure) if format == "svg" else _as_png(figure, colours)
 
@@ -205,7 +175,7 @@ def _attributes(style: str) -> str:
 # --- the pictures ------------------------------------------------------------------------------
 
 
-def _progress(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
+def _progress(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
     """Bars of labels per day, days without work too, and the sum as a line."""
     days = Counter(judged.created_at.date() for judged in labels.judgements)
     if not days:
@@ -214,8 +184,8 @@ def _progress(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
     counts = [days[day] for day in span]
     axes = pen.figure.subplots()
     axes.bar(range(len(span)), counts, color=pen.colours.first, width=0.8)
-    axes.set_ylabel(pen.words["labels"], color=pen.colours.first)
-    axes.set_xlabel(pen.words["day"])
+    axes.set_ylabel(pen.t("axis.labels"), color=pen.colours.first)
+    axes.set_xlabel(pen.t("axis.day"))
     axes.locator_params(axis="y", integer=True)
     every = max(1, len(span) // 8)
     ticks = range(0, len(span), every)
@@ -223,7 +193,7 @@ def _progress(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
     total = axes.twinx()
     sums = [sum(counts[: place + 1]) for place in range(len(counts))]
     total.plot(range(len(span)), sums, color=pen.colours.second, marker="o", markersize=2.5)
-    total.set_ylabel(pen.words["sum"], color=pen.colours.second)
+    total.set_ylabel(pen.t("axis.sum"), color=pen.colours.second)
     total.set_ylim(bottom=0)
     total.locator_params(axis="y", integer=True)
     return 6.4, 2.6
@@ -233,16 +203,16 @@ def _days(first: date, last: date) -> list[date]:
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
 
 
-def _agreement(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
+def _agreement(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
     """Each person against the others: raw agreement and alpha with their intervals."""
     people = [one for one in by_annotator(votes_of(labels.about_answers)) if one.raw]
     if not people:
         return None
     axes = pen.figure.subplots()
-    _intervals(axes, people, lambda one: one.raw, -0.14, pen.colours.first, pen.words["raw"])
-    _intervals(axes, people, lambda one: one.alpha, 0.14, pen.colours.second, pen.words["alpha"])
+    _intervals(axes, people, lambda one: one.raw, -0.14, pen.colours.first, pen.t("axis.raw"))
+    _intervals(axes, people, lambda one: one.alpha, 0.14, pen.colours.second, pen.t("axis.alpha"))
     _named_rows(axes, [one.name for one in people])
-    axes.set_xlabel(pen.words["share"])
+    axes.set_xlabel(pen.t("axis.share"))
     axes.set_xlim(right=1.02)
     pen.figure.legend(loc="outside upper right", ncols=2)
     return 6.4, 0.9 + 0.34 * len(people)
@@ -270,7 +240,7 @@ def _named_rows(axes: Any, names: Sequence[str]) -> None:
     axes.grid(axis="x")
 
 
-def _confusion(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
+def _confusion(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
     """A small heat map for each two people, the six with most in common."""
     found = sorted(confusions(votes_of(labels.about_answers)), key=lambda one: -one.total)[:6]
     if not found:
@@ -296,7 +266,7 @@ def _heat(axes: Any, one: Confusion, pen: _Pen) -> None:
         for column, count in enumerate(counts):
             ink = pen.colours.ground if count > most / 2 else pen.colours.ink
             axes.text(column + 0.5, row + 0.5, str(count), ha="center", va="center", color=ink)
-    names = [_label_name(label, pen.words) for label in one.labels]
+    names = [pen.t.label(label) for label in one.labels]
     middles = [place + 0.5 for place in range(len(names))]
     axes.set_xticks(middles, names, rotation=30)
     axes.set_yticks(middles, names)
@@ -307,11 +277,7 @@ def _heat(axes: Any, one: Confusion, pen: _Pen) -> None:
     axes.tick_params(length=0)
 
 
-def _label_name(label: str, words: Mapping[str, str]) -> str:
-    return f"{words['answer']} {int(label) + 1}" if label.isdigit() else words[label]
-
-
-def _side(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
+def _side(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
     """How often each person chose what was shown first; the line at one half is no bias."""
     people = [one for one in annotator_quality(labels) if one.first_shown]
     if not people:
@@ -327,7 +293,7 @@ def _side(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
         axes.plot(share.value, row, "o", color=colour, markersize=4)
     _named_rows(axes, [_counted(one) for one in people])
     axes.set_xlim(0, 1)
-    axes.set_xlabel(pen.words["side"])
+    axes.set_xlabel(pen.t("axis.side"))
     return 6.4, 0.7 + 0.3 * len(people)
 
 
@@ -336,7 +302,7 @@ def _counted(one: Quality) -> str:
     return f"{one.annotator} (n = {one.first_shown.n})"
 
 
-def _speed(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
+def _speed(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
     """The seconds that items were on the screen, for each person; the axis is logarithmic."""
     seconds: dict[str, list[float]] = {}
     for judged in labels.judgements:
@@ -362,5 +328,5 @@ def _speed(pen: _Pen, labels: Labels) -> tuple[float, float] | None:
     axes.xaxis.set_major_formatter(_mpl.ticker.FormatStrFormatter("%g"))
     axes.xaxis.set_minor_formatter(_mpl.ticker.NullFormatter())
     _named_rows(axes, names)
-    axes.set_xlabel(pen.words["seconds"])
+    axes.set_xlabel(pen.t("axis.seconds"))
     return 6.4, 0.8 + 0.34 * len(names)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from alignloop.label.labels.project_labels import ProjectLabels
+from alignloop.label.labels.votes import votes_of
 from alignloop.label.quality.agreement import (
     Agreement,
     Confusion,
@@ -20,7 +22,6 @@ from alignloop.label.quality.agreement import (
 from alignloop.label.quality.annotators import Quality, annotator_quality
 from alignloop.label.quality.forecast import Forecast, forecast
 from alignloop.label.quality.models import Standing, model_ranking
-from alignloop.label.quality.rows import Labels, votes_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +39,7 @@ class QualityReport:
     forecast: Forecast
 
 
-def quality_report(labels: Labels, now: datetime) -> QualityReport:
+def quality_report(labels: ProjectLabels, now: datetime) -> QualityReport:
     """Everything at once. Gold questions and repeats count in `annotators` alone."""
     votes = votes_of(labels.about_answers)
     return QualityReport(

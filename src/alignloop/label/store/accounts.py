@@ -55,7 +55,7 @@ def invite(session: Session, role: str, name: str | None = None) -> str:
 def invite_first_lead(session: Session) -> str | None:
     """The token of the first lead's link; None where there is a lead. Earlier such links end.
 
-    A link that was made for somebody by name is none of them.
+    A link that names its account is none of them.
     """
     leads = select(User.id).where(User.role == "lead", User.password_hash.is_not(None)).limit(1)
     if session.scalar(leads) is not None:
@@ -103,9 +103,22 @@ def accept(session: Session, token: str, name: str, password: str) -> User:
     return user
 
 
+def add_simulated(session: Session, name: str, at: datetime) -> int:
+    """An account without a password: nobody can sign in as a simulated person."""
+    user = User(name=name, role="annotator", active=True, created_at=at)
+    session.add(user)
+    session.flush()
+    return user.id
+
+
 def list_users(session: Session) -> list[User]:
     """All users by name."""
     return list(session.scalars(select(User).order_by(User.name)))
+
+
+def user_names(session: Session) -> dict[int | None, str]:
+    """The name of each user by their id."""
+    return {row[0]: row[1] for row in session.execute(select(User.id, User.name))}
 
 
 def get_user(session: Session, name: str) -> User:

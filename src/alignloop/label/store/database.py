@@ -1,8 +1,4 @@
-"""One database, SQLite by default: opening, transactions, migrations.
-
-SQLite runs in WAL mode: readers never wait. Writers queue at `BEGIN IMMEDIATE`, which takes the
-write lock before anything is read, so that no transaction reads what another is about to change.
-"""
+"""One database, SQLite by default: opening it, and its transactions."""
 
 import getpass
 import os
@@ -10,19 +6,17 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 from alignloop.errors import UserError
+from alignloop.label.store.engine import make_engine, writing
+from alignloop.label.store.migrate import check, upgrade
 
 FILE = "label.sqlite"
-BUSY_MS = 20_000  # how long a writer of another process may keep ours waiting
-CONNECTIONS = 40  # one per thread of the web server
-WRITES = "alignloop_writes"  # an option of our connections: "durably" or "soon"
 
 
 class Database:
@@ -30,8 +24,7 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.writer = engine.execution_options(**{WRITES: "durably"})
-        self._hasty = engine.execution_options(**{WRITES: "soon"})
+        self.writer, self._hasty = writing(engine), writing(engine, durably=False)
         # SQLite's own waiting polls, ever more slowly; within one process a lock is fair and fast.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
 
@@ -73,15 +66,13 @@ def open_database(where: str | Path, *, migrate: bool = True) -> Database:
     database has to be there as it should be. Raises UserError for a URL that is none, a server
     that does not answer, and a database of a newer version.
     """
-    from alignloop.label.store.migrate import check, upgrade
-
     url = _url(where)
     file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
     if not migrate and file is not None and not file.is_file():
         raise UserError("there is no database here", where=str(where), fix="check the URL")
-    database = Database(_engine(url))
+    database = Database(make_engine(url))
     try:
-        (upgrade if migrate else check)(database)
+        (upgrade if migrate else check)(database.engine)
     except UserError:
         database.close()
         raise
@@ -93,6 +84,21 @@ def open_database(where: str | Path, *, migrate: bool = True) -> Database:
             fix="start the server, or check the URL",
         ) from error
     return database
+
+
+def open_labels(where: str) -> tuple[Database, str]:
+    """The database of "DIR", "URL", "DIR#project" or "URL#project", and the project's name.
+
+    Nothing is made or migrated. Raises UserError where no database is there.
+    """
+    place, _, slug = where.partition("#")
+    if "://" not in place and not (Path(place) / FILE).is_file():
+        raise UserError(
+            "there is no labelling project here",
+            where=place,
+            fix=f"name the folder that holds {FILE}, or a database's URL",
+        )
+    return open_database(place, migrate=False), slug
 
 
 def lock_queue(session: Session, project_id: int) -> None:
@@ -131,25 +137,3 @@ def _private_file(folder: Path) -> Path:
         problem = f"the project's folder cannot be written: {error.strerror}"
         raise UserError(problem, where=str(folder), fix="name another folder") from error
     return path
-
-
-def _engine(url: URL) -> Engine:
-    engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=60)
-    if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-    return engine
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # `begin` below says which kind; the driver must not
-    for pragma in (f"busy_timeout={BUSY_MS}", "journal_mode=WAL", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES)
-    if writes:
-        level = "FULL" if writes == "durably" else "NORMAL"
-        connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

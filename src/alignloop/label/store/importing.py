@@ -13,17 +13,24 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from alignloop.data.refusals import Refusal
-from alignloop.label.reading import NewItem, item_problem, items_of_file
+from alignloop.label.new_items import NewItem, item_problem, items_of_file
 from alignloop.label.store.database import Database, lock_queue
-from alignloop.label.store.order import KEYED_BELOW, keyed
+from alignloop.label.store.presentation_order import KEYED_BELOW, keyed
 from alignloop.label.store.refusals import Conflict, Invalid
-from alignloop.label.store.tables import Batch, Item, ItemResponse, Project, Prompt, Response
+from alignloop.label.store.tables import (
+    Batch,
+    ItemResponse,
+    ItemRow,
+    Project,
+    PromptRow,
+    ResponseRow,
+)
 
 __all__ = ["EVERYBODY", "Imported", "NewItem", "import_file", "import_items"]
 
 EVERYBODY = 10**9  # places of a gold question: each annotator is asked
-TOGETHER = 200  # items in one transaction: a tenth of a second
-TOLD = 10  # refused rows that are told with their places
+CHUNK_SIZE = 200  # items in one transaction: a tenth of a second
+MAX_ERRORS_SHOWN = 10  # refused rows that are reported with their places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +77,10 @@ def import_items(
     refused: list[Refusal] = []
     num_refused = 0
     stream = iter(items)
-    while rows := list(islice(stream, TOGETHER)):
+    while rows := list(islice(stream, CHUNK_SIZE)):
         bad = [row for row in rows if isinstance(row, Refusal)]
         num_refused += len(bad)
-        refused += bad[: TOLD - len(refused)]
+        refused += bad[: MAX_ERRORS_SHOWN - len(refused)]
         filed = [_filed(row) for row in rows if isinstance(row, NewItem)]
         with database.transaction() as session:
             added += _file(session, project_id, batch_id, filed)
@@ -121,7 +128,7 @@ def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Fil
     prompts = _file_prompts(session, project_id, new)
     responses = _file_responses(session, new, prompts)
     rows = [_item_row(project, batch, one, prompts, responses) for one in new]
-    made = insert(Item).returning(Item.id, Item.fingerprint)
+    made = insert(ItemRow).returning(ItemRow.id, ItemRow.fingerprint)
     ids = {row.fingerprint: row.id for row in session.execute(made, rows)}
     shown = [
         {"item_id": item_id, "response_id": responses[prompts[one.prompt_key], r.response_id]}
@@ -138,14 +145,18 @@ def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Fil
 def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -> list[_Filed]:
     """The items whose content the project does not have. Raises Conflict for an id used twice."""
     keys, prints = [one.key for one in filed], [one.fingerprint for one in filed]
-    mine = select(Item.comparison_key, Item.fingerprint).where(Item.project_id == project_id)
-    there = mine.where(Item.repeat_of.is_(None))
+    mine = select(ItemRow.comparison_key, ItemRow.fingerprint).where(
+        ItemRow.project_id == project_id
+    )
+    there = mine.where(ItemRow.repeat_of.is_(None))
     known = set(
         session.scalars(
-            there.with_only_columns(Item.fingerprint).where(Item.fingerprint.in_(prints))
+            there.with_only_columns(ItemRow.fingerprint).where(ItemRow.fingerprint.in_(prints))
         )
     )
-    named = {row[0]: row[1] for row in session.execute(there.where(Item.comparison_key.in_(keys)))}
+    named = {
+        row[0]: row[1] for row in session.execute(there.where(ItemRow.comparison_key.in_(keys)))
+    }
     new: list[_Filed] = []
     for one in filed:
         if named.setdefault(one.key, one.fingerprint) != one.fingerprint:
@@ -159,7 +170,9 @@ def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -
 def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> dict[str, int]:
     """The id of every prompt by its key; new ones are made."""
     wanted = {one.prompt_key: one.new.comparison.prompt for one in new}
-    there = select(Prompt).where(Prompt.project_id == project_id, Prompt.prompt_key.in_(wanted))
+    there = select(PromptRow).where(
+        PromptRow.project_id == project_id, PromptRow.prompt_key.in_(wanted)
+    )
     known = {row.prompt_key: row for row in session.scalars(there)}
     for one in new:
         prompt = one.new.comparison.prompt
@@ -181,7 +194,7 @@ def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> d
         for key, prompt in wanted.items()
         if key not in known
     ]
-    made = insert(Prompt).returning(Prompt.prompt_key, Prompt.id)
+    made = insert(PromptRow).returning(PromptRow.prompt_key, PromptRow.id)
     ids = {key: row.id for key, row in known.items()}
     if rows:
         ids |= {row[0]: row[1] for row in session.execute(made, rows)}
@@ -198,8 +211,8 @@ def _file_responses(
             key = row["prompt_id"], row["record_id"]
             if wanted.setdefault(key, row)["text_hash"] != row["text_hash"]:
                 raise _two_of_a_name("response_id", key[1], "responses")
-    columns = Response.prompt_id, Response.record_id, Response.id, Response.text_hash
-    there = select(*columns).where(Response.prompt_id.in_({prompt for prompt, _ in wanted}))
+    columns = ResponseRow.prompt_id, ResponseRow.record_id, ResponseRow.id, ResponseRow.text_hash
+    there = select(*columns).where(ResponseRow.prompt_id.in_({prompt for prompt, _ in wanted}))
     known: dict[tuple[int, str], int] = {}
     for prompt_id, record_id, response_id, text_hash in session.execute(there):
         row = wanted.get((prompt_id, record_id))
@@ -207,7 +220,7 @@ def _file_responses(
             raise _two_of_a_name("response_id", record_id, "responses")
         known[prompt_id, record_id] = response_id
     rows = [row for key, row in wanted.items() if key not in known]
-    made = insert(Response).returning(*columns[:3])
+    made = insert(ResponseRow).returning(*columns[:3])
     if rows:
         known |= {(row[0], row[1]): row[2] for row in session.execute(made, rows)}
     return known
@@ -235,7 +248,7 @@ def _item_row(
     responses: dict[tuple[int, str], int],
 ) -> dict[str, Any]:
     gold, prompt_id = one.new.gold, prompts[one.prompt_key]
-    ranked = project.schema["kind"] == "ranking" or len(one.new.comparison.responses) > 2
+    ranked = project.kind == "ranking" or len(one.new.comparison.responses) > 2
     return {
         "project_id": project.id,
         "batch_id": batch.id,
@@ -264,13 +277,13 @@ def _file_repeats(
         for one in new
         if one.new.gold is None and keyed(project.secret, f"repeat/{one.fingerprint}") < share
     ]
-    for item in session.scalars(select(Item).where(Item.id.in_(chosen))).all():
+    for item in session.scalars(select(ItemRow).where(ItemRow.id.in_(chosen))).all():
         later = keyed(project.secret, f"later/{item.fingerprint}") % (KEYED_BELOW - item.position)
         fields = {
             name: getattr(item, name)
             for name in ("project_id", "batch_id", "prompt_id", "comparison_key", "kind", "wanted")
         }
-        again = Item(**fields, repeat_of=item.id, why="repeat", why_detail={}, taken=0)
+        again = ItemRow(**fields, repeat_of=item.id, why="repeat", why_detail={}, taken=0)
         again.fingerprint = _sha256(f"repeat of {item.fingerprint}")
         again.position = item.position + 1 + later
         session.add(again)

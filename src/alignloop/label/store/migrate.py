@@ -8,50 +8,50 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 
 from alignloop.errors import UserError
-from alignloop.label.store.database import Database
-from alignloop.label.store.tables import Table
+from alignloop.label.store.engine import writing
+from alignloop.label.store.tables import Base
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def upgrade(database: Database, revision: str = "head") -> None:
+def upgrade(engine: Engine, revision: str = "head") -> None:
     """Apply the migrations that are missing; of several processes one does, the others wait.
 
     Raises UserError for a database that a newer version of alignloop has made.
     """
-    there, head = _revisions(database)
+    there, head = _revisions(engine)
     if revision != "head" or there != head:
-        _run(database, lambda config: command.upgrade(config, revision))
+        _run(engine, lambda config: command.upgrade(config, revision))
 
 
-def check(database: Database) -> None:
+def check(engine: Engine) -> None:
     """Raise UserError where the tables are not those of this version; changes nothing."""
-    there, head = _revisions(database)
+    there, head = _revisions(engine)
     if there != head:
         problem = "this database has not the tables of this version of alignloop"
         fix = "open it once with `alignloop label project list`"
-        raise UserError(problem, where=database.engine.url.render_as_string(), fix=fix)
+        raise UserError(problem, where=engine.url.render_as_string(), fix=fix)
 
 
-def downgrade(database: Database, revision: str) -> None:
+def downgrade(engine: Engine, revision: str) -> None:
     """Take migrations back, down to `revision`; "base" leaves no table of ours."""
-    _run(database, lambda config: command.downgrade(config, revision))
+    _run(engine, lambda config: command.downgrade(config, revision))
 
 
-def differences(database: Database) -> list[object]:
+def differences(engine: Engine) -> list[object]:
     """What the tables that are there lack of the models, or have too much: [] where they agree."""
-    with database.engine.connect() as connection:
+    with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        return list(compare_metadata(context, Table.metadata))
+        return list(compare_metadata(context, Base.metadata))
 
 
-def _revisions(database: Database) -> tuple[str | None, str | None]:
+def _revisions(engine: Engine) -> tuple[str | None, str | None]:
     """The revision of the tables that are there (None: none are), and the one they should have."""
     scripts = ScriptDirectory(str(MIGRATIONS))
-    with database.engine.connect() as connection:
+    with engine.connect() as connection:
         there = _revision(connection)
     if there is not None and there not in {one.revision for one in scripts.walk_revisions()}:
         problem = "the database was made by a newer version of alignloop"
@@ -63,11 +63,11 @@ def _revision(connection: Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
 
 
-def _run(database: Database, step: Callable[[Config], object]) -> None:
+def _run(engine: Engine, step: Callable[[Config], object]) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with database.writer.begin() as connection:
-        if not database.is_sqlite:
+    with writing(engine).begin() as connection:
+        if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(7300)"))
         config.attributes["connection"] = connection
         step(config)

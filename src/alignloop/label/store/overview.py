@@ -1,26 +1,28 @@
 """What a lead looks at: items with their models, judgements with their people; and deciding."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from alignloop.label.store.judging import standing
 from alignloop.label.store.refusals import Invalid, NotFound
-from alignloop.label.store.showing import judged_today
 from alignloop.label.store.tables import (
     Adjudication,
     Batch,
-    Item,
     ItemResponse,
-    Judgement,
+    ItemRow,
     Presentation,
-    Prompt,
-    Response,
+    PromptRow,
+    ResponseRow,
     User,
+    judgements,
     now,
 )
+from alignloop.label.store.task_view import judged_today
+from alignloop.label.store.validation import content_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,14 +35,44 @@ class OwnProgress:
 
 
 def own_progress(session: Session, project_id: int, user_id: int) -> OwnProgress:
-    """How much somebody has judged, and how long he takes."""
-    mine = standing().join(Item, Item.id == Judgement.item_id)
-    mine = mine.where(Judgement.user_id == user_id, Item.project_id == project_id)
-    times = sorted(session.scalars(mine.with_only_columns(Judgement.visible_ms)))
+    """How much a person has judged, and how long they take."""
+    mine = _judged_by(project_id, user_id)
+    times = sorted(session.scalars(mine.with_only_columns(judgements.c.visible_ms)))
     middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2000 if times else None
     return OwnProgress(
         today=judged_today(session, user_id, now()), done=len(times), median_seconds=middle
     )
+
+
+def count_judged(session: Session, project_id: int, user_id: int) -> int:
+    """How many items of a project a person has judged."""
+    mine = _judged_by(project_id, user_id)
+    return session.scalar(mine.with_only_columns(func.count(judgements.c.id))) or 0
+
+
+def _judged_by(project_id: int, user_id: int) -> Select[Any]:
+    mine = standing().join(ItemRow, ItemRow.id == judgements.c.item_id)
+    return mine.where(judgements.c.user_id == user_id, ItemRow.project_id == project_id)
+
+
+def count_gold(session: Session, batch_ids: Iterable[int]) -> dict[int, int]:
+    """How many gold questions each batch has; batches without any are left out."""
+    gold = select(ItemRow.batch_id, func.count(ItemRow.id)).where(
+        ItemRow.gold_verdict.is_not(None), ItemRow.batch_id.in_(list(batch_ids))
+    )
+    return {row[0]: row[1] for row in session.execute(gold.group_by(ItemRow.batch_id))}
+
+
+def count_slices(session: Session, project_id: int, *, except_batch: str) -> dict[str, int]:
+    """How many items a project has of each category and language: {"howto/en": 12}."""
+    rows = session.execute(
+        select(PromptRow.category, PromptRow.language, func.count(ItemRow.id))
+        .join(ItemRow, ItemRow.prompt_id == PromptRow.id)
+        .join(Batch, Batch.id == ItemRow.batch_id)
+        .where(ItemRow.project_id == project_id, Batch.name != except_batch)
+        .group_by(PromptRow.category, PromptRow.language)
+    )
+    return {f"{category}/{language}": count for category, language, count in rows}
 
 
 def list_items(
@@ -48,21 +80,21 @@ def list_items(
 ) -> list[dict[str, Any]]:
     """Items by id, with everything that annotators must not see."""
     page = (
-        select(Item, Prompt.messages, Batch.name)
-        .join(Prompt, Prompt.id == Item.prompt_id)
-        .join(Batch, Batch.id == Item.batch_id)
-        .where(Item.project_id == project_id, Item.id > after)
-        .order_by(Item.id)
+        select(ItemRow, PromptRow.messages, Batch.name)
+        .join(PromptRow, PromptRow.id == ItemRow.prompt_id)
+        .join(Batch, Batch.id == ItemRow.batch_id)
+        .where(ItemRow.project_id == project_id, ItemRow.id > after)
+        .order_by(ItemRow.id)
         .limit(limit)
     )
     rows = session.execute(page).all()
-    shown = _responses(session, [item.id for item, _, _ in rows])
+    shown = responses_of(session, [item.id for item, _, _ in rows])
     return [
         {
             "id": item.id,
             "batch": batch,
             "prompt": messages,
-            "responses": [_told(response) for response in shown[item.id]],
+            "responses": [_describe(response) for response in shown[item.id]],
             "gold_choice": next(
                 (r.public_id for r in shown[item.id] if r.id == item.gold_choice), None
             ),
@@ -83,25 +115,32 @@ def list_judgements(
 ) -> list[dict[str, Any]]:
     """Judgements by id, those that are superseded or withdrawn too."""
     page = (
-        select(Judgement, User.name, Presentation.order)
-        .join(Item, Item.id == Judgement.item_id)
-        .join(User, User.id == Judgement.user_id)
-        .join(Presentation, Presentation.assignment_id == Judgement.assignment_id)
-        .where(Item.project_id == project_id, Judgement.id > after)
-        .order_by(Judgement.id)
+        select(judgements, User.name.label("annotator"), Presentation.order)
+        .join(ItemRow, ItemRow.id == judgements.c.item_id)
+        .join(User, User.id == judgements.c.user_id)
+        .join(Presentation, Presentation.assignment_id == judgements.c.assignment_id)
+        .where(ItemRow.project_id == project_id, judgements.c.id > after)
+        .order_by(judgements.c.id)
         .limit(limit)
     )
     rows = session.execute(page).all()
-    holding = standing().where(Judgement.id.in_([row.id for row, _, _ in rows]))
-    stands = set(session.scalars(holding.with_only_columns(Judgement.id)))
-    ids = {one for _, _, order in rows for one in order}
-    wanted = select(Response.id, Response.public_id).where(Response.id.in_(ids))
+    holding = standing().where(judgements.c.id.in_([row.id for row in rows]))
+    stands = set(session.scalars(holding.with_only_columns(judgements.c.id)))
+    ids = {one for row in rows for one in row.order}
+    wanted = select(ResponseRow.id, ResponseRow.public_id).where(ResponseRow.id.in_(ids))
     names = {row[0]: row[1] for row in session.execute(wanted)}
     return [
-        _judgement(row, names)
-        | {"annotator": name, "order": [names[one] for one in order], "standing": row.id in stands}
-        for row, name, order in rows
+        content_of(row, names)
+        | {name: getattr(row, name) for name in _SHOWN_OF_JUDGEMENT}
+        | {"order": [names[one] for one in row.order], "standing": row.id in stands}
+        for row in rows
     ]
+
+
+_SHOWN_OF_JUDGEMENT = (
+    *("id", "item_id", "annotator"),
+    *("visible_ms", "guideline_version", "created_at"),
+)
 
 
 def adjudicate(
@@ -114,10 +153,10 @@ def adjudicate(
     comment: str = "",
 ) -> Adjudication:
     """Keep the lead's verdict on an item; `choice` is a public id. Raises NotFound or Invalid."""
-    item = session.get(Item, item_id)
+    item = session.get(ItemRow, item_id)
     if item is None or item.project_id != project_id:
         raise NotFound("there is no such item", where=str(item_id))
-    ids = {one.public_id: one.id for one in _responses(session, [item_id])[item_id]}
+    ids = {one.public_id: one.id for one in responses_of(session, [item_id])[item_id]}
     if (verdict == "choice") != (choice is not None) or (choice is not None and choice not in ids):
         raise Invalid("the verdict names no answer of the item", fix="choose one of its answers")
     row = Adjudication(item_id=item_id, user_id=user_id, verdict=verdict, comment=comment)
@@ -127,36 +166,25 @@ def adjudicate(
     return row
 
 
-def _responses(session: Session, item_ids: list[int]) -> dict[int, list[Response]]:
+def responses_of(session: Session, item_ids: list[int]) -> dict[int, list[ResponseRow]]:
     """The responses of each item in their stored order."""
     rows = session.execute(
-        select(ItemResponse.item_id, Response)
-        .join(Response, Response.id == ItemResponse.response_id)
+        select(ItemResponse.item_id, ResponseRow)
+        .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
         .where(ItemResponse.item_id.in_(item_ids))
         .order_by(ItemResponse.item_id, ItemResponse.position)
     )
-    found: dict[int, list[Response]] = {one: [] for one in item_ids}
+    found: dict[int, list[ResponseRow]] = {one: [] for one in item_ids}
     for item_id, response in rows:
         found[item_id].append(response)
     return found
 
 
-def _told(response: Response) -> dict[str, Any]:
+def _describe(response: ResponseRow) -> dict[str, Any]:
     return {
         "id": response.public_id,
         "response_id": response.record_id,
         "text": response.text,
         "model": response.model,
         "settings": response.settings,
-    }
-
-
-def _judgement(row: Judgement, names: dict[int, str]) -> dict[str, Any]:
-    same = ("id", "item_id", "verdict", "strength", "skip_reason", "comment", "visible_ms")
-    same += ("guideline_version", "created_at")
-    return {name: getattr(row, name) for name in same} | {
-        "choice": None if row.choice is None else names[row.choice],
-        "ratings": {names[int(one)]: rating for one, rating in row.ratings.items()},
-        "ranking": [[names[one] for one in group] for group in row.ranking],
-        "harmful": [names[one] for one in row.harmful],
     }

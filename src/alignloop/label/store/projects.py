@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from typing import Any
 
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.orm import Session
@@ -30,12 +31,20 @@ GUIDELINE_ZH = """\
 _BY_SLUG = select(Project).where(Project.slug == bindparam("slug"))
 
 
-def get_project(session: Session, slug: str) -> Project:
-    """The project of this name in URLs. Raises NotFound."""
-    project = session.scalar(_BY_SLUG, {"slug": slug})
-    if project is None:
-        raise NotFound("there is no such project", where=slug)
-    return project
+def get_project(session: Session, slug: str | None) -> Project:
+    """The project of this name in URLs, or the only one if none is named. Raises NotFound."""
+    if slug:
+        project = session.scalar(_BY_SLUG, {"slug": slug})
+        if project is None:
+            raise NotFound("there is no such project", where=slug)
+        return project
+    found = list_projects(session)
+    if len(found) == 1:
+        return found[0]
+    problem = "there are several projects" if found else "there is no project yet"
+    names = ", ".join(sorted(one.slug for one in found))
+    fix = "make one: alignloop label project add NAME"
+    raise NotFound(problem, fix=f"name one of: {names}" if found else fix)
 
 
 def list_projects(session: Session) -> list[Project]:
@@ -84,6 +93,12 @@ def guideline_version(session: Session, project_id: int) -> int:
     return session.scalar(_VERSION, {"project": project_id}) or 0
 
 
+def list_guidelines(session: Session, project_id: int) -> list[Guideline]:
+    """All versions, the newest first."""
+    mine = select(Guideline).where(Guideline.project_id == project_id)
+    return list(session.scalars(mine.order_by(Guideline.version.desc())))
+
+
 def add_guideline(session: Session, project_id: int, text_en: str, text_zh: str) -> Guideline:
     """A new version, which holds from now on."""
     row = Guideline(project_id=project_id, version=guideline_version(session, project_id) + 1)
@@ -106,6 +121,14 @@ def get_batch(session: Session, project_id: int, name: str) -> Batch:
     if batch is None:
         raise NotFound("there is no such batch", where=name, fix="make it first")
     return batch
+
+
+def get_or_create_batch(session: Session, project_id: int, name: str, **numbers: Any) -> Batch:
+    """The batch of this name, made if it is not there. Raises as `create_batch`."""
+    try:
+        return get_batch(session, project_id, name)
+    except NotFound:
+        return create_batch(session, project_id, name, **numbers)
 
 
 def create_batch(

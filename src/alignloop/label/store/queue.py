@@ -12,22 +12,22 @@ from sqlalchemy import BindParameter, bindparam, exists, literal_column, or_, se
 from sqlalchemy.orm import Session, aliased
 
 from alignloop.label.store.database import lock_queue
-from alignloop.label.store.order import shown_order
+from alignloop.label.store.presentation_order import shown_order
 from alignloop.label.store.projects import get_project, guideline_version
 from alignloop.label.store.refusals import Conflict, NotFound
-from alignloop.label.store.showing import task_of
 from alignloop.label.store.tables import (
     Assignment,
     Batch,
-    Dealt,
-    Item,
+    Cursor,
     ItemResponse,
-    Judgement,
-    Place,
+    ItemRow,
+    OrderCounter,
     Presentation,
     Project,
+    judgements,
     now,
 )
+from alignloop.label.store.task_view import task_of
 from alignloop.label.store.tasks import Task
 
 LEASE = timedelta(minutes=30)
@@ -44,9 +44,9 @@ def claim(
     at: datetime | None = None,
     lease: timedelta = LEASE,
 ) -> Task | None:
-    """The annotator's next item, leased to him; the same one until he answers or gives it back.
+    """The annotator's next item, leased to them; the same one until they answer or give it back.
 
-    None where nothing is left for him. Raises NotFound for an unknown project. Writes, so that it
+    None if nothing is left for them. Raises NotFound for an unknown project. Writes, so that it
     needs `database.transaction()`.
     """
     at = at or now()
@@ -65,7 +65,7 @@ def claim(
 
 
 def release(session: Session, assignment_id: int, user_id: int) -> None:
-    """Give an item back: somebody else gets it, or the same person once he is through.
+    """Give an item back: another annotator gets it, or the same one when nothing else is left.
 
     Raises NotFound, and Conflict where it is judged.
     """
@@ -78,10 +78,10 @@ def release(session: Session, assignment_id: int, user_id: int) -> None:
 
 def locked_assignment(
     session: Session, assignment_id: int, user_id: int
-) -> tuple[Assignment, Item]:
+) -> tuple[Assignment, ItemRow]:
     """An assignment of this user with its item, as they are once the queue is locked.
 
-    Raises NotFound, also for an assignment of somebody else.
+    Raises NotFound, also for an assignment of another user.
     """
     which = {"assignment": assignment_id, "user": user_id}
     project_id = session.scalar(_PROJECT_OF, which)
@@ -92,14 +92,14 @@ def locked_assignment(
     return found[0], found[1]
 
 
-def free_place(assignment: Assignment, item: Item) -> None:
+def free_place(assignment: Assignment, item: ItemRow) -> None:
     """Give a leased place back to the queue."""
     assignment.state = "released"
     item.taken -= 1
 
 
-def take_place(item: Item) -> bool:
-    """Take one of an item's places for somebody, if there is one left."""
+def take_place(item: ItemRow) -> bool:
+    """Take one of an item's places, if there is one left."""
     if item.taken >= item.wanted:
         return False
     item.taken += 1
@@ -112,62 +112,64 @@ _project: BindParameter[int] = bindparam("project")
 # As it stands in the partial indexes' condition: of a bound value no planner can tell.
 _is_leased = Assignment.state == literal_column("'leased'")
 # No index on the project: by it, SQLite would walk through all items for a handful of leases.
-_in_project = Item.project_id + 0 == _project
+_in_project = ItemRow.project_id + 0 == _project
 _mine = aliased(Assignment)
 _original = aliased(Assignment)
-_said, _later = aliased(Judgement), aliased(Judgement)
+_said, _later = judgements.alias(), judgements.alias()
 
 _ASSIGNMENT = (
-    select(Assignment, Item)
-    .join(Item, Item.id == Assignment.item_id)
+    select(Assignment, ItemRow)
+    .join(ItemRow, ItemRow.id == Assignment.item_id)
     .where(Assignment.id == bindparam("assignment"), Assignment.user_id == _user)
     .execution_options(populate_existing=True)
 )
-_PROJECT_OF = _ASSIGNMENT.with_only_columns(Item.project_id)
+_PROJECT_OF = _ASSIGNMENT.with_only_columns(ItemRow.project_id)
 _LEASED_TO = (
     select(Assignment)
-    .join(Item, Item.id == Assignment.item_id)
+    .join(ItemRow, ItemRow.id == Assignment.item_id)
     .where(_is_leased, Assignment.user_id == _user, _in_project)
     .order_by(Assignment.lease_until.desc(), Assignment.id.desc())
     .limit(1)
 )
 _EXPIRED = (
-    select(Assignment, Item)
-    .join(Item, Item.id == Assignment.item_id)
+    select(Assignment, ItemRow)
+    .join(ItemRow, ItemRow.id == Assignment.item_id)
     .where(_is_leased, Assignment.lease_until <= bindparam("at"), _in_project)
 )
 _BATCHES = (
-    select(Batch.id, Place)
-    .outerjoin(Place, (Place.batch_id == Batch.id) & (Place.user_id == _user))
+    select(Batch.id, Cursor)
+    .outerjoin(Cursor, (Cursor.batch_id == Batch.id) & (Cursor.user_id == _user))
     .where(Batch.project_id == _project, Batch.closed_at.is_(None))
     .order_by(Batch.priority.desc(), Batch.id)
 )
-# The first open item that somebody has not had, with his assignment where he gave it back; of
-# repeats only those of what he has judged, not skipped, long enough ago.
+# The first open item that an annotator has not had, or that they gave back (then with their
+# assignment); of repeats only those of what they judged, not skipped, long enough ago.
 _FIRST = (
-    select(Item, _mine)
-    .outerjoin(_mine, (_mine.item_id == Item.id) & (_mine.user_id == _user))
-    .where(Item.batch_id == bindparam("batch"), Item.taken < Item.wanted)
-    .where(Item.position > bindparam("after"))
+    select(ItemRow, _mine)
+    .outerjoin(_mine, (_mine.item_id == ItemRow.id) & (_mine.user_id == _user))
+    .where(ItemRow.batch_id == bindparam("batch"), ItemRow.taken < ItemRow.wanted)
+    .where(ItemRow.position > bindparam("after"))
     .where(or_(_mine.id.is_(None), _mine.state == "released"))
     .where(
         or_(
-            Item.repeat_of.is_(None),
+            ItemRow.repeat_of.is_(None),
             exists().where(
-                _original.item_id == Item.repeat_of,
+                _original.item_id == ItemRow.repeat_of,
                 _original.user_id == _user,
                 _original.state == "done",
                 _original.turn <= bindparam("until"),
-                _said.assignment_id == _original.id,
-                _said.verdict != "skip",
-                ~exists().where(_later.supersedes == _said.id),
+                _said.c.assignment_id == _original.id,
+                _said.c.verdict != "skip",
+                ~exists().where(_later.c.supersedes == _said.c.id),
             ),
         )
     )
-    .order_by(Item.position)
+    .order_by(ItemRow.position)
     .limit(1)
 )
-_DEALT = select(Dealt).where(Dealt.user_id == _user, Dealt.project_id == _project)
+_COUNTERS = select(OrderCounter).where(
+    OrderCounter.user_id == _user, OrderCounter.project_id == _project
+)
 _STORED = (
     select(ItemResponse.response_id)
     .where(ItemResponse.item_id == bindparam("item"))
@@ -177,20 +179,20 @@ _STORED = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Next:
-    """An item to give out: where its annotator stands, and his assignment if he had it before."""
+    """An item to give out, with its annotator's cursor and earlier assignment of it."""
 
-    item: Item
-    place: Place | None
+    item: ItemRow
+    cursor: Cursor | None
     before: Assignment | None
-    dealt: list[Dealt]
+    counters: list[OrderCounter]
 
     @property
     def turn(self) -> int:
-        return sum(one.count for one in self.dealt)
+        return sum(one.count for one in self.counters)
 
 
 def _leased_to(session: Session, project_id: int, user_id: int) -> Assignment | None:
-    """What somebody has on his screen; a lease that ran out is still his while nobody needs it."""
+    """What is on an annotator's screen; an expired lease stays theirs until the item is needed."""
     return session.scalar(_LEASED_TO, {"user": user_id, "project": project_id})
 
 
@@ -201,35 +203,35 @@ def _free_expired(session: Session, project_id: int, at: datetime) -> None:
 
 
 def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
-    """The next item of the first batch that has one, round and round from where he stands."""
+    """The next item of the first batch that has one, round and round from the cursor."""
     who = {"user": user_id, "project": project_id}
-    dealt = list(session.scalars(_DEALT, who))
-    turn = sum(one.count for one in dealt)
-    batches: list[tuple[int, Place | None]] = [
+    counters = list(session.scalars(_COUNTERS, who))
+    turn = sum(one.count for one in counters)
+    batches: list[tuple[int, Cursor | None]] = [
         (row[0], row[1]) for row in session.execute(_BATCHES, who)
     ]
-    for batch_id, place in batches:
-        here = BEFORE_ALL if place is None else place.position
-        # Behind him lies what others gave back, what was filed late, and early repeats.
+    for batch_id, cursor in batches:
+        here = BEFORE_ALL if cursor is None else cursor.position
+        # Behind the cursor lies what others gave back, what was filed late, and early repeats.
         for after, until in ((here, turn - REPEAT_AFTER), (BEFORE_ALL, turn)):
             where = {"user": user_id, "batch": batch_id, "after": after, "until": until}
             found = session.execute(_FIRST, where).one_or_none()
             if found is not None:
-                return _Next(item=found[0], place=place, before=found[1], dealt=dealt)
+                return _Next(item=found[0], cursor=cursor, before=found[1], counters=counters)
     return None
 
 
 def _assign(
     session: Session, project: Project, found: _Next, user_id: int, until: datetime, at: datetime
 ) -> Assignment:
-    """Lease an item's place to somebody, anew or again, and move him to its position."""
-    item, place, before = found.item, found.place, found.before
+    """Lease an item's place, anew or again, and move the annotator's cursor to it."""
+    item, cursor, before = found.item, found.cursor, found.before
     taken = take_place(item)
     assert taken, "the queue is locked, and the item was open"
-    if place is None:
-        place = Place(user_id=user_id, batch_id=item.batch_id, done=0)
-        session.add(place)
-    place.position = item.position
+    if cursor is None:
+        cursor = Cursor(user_id=user_id, batch_id=item.batch_id, done=0)
+        session.add(cursor)
+    cursor.position = item.position
     if before is not None:
         before.state = "leased"
         return before
@@ -237,7 +239,7 @@ def _assign(
     assignment.lease_until, assignment.created_at = until, at
     session.add(assignment)
     session.flush()
-    session.add(_present(session, project, assignment, found.dealt, at))
+    session.add(_present(session, project, assignment, found.counters, at))
     return assignment
 
 
@@ -245,15 +247,15 @@ def _present(
     session: Session,
     project: Project,
     assignment: Assignment,
-    dealt: Sequence[Dealt],
+    counters: Sequence[OrderCounter],
     at: datetime,
 ) -> Presentation:
     """Draw the order of the answers, once for all times that the item is shown to this person."""
     answers = list(session.scalars(_STORED, {"item": assignment.item_id}))
     size, user_id = len(answers), assignment.user_id
-    mine = next((one for one in dealt if one.size == size), None)
+    mine = next((one for one in counters if one.size == size), None)
     if mine is None:
-        mine = Dealt(user_id=user_id, project_id=project.id, size=size, count=0)
+        mine = OrderCounter(user_id=user_id, project_id=project.id, size=size, count=0)
         session.add(mine)
     order = shown_order(project.secret, user_id, answers, mine.count)
     shown = Presentation(assignment_id=assignment.id, order=order, shown_at=at)

@@ -1,4 +1,4 @@
-"""Logging in, sessions, and how often somebody may try."""
+"""Logging in, sessions, and how often one may try."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -79,7 +79,7 @@ def accept(database: Database, token: str, name: str, password: str, address: st
 
 
 def begin(session: Session, user_id: int, *, at: datetime | None = None) -> NewSession:
-    """A session for somebody who has shown who he is, by password or by invitation."""
+    """A session for a person who has shown who they are, by password or by invitation."""
     at = at or now()
     begun = NewSession(cookie=new_secret(), csrf=new_secret(), user_id=user_id)
     row = SignedIn(id_hash=hashed(begun.cookie), user_id=user_id, csrf=begun.csrf)

@@ -2,6 +2,7 @@
 
 Judgements are append-only: changing one's mind is a new row that supersedes the old one, and an
 undo is a row that is `withdrawn`. Responses are named by their ids, never by their position.
+A table of what has a type of its own elsewhere is called ...Row.
 """
 
 from datetime import UTC, datetime
@@ -10,12 +11,16 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
+    Column,
     DateTime,
     Dialect,
     ForeignKey,
     Index,
+    Integer,
     MetaData,
     String,
+    Table,
     Text,
     TypeDecorator,
     UniqueConstraint,
@@ -52,7 +57,7 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
-class Table(DeclarativeBase):
+class Base(DeclarativeBase):
     """What all tables share: the names of constraints, and JSON for dicts and lists."""
 
     metadata = MetaData(naming_convention=NAMES)
@@ -64,7 +69,7 @@ class Table(DeclarativeBase):
     }
 
 
-class User(Table):
+class User(Base):
     """A person. `password_hash` is null until an invitation is accepted."""
 
     __tablename__ = "user"
@@ -78,7 +83,7 @@ class User(Table):
     created_at: Mapped[datetime]
 
 
-class Project(Table):
+class Project(Base):
     """What is labelled under one guideline. `secret` keys the order in which answers are shown.
 
     `schema`: {"kind": "comparison" | "ranking" | "rating", "strength": true, "ratings": false,
@@ -95,8 +100,13 @@ class Project(Table):
     schema: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
 
+    @property
+    def kind(self) -> str:
+        """What its items are: comparison, ranking or rating."""
+        return str(self.schema["kind"])
 
-class Guideline(Table):
+
+class Guideline(Base):
     """One version of a project's guideline, in two languages; the highest version holds."""
 
     __tablename__ = "guideline"
@@ -110,7 +120,7 @@ class Guideline(Table):
     created_at: Mapped[datetime]
 
 
-class Prompt(Table):
+class PromptRow(Base):
     """What was asked; `messages` is [{"role": ..., "content": ...}, ...] as in the record.
 
     `more` holds what annotators do not see: the record's tools, reference and metadata.
@@ -129,7 +139,7 @@ class Prompt(Table):
     more: Mapped[dict[str, Any]] = mapped_column(default=dict)
 
 
-class Response(Table):
+class ResponseRow(Base):
     """One answer. `public_id` alone is shown to annotators; `model` never leaves the server."""
 
     __tablename__ = "response"
@@ -146,7 +156,7 @@ class Response(Table):
     settings: Mapped[dict[str, Any]]
 
 
-class Batch(Table):
+class Batch(Base):
     """Items that are labelled together, `overlap` times each; higher `priority` comes first.
 
     `num_items` counts all its items, gold and repeats too, so that a claim need not.
@@ -165,8 +175,13 @@ class Batch(Table):
     created_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
 
+    @property
+    def closed(self) -> bool:
+        """Whether none of its items is handed out any more."""
+        return self.closed_at is not None
 
-class Item(Table):
+
+class ItemRow(Base):
     """One question put to annotators: a prompt with K responses (`item_response`).
 
     `taken` is the number of places in use, of `wanted`: assignments that are leased, or done with
@@ -207,7 +222,7 @@ class Item(Table):
     position: Mapped[int] = mapped_column(BigInteger)  # place in the batch; drawn by hash
 
 
-class ItemResponse(Table):
+class ItemResponse(Base):
     """Which responses an item shows. `position` is the stored order, not the one shown."""
 
     __tablename__ = "item_response"
@@ -219,7 +234,7 @@ class ItemResponse(Table):
     position: Mapped[int]
 
 
-class Assignment(Table):
+class Assignment(Base):
     """An item given to an annotator, at most once each; `turn` counts within person and project."""
 
     __tablename__ = "assignment"
@@ -249,7 +264,7 @@ class Assignment(Table):
     created_at: Mapped[datetime]
 
 
-class Presentation(Table):
+class Presentation(Base):
     """What an assignment showed: `order` lists response ids, first the one shown as A."""
 
     __tablename__ = "presentation"
@@ -262,42 +277,38 @@ class Presentation(Table):
     shown_at: Mapped[datetime]
 
 
-class Judgement(Table):
-    """One answer of one annotator. Never changed: the one that holds is the one that nothing
-    supersedes and that is not `withdrawn` (`judging.standing()`).
-
-    `choice` is a response id where `verdict` is "choice". `ratings` is {"<response id>": 1..10},
-    `ranking` [[best ids], [next ids], ...], `harmful` [response ids].
-    """
-
-    __tablename__ = "judgement"
-    __table_args__ = (
-        UniqueConstraint("user_id", "idempotency_key"),
-        Index("ix_judgement_of_user", "user_id", "created_at"),
-    )
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    assignment_id: Mapped[int] = mapped_column(ForeignKey("assignment.id"), index=True)
-    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    idempotency_key: Mapped[str] = mapped_column(String(64))
-    supersedes: Mapped[int | None] = mapped_column(ForeignKey("judgement.id"), unique=True)
-    withdrawn: Mapped[bool] = mapped_column(default=False)
-    choice: Mapped[int | None] = mapped_column(ForeignKey("response.id"))
-    verdict: Mapped[str] = mapped_column(String(16))  # choice | tie | both_bad | skip
-    skip_reason: Mapped[str] = mapped_column(default="")
-    strength: Mapped[int | None]  # 0..3
-    ratings: Mapped[dict[str, Any]]
-    ranking: Mapped[list[Any]]
-    harmful: Mapped[list[Any]]
-    comment: Mapped[str] = mapped_column(default="")
-    visible_ms: Mapped[int]
-    guideline_version: Mapped[int]
-    source: Mapped[str] = mapped_column(String(8))  # user | api
-    created_at: Mapped[datetime]
+# One answer of one annotator. It has no class, since no row of it ever changes: the one that holds
+# is the one that nothing supersedes and that is not `withdrawn` (`judging.standing()`).
+# `choice` is a response id where `verdict` is "choice". `ratings` is {"<response id>": 1..10},
+# `ranking` [[best ids], [next ids], ...], `harmful` [response ids].
+judgements = Table(
+    "judgement",
+    Base.metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assignment_id", Integer, ForeignKey("assignment.id"), index=True, nullable=False),
+    Column("item_id", Integer, ForeignKey("item.id"), index=True, nullable=False),
+    Column("user_id", Integer, ForeignKey("user.id"), nullable=False),
+    Column("idempotency_key", String(64), nullable=False),
+    Column("supersedes", Integer, ForeignKey("judgement.id"), unique=True),
+    Column("withdrawn", Boolean, default=False, nullable=False),
+    Column("choice", Integer, ForeignKey("response.id")),
+    Column("verdict", String(16), nullable=False),  # choice | tie | both_bad | skip
+    Column("skip_reason", Text, default="", nullable=False),
+    Column("strength", Integer),  # 0..3
+    Column("ratings", JSON, nullable=False),
+    Column("ranking", JSON, nullable=False),
+    Column("harmful", JSON, nullable=False),
+    Column("comment", Text, default="", nullable=False),
+    Column("visible_ms", Integer, nullable=False),
+    Column("guideline_version", Integer, nullable=False),
+    Column("source", String(8), nullable=False),  # user | api
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("user_id", "idempotency_key"),
+    Index("ix_judgement_of_user", "user_id", "created_at"),
+)
 
 
-class Place(Table):
+class Cursor(Base):
     """Where an annotator stands in a batch: the last position given, and how many are judged."""
 
     __tablename__ = "place"
@@ -308,7 +319,7 @@ class Place(Table):
     done: Mapped[int]
 
 
-class Dealt(Table):
+class OrderCounter(Base):
     """How many items of `size` answers an annotator was shown in a project: balances the order."""
 
     __tablename__ = "dealt"
@@ -319,7 +330,7 @@ class Dealt(Table):
     count: Mapped[int]
 
 
-class Adjudication(Table):
+class Adjudication(Base):
     """The lead's verdict on an item that people disagree on; the latest one holds."""
 
     __tablename__ = "adjudication"
@@ -333,7 +344,7 @@ class Adjudication(Table):
     created_at: Mapped[datetime]
 
 
-class ExportSnapshot(Table):
+class ExportSnapshot(Base):
     """One export: what was asked, what came out, and the hash of its content."""
 
     __tablename__ = "export_snapshot"
@@ -349,7 +360,7 @@ class ExportSnapshot(Table):
     created_at: Mapped[datetime]
 
 
-class SignedIn(Table):
+class SignedIn(Base):
     """A session; its id is in the browser's cookie alone, here is its hash."""
 
     __tablename__ = "session"
@@ -362,7 +373,7 @@ class SignedIn(Table):
     expires_at: Mapped[datetime]
 
 
-class ApiToken(Table):
+class ApiToken(Base):
     """A token for programs; `scopes` is a list of "judge" and "lead"."""
 
     __tablename__ = "api_token"
@@ -377,7 +388,7 @@ class ApiToken(Table):
     last_used: Mapped[datetime | None]
 
 
-class Invitation(Table):
+class Invitation(Base):
     """A one-time link: it makes an account, or gives the account `name` a new password."""
 
     __tablename__ = "invitation"
@@ -390,7 +401,7 @@ class Invitation(Table):
     used_at: Mapped[datetime | None]
 
 
-class LoginAttempt(Table):
+class LoginAttempt(Base):
     """One try to log in, kept while it counts against the account's and the address's limit."""
 
     __tablename__ = "login_attempt"
@@ -401,7 +412,7 @@ class LoginAttempt(Table):
     at: Mapped[datetime] = mapped_column(index=True)
 
 
-class AuditLog(Table):
+class AuditLog(Base):
     """Who did what, from where: every login and every action of a lead."""
 
     __tablename__ = "audit_log"

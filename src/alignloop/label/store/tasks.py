@@ -1,31 +1,31 @@
 """What an annotator sees and sends: the types of the queue, of judging and of the API."""
 
-import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-Verdict = Literal["choice", "tie", "both_bad", "skip"]
+from alignloop.data.unstorable import UNSTORABLE
+from alignloop.label.labels.project_labels import VerdictName
+
 Rating = Annotated[int, Field(ge=1, le=10)]
 PublicId = Annotated[str, Field(min_length=1, max_length=32)]
 A_DAY_MS = 24 * 3600 * 1000
-# No database keeps these: half a character, and on PostgreSQL a NUL.
-UNKEPT = re.compile("[\0\ud800-\udfff]")
+BIGGEST_ID = 2**31 - 1  # what PostgreSQL's integer holds
 
 
 class Sent(BaseModel):
     """The common behaviour: frozen, and refusing keys that it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
 class Received(Sent):
-    """What somebody sends to us: no text of it holds what no database keeps."""
+    """What is sent to us: no text of it holds what no database keeps."""
 
     @field_validator("*")
     @classmethod
     def _can_be_kept(cls, value: object) -> object:
-        if isinstance(value, str) and UNKEPT.search(value):
+        if isinstance(value, str) and UNSTORABLE.search(value):
             raise ValueError("the text holds NUL, or half a character (a lone surrogate)")
         return value
 
@@ -37,7 +37,7 @@ class Turn(Sent):
     text: str
 
 
-class Answer(Sent):
+class ShownAnswer(Sent):
     """One answer as it is shown: `label` A, B, ... says where; `id` is what a judgement names."""
 
     id: str
@@ -88,7 +88,7 @@ class JudgementIn(Received):
     """
 
     key: str = Field(min_length=8, max_length=64, pattern=r"^[\x21-\x7e]+$")
-    verdict: Verdict
+    verdict: VerdictName
     choice: PublicId | None = None
     strength: int | None = Field(default=None, ge=0, le=3)
     ratings: dict[PublicId, Rating] = Field(default_factory=dict, max_length=9)
@@ -103,7 +103,7 @@ class JudgementIn(Received):
 class Previous(Sent):
     """What the annotator said of this item before taking it back, to fill the form with."""
 
-    verdict: Verdict
+    verdict: VerdictName
     choice: str | None
     strength: int | None
     ratings: dict[str, int]
@@ -120,11 +120,11 @@ class Task(Sent):
     item_id: int
     kind: Literal["comparison", "ranking"]
     prompt: tuple[Turn, ...]
-    answers: tuple[Answer, ...]
+    answers: tuple[ShownAnswer, ...]
     schema_: LabelSchema = Field(alias="schema")
     guideline: GuidelineText
     progress: TaskProgress
     detector: tuple[Flag, ...]
     previous: Previous | None
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)

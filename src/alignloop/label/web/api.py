@@ -4,22 +4,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
 
-from alignloop.label.store import accounts, overview, projects, queue, sign_in
-from alignloop.label.store import judging as judgements
-from alignloop.label.store.accounts import Principal
-from alignloop.label.store.tasks import JudgementIn, Task
-from alignloop.label.web.schemas import (
-    AcceptIn,
-    ContradictionOut,
-    Judged,
-    LoginIn,
-    Me,
-    MePatch,
-    Problem,
-    ProgressOut,
-    ProjectOut,
-)
-from alignloop.label.web.security import (
+from alignloop.label.guards import (
     Annotator,
     Anyone,
     Id,
@@ -29,6 +14,21 @@ from alignloop.label.web.security import (
     begin_session,
     end_session,
 )
+from alignloop.label.store import accounts, overview, projects, queue, sign_in
+from alignloop.label.store import judging as judgements
+from alignloop.label.store.accounts import Principal
+from alignloop.label.store.overview import OwnProgress
+from alignloop.label.store.tasks import JudgementIn, Task
+from alignloop.label.web.schemas import (
+    AcceptIn,
+    ContradictionOut,
+    Judged,
+    LoginIn,
+    Me,
+    MePatch,
+    ProblemOut,
+    ProjectOut,
+)
 
 Responses = dict[int | str, dict[str, Any]]
 Locale = Literal["en", "zh"]
@@ -36,12 +36,12 @@ Locale = Literal["en", "zh"]
 
 def problems(*statuses: int) -> Responses:
     """The errors that a route may answer with, for its description."""
-    return {status: {"model": Problem} for status in (*statuses, 400, 413, 422)}
+    return {status: {"model": ProblemOut} for status in (*statuses, 400, 413, 422)}
 
 
-NOBODY: Responses = problems(403)
-SIGNED_IN: Responses = problems(401, 403)
-FOUND: Responses = problems(401, 403, 404)
+RESPONSES_403: Responses = problems(403)
+RESPONSES_401: Responses = problems(401, 403)
+RESPONSES_404: Responses = problems(401, 403, 404)
 
 router = APIRouter(prefix="/api/v1", tags=["annotator"])
 
@@ -62,7 +62,7 @@ def log_in(
     return _me(sign_in.who(database, begun.cookie))
 
 
-@router.post("/logout", status_code=204, responses=SIGNED_IN)
+@router.post("/logout", status_code=204, responses=RESPONSES_401)
 def log_out(request: Request, response: Response, _principal: Annotator) -> None:
     """End the session."""
     end_session(request, response)
@@ -78,13 +78,13 @@ def accept(
     return _me(sign_in.who(database, begun.cookie))
 
 
-@router.get("/me", responses=SIGNED_IN)
+@router.get("/me", responses=RESPONSES_401)
 def me(principal: Annotator) -> Me:
     """Who asks."""
     return _me(principal)
 
 
-@router.patch("/me", responses=SIGNED_IN)
+@router.patch("/me", responses=RESPONSES_401)
 def change_me(body: MePatch, principal: Annotator, database: Store) -> Me:
     """Choose the language of the pages."""
     with database.transaction() as session:
@@ -92,27 +92,25 @@ def change_me(body: MePatch, principal: Annotator, database: Store) -> Me:
     return _me(principal).model_copy(update={"locale": body.locale})
 
 
-@router.get("/projects", responses=SIGNED_IN)
+@router.get("/projects", responses=RESPONSES_401)
 def list_projects(_principal: Annotator, database: Store) -> list[ProjectOut]:
     """All projects."""
     with database.reading() as session:
-        found = projects.list_projects(session)
-    return [ProjectOut(slug=p.slug, title=p.title, kind=p.schema["kind"]) for p in found]
+        return [ProjectOut.model_validate(one) for one in projects.list_projects(session)]
 
 
-@router.get("/projects/{slug}/progress", responses=FOUND)
-def progress(slug: str, principal: Annotator, database: Store) -> ProgressOut:
+@router.get("/projects/{slug}/progress", responses=RESPONSES_404)
+def progress(slug: str, principal: Annotator, database: Store) -> OwnProgress:
     """One's own work in a project."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
-        own = overview.own_progress(session, project.id, principal.user_id)
-    return ProgressOut.model_validate(vars(own))
+        return overview.own_progress(session, project.id, principal.user_id)
 
 
 @router.post(
     "/projects/{slug}/claim",
     response_model=Task,
-    responses={**FOUND, 204: {"description": "nothing is left for you"}},
+    responses={**RESPONSES_404, 204: {"description": "nothing is left for you"}},
 )
 def claim(
     slug: str, principal: Annotator, database: Store, settings: Settings, locale: Locale = "en"
@@ -127,7 +125,11 @@ def claim(
 @router.post(
     "/projects/{slug}/undo",
     response_model=Task,
-    responses={**FOUND, **problems(409), 204: {"description": "there is nothing to take back"}},
+    responses={
+        **RESPONSES_404,
+        **problems(409),
+        204: {"description": "there is nothing to take back"},
+    },
 )
 def undo(
     slug: str, principal: Annotator, database: Store, settings: Settings, locale: Locale = "en"
@@ -143,7 +145,7 @@ def undo(
 @router.post(
     "/assignments/{assignment_id}/judgement",
     status_code=201,
-    responses={**FOUND, 409: {"model": ContradictionOut}},
+    responses={**RESPONSES_404, 409: {"model": ContradictionOut}},
 )
 def submit(assignment_id: Id, body: JudgementIn, principal: Annotator, database: Store) -> Judged:
     """Judge an item. Sent again with the same key it counts once and gives the same id.
@@ -159,7 +161,7 @@ def submit(assignment_id: Id, body: JudgementIn, principal: Annotator, database:
 @router.post(
     "/assignments/{assignment_id}/release",
     status_code=204,
-    responses={**FOUND, **problems(409)},
+    responses={**RESPONSES_404, **problems(409)},
 )
 def release(assignment_id: Id, principal: Annotator, database: Store) -> None:
     """Give an item back."""

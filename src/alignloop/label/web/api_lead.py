@@ -5,27 +5,27 @@ import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from alignloop.errors import UserError
 from alignloop.label import exports
 from alignloop.label.exports.shapes import suffix
-from alignloop.label.quality.load import load_labels
+from alignloop.label.guards import After, Id, Lead, Settings, Store, address_of, origin_of
+from alignloop.label.new_items import items_of_lines, numbered_lines
 from alignloop.label.quality.report import quality_report, to_json
-from alignloop.label.reading import items_of_lines, numbered_lines
-from alignloop.label.store import accounts, audit, overview, projects, tokens
+from alignloop.label.store import accounts, audit, overview, projects, snapshots, tokens
 from alignloop.label.store.accounts import Principal
-from alignloop.label.store.database import Database
-from alignloop.label.store.importing import import_items
+from alignloop.label.store.database import Database, Session
+from alignloop.label.store.importing import Imported, import_items
+from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.refusals import Conflict, NotFound
-from alignloop.label.store.tables import ApiToken, Batch, ExportSnapshot, User, now
-from alignloop.label.web.api import FOUND, SIGNED_IN, problems
+from alignloop.label.store.tables import now
+from alignloop.label.store.tasks import Sent
+from alignloop.label.web.api import RESPONSES_401, RESPONSES_404, problems
 from alignloop.label.web.schemas import (
     AdjudicationIn,
     AuditOut,
@@ -35,7 +35,6 @@ from alignloop.label.web.schemas import (
     ExportIn,
     ExportOut,
     GuidelineIn,
-    ImportedOut,
     Invited,
     ItemOut,
     JudgementOut,
@@ -48,11 +47,12 @@ from alignloop.label.web.schemas import (
     UserOut,
     UserPatch,
 )
-from alignloop.label.web.security import After, Id, Lead, Settings, Store, address_of, origin_of
 
-SPOOLED = 8 * 2**20  # an upload longer than this waits on disk
+MAX_BYTES_IN_MEMORY = 8 * 2**20  # of an upload; a longer one waits on disk
 Limit = Annotated[int, Query(ge=1, le=1000)]
-TAKEN = {**FOUND, **problems(409)}
+RESPONSES_404_409 = {**RESPONSES_404, **problems(409)}
+
+Shown = TypeVar("Shown", bound=Sent)
 
 router = APIRouter(prefix="/api/v1", tags=["lead"])
 
@@ -70,7 +70,7 @@ def note(
     audit.record(session, action, user_id=user_id, target=target, detail=detail, address=address)
 
 
-@router.post("/projects", status_code=201, responses={**SIGNED_IN, **problems(409)})
+@router.post("/projects", status_code=201, responses={**RESPONSES_401, **problems(409)})
 def create_project(
     request: Request, body: ProjectIn, principal: Lead, database: Store
 ) -> ProjectOut:
@@ -86,10 +86,10 @@ def create_project(
             text_zh=body.guideline_zh,
         )
         note(session, request, principal, "project made", made.slug)
-        return ProjectOut(slug=made.slug, title=made.title, kind=made.schema["kind"])
+        return ProjectOut.model_validate(made)
 
 
-@router.post("/projects/{slug}/guideline", status_code=201, responses=FOUND)
+@router.post("/projects/{slug}/guideline", status_code=201, responses=RESPONSES_404)
 def add_guideline(
     request: Request, slug: str, body: GuidelineIn, principal: Lead, database: Store
 ) -> dict[str, int]:
@@ -101,15 +101,15 @@ def add_guideline(
         return {"version": made.version}
 
 
-@router.get("/projects/{slug}/batches", responses=FOUND)
+@router.get("/projects/{slug}/batches", responses=RESPONSES_404)
 def list_batches(slug: str, _principal: Lead, database: Store) -> list[BatchOut]:
     """The batches in the order in which they are worked off."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
-        return [_batch(one) for one in projects.list_batches(session, project.id)]
+        return [BatchOut.model_validate(one) for one in projects.list_batches(session, project.id)]
 
 
-@router.post("/projects/{slug}/batches", status_code=201, responses=TAKEN)
+@router.post("/projects/{slug}/batches", status_code=201, responses=RESPONSES_404_409)
 def create_batch(
     request: Request, slug: str, body: BatchIn, principal: Lead, database: Store
 ) -> BatchOut:
@@ -118,10 +118,10 @@ def create_batch(
         project = projects.get_project(session, slug)
         made = projects.create_batch(session, project.id, **body.model_dump())
         note(session, request, principal, "batch made", f"{slug}/{made.name}", **body.model_dump())
-        return _batch(made)
+        return BatchOut.model_validate(made)
 
 
-@router.patch("/projects/{slug}/batches/{batch_id}", responses=FOUND)
+@router.patch("/projects/{slug}/batches/{batch_id}", responses=RESPONSES_404)
 def change_batch(
     request: Request, slug: str, batch_id: Id, body: BatchPatch, principal: Lead, database: Store
 ) -> BatchOut:
@@ -131,7 +131,7 @@ def change_batch(
         batch = projects.close_batch(session, project.id, batch_id, closed=body.closed)
         action = "batch closed" if body.closed else "batch opened"
         note(session, request, principal, action, f"{slug}/{batch.name}")
-        return _batch(batch)
+        return BatchOut.model_validate(batch)
 
 
 NDJSON = {"application/x-ndjson": {"schema": {"type": "string"}}}
@@ -139,17 +139,17 @@ NDJSON = {"application/x-ndjson": {"schema": {"type": "string"}}}
 
 @router.post(
     "/projects/{slug}/import",
-    responses=TAKEN,
+    responses=RESPONSES_404_409,
     openapi_extra={"requestBody": {"required": True, "content": NDJSON}},
 )
 async def import_upload(
     request: Request, slug: str, batch: str, principal: Lead, database: Store, gold: bool = False
-) -> ImportedOut:
+) -> Imported:
     """File the items of an upload, one JSON object per line; what is there already is passed over.
 
     Good rows are filed even where others are refused: mend those and send the whole again.
     """
-    with tempfile.SpooledTemporaryFile(SPOOLED) as spooled:
+    with tempfile.SpooledTemporaryFile(MAX_BYTES_IN_MEMORY) as spooled:
         async for chunk in request.stream():
             spooled.write(chunk)
         spooled.seek(0)
@@ -165,7 +165,7 @@ def _import(
     batch_name: str,
     gold: bool,
     lines: "tempfile.SpooledTemporaryFile[bytes]",
-) -> ImportedOut:
+) -> Imported:
     with database.reading() as session:
         project = projects.get_project(session, slug)
         batch = projects.get_batch(session, project.id, batch_name)
@@ -178,10 +178,10 @@ def _import(
     done = import_items(database, project.id, batch.id, items)
     with database.transaction() as session:
         note(session, request, principal, "items filed", f"{slug}/{batch_name}", added=done.added)
-    return ImportedOut.model_validate(vars(done))
+    return done
 
 
-@router.get("/projects/{slug}/items", responses=FOUND)
+@router.get("/projects/{slug}/items", responses=RESPONSES_404)
 def list_items(
     slug: str, _principal: Lead, database: Store, after: After = 0, limit: Limit = 100
 ) -> list[ItemOut]:
@@ -192,7 +192,7 @@ def list_items(
     return [ItemOut.model_validate(row) for row in rows]
 
 
-@router.get("/projects/{slug}/judgements", responses=FOUND)
+@router.get("/projects/{slug}/judgements", responses=RESPONSES_404)
 def list_judgements(
     slug: str, _principal: Lead, database: Store, after: After = 0, limit: Limit = 100
 ) -> list[JudgementOut]:
@@ -203,7 +203,7 @@ def list_judgements(
     return [JudgementOut.model_validate(row) for row in rows]
 
 
-@router.get("/projects/{slug}/quality", responses=FOUND)
+@router.get("/projects/{slug}/quality", responses=RESPONSES_404)
 def quality(slug: str, _principal: Lead, database: Store) -> dict[str, Any]:
     """Agreement, annotators, models and what is left: all figures of the quality page."""
     with database.reading() as session:
@@ -211,7 +211,7 @@ def quality(slug: str, _principal: Lead, database: Store) -> dict[str, Any]:
         return to_json(quality_report(load_labels(session, project.id), now()))
 
 
-@router.post("/projects/{slug}/adjudications", status_code=201, responses=FOUND)
+@router.post("/projects/{slug}/adjudications", status_code=201, responses=RESPONSES_404)
 def adjudicate(
     request: Request, slug: str, body: AdjudicationIn, principal: Lead, database: Store
 ) -> dict[str, int]:
@@ -224,7 +224,7 @@ def adjudicate(
         return {"adjudication_id": made.id}
 
 
-@router.post("/projects/{slug}/exports", status_code=201, responses=TAKEN)
+@router.post("/projects/{slug}/exports", status_code=201, responses=RESPONSES_404_409)
 def create_export(
     request: Request,
     slug: str,
@@ -250,34 +250,34 @@ def create_export(
     return ExportOut(id=done.snapshot_id, kind=body.kind, hash=done.hash, counts=done.counts)
 
 
-@router.get("/exports/{export_id}", response_class=FileResponse, responses=FOUND)
+@router.get("/exports/{export_id}", response_class=FileResponse, responses=RESPONSES_404)
 def download_export(export_id: Id, _principal: Lead, database: Store) -> FileResponse:
     """The rows of an export."""
     with database.reading() as session:
-        row = session.get(ExportSnapshot, export_id)
+        row = snapshots.find_snapshot(session, export_id)
     name = f"{row.kind}{suffix(row.query['format'])}" if row else ""
     if row is None or not (Path(row.path) / name).is_file():
         raise NotFound("there is no such export, or its file is gone", where=str(export_id))
     return FileResponse(Path(row.path) / name, filename=name, media_type="application/octet-stream")
 
 
-@router.get("/users", responses=SIGNED_IN)
+@router.get("/users", responses=RESPONSES_401)
 def list_users(_principal: Lead, database: Store) -> list[UserOut]:
     """Everybody who has an account."""
     with database.reading() as session:
-        return [_user(one) for one in accounts.list_users(session)]
+        return [UserOut.model_validate(one) for one in accounts.list_users(session)]
 
 
-@router.post("/users", status_code=201, responses=SIGNED_IN)
+@router.post("/users", status_code=201, responses=RESPONSES_401)
 def invite(request: Request, body: UserIn, principal: Lead, database: Store) -> Invited:
-    """A one-time link for somebody new, or for a new password of who is there."""
+    """A one-time link for a new account, or for a new password of one that is there."""
     with database.transaction() as session:
         token = accounts.invite(session, body.role, body.name)
         note(session, request, principal, "invited", body.name, role=body.role)
     return Invited(link=f"{origin_of(request)}/invite/{token}")
 
 
-@router.patch("/users/{name:path}", responses=TAKEN)  # a name may hold a slash
+@router.patch("/users/{name:path}", responses=RESPONSES_404_409)  # a name may hold a slash
 def change_user(
     request: Request, name: str, body: UserPatch, principal: Lead, database: Store
 ) -> UserOut:
@@ -285,18 +285,20 @@ def change_user(
     with database.transaction() as session:
         user = accounts.set_active(session, name, active=body.active)
         note(session, request, principal, "enabled" if body.active else "disabled", name)
-        return _user(user)
+        return UserOut.model_validate(user)
 
 
-@router.get("/tokens", responses=SIGNED_IN)
+@router.get("/tokens", responses=RESPONSES_401)
 def list_tokens(_principal: Lead, database: Store) -> list[TokenOut]:
     """All API tokens, without their secrets."""
     with database.reading() as session:
-        names = {user.id: user.name for user in accounts.list_users(session)}
-        return [_token(one, names[one.user_id]) for one in tokens.list_tokens(session)]
+        names = accounts.user_names(session)
+        return [
+            _shown(TokenOut, one, user=names[one.user_id]) for one in tokens.list_tokens(session)
+        ]
 
 
-@router.post("/tokens", status_code=201, responses=FOUND)
+@router.post("/tokens", status_code=201, responses=RESPONSES_404)
 def create_token(request: Request, body: TokenIn, principal: Lead, database: Store) -> TokenMade:
     """A new API token; its secret is shown here and nowhere else."""
     with database.transaction() as session:
@@ -306,10 +308,10 @@ def create_token(request: Request, body: TokenIn, principal: Lead, database: Sto
             session, user.id, body.name, list(body.scopes), lasts=lasts
         )
         note(session, request, principal, "token made", f"{user.name}/{body.name}")
-        return TokenMade(**_token(made, user.name).model_dump(), token=secret)
+        return _shown(TokenMade, made, user=user.name, token=secret)
 
 
-@router.delete("/tokens/{token_id}", status_code=204, responses=FOUND)
+@router.delete("/tokens/{token_id}", status_code=204, responses=RESPONSES_404)
 def revoke_token(request: Request, token_id: Id, principal: Lead, database: Store) -> None:
     """End a token."""
     with database.transaction() as session:
@@ -317,46 +319,18 @@ def revoke_token(request: Request, token_id: Id, principal: Lead, database: Stor
         note(session, request, principal, "token ended", ended.name)
 
 
-@router.get("/audit", responses=SIGNED_IN)
+@router.get("/audit", responses=RESPONSES_401)
 def list_audit(
     _principal: Lead, database: Store, before: After | None = None, limit: Limit = 200
 ) -> list[AuditOut]:
     """The audit log, newest first; `before` the last id gives the next page."""
     with database.reading() as session:
-        people = session.execute(select(User.id, User.name))
-        names: dict[int | None, str] = {row[0]: row[1] for row in people}
+        names = accounts.user_names(session)
         rows = audit.latest(session, limit=limit, before=before)
-    return [
-        AuditOut(
-            id=row.id,
-            at=row.at,
-            user=names.get(row.user_id),
-            action=row.action,
-            target=row.target,
-            detail=row.detail,
-            address=row.address,
-        )
-        for row in rows
-    ]
+    return [_shown(AuditOut, row, user=names.get(row.user_id)) for row in rows]
 
 
-def _batch(batch: Batch) -> BatchOut:
-    return BatchOut(
-        id=batch.id,
-        name=batch.name,
-        overlap=batch.overlap,
-        priority=batch.priority,
-        repeats=batch.repeats,
-        num_items=batch.num_items,
-        closed=batch.closed_at is not None,
-    )
-
-
-def _user(user: User) -> UserOut:
-    same = ("id", "name", "role", "active", "created_at")
-    return UserOut.model_validate({name: getattr(user, name) for name in same})
-
-
-def _token(token: ApiToken, user: str) -> TokenOut:
-    same = ("id", "name", "scopes", "expires_at", "last_used")
-    return TokenOut.model_validate({name: getattr(token, name) for name in same} | {"user": user})
+def _shown(kind: type[Shown], row: object, **more: object) -> Shown:
+    """A row of the store as the API gives it, with what stands in other tables."""
+    same = (name for name in kind.model_fields if name not in more)
+    return kind.model_validate({name: getattr(row, name) for name in same} | more)

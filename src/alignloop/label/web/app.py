@@ -14,14 +14,14 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from alignloop.errors import UserError
-from alignloop.label.pages.i18n import Locale
-from alignloop.label.pages.refusals import asked_locale, translated
+from alignloop.label.guards import GUARDS
+from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import refusals
 from alignloop.label.store.database import Database
+from alignloop.label.texts.i18n import Locale
+from alignloop.label.texts.refusal_texts import asked_locale, translated
 from alignloop.label.web import api, api_lead
 from alignloop.label.web.schemas import ContradictionOut
-from alignloop.label.web.security import GUARDS
-from alignloop.label.web.settings import ServerSettings
 from alignloop.label.web.shield import Shield, problem, shield_headers
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def _refused(request: Request, error: Exception) -> Response:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 400)
     if status == 401 and not _is_api(request):
         return RedirectResponse("/login", status_code=303)
-    response = _told(request, status, error.problem, error.fix)
+    response = _respond(request, status, error.problem, error.fix)
     if isinstance(error, refusals.Contradiction):
         response = _contradiction(error, asked_locale(request))
     if status == 401:
@@ -97,7 +97,7 @@ def _refused(request: Request, error: Exception) -> Response:
     return response
 
 
-def _told(request: Request, status: int, detail: str, fix: str = "") -> Response:
+def _respond(request: Request, status: int, detail: str, fix: str = "") -> Response:
     locale = asked_locale(request)
     return problem(status, translated(detail, locale), translated(fix, locale))
 
@@ -122,12 +122,12 @@ def _invalid(request: Request, error: Exception) -> Response:
         detail = "; ".join(f"{field}: {words}" for field, words in wrong)
     else:  # pydantic's own words are English
         detail = f"these fields cannot be right: {'、'.join(field for field, _ in wrong)}"
-    return _told(request, 422, detail[:1000], "see the API's description")
+    return _respond(request, 422, detail[:1000], "see the API's description")
 
 
 def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    response = _told(request, error.status_code, str(error.detail))
+    response = _respond(request, error.status_code, str(error.detail))
     response.headers.update(error.headers or {})
     return response
 
@@ -135,6 +135,8 @@ def _http_error(request: Request, error: Exception) -> Response:
 def _broken(request: Request, error: Exception) -> Response:
     """A mistake of ours: the log says which, the answer only that there was one."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    response = _told(request, 500, "the server failed at this", "tell the lead; the log says why")
+    response = _respond(
+        request, 500, "the server failed at this", "tell the lead; the log says why"
+    )
     shield_headers(response.headers, request.url.path)
     return response

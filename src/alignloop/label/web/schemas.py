@@ -5,22 +5,22 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from alignloop.label.store.tasks import LabelSchema, PublicId, Received, Sent, Verdict
+from alignloop.label.exports import Format, Kind
+from alignloop.label.store.tasks import BIGGEST_ID, LabelSchema, Previous, PublicId, Received, Sent
 
 Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
 Name = Field(min_length=1, max_length=100)
 Scope = Literal["judge", "lead"]
-BIGGEST_ID = 2**31 - 1  # what PostgreSQL's integer holds
 
 
-class Problem(Sent):
+class ProblemOut(Sent):
     """Every error: what is wrong, and what to do."""
 
     detail: str
     fix: str = ""
 
 
-class ContradictionOut(Problem):
+class ContradictionOut(ProblemOut):
     """409 of a judgement whose ratings say otherwise than its choice; both ids are answers'."""
 
     contradiction: str | None = None
@@ -63,14 +63,6 @@ class ProjectOut(Sent):
     slug: str
     title: str
     kind: str
-
-
-class ProgressOut(Sent):
-    """The annotator's own work in a project: judgements of today and of all days."""
-
-    today: int
-    done: int
-    median_seconds: float | None
 
 
 class Judged(Sent):
@@ -124,22 +116,11 @@ class BatchOut(Sent):
     closed: bool
 
 
-class ImportedOut(Sent):
-    """What became of an upload's rows."""
-
-    added: int
-    duplicates: int
-    num_refused: int
-    refused: list[str]
-
-
 class ExportIn(Received):
     """What to export: one of the kinds and formats that `alignloop label export --help` lists."""
 
-    kind: Literal[
-        "pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons"
-    ] = "pairs"
-    format: Literal["jsonl", "trl", "hh", "csv"] = "jsonl"
+    kind: Kind = "pairs"
+    format: Format = "jsonl"
     batch: str = Field(default="", max_length=100)
 
 
@@ -170,20 +151,12 @@ class ItemOut(Sent):
     taken: int
 
 
-class JudgementOut(Sent):
+class JudgementOut(Previous):
     """A judgement as the lead sees it; answers are named by their public ids."""
 
     id: int
     item_id: int
     annotator: str
-    verdict: Verdict
-    choice: str | None
-    strength: int | None
-    ratings: dict[str, int]
-    ranking: list[list[str]]
-    harmful: list[str]
-    skip_reason: str
-    comment: str
     visible_ms: int
     order: list[str]
     guideline_version: int
@@ -201,7 +174,7 @@ class AdjudicationIn(Received):
 
 
 class UserIn(Received):
-    """Somebody to invite."""
+    """A person to invite."""
 
     name: str = Name
     role: Literal["lead", "annotator"] = "annotator"
@@ -218,7 +191,7 @@ class UserOut(Sent):
 
 
 class UserPatch(Received):
-    """What may change of a user: whether he may sign in."""
+    """What may change of a user: whether they may sign in."""
 
     active: bool
 

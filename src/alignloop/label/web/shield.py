@@ -5,7 +5,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alignloop.label.web.settings import ServerSettings
+from alignloop.label.server_settings import ServerSettings
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (

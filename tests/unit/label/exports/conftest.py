@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 
-from alignloop.label.quality.rows import Answer, Item, Judged, Labels
+from alignloop.label.labels.project_labels import Item, ItemAnswer, ProjectLabels, StoredJudgement
 from alignloop.label.store import tables
 from alignloop.label.store.database import Database, open_database
 from alignloop.records import Message, Prompt
@@ -23,14 +23,14 @@ TEXTS = st.text(
 
 
 @st.composite
-def draw_labels(draw: st.DrawFn) -> Labels:
+def draw_labels(draw: st.DrawFn) -> ProjectLabels:
     """One to four items of two to four different answers, each judged by up to three people."""
     items = [_draw_item(draw, number) for number in range(draw(st.integers(1, 4)))]
-    judgements: list[Judged] = []
+    judgements: list[StoredJudgement] = []
     for item in items:
         for name in draw(st.sets(st.sampled_from(["ana", "bo", "陈"]))):
             judgements.append(_draw_judged(draw, len(judgements) + 1, item, name))
-    return Labels.of(items, judgements)
+    return ProjectLabels.of(items, judgements)
 
 
 def _draw_item(draw: st.DrawFn, number: int) -> Item:
@@ -51,20 +51,20 @@ def _draw_item(draw: st.DrawFn, number: int) -> Item:
             metadata=draw(st.sampled_from([{}, {"level": 1, "answer": [None, {"c": "d"}]}])),
         ),
         answers=tuple(
-            Answer(response_id=f"p{number}#{place}", text=text, model=f"m{place % 2}")
+            ItemAnswer(response_id=f"p{number}#{place}", text=text, model=f"m{place % 2}")
             for place, text in enumerate(texts)
         ),
         gold=draw(st.sampled_from([None, None, None, "tie"])),
     )
 
 
-def _draw_judged(draw: st.DrawFn, number: int, item: Item, name: str) -> Judged:
+def _draw_judged(draw: st.DrawFn, number: int, item: Item, name: str) -> StoredJudgement:
     names = [answer.response_id for answer in item.answers]
     kind = draw(st.sampled_from(["choice", "tie", "both_bad", "skip", "ranking", "rated"]))
     ratings = {one: float(draw(st.integers(1, 10))) for one in names} if kind == "rated" else {}
     verdict: Any = "choice" if kind in ("ranking", "rated") else kind
     choice = None if verdict != "choice" or kind == "ranking" else draw(st.sampled_from(names))
-    return Judged(
+    return StoredJudgement(
         judgement_id=number,
         item_id=item.item_id,
         annotator=name,
@@ -101,7 +101,7 @@ def store() -> Callable[..., int]:
 
 
 def store_labels(
-    database: Database, labels: Labels, *, slug: str = "demo", reverse: bool = False
+    database: Database, labels: ProjectLabels, *, slug: str = "demo", reverse: bool = False
 ) -> int:
     """Put labels into tables as they are; `reverse` files everything in the other order."""
     items = list(labels.items.values())
@@ -124,11 +124,11 @@ def store_labels(
         return project.id
 
 
-Stored = tuple[tables.Item, dict[str, int]]
+Stored = tuple[tables.ItemRow, dict[str, int]]
 
 
 def _store_item(session: Any, project_id: int, batch_id: int, item: Item) -> Stored:
-    prompt = tables.Prompt(
+    prompt = tables.PromptRow(
         project_id=project_id,
         prompt_key=item.prompt.prompt_id,
         messages=[message.model_dump() for message in item.prompt.messages],
@@ -141,7 +141,7 @@ def _store_item(session: Any, project_id: int, batch_id: int, item: Item) -> Sto
     session.flush()
     ids: dict[str, int] = {}
     for answer in item.answers:
-        row = tables.Response(
+        row = tables.ResponseRow(
             prompt_id=prompt.id,
             public_id=f"{project_id}-{item.item_id}-{answer.response_id}",
             record_id=answer.response_id,
@@ -154,7 +154,7 @@ def _store_item(session: Any, project_id: int, batch_id: int, item: Item) -> Sto
         session.add(row)
         session.flush()
         ids[answer.response_id] = row.id
-    made = tables.Item(
+    made = tables.ItemRow(
         project_id=project_id,
         batch_id=batch_id,
         prompt_id=prompt.id,
@@ -178,7 +178,7 @@ def _store_item(session: Any, project_id: int, batch_id: int, item: Item) -> Sto
 
 
 def _store_judged(
-    session: Any, users: dict[str, tables.User], stored: Stored, judged: Judged
+    session: Any, users: dict[str, tables.User], stored: Stored, judged: StoredJudgement
 ) -> None:
     item, ids = stored
     if judged.annotator not in users:
@@ -202,38 +202,38 @@ def _store_judged(
     shown = tables.Presentation(
         assignment_id=given.id, order=order, seed="", guideline_version=1, shown_at=START
     )
-    said = tables.Judgement(
-        assignment_id=given.id,
-        item_id=item.id,
-        user_id=user,
-        idempotency_key=judged.key or f"key-{judged.judgement_id}",
-        choice=ids[judged.choice] if judged.choice is not None else None,
-        verdict=judged.verdict,
-        strength=judged.strength,
-        ratings={str(ids[name]): int(value) for name, value in judged.ratings.items()},
-        ranking=[[ids[name] for name in equal] for equal in judged.ranking],
-        harmful=[ids[name] for name in judged.harmful],
-        comment=judged.comment,
-        skip_reason=judged.skip_reason,
-        visible_ms=round(judged.seconds * 1000),
-        guideline_version=judged.guideline,
-        source="user",
-        created_at=judged.created_at,
-    )
-    session.add_all([shown, said])
-    session.flush()
+    said = {
+        "assignment_id": given.id,
+        "item_id": item.id,
+        "user_id": user,
+        "idempotency_key": judged.key or f"key-{judged.judgement_id}",
+        "choice": ids[judged.choice] if judged.choice is not None else None,
+        "verdict": judged.verdict,
+        "strength": judged.strength,
+        "ratings": {str(ids[name]): int(value) for name, value in judged.ratings.items()},
+        "ranking": [[ids[name] for name in equal] for equal in judged.ranking],
+        "harmful": [ids[name] for name in judged.harmful],
+        "comment": judged.comment,
+        "skip_reason": judged.skip_reason,
+        "visible_ms": round(judged.seconds * 1000),
+        "guideline_version": judged.guideline,
+        "source": "user",
+        "created_at": judged.created_at,
+    }
+    session.add(shown)
+    session.execute(tables.judgements.insert(), said)
 
 
 @pytest.fixture(scope="session")
-def any_labels() -> st.SearchStrategy[Labels]:
+def any_labels() -> st.SearchStrategy[ProjectLabels]:
     return draw_labels()
 
 
 @pytest.fixture
-def some_labels() -> Labels:
+def some_labels() -> ProjectLabels:
     """Twelve prompts: mostly two answers judged by two people, and a ranking each fourth time."""
     items: list[Item] = []
-    said: list[Judged] = []
+    said: list[StoredJudgement] = []
     for number in range(1, 13):
         asked = Message(role="user", content=f"question {number}")
         names = [f"p{number}#{place}" for place in range(3 if number % 4 == 0 else 2)]
@@ -242,14 +242,14 @@ def some_labels() -> Labels:
                 item_id=number,
                 comparison_id=f"c{number}",
                 prompt=Prompt(prompt_id=f"p{number}", messages=(asked,), source="mine"),
-                answers=tuple(Answer(response_id=n, text=f"answer {n}") for n in names),
+                answers=tuple(ItemAnswer(response_id=n, text=f"answer {n}") for n in names),
                 batch="first",
             )
         )
         for row, name in enumerate(("ana", "bo")):
             ranking = tuple((n,) for n in names[::-1]) if len(names) > 2 else ()
             said.append(
-                Judged(
+                StoredJudgement(
                     judgement_id=len(said) + 1,
                     item_id=number,
                     annotator=name,
@@ -263,4 +263,4 @@ def some_labels() -> Labels:
                     created_at=START + timedelta(minutes=number),
                 )
             )
-    return Labels.of(items, said)
+    return ProjectLabels.of(items, said)

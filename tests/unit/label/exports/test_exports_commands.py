@@ -9,15 +9,15 @@ import pytest
 from alignloop import cli, sources
 from alignloop.config import Recipe
 from alignloop.data import read_pairs
-from alignloop.label.exports import project_pairs
-from alignloop.label.quality.rows import Labels
+from alignloop.label.labels.project_labels import ProjectLabels
 from alignloop.label.store.database import Database
+from alignloop.label.training_pairs import project_pairs
 from alignloop.run import RunFolder
 
 
 @pytest.fixture
 def project(
-    database: Database, store: Callable[..., int], some_labels: Labels, tmp_path: Path
+    database: Database, store: Callable[..., int], some_labels: ProjectLabels, tmp_path: Path
 ) -> Path:
     store(database, some_labels)
     return tmp_path / "project"

@@ -15,17 +15,17 @@ from sqlalchemy import select
 from alignloop.data import read_pairs, read_records
 from alignloop.data.trl import TIES
 from alignloop.errors import UserError
-from alignloop.label.exports import Query, export_project, export_rows, project_pairs
+from alignloop.label.exports import Query, export_project, export_rows
 from alignloop.label.exports.shapes import as_hh, guarded, left_out, lines_of
-from alignloop.label.exports.snapshot import keep_pairs
-from alignloop.label.quality.load import load_labels
-from alignloop.label.quality.rows import Labels
+from alignloop.label.labels.project_labels import ProjectLabels
 from alignloop.label.store.database import FILE, Database, open_database
+from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.tables import ExportSnapshot
+from alignloop.label.training_pairs import keep_pairs, project_pairs
 from alignloop.records import Comparison, Judgement, Message, PreferencePair, Prompt
 from alignloop.run import RunFolder
 
-Strategy = st.SearchStrategy[Labels]
+Strategy = st.SearchStrategy[ProjectLabels]
 ordinary = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50
 )
@@ -153,12 +153,12 @@ def test_hh_by_hand_and_what_it_cannot_say() -> None:
 
 
 @pytest.fixture
-def project(database: Database, store: Callable[..., int], some_labels: Labels) -> Database:
+def project(database: Database, store: Callable[..., int], some_labels: ProjectLabels) -> Database:
     store(database, some_labels)
     return database
 
 
-def test_a_project_is_read_as_it_was_stored(project: Database, some_labels: Labels) -> None:
+def test_a_project_is_read_as_it_was_stored(project: Database, some_labels: ProjectLabels) -> None:
     with project.reading() as session:
         found = load_labels(session, 1)
     assert content(found, "judgements") == content(some_labels, "judgements")
@@ -166,11 +166,13 @@ def test_a_project_is_read_as_it_was_stored(project: Database, some_labels: Labe
     assert [one.guideline for one in found.judgements] == [1] * len(found.judgements)
 
 
-def content(labels: Labels, kind: Any) -> list[Any]:
+def content(labels: ProjectLabels, kind: Any) -> list[Any]:
     return [row.content for row in export_rows(labels, kind)]
 
 
-def test_an_export_and_its_manifest(project: Database, some_labels: Labels, tmp_path: Path) -> None:
+def test_an_export_and_its_manifest(
+    project: Database, some_labels: ProjectLabels, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     made = export_project(project, "", out, Query(kind="pairs"))
     pairs = [pair for row in export_rows(some_labels, "pairs") for pair in row.pairs]
@@ -189,7 +191,7 @@ def test_an_export_and_its_manifest(project: Database, some_labels: Labels, tmp_
 
 
 def test_the_same_labels_have_the_same_hash_in_another_database(
-    project: Database, store: Callable[..., int], some_labels: Labels, tmp_path: Path
+    project: Database, store: Callable[..., int], some_labels: ProjectLabels, tmp_path: Path
 ) -> None:
     other = open_database(tmp_path / "other")
     store(other, some_labels, slug="else", reverse=True)
@@ -234,7 +236,7 @@ def test_what_cannot_be_exported_is_said(project: Database, tmp_path: Path) -> N
         export_project(project, "", tmp_path / "a", Query(kind="judgements", format="trl"))
     with pytest.raises(UserError, match=r"no batch 'second'.*first"):
         export_project(project, "", tmp_path / "a", Query(batch="second"))
-    with pytest.raises(UserError, match=r"no project 'x'.*demo"):
+    with pytest.raises(UserError, match="x: there is no such project"):
         export_project(project, "x", tmp_path / "a", Query())
     with pytest.raises(UserError, match="no labelling project"):
         project_pairs(str(tmp_path / "nowhere"))
@@ -242,7 +244,7 @@ def test_what_cannot_be_exported_is_said(project: Database, tmp_path: Path) -> N
 
 
 def test_a_run_keeps_the_pairs_that_it_began_with(
-    project: Database, store: Callable[..., int], some_labels: Labels, tmp_path: Path
+    project: Database, store: Callable[..., int], some_labels: ProjectLabels, tmp_path: Path
 ) -> None:
     where = f"{tmp_path / 'project'}#demo"
     with RunFolder.create(tmp_path / "run") as run:

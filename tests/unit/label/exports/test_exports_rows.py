@@ -8,13 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alignloop.data.preferences import pairs_from_judgements
-from alignloop.label.exports import KINDS, content_hash, export_rows
-from alignloop.label.exports.rows import comparison_record, judgement_record
-from alignloop.label.quality.rows import Answer, Item, Judged, Labels
+from alignloop.label.exports import KINDS, ExportRow, export_rows
+from alignloop.label.exports.export_rows import comparison_record, judgement_record
+from alignloop.label.labels.pairs import content_hash, preference_pairs
+from alignloop.label.labels.project_labels import Item, ItemAnswer, ProjectLabels, StoredJudgement
 from alignloop.records import Message, PreferencePair, Prompt
 
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
-Strategy = st.SearchStrategy[Labels]
+Strategy = st.SearchStrategy[ProjectLabels]
 ordinary = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
@@ -25,18 +26,18 @@ def make_item(number: int, texts: str, **fields: Any) -> Item:
         prompt=Prompt(
             prompt_id=f"p{number}", messages=(Message(role="user", content=f"q{number}"),)
         ),
-        answers=tuple(Answer(response_id=text, text=text.upper()) for text in texts),
+        answers=tuple(ItemAnswer(response_id=text, text=text.upper()) for text in texts),
         **fields,
     )
 
 
-def make_judged(number: int, item: int, name: str, **fields: Any) -> Judged:
+def make_judged(number: int, item: int, name: str, **fields: Any) -> StoredJudgement:
     fields = {"verdict": "choice", "created_at": NOW, "guideline": 2, **fields}
-    return Judged(judgement_id=number, item_id=item, annotator=name, **fields)
+    return StoredJudgement(judgement_id=number, item_id=item, annotator=name, **fields)
 
 
 @pytest.fixture
-def labels() -> Labels:
+def labels() -> ProjectLabels:
     """Two answers judged by four, three ranked by one, two rated, a gold question, a repeat."""
     items = [
         make_item(1, "ab"),
@@ -58,18 +59,28 @@ def labels() -> Labels:
         make_judged(9, 6, "ana", verdict="both_bad"),
         make_judged(10, 6, "bo", verdict="skip"),
     ]
-    return Labels.of(items, said)
+    return ProjectLabels.of(items, said)
 
 
 def short(pair: PreferencePair) -> tuple[Any, ...]:
     return pair.chosen, pair.rejected, pair.preference, pair.margin, pair.weight, pair.source
 
 
-def pairs(labels: Labels, kind: Any) -> list[PreferencePair]:
+def pairs(labels: ProjectLabels, kind: Any) -> list[PreferencePair]:
     return [pair for row in export_rows(labels, kind) for pair in row.pairs]
 
 
-def test_pairs_are_one_for_each_judgement(labels: Labels) -> None:
+def hash_of(kind: str, rows: list[ExportRow]) -> str:
+    return content_hash(kind, [row.content for row in rows])
+
+
+def test_training_reads_the_pairs_of_the_export(labels: ProjectLabels) -> None:
+    found = pairs(labels, "pairs")
+    assert len(found) == 8
+    assert preference_pairs(labels) == found
+
+
+def test_pairs_are_one_for_each_judgement(labels: ProjectLabels) -> None:
     found = [short(pair) for pair in pairs(labels, "pairs")]
     assert found[:3] == [
         ("A", "B", 1.0, 3.0, 1.0, "ana"),
@@ -85,7 +96,7 @@ def test_pairs_are_one_for_each_judgement(labels: Labels) -> None:
     assert len(found) == 8  # no gold question, no repeat, no both_bad, no skip
 
 
-def test_pairs_are_those_of_the_records(labels: Labels) -> None:
+def test_pairs_are_those_of_the_records(labels: ProjectLabels) -> None:
     two = [one for one in labels.about_answers.judgements if not one.ranking]
     records = [judgement_record(labels.items[one.item_id], one) for one in two]
     comparisons = [comparison_record(item) for item in labels.about_answers.items.values()]
@@ -94,7 +105,7 @@ def test_pairs_are_those_of_the_records(labels: Labels) -> None:
     assert sorted(map(short, found)) == sorted(map(short, expected))
 
 
-def test_soft_labels_are_shares_of_votes(labels: Labels) -> None:
+def test_soft_labels_are_shares_of_votes(labels: ProjectLabels) -> None:
     found = {pair.comparison_id: [] for pair in pairs(labels, "soft")}
     for pair in pairs(labels, "soft"):
         found[pair.comparison_id].append(pair)
@@ -106,7 +117,7 @@ def test_soft_labels_are_shares_of_votes(labels: Labels) -> None:
     assert set(found) == {"c1", "c2", "c3"}
 
 
-def test_margins_are_mean_strengths(labels: Labels) -> None:
+def test_margins_are_mean_strengths(labels: ProjectLabels) -> None:
     (one,) = [pair for pair in pairs(labels, "margins") if pair.comparison_id == "c1"]
     # for a: 3 - 1 + 2 + 0 over four
     assert short(one)[:4] == ("A", "B", 1.0, 1.0)
@@ -120,11 +131,11 @@ def test_a_majority_of_shades_against_one_clear_word_has_no_negative_margin() ->
         make_judged(2, 1, "bo", choice="a", strength=0),
         make_judged(3, 1, "chen", choice="b", strength=3),
     ]
-    (one,) = pairs(Labels.of([make_item(1, "ab")], said), "margins")
+    (one,) = pairs(ProjectLabels.of([make_item(1, "ab")], said), "margins")
     assert (one.chosen, one.margin) == ("A", 0.0)
 
 
-def test_rankings_and_ratings(labels: Labels) -> None:
+def test_rankings_and_ratings(labels: ProjectLabels) -> None:
     (ranking,) = export_rows(labels, "rankings")
     assert ranking.content["answers"] == ["A", "B", "C"]
     assert ranking.content["ranks"] == [2, 1, 2]
@@ -137,13 +148,13 @@ def test_rankings_and_ratings(labels: Labels) -> None:
 def test_a_skip_says_nothing_of_the_answers_whatever_was_filled_in() -> None:
     filled = {"ranking": (("a",), ("b",)), "ratings": {"a": 9.0, "b": 2.0}}
     said = make_judged(1, 1, "ana", verdict="skip", skip_reason="upsetting", **filled)
-    skipped = Labels.of([make_item(1, "ab")], [said])
+    skipped = ProjectLabels.of([make_item(1, "ab")], [said])
     found = {kind: len(export_rows(skipped, kind)) for kind in KINDS}
     told = {"judgements": 1, "comparisons": 1}
     assert found == dict.fromkeys(KINDS, 0) | told
 
 
-def test_every_row_says_where_it_comes_from(labels: Labels) -> None:
+def test_every_row_says_where_it_comes_from(labels: ProjectLabels) -> None:
     row = export_rows(labels, "soft")[0]
     assert row.provenance == {
         "item": 1, "judgements": [1, 2, 3, 4], "guideline_versions": [2], "votes": 4
@@ -154,30 +165,32 @@ def test_every_row_says_where_it_comes_from(labels: Labels) -> None:
             assert not {7, 8} & set(row.provenance["judgements"])
 
 
-def test_the_hash_does_not_know_the_database(labels: Labels) -> None:
-    renumbered = Labels.of(
+def test_the_hash_does_not_know_the_database(labels: ProjectLabels) -> None:
+    renumbered = ProjectLabels.of(
         [
             Item(**{**vars(item), "item_id": 100 - item.item_id, "repeat_of": None})
             for item in reversed(labels.about_answers.items.values())
             if vars(item).pop("in_content_order", True)
         ],
         [
-            Judged(**{**vars(one), "item_id": 100 - one.item_id, "judgement_id": 50 - number})
+            StoredJudgement(
+                **{**vars(one), "item_id": 100 - one.item_id, "judgement_id": 50 - number}
+            )
             for number, one in enumerate(labels.about_answers.judgements)
         ],
     )
     for kind in KINDS:
         rows, others = export_rows(labels, kind), export_rows(renumbered, kind)
         assert [row.content for row in rows] == [row.content for row in others]
-        assert content_hash(kind, rows) == content_hash(kind, others)
-        assert content_hash(kind, rows[1:]) != content_hash(kind, rows)
+        assert hash_of(kind, rows) == hash_of(kind, others)
+        assert hash_of(kind, rows[1:]) != hash_of(kind, rows)
 
 
-def test_the_hash_knows_the_labels(labels: Labels) -> None:
-    before = content_hash("pairs", export_rows(labels, "pairs"))
+def test_the_hash_knows_the_labels(labels: ProjectLabels) -> None:
+    before = hash_of("pairs", export_rows(labels, "pairs"))
     other = make_judged(1, 1, "ana", choice="b", strength=3)
-    changed = Labels.of(labels.items.values(), [other, *labels.judgements[1:]])
-    assert content_hash("pairs", export_rows(changed, "pairs")) != before
+    changed = ProjectLabels.of(labels.items.values(), [other, *labels.judgements[1:]])
+    assert hash_of("pairs", export_rows(changed, "pairs")) != before
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alignloop.label.quality.rows import Answer, Item, Judged, Labels
+from alignloop.label.labels.project_labels import Item, ItemAnswer, ProjectLabels, StoredJudgement
 from alignloop.records import Message, Prompt
 
 START = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
@@ -21,7 +21,7 @@ def make_item(number: int, texts: str = "ab", **fields: Any) -> Item:
         category=fields.pop("category", ""),
     )
     answers = tuple(
-        Answer(response_id=text, text=text, model=model)
+        ItemAnswer(response_id=text, text=text, model=model)
         for text, model in zip(texts, models, strict=True)
     )
     return Item(
@@ -29,7 +29,9 @@ def make_item(number: int, texts: str = "ab", **fields: Any) -> Item:
     )
 
 
-def make_judged(number: int, item: Item, annotator: str, said: str, **fields: Any) -> Judged:
+def make_judged(
+    number: int, item: Item, annotator: str, said: str, **fields: Any
+) -> StoredJudgement:
     """`said` is an answer ("a", with strength "a2"), "tie", "both_bad", "skip", or a ranking
     ("b>a=c")."""
     verdict, choice, strength, ranking = said, None, None, ()
@@ -39,7 +41,7 @@ def make_judged(number: int, item: Item, annotator: str, said: str, **fields: An
     elif said not in ("tie", "both_bad", "skip"):
         verdict, choice, strength = "choice", said[0], int(said[1:]) if said[1:] else None
     fields.setdefault("created_at", START + timedelta(minutes=number))
-    return Judged(
+    return StoredJudgement(
         judgement_id=number,
         item_id=item.item_id,
         annotator=annotator,
@@ -51,7 +53,7 @@ def make_judged(number: int, item: Item, annotator: str, said: str, **fields: An
     )
 
 
-def make_labels(said: Mapping[str, Sequence[str]], items: Sequence[Item] = ()) -> Labels:
+def make_labels(said: Mapping[str, Sequence[str]], items: Sequence[Item] = ()) -> ProjectLabels:
     """`make_labels({"ana": ["a", "tie"], "bo": ["a", ""]})`: a person's word on each item; "" is
     none."""
     count = max(len(words) for words in said.values())
@@ -62,7 +64,7 @@ def make_labels(said: Mapping[str, Sequence[str]], items: Sequence[Item] = ()) -
         for number, word in enumerate(words)
         if word
     ]
-    return Labels.of(items, judgements)
+    return ProjectLabels.of(items, judgements)
 
 
 @pytest.fixture
@@ -71,10 +73,10 @@ def item() -> Callable[..., Item]:
 
 
 @pytest.fixture
-def judged() -> Callable[..., Judged]:
+def judged() -> Callable[..., StoredJudgement]:
     return make_judged
 
 
 @pytest.fixture
-def labels() -> Callable[..., Labels]:
+def labels() -> Callable[..., ProjectLabels]:
     return make_labels

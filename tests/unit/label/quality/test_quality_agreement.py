@@ -9,6 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJudgement, standing
+from alignloop.label.labels.votes import votes_of
 from alignloop.label.quality.agreement import (
     agreement,
     by_annotator,
@@ -17,7 +19,6 @@ from alignloop.label.quality.agreement import (
     by_pair,
     confusions,
 )
-from alignloop.label.quality.rows import Item, Judged, Labels, standing, votes_of
 
 REFERENCE = Path(__file__).resolve().parents[5] / "shared/data/reference"
 Make = Callable[..., Any]
@@ -140,7 +141,9 @@ def test_what_was_superseded_or_withdrawn_does_not_count(item: Make, judged: Mak
     other = judged(4, one, "bo", "tie")
     assert standing([second, first, other]) == (second, other)
     assert standing([first, second, third, other]) == (other,)
-    assert [vote.annotator for vote in votes_of(Labels.of([one], [first, second, third]))] == []
+    assert [
+        vote.annotator for vote in votes_of(ProjectLabels.of([one], [first, second, third]))
+    ] == []
 
 
 def test_gold_and_repeats_are_not_about_answers(labels: Make, item: Make) -> None:
@@ -150,14 +153,16 @@ def test_gold_and_repeats_are_not_about_answers(labels: Make, item: Make) -> Non
     assert [one.item_id for one in every.about_answers.judgements] == [0]
 
 
-def rows_of(table: list[tuple[str, int, str]], item: Make, judged: Make, texts: str) -> Labels:
+def rows_of(
+    table: list[tuple[str, int, str]], item: Make, judged: Make, texts: str
+) -> ProjectLabels:
     """(coder, unit, value) triples as choices among K answers named by the values."""
     items: dict[int, Item] = {unit: item(unit, texts) for _, unit, _ in table}
-    said: list[Judged] = [
+    said: list[StoredJudgement] = [
         judged(number, items[unit], coder, value)
         for number, (coder, unit, value) in enumerate(table)
     ]
-    return Labels.of(items.values(), said)
+    return ProjectLabels.of(items.values(), said)
 
 
 def test_golden_krippendorff(item: Make, judged: Make) -> None:

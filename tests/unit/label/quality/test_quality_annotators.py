@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from alignloop.label.labels.project_labels import Adjudicated, ProjectLabels
 from alignloop.label.quality.annotators import annotator_quality, dawid_skene_accuracy
 from alignloop.label.quality.disagreements import disagreements
 from alignloop.label.quality.forecast import forecast
 from alignloop.label.quality.models import model_ranking, preference
-from alignloop.label.quality.rows import Adjudicated, Labels
 
 REFERENCE = Path(__file__).resolve().parents[5] / "shared/data/reference"
 NOW = datetime(2026, 1, 9, 9, 0, tzinfo=UTC)
@@ -42,7 +42,7 @@ def test_gold_repeats_and_habits_by_hand(item: Make, judged: Make) -> None:
         judged(7, items[6], "ana", "tie", seconds=12.0, **shown),
         judged(8, items[0], "bo", "both_bad"),
     ]
-    ana, bo = annotator_quality(Labels.of(items, said))
+    ana, bo = annotator_quality(ProjectLabels.of(items, said))
     assert ana.judgements == 7
     # gold: right on item 2, wrong on item 3, item 4 skipped and not counted
     assert ana.gold is not None and (ana.gold.value, ana.gold.n) == (1 / 2, 2)
@@ -83,7 +83,7 @@ def test_golden_dawid_skene(item: Make, judged: Make) -> None:
         for label in found
     ]
     said = [judged(n, items[j.item_id], j.annotator, j.choice) for n, j in enumerate(said)]
-    found = dawid_skene_accuracy(Labels.of(items.values(), said))
+    found = dawid_skene_accuracy(ProjectLabels.of(items.values(), said))
     # accuracy = sum over classes of share times rate, from the published shares and rates
     names = ("class_marginals", "observer_error_rates_[obs][true][reported]")
     shares, rates = (known["recomputed_here"][name] for name in names)
@@ -109,7 +109,7 @@ def test_disagreements_by_what_is_at_stake(labels: Make, item: Make, judged: Mak
         for n in words
         for row, name in enumerate(("ana", "bo"))
     ]
-    found = disagreements(Labels.of(items, said))
+    found = disagreements(ProjectLabels.of(items, said))
     assert [(one.item.item_id, one.stake) for one in found] == [
         (4, 10.0), (0, 8.0), (1, 1.0), (3, 1.0), (6, pytest.approx(1 / 3)),
     ]  # fmt: skip
@@ -118,7 +118,7 @@ def test_disagreements_by_what_is_at_stake(labels: Make, item: Make, judged: Mak
         Adjudicated(item_id=0, by="lea", verdict="tie", created_at=NOW),
         Adjudicated(item_id=0, by="lea", verdict="choice", choice="a", created_at=NOW + DAY),
     ]
-    settled = disagreements(Labels.of(items, said, decided))
+    settled = disagreements(ProjectLabels.of(items, said, decided))
     assert [one.item.item_id for one in settled] == [4, 1, 3, 6, 0]
     assert settled[-1].state == "settled"
     assert settled[-1].adjudication is not None and settled[-1].adjudication.choice == "a"
@@ -181,7 +181,7 @@ def test_golden_bradley_terry(item: Make, judged: Make) -> None:
                 number = len(items)
                 items.append(item(number, models=[name, other]))
                 said.append(judged(number, items[-1], "editor", "a"))
-    found = {one.model: one.ability for one in model_ranking(Labels.of(items, said))}
+    found = {one.model: one.ability for one in model_ranking(ProjectLabels.of(items, said))}
     expected = known["recomputed_here"]["log_ability_ref_Biometrika"]
     for name, value in zip(names, expected, strict=True):
         assert found[name].value - found[names[0]].value == pytest.approx(value, abs=1e-9)
@@ -210,7 +210,7 @@ def test_rankings_and_choices_are_plackett_and_luces(
         items.append(item(number, texts, models=[f"m{one}" for one in row]))
         word = ">".join(texts) if name == "rankings" else "a"
         said.append(judged(number, items[-1], "ana", word))
-    found = {one.model: one.ability for one in model_ranking(Labels.of(items, said))}
+    found = {one.model: one.ability for one in model_ranking(ProjectLabels.of(items, said))}
     values = [found[f"m{number}"].value for number in range(known["n_items"])]
     assert values == pytest.approx(known["ml_est"], abs=2e-8)
 
@@ -229,7 +229,7 @@ def test_golden_choix(name: str, item: Make, judged: Make) -> None:
         items.append(item(number, texts, models=[f"m{one}" for one in row]))
         word = ">".join(texts) if name == "rankings" else "a"
         said.append(judged(number, items[-1], "ana", word))
-    found = {one.model: one.ability for one in model_ranking(Labels.of(items, said))}
+    found = {one.model: one.ability for one in model_ranking(ProjectLabels.of(items, said))}
     values = [found[f"m{number}"].value for number in range(known["n_items"])]
     assert values == pytest.approx(known["ml_est"], abs=1e-9)
 
@@ -242,7 +242,7 @@ def test_forecast_by_hand(item: Make, judged: Make) -> None:
         NOW - day * DAY + timedelta(minutes=m) for day, count in per_day for m in range(count)
     ]
     said = [judged(n, items[n], "ana", "a", created_at=when) for n, when in enumerate(moments)]
-    found = forecast(Labels.of(items, said), NOW)
+    found = forecast(ProjectLabels.of(items, said), NOW)
     assert (found.left, found.done) == (30, 30)
     assert found.per_day is not None
     assert (found.per_day.value, found.per_day.n) == (7.5, 4)
@@ -261,7 +261,7 @@ def test_the_pace_is_of_what_is_left(item: Make, judged: Make) -> None:
     said = [early] + [judged(n, items[n], "ana", "a", **when) for n in range(1, 4)]
     said += [judged(n, items[n], "ana", "skip", **when) for n in (4, 5)]
     said += [judged(n, items[n], "ana", "a", **when) for n in (20, 21)]
-    found = forecast(Labels.of(items, said), NOW)
+    found = forecast(ProjectLabels.of(items, said), NOW)
     assert (found.left, found.done) == (16, 4)
     assert found.per_day is not None
     assert (found.per_day.value, found.per_hour) == (4.0, 4.0)
@@ -270,13 +270,13 @@ def test_the_pace_is_of_what_is_left(item: Make, judged: Make) -> None:
 
 def test_forecast_knows_when_it_knows_nothing(item: Make, judged: Make) -> None:
     items = [item(0, wanted=3)]
-    nothing = forecast(Labels.of(items, []), NOW)
+    nothing = forecast(ProjectLabels.of(items, []), NOW)
     assert (nothing.left, nothing.per_day, nothing.done_on) == (3, None, None)
     morning = judged(1, items[0], "ana", "a", created_at=NOW - timedelta(hours=3))
-    fresh = forecast(Labels.of(items, [morning]), NOW)
+    fresh = forecast(ProjectLabels.of(items, [morning]), NOW)
     assert (fresh.left, fresh.per_day, fresh.per_hour) == (2, None, 1.0)
     over = [judged(n, items[0], f"p{n}", "a", created_at=NOW - 2 * DAY) for n in range(3)]
-    assert forecast(Labels.of(items, over), NOW).done_on == NOW
+    assert forecast(ProjectLabels.of(items, over), NOW).done_on == NOW
     # a month ago is no present pace
     old = judged(1, items[0], "ana", "a", created_at=NOW - 30 * DAY)
-    assert forecast(Labels.of(items, [old]), NOW).per_day is None
+    assert forecast(ProjectLabels.of(items, [old]), NOW).per_day is None

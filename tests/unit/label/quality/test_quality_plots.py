@@ -7,14 +7,14 @@ from xml.etree import ElementTree
 
 import pytest
 
+from alignloop.label.labels.project_labels import Item, ProjectLabels
 from alignloop.label.quality.plots import DARK, LIGHT, PLOTS, draw_plot
-from alignloop.label.quality.rows import Item, Labels
 
 Make = Callable[..., Any]
 
 
 @pytest.fixture
-def some(item: Make, judged: Make) -> Labels:
+def some(item: Make, judged: Make) -> ProjectLabels:
     """Two people on ten items; ana always takes what is shown first."""
     items: list[Item] = [item(number, models=["x", "y"]) for number in range(10)]
     said = [
@@ -29,13 +29,13 @@ def some(item: Make, judged: Make) -> Labels:
         for number, one in enumerate(items)
         for row, name in enumerate(("ana", "陈"))
     ]
-    return Labels.of(items, said)
+    return ProjectLabels.of(items, said)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PLOTS)
 @pytest.mark.parametrize("dark", [False, True])
-def test_an_svg_is_whole_and_holds_no_styles(name: Any, dark: bool, some: Labels) -> None:
+def test_an_svg_is_whole_and_holds_no_styles(name: Any, dark: bool, some: ProjectLabels) -> None:
     svg = draw_plot(name, some, dark=dark)
     assert svg == draw_plot(name, some, dark=dark)
     text = svg.decode()
@@ -46,7 +46,7 @@ def test_an_svg_is_whole_and_holds_no_styles(name: Any, dark: bool, some: Labels
     assert own.ink in text and other.ink not in text
 
 
-def test_words_are_those_of_the_language(some: Labels) -> None:
+def test_words_are_those_of_the_language(some: ProjectLabels) -> None:
     english, chinese = (draw_plot("side", some, language=one).decode() for one in ("en", "zh"))
     assert "shown first" in english and "shown first" not in chinese
     assert "选择先显示的回答的比例" in chinese
@@ -56,7 +56,7 @@ def test_words_are_those_of_the_language(some: Labels) -> None:
         assert LIGHT.second in text and LIGHT.first in text
 
 
-def test_a_png_is_the_same_every_time(some: Labels) -> None:
+def test_a_png_is_the_same_every_time(some: ProjectLabels) -> None:
     png = draw_plot("speed", some, language="zh", format="png")
     assert png.startswith(b"\x89PNG")
     assert png == draw_plot("speed", some, language="zh", format="png")
@@ -65,7 +65,7 @@ def test_a_png_is_the_same_every_time(some: Labels) -> None:
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_nothing_to_show_is_said(name: Any) -> None:
-    assert "nothing to show yet" in draw_plot(name, Labels.of([], [])).decode()
+    assert "nothing to show yet" in draw_plot(name, ProjectLabels.of([], [])).decode()
 
 
 def test_progress_counts_days_without_work(item: Make, judged: Make) -> None:
@@ -76,5 +76,5 @@ def test_progress_counts_days_without_work(item: Make, judged: Make) -> None:
         judged(n, one, f"p{n}", "a", created_at=datetime(2026, 1, day, tzinfo=UTC))
         for n, day in enumerate((5, 5, 8))
     ]
-    text = draw_plot("progress", Labels.of([one], said)).decode()
+    text = draw_plot("progress", ProjectLabels.of([one], said)).decode()
     assert all(f"01-{day:02d}" in text for day in (5, 6, 7, 8))

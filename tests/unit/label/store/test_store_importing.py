@@ -12,13 +12,12 @@ from sqlalchemy import select
 
 from alignloop.data import read_pairs, write_records
 from alignloop.data.refusals import Refusal
-from alignloop.label.quality.load import load_labels
-from alignloop.label.reading import NewItem, items_of_file, items_of_lines
+from alignloop.label.new_items import NewItem, items_of_file, items_of_lines
 from alignloop.label.store.importing import EVERYBODY, Imported, import_file
+from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.refusals import Conflict, Invalid
-from alignloop.label.store.tables import Item, ItemResponse, Prompt, Response
-from alignloop.records import Message, PreferencePair
-from alignloop.records import Response as Answer
+from alignloop.label.store.tables import ItemResponse, ItemRow, PromptRow, ResponseRow
+from alignloop.records import Message, PreferencePair, Response
 
 MakeWorld = Callable[..., World]
 
@@ -56,7 +55,10 @@ def test_one_id_of_two_different_things_is_refused(world: MakeWorld, kind: str) 
             update={"prompt": other.prompt.model_copy(update={"prompt_id": "p0"})}
         )
     else:
-        answers = (Answer(response_id="p0#0", text="new"), Answer(response_id="x", text="newer"))
+        answers = (
+            Response(response_id="p0#0", text="new"),
+            Response(response_id="x", text="newer"),
+        )
         wrong = other.model_copy(update={"prompt": first.prompt, "responses": answers})
     with pytest.raises(Conflict, match=f"{kind} .* names two different"):
         here.file([NewItem(comparison=wrong)])
@@ -82,8 +84,8 @@ def test_models_and_settings_stay_with_each_response(world: MakeWorld) -> None:
     )
     here.file([new])
     with here.database.reading() as session:
-        models = {r.record_id: (r.model, r.settings) for r in session.scalars(select(Response))}
-        item = session.scalars(select(Item)).one()
+        models = {r.record_id: (r.model, r.settings) for r in session.scalars(select(ResponseRow))}
+        item = session.scalars(select(ItemRow)).one()
     assert models == {"p0#0": ("base", {}), "p0#1": ("tuned", {"temperature": 0.7})}
     assert (item.why, item.why_detail) == ("uncertain", {"difference": 0.1})
 
@@ -94,7 +96,9 @@ def test_gold_names_the_right_answer(world: MakeWorld, tmp_path: Path) -> None:
     import_file(here.database, here.project_id, here.batch_id, tmp_path / "gold.jsonl", gold=True)
     with here.database.reading() as session:
         rows = session.execute(
-            select(Item, Response.text).outerjoin(Response, Response.id == Item.gold_choice)
+            select(ItemRow, ResponseRow.text).outerjoin(
+                ResponseRow, ResponseRow.id == ItemRow.gold_choice
+            )
         ).all()
     told = {item.gold_verdict: text for item, text in rows}
     assert told == {"choice": "Answer 1 to question 0.", "tie": None}
@@ -121,11 +125,11 @@ def test_pairs_are_asked_without_saying_who_won(world: MakeWorld, tmp_path: Path
     import_file(here.database, here.project_id, here.batch_id, tmp_path / "pairs.jsonl")
     with here.database.reading() as session:
         first = session.scalars(
-            select(Response.text)
-            .join(ItemResponse, ItemResponse.response_id == Response.id)
+            select(ResponseRow.text)
+            .join(ItemResponse, ItemResponse.response_id == ResponseRow.id)
             .where(ItemResponse.position == 0)
         ).all()
-        assert {item.gold_choice for item in session.scalars(select(Item))} == {None}
+        assert {item.gold_choice for item in session.scalars(select(ItemRow))} == {None}
     assert 8 < sum(text.startswith("Answer 1") for text in first) < 32
 
 
@@ -229,7 +233,7 @@ def test_a_conversation_keeps_its_turns(world: MakeWorld) -> None:
     shown = here.must_claim().prompt
     assert [(turn.role, turn.text) for turn in shown[:3]] == [(t.role, t.content) for t in turns]
     with here.database.reading() as session:
-        assert session.scalars(select(Prompt)).one().category == "even"
+        assert session.scalars(select(PromptRow)).one().category == "even"
 
 
 def test_reference_and_metadata_are_kept_and_not_shown(world: MakeWorld, tmp_path: Path) -> None:
@@ -266,7 +270,7 @@ WORDS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), min_siz
 @settings(deadline=None)
 @given(st.lists(WORDS.filter(str.strip), min_size=2, max_size=9, unique_by=str.strip))
 def test_a_line_of_an_item_reads_back_as_it_was(texts: list[str]) -> None:
-    answers = tuple(Answer(response_id=str(n), text=text) for n, text in enumerate(texts))
+    answers = tuple(Response(response_id=str(n), text=text) for n, text in enumerate(texts))
     item = NewItem(
         comparison=comparison(0).model_copy(update={"responses": answers}),
         models={"0": "m"},

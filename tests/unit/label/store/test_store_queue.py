@@ -12,7 +12,7 @@ from alignloop.label.store import projects, queue
 from alignloop.label.store.importing import EVERYBODY, import_items
 from alignloop.label.store.queue import REPEAT_AFTER
 from alignloop.label.store.refusals import Conflict, NotFound
-from alignloop.label.store.tables import Assignment, Item, Presentation, now
+from alignloop.label.store.tables import Assignment, ItemRow, Presentation, now
 
 MakeWorld = Callable[..., World]
 
@@ -147,7 +147,7 @@ def test_gold_questions_go_to_everybody_and_look_like_the_others(world: MakeWorl
     here.file(gold)
     seen = [here.work(user) for user in range(3)]
     with here.database.reading() as session:
-        marked = set(session.scalars(select(Item.id).where(Item.wanted == EVERYBODY)))
+        marked = set(session.scalars(select(ItemRow.id).where(ItemRow.wanted == EVERYBODY)))
     for tasks in seen:
         assert marked <= {task.item_id for task in tasks}
         assert "gold" not in "".join(task.model_dump_json() for task in tasks)
@@ -161,7 +161,7 @@ def test_repeats_go_to_who_judged_the_original_and_come_later(world: MakeWorld) 
     tasks = [here.work(0, at_most=18), here.work(1), here.work(0)]
     mine = {0: tasks[0] + tasks[2], 1: tasks[1]}
     with here.database.reading() as session:
-        original = {one.id: one.repeat_of for one in session.scalars(select(Item))}
+        original = {one.id: one.repeat_of for one in session.scalars(select(ItemRow))}
     repeats = {item for item, of in original.items() if of is not None}
     assert 2 <= len(repeats) <= 20
     shown = 0
@@ -179,7 +179,7 @@ def test_items_lie_between_an_item_and_its_repeat(world: MakeWorld) -> None:
     here = world(items(40), repeats=0.5)
     order = [task.item_id for task in here.work()]
     with here.database.reading() as session:
-        pairs = {one.id: one.repeat_of for one in session.scalars(select(Item)) if one.repeat_of}
+        pairs = {one.id: one.repeat_of for one in session.scalars(select(ItemRow)) if one.repeat_of}
     gaps = sorted(order.index(item) - order.index(of) for item, of in pairs.items())
     assert gaps[0] > 0
     assert sum(gap >= REPEAT_AFTER for gap in gaps) >= 0.9 * len(gaps)
@@ -229,12 +229,14 @@ def test_the_guideline_that_was_shown_is_kept_with_the_judgement(world: MakeWorl
 def test_what_was_skipped_is_not_asked_again(world: MakeWorld) -> None:
     here = world(items(12), repeats=0.5)
     with here.database.reading() as session:
-        repeated = set(session.scalars(select(Item.repeat_of).where(Item.repeat_of.is_not(None))))
+        repeated = set(
+            session.scalars(select(ItemRow.repeat_of).where(ItemRow.repeat_of.is_not(None)))
+        )
     assert repeated
     skipped = 0
     while (task := here.claim()) is not None:
         with here.database.reading() as session:
-            assert session.get_one(Item, task.item_id).repeat_of is None
+            assert session.get_one(ItemRow, task.item_id).repeat_of is None
         here.submit(task, verdict="skip", skip_reason="upsetting")
         skipped += 1
     assert skipped == 12

@@ -7,10 +7,10 @@ import pytest
 from fastapi import FastAPI
 from label_support import World, browser, make_token, path_of, session_of
 
+from alignloop.label.guards import GUARDS
 from alignloop.label.store import accounts
 from alignloop.label.store.database import Database
 from alignloop.label.web.app import create_app, guard_of, routes_of
-from alignloop.label.web.security import GUARDS
 
 MakeWorld = Callable[..., World]
 

@@ -13,10 +13,10 @@ from fastapi import FastAPI
 from label_support import PASSWORD, SLUG, World, browser, make_token, path_of, session_of
 from sqlalchemy import select
 
+from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import accounts, sign_in, tokens
 from alignloop.label.store.tables import AuditLog, SignedIn, now
 from alignloop.label.web.app import create_app, guard_of, routes_of
-from alignloop.label.web.settings import ServerSettings
 from alignloop.label.web.shield import CONTENT_SECURITY_POLICY
 
 MakeWorld = Callable[..., World]

@@ -340,7 +340,7 @@ holder.addEventListener("change", (event) => {
 holder.addEventListener("input", (event) => {
   if (event.target.id === "comment") change({ comment: event.target.value });
 });
-/** Who signs out gives his item back to the others, unless he has begun with it. */
+/** Who signs out gives their item back to the others, unless they have begun with it. */
 document.querySelector('form[data-send$="/logout"]').addEventListener(
   "submit",
   async (event) => {

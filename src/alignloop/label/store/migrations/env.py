@@ -2,9 +2,7 @@
 
 from alembic import context
 
-from alignloop.label.store.tables import Table
+from alignloop.label.store.tables import Base
 
-context.configure(
-    connection=context.config.attributes["connection"], target_metadata=Table.metadata
-)
+context.configure(connection=context.config.attributes["connection"], target_metadata=Base.metadata)
 context.run_migrations()

@@ -21,18 +21,8 @@ Entry = str | dict[str, str]
 @cache
 def catalogue(locale: Locale) -> Mapping[str, Entry]:
     """Every text of one language by its key; an entry with forms for counts is a dictionary."""
-    path = files("alignloop.label.pages") / "catalogue" / f"{locale}.json"
+    path = files("alignloop.label.texts") / "catalogue" / f"{locale}.json"
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def placeholders(entry: Entry) -> frozenset[str]:
-    """The names in braces that an entry fills in.
-
-    >>> sorted(placeholders({"one": "{n} item of {total}", "other": "{n} items of {total}"}))
-    ['n', 'total']
-    """
-    forms = [entry] if isinstance(entry, str) else list(entry.values())
-    return frozenset(name for form in forms for name in _PLACEHOLDER.findall(form))
 
 
 def choose(*wishes: str | None, accepted: str = "") -> Locale:
@@ -100,6 +90,10 @@ class Texts:
         """The texts that the script needs, by their key without the prefix."""
         texts = catalogue(self.locale).items()
         return {key.removeprefix(SCRIPT): text for key, text in texts if key.startswith(SCRIPT)}
+
+    def label(self, label: str) -> str:
+        """A label of agreement: a place in an item's content order ("0"), or a verdict."""
+        return self("label.answer", n=int(label) + 1) if label.isdigit() else self(f"label.{label}")
 
     def number(self, value: float | None, digits: int = 0) -> str:
         """A number with its thousands set apart; a dash where there is none, ∞ for an open end."""

@@ -4,64 +4,67 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import bindparam, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
-from alignloop.label.detector import names_maker
-from alignloop.label.store.answers import said_in
+from alignloop.label.identity_leaks import names_maker
+from alignloop.label.store.projects import get_project
+from alignloop.label.store.refusals import NotFound
 from alignloop.label.store.tables import (
     Assignment,
     Batch,
+    Cursor,
     Guideline,
-    Item,
-    Judgement,
-    Place,
+    ItemRow,
     Presentation,
     Project,
-    Prompt,
-    Response,
+    PromptRow,
+    ResponseRow,
+    judgements,
+    now,
 )
 from alignloop.label.store.tasks import (
-    Answer,
     Flag,
     GuidelineText,
     LabelSchema,
     Previous,
+    ShownAnswer,
     Task,
     TaskProgress,
     Turn,
 )
+from alignloop.label.store.validation import content_of
 
 # Queries are built once, as in `queue`.
-_later = aliased(Judgement)
+_later = judgements.alias()
 _SHOWN = (
-    select(Item, Prompt.messages, Presentation.order, Guideline)
-    .join(Prompt, Prompt.id == Item.prompt_id)
+    select(ItemRow, PromptRow.messages, Presentation.order, Guideline)
+    .join(PromptRow, PromptRow.id == ItemRow.prompt_id)
     .join(Presentation, Presentation.assignment_id == bindparam("assignment"))
     .join(
         Guideline,
-        (Guideline.project_id == Item.project_id)
+        (Guideline.project_id == ItemRow.project_id)
         & (Guideline.version == Presentation.guideline_version),
     )
-    .where(Item.id == bindparam("item"))
+    .where(ItemRow.id == bindparam("item"))
 )
-_ANSWERS = select(Response.id, Response.public_id, Response.text).where(
-    Response.id.in_(bindparam("ids", expanding=True))
+_ANSWERS = select(ResponseRow.id, ResponseRow.public_id, ResponseRow.text).where(
+    ResponseRow.id.in_(bindparam("ids", expanding=True))
 )
-_TODAY = select(func.count(Judgement.id)).where(
-    Judgement.user_id == bindparam("user"),
-    Judgement.created_at >= bindparam("midnight"),
-    ~Judgement.withdrawn,
-    ~exists().where(_later.supersedes == Judgement.id),
+_TODAY = select(func.count(judgements.c.id)).where(
+    judgements.c.user_id == bindparam("user"),
+    judgements.c.created_at >= bindparam("midnight"),
+    ~judgements.c.withdrawn,
+    ~exists().where(_later.c.supersedes == judgements.c.id),
 )
 _PROGRESS = (
-    select(Batch.name, Batch.num_items, Place.done, _TODAY.scalar_subquery())
-    .join(Place, (Place.batch_id == Batch.id) & (Place.user_id == bindparam("user")))
+    select(Batch.name, Batch.num_items, Cursor.done, _TODAY.scalar_subquery())
+    .join(Cursor, (Cursor.batch_id == Batch.id) & (Cursor.user_id == bindparam("user")))
     .where(Batch.id == bindparam("batch"))
 )
 _PREVIOUS = (
-    select(Judgement)
-    .where(Judgement.assignment_id == bindparam("assignment"), ~Judgement.withdrawn)
-    .order_by(Judgement.id.desc())
+    select(judgements)
+    .where(judgements.c.assignment_id == bindparam("assignment"), ~judgements.c.withdrawn)
+    .order_by(judgements.c.id.desc())
     .limit(1)
 )
 
@@ -89,17 +92,28 @@ def task_of(
     )
 
 
-def answers_of(session: Session, order: Sequence[int]) -> tuple[Answer, ...]:
+def find_task(session: Session, slug: str, assignment_id: int, user_id: int, locale: str) -> Task:
+    """The screen of one of the annotator's own assignments in a project. Raises NotFound."""
+    project = get_project(session, slug)
+    mine = Assignment.id == assignment_id, Assignment.user_id == user_id
+    found = select(Assignment).join(ItemRow, ItemRow.id == Assignment.item_id).where(*mine)
+    assignment = session.scalar(found.where(ItemRow.project_id == project.id))
+    if assignment is None:
+        raise NotFound("there is no such assignment of yours", where=str(assignment_id))
+    return task_of(session, project, assignment, locale, now())
+
+
+def answers_of(session: Session, order: Sequence[int]) -> tuple[ShownAnswer, ...]:
     """The responses with these ids, labelled A, B, ... in this order."""
     found = {row.id: row for row in session.execute(_ANSWERS, {"ids": list(order)})}
     return tuple(
-        Answer(id=found[one].public_id, label=chr(ord("A") + place), text=found[one].text)
+        ShownAnswer(id=found[one].public_id, label=chr(ord("A") + place), text=found[one].text)
         for place, one in enumerate(order)
     )
 
 
 def judged_today(session: Session, user_id: int, at: datetime) -> int:
-    """How many items somebody has judged since midnight of the server's own time zone."""
+    """How many items a person has judged since midnight of the server's own time zone."""
     return session.scalar(_TODAY, {"user": user_id, "midnight": _midnight(at)}) or 0
 
 
@@ -119,14 +133,11 @@ def _progress(session: Session, batch_id: int, user_id: int, at: datetime) -> Ta
 
 
 def _previous(
-    session: Session, assignment_id: int, order: Sequence[int], answers: Sequence[Answer]
+    session: Session, assignment_id: int, order: Sequence[int], answers: Sequence[ShownAnswer]
 ) -> Previous | None:
     """What was said before it was withdrawn: the newest judgement that is no withdrawal."""
-    row = session.scalar(_PREVIOUS, {"assignment": assignment_id})
+    row = session.execute(_PREVIOUS, {"assignment": assignment_id}).one_or_none()
     if row is None:
         return None
-    names = {str(one): answer.id for one, answer in zip(order, answers, strict=True)}
-    told = said_in(row).named(names)
-    return Previous.model_validate(
-        {**vars(told), "skip_reason": row.skip_reason, "comment": row.comment}
-    )
+    names = {one: answer.id for one, answer in zip(order, answers, strict=True)}
+    return Previous.model_validate(content_of(row, names))

@@ -5,24 +5,21 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import select
-
-from alignloop.asking.answers import Policy, Sampling, sample_answers
-from alignloop.asking.candidates import candidates
-from alignloop.asking.choose import choose
-from alignloop.asking.filing import file_chosen, held_slices
-from alignloop.asking.scores import with_scores
+from alignloop.acquisition.answers import Policy, Sampling, sample_answers
+from alignloop.acquisition.candidates import candidates
+from alignloop.acquisition.filing import file_chosen
+from alignloop.acquisition.scores import with_scores
+from alignloop.acquisition.select import choose
 from alignloop.config import ModelConfig
 from alignloop.data.formats import read_prompts
 from alignloop.errors import UserError
 from alignloop.label.store import projects
 from alignloop.label.store.database import Database, open_database
-from alignloop.label.store.refusals import NotFound
-from alignloop.label.store.tables import Project
+from alignloop.label.store.overview import count_slices
 from alignloop.label.store.tasks import LabelSchema
 
 SLUG = "comparisons"  # of the project that is made where there is none yet
-KEPT = "sampled"  # below the project's folder
+ANSWERS_FOLDER = "sampled"  # below the project's folder
 
 
 def run_sample(options: argparse.Namespace) -> None:
@@ -35,7 +32,7 @@ def run_sample(options: argparse.Namespace) -> None:
     prompts = read_prompts(options.prompts)
     with closing(open_database(options.database or options.project)) as database:
         project_id, ranking = _project(database, options)
-        answers = sample_answers(sampling, prompts, Path(options.project) / KEPT)
+        answers = sample_answers(sampling, prompts, Path(options.project) / ANSWERS_FOLDER)
         possible = candidates(answers, ranking=ranking)
         if not possible:
             problem = "no prompt got two different answers"
@@ -43,16 +40,22 @@ def run_sample(options: argparse.Namespace) -> None:
         if options.reward_model:
             config = ModelConfig(device=options.device, chat_template=options.chat_template)
             possible = with_scores(possible, options.reward_model, config)
+        with database.reading() as session:
+            # Not those of the batch itself: filling it again chooses the same again.
+            held = count_slices(session, project_id, except_batch=options.batch)
         chosen = choose(
             possible,
             options.choose,
             count=options.count,
             per_prompt=options.per_prompt,
             seed=options.seed,
-            held=held_slices(database, project_id, beside=options.batch),
+            held=held,
         )
-        batch_id = _batch(database, project_id, options)
-        done = file_chosen(database, project_id, batch_id, chosen)
+        with database.transaction() as session:
+            batch = projects.get_or_create_batch(
+                session, project_id, options.batch, overlap=options.overlap
+            )
+        done = file_chosen(database, project_id, batch.id, chosen)
     print(
         f"{len(answers)} answers to {len(prompts)} prompts, {len(possible)} comparisons possible,"
         f" {len(chosen)} chosen ({options.choose})"
@@ -86,27 +89,9 @@ def _policy(word: str) -> Policy:
 def _project(database: Database, options: argparse.Namespace) -> tuple[int, bool]:
     """The project, made where the database has none, and whether it asks for rankings."""
     with database.transaction() as session:
-        if options.slug:
+        if options.slug or projects.list_projects(session):
             project = projects.get_project(session, options.slug)
         else:
-            found = list(session.scalars(select(Project).limit(2)))
-            if len(found) > 1:
-                fix = "name one with --slug"
-                raise UserError("there are several projects", where=options.project, fix=fix)
             schema = LabelSchema(kind=options.kind)
-            project = (
-                found[0]
-                if found
-                else projects.create_project(session, SLUG, SLUG.capitalize(), schema)
-            )
-        return project.id, project.schema["kind"] == "ranking"
-
-
-def _batch(database: Database, project_id: int, options: argparse.Namespace) -> int:
-    with database.transaction() as session:
-        try:
-            return projects.get_batch(session, project_id, options.batch).id
-        except NotFound:
-            return projects.create_batch(
-                session, project_id, options.batch, overlap=options.overlap
-            ).id
+            project = projects.create_project(session, SLUG, SLUG.capitalize(), schema)
+        return project.id, project.kind == "ranking"

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from alignloop.asking.candidates import Answered, Candidate
+from alignloop.acquisition.candidates import Answered, Candidate
 from alignloop.config import ModelConfig
 from alignloop.judging.protocol import Answer
 from alignloop.judging.reward_models import RewardModel
 from alignloop.run import progress_for
 
-TOGETHER = 256  # answers between two steps of the bar
+CHUNK_SIZE = 256  # answers between two steps of the bar
 MICRO_BATCH_TOKENS = 4096
 
 
@@ -39,8 +39,8 @@ def _scores(answers: Sequence[Answered], name: str, config: ModelConfig) -> dict
     model = RewardModel.load(name, config, micro_batch_tokens=MICRO_BATCH_TOKENS)
     found: dict[str, float] = {}
     with progress_for("scores", len(answers)) as bar:
-        for start in range(0, len(answers), TOGETHER):
-            part = answers[start : start + TOGETHER]
+        for start in range(0, len(answers), CHUNK_SIZE):
+            part = answers[start : start + CHUNK_SIZE]
             given = [Answer(text=a.text) for a in part]
             temperature = model.scale.temperature
             found |= {

@@ -10,7 +10,7 @@ from itertools import combinations
 from statistics import fmean, pvariance
 from typing import Any, Literal, get_args
 
-from alignloop.asking.candidates import Candidate
+from alignloop.acquisition.candidates import Candidate
 from alignloop.errors import UserError
 
 How = Literal["random", "uncertain", "ensemble", "coverage"]
@@ -85,7 +85,7 @@ def _doubt(one: Candidate) -> tuple[float, dict[str, Any]]:
     (name, scores), *_ = one.scores.items()
     chances = [probability(scores, a, b) for a, b in _couples(one)]
     doubt = fmean(abs(chance - 0.5) for chance in chances)
-    told = {"reward_model": name, "scores": _told(scores), "probability": _told(chances)}
+    told = {"reward_model": name, "scores": _rounded(scores), "probability": _rounded(chances)}
     return doubt, {**told, "distance": round(doubt, 6)}
 
 
@@ -95,7 +95,7 @@ def _quarrel(one: Candidate) -> tuple[float, dict[str, Any]]:
         for name, scores in one.scores.items()
     }
     variance = fmean(pvariance(chances) for chances in zip(*by_model.values(), strict=True))
-    told = {name: _told(chances) for name, chances in by_model.items()}
+    told = {name: _rounded(chances) for name, chances in by_model.items()}
     return -variance, {"probability": told, "variance": round(variance, 6)}
 
 
@@ -103,7 +103,7 @@ def _couples(one: Candidate) -> list[tuple[int, int]]:
     return list(combinations(range(len(one.answers)), 2))
 
 
-def _told(numbers: Sequence[float]) -> list[float]:
+def _rounded(numbers: Sequence[float]) -> list[float]:
     return [round(number, 6) for number in numbers]
 
 

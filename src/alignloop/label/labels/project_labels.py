@@ -1,10 +1,7 @@
-"""What statistics and exports read: items, and the judgements that stand. Plain frozen rows.
-
-`load` in the file beside it reads them from the database; everything after it is pure.
-"""
+"""What quality pages, exports and training read of a project: its items and judgements."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -12,13 +9,13 @@ from typing import Any, Literal
 
 from alignloop.records import Prompt
 
-Verdict = Literal["choice", "tie", "both_bad", "skip"]
+VerdictName = Literal["choice", "tie", "both_bad", "skip"]
 
 GOLD, REPEAT = "gold", "repeat"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class ItemAnswer:
     """One answer of an item, by the `response_id` of its Comparison record, and who gave it."""
 
     response_id: str
@@ -37,7 +34,7 @@ class Item:
     item_id: int
     comparison_id: str
     prompt: Prompt
-    answers: tuple[Answer, ...]
+    answers: tuple[ItemAnswer, ...]
     kind: str = "comparison"
     why: str = "import"
     why_detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -66,13 +63,13 @@ class Item:
         return next(a.model for a in self.answers if a.response_id == response_id)
 
 
-def _content_key(answer: Answer) -> tuple[str, str]:
+def _content_key(answer: ItemAnswer) -> tuple[str, str]:
     return hashlib.blake2b(answer.text.encode(), digest_size=8).hexdigest(), answer.response_id
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """One person's judgement of one item; `choice` and all other ids are response_ids.
+class StoredJudgement:
+    """One person's judgement of one item as it is kept; all ids of answers are response_ids.
 
     `ranking` lists the answers best first, equal ones together; `shown` is their order on the
     screen; `strength` is None where the project does not ask for it.
@@ -81,7 +78,7 @@ class Judged:
     judgement_id: int
     item_id: int
     annotator: str
-    verdict: Verdict
+    verdict: VerdictName
     created_at: datetime
     choice: str | None = None
     strength: int | None = None
@@ -97,6 +94,17 @@ class Judged:
     supersedes: int | None = None
     withdrawn: bool = False
 
+    @property
+    def answer(self) -> str:
+        """What was said in one word: a response_id, "tie", "both_bad" or "skip".
+
+        A ranking says its best answer, or "tie" where several are.
+        """
+        if self.ranking:
+            best = self.ranking[0]
+            return best[0] if len(best) == 1 else "tie"
+        return self.choice if self.choice is not None else self.verdict
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adjudicated:
@@ -111,20 +119,20 @@ class Adjudicated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labels:
+class ProjectLabels:
     """A project's items and the judgements that stand."""
 
     items: Mapping[int, Item]
-    judgements: tuple[Judged, ...]
+    judgements: tuple[StoredJudgement, ...]
     adjudications: tuple[Adjudicated, ...] = ()
 
     @classmethod
     def of(
         cls,
         items: Iterable[Item],
-        judgements: Iterable[Judged],
+        judgements: Iterable[StoredJudgement],
         adjudications: Iterable[Adjudicated] = (),
-    ) -> "Labels":
+    ) -> "ProjectLabels":
         """From everything that was ever said: what was superseded or withdrawn does not count."""
         return cls(
             items={item.item_id: item for item in items},
@@ -133,98 +141,22 @@ class Labels:
         )
 
     @cached_property
-    def about_answers(self) -> "Labels":
+    def about_answers(self) -> "ProjectLabels":
         """The same without gold questions and repeats: what exports and agreement are made of."""
         items = {key: item for key, item in self.items.items() if not item.measures_people}
-        return Labels(
+        return ProjectLabels(
             items=items,
             judgements=tuple(j for j in self.judgements if j.item_id in items),
             adjudications=tuple(a for a in self.adjudications if a.item_id in items),
         )
 
 
-def standing(judgements: Iterable[Judged]) -> tuple[Judged, ...]:
+def standing(judgements: Iterable[StoredJudgement]) -> tuple[StoredJudgement, ...]:
     """The judgements that nobody took back, oldest first.
 
     A judgement that supersedes another replaces it; one that is withdrawn replaces it by nothing.
     """
-    said = list(judgements)
-    replaced = {one.supersedes for one in said if one.supersedes is not None}
-    kept = [one for one in said if one.judgement_id not in replaced and not one.withdrawn]
+    everything = list(judgements)
+    replaced = {one.supersedes for one in everything if one.supersedes is not None}
+    kept = [one for one in everything if one.judgement_id not in replaced and not one.withdrawn]
     return tuple(sorted(kept, key=lambda one: (one.created_at, one.judgement_id)))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vote:
-    """What one person says of one thing that others say something of too.
-
-    `unit` is the item, of a ranking each pair of its answers. `label` is a place in the item's
-    content order ("0", "1"), "tie" or "both_bad". `signed` is -4..4: how much better the second
-    of two answers is (strength + 1), 0 for a tie, None where no strength was asked.
-    """
-
-    unit: tuple[int, str, str]
-    annotator: str
-    label: str
-    signed: int | None
-    item: Item
-
-
-def votes_of(labels: Labels) -> list[Vote]:
-    """Every vote of every judgement that stands; skips are none."""
-    return [
-        vote
-        for judged in labels.judgements
-        if judged.verdict != "skip"
-        for vote in _votes(labels.items[judged.item_id], judged)
-    ]
-
-
-def _votes(item: Item, judged: Judged) -> Iterator[Vote]:
-    if judged.ranking:
-        yield from _ranking_votes(item, judged)
-        return
-    order = item.in_content_order
-    signed = None
-    if judged.verdict == "choice":
-        assert judged.choice is not None
-        place = order.index(judged.choice)
-        label = str(place)
-        if judged.strength is not None:
-            signed = (judged.strength + 1) * (1 if place else -1)
-    else:
-        label = judged.verdict
-        signed = 0 if judged.verdict == "tie" else None
-    yield Vote(
-        unit=(item.item_id, "", ""),
-        annotator=judged.annotator,
-        label=label,
-        signed=signed if len(order) == 2 else None,
-        item=item,
-    )
-
-
-def _ranking_votes(item: Item, judged: Judged) -> Iterator[Vote]:
-    for first, second, better in ranked_pairs(item, judged.ranking):
-        label = "tie" if better is None else str(int(better == second))
-        yield Vote(
-            unit=(item.item_id, first, second),
-            annotator=judged.annotator,
-            label=label,
-            signed=None,
-            item=item,
-        )
-
-
-def ranked_pairs(
-    item: Item, ranking: Iterable[Iterable[str]]
-) -> Iterator[tuple[str, str, str | None]]:
-    """Each two answers of a ranking in content order, and the better one (None: equal)."""
-    rank = {name: place for place, equal in enumerate(ranking) for name in equal}
-    order = [name for name in item.in_content_order if name in rank]
-    for place, first in enumerate(order):
-        for second in order[place + 1 :]:
-            better = None
-            if rank[first] != rank[second]:
-                better = first if rank[first] < rank[second] else second
-            yield first, second, better

@@ -1,15 +1,11 @@
 """Chosen comparisons into a project: who answered and why it is asked stay on the server."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import func, select
-
-from alignloop.asking.choose import Chosen
+from alignloop.acquisition.select import Chosen
 from alignloop.label.store.database import Database
 from alignloop.label.store.importing import Imported, NewItem, import_items
-from alignloop.label.store.tables import Batch, Item, Prompt
 from alignloop.run import progress_for
 
 
@@ -34,20 +30,3 @@ def new_item(chosen: Chosen) -> NewItem:
         why=chosen.why,
         why_detail=dict(chosen.detail),
     )
-
-
-def held_slices(database: Database, project_id: int, *, beside: str) -> Mapping[str, int]:
-    """How many items the project has of each category and language: {"howto/en": 12}.
-
-    Those of the batch `beside` do not count: filling it again chooses the same again.
-    """
-    wanted = (
-        select(Prompt.category, Prompt.language, func.count(Item.id))
-        .join(Item, Item.prompt_id == Prompt.id)
-        .join(Batch, Batch.id == Item.batch_id)
-        .where(Item.project_id == project_id, Batch.name != beside)
-        .group_by(Prompt.category, Prompt.language)
-    )
-    with database.reading() as session:
-        rows = session.execute(wanted).all()
-    return Counter({f"{category}/{language}": count for category, language, count in rows})

@@ -1,4 +1,4 @@
-"""Who may do what: the guard of every route, the session cookie, and headers on every response.
+"""Who may do what: the guard of every route, and the session cookie. Below web and pages.
 
 A route without one of the guards `anyone`, `annotator`, `lead` does not get past `create_app`.
 """
@@ -10,12 +10,12 @@ from fastapi import Depends, Query, Request, Response, Security
 from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
+from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import sign_in, tokens
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.database import Database
 from alignloop.label.store.refusals import Forbidden, SignInRefused
-from alignloop.label.web.schemas import BIGGEST_ID
-from alignloop.label.web.settings import ServerSettings
+from alignloop.label.store.tasks import BIGGEST_ID
 
 SAFE = {"GET", "HEAD", "OPTIONS"}
 CSRF_HEADER = "X-CSRF-Token"
@@ -82,7 +82,7 @@ Described = Annotated[
 
 
 def annotator(request: Request, _: Described = None) -> Principal:
-    """Guard: somebody signed in who may judge. Raises SignInRefused or Forbidden."""
+    """Guard: a signed-in user who may judge. Raises SignInRefused or Forbidden."""
     return _allowed(request, "judge")
 
 

@@ -9,11 +9,11 @@ import pytest
 from sqlalchemy import select
 
 from alignloop import cli
-from alignloop.asking import answers as answers_module
-from alignloop.asking.answers import Policy, Sampling, sample_answers
+from alignloop.acquisition import answers as answers_module
+from alignloop.acquisition.answers import Policy, Sampling, sample_answers
 from alignloop.errors import UserError
 from alignloop.label.store.database import open_database
-from alignloop.label.store.tables import Batch, Item, Response
+from alignloop.label.store.tables import Batch, ItemRow, ResponseRow
 from alignloop.records import Prompt
 
 
@@ -119,14 +119,14 @@ def filed(project: Path) -> list[dict[str, Any]]:
     database = open_database(project)
     with database.reading() as session:
         rows = session.execute(
-            select(Item, Batch.name).join(Batch, Batch.id == Item.batch_id)
+            select(ItemRow, Batch.name).join(Batch, Batch.id == ItemRow.batch_id)
         ).all()
         models = {
             row.prompt_id: sorted(
                 {
                     r.model
                     for r in session.scalars(
-                        select(Response).where(Response.prompt_id == row.prompt_id)
+                        select(ResponseRow).where(ResponseRow.prompt_id == row.prompt_id)
                     )
                 }
             )
@@ -154,7 +154,7 @@ def test_a_ranking_project_gets_all_answers_at_once(
     assert "chosen (random)" in capsys.readouterr().out
     database = open_database(tmp_path / "project")
     with database.reading() as session:
-        kinds = set(session.scalars(select(Item.kind)))
+        kinds = set(session.scalars(select(ItemRow.kind)))
     database.close()
     assert kinds == {"ranking"}
     kept = list((tmp_path / "project" / "sampled").iterdir())

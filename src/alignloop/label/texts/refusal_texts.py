@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from fastapi import Request
 
-from alignloop.label.pages.i18n import Locale, choose
+from alignloop.label.texts.i18n import Locale, choose
 
 
 def asked_locale(request: Request) -> Locale:
@@ -32,7 +32,7 @@ def translated(text: str, locale: Locale) -> str:
 
 def words() -> Mapping[str, str]:
     """The Chinese of each problem and advice; {} stands for what the server fills in."""
-    path = files("alignloop.label.pages") / "catalogue" / "refusals.zh.json"
+    path = files("alignloop.label.texts") / "catalogue" / "refusals.zh.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 

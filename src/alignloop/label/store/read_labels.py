@@ -1,4 +1,4 @@
-"""From the database to plain rows: the one place where statistics and exports read tables."""
+"""From the database to the read model: all that quality pages, exports and training know."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -6,25 +6,26 @@ from typing import Any, cast
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alignloop.label.quality.rows import (
+from alignloop.label.labels.project_labels import (
     Adjudicated,
-    Answer,
     Item,
-    Judged,
-    Labels,
-    Verdict,
+    ItemAnswer,
+    ProjectLabels,
+    StoredJudgement,
+    VerdictName,
 )
 from alignloop.label.store import tables
+from alignloop.label.store.validation import content_of
 from alignloop.records import Message, Prompt
 
 Names = Mapping[int, str]  # the record's response_id of each response
 
 
-def load_labels(session: Session, project_id: int) -> Labels:
+def load_labels(session: Session, project_id: int) -> ProjectLabels:
     """Everything of a project that was asked and said, as one moment shows it."""
     prompts = _prompts(session, project_id)
     answers, names = _answers(session, project_id)
-    return Labels.of(
+    return ProjectLabels.of(
         _items(session, project_id, prompts, answers, names),
         _judgements(session, project_id, names),
         _adjudications(session, project_id, names),
@@ -33,7 +34,7 @@ def load_labels(session: Session, project_id: int) -> Labels:
 
 def _prompts(session: Session, project_id: int) -> dict[int, Prompt]:
     rows = session.execute(
-        select(tables.Prompt.__table__).where(tables.Prompt.project_id == project_id)
+        select(tables.PromptRow.__table__).where(tables.PromptRow.project_id == project_id)
     )
     return {
         row.id: Prompt(
@@ -50,21 +51,21 @@ def _prompts(session: Session, project_id: int) -> dict[int, Prompt]:
 
 def _answers(
     session: Session, project_id: int
-) -> tuple[dict[int, tuple[Answer, ...]], dict[int, str]]:
+) -> tuple[dict[int, tuple[ItemAnswer, ...]], dict[int, str]]:
     """The answers of each item in their stored order, and the names of all responses."""
-    response, shows = tables.Response, tables.ItemResponse
+    response, shows = tables.ResponseRow, tables.ItemResponse
     rows = session.execute(
         select(shows.item_id, response.id, response.record_id, response.text, response.model)
         .join(response, response.id == shows.response_id)
-        .join(tables.Item, tables.Item.id == shows.item_id)
-        .where(tables.Item.project_id == project_id)
+        .join(tables.ItemRow, tables.ItemRow.id == shows.item_id)
+        .where(tables.ItemRow.project_id == project_id)
         .order_by(shows.item_id, shows.position)
     )
-    found: dict[int, list[Answer]] = {}
+    found: dict[int, list[ItemAnswer]] = {}
     names: dict[int, str] = {}
     for item_id, response_id, name, text, model in rows:
         names[response_id] = name
-        found.setdefault(item_id, []).append(Answer(response_id=name, text=text, model=model))
+        found.setdefault(item_id, []).append(ItemAnswer(response_id=name, text=text, model=model))
     return {item_id: tuple(answers) for item_id, answers in found.items()}, names
 
 
@@ -72,10 +73,10 @@ def _items(
     session: Session,
     project_id: int,
     prompts: Mapping[int, Prompt],
-    answers: Mapping[int, tuple[Answer, ...]],
+    answers: Mapping[int, tuple[ItemAnswer, ...]],
     names: Names,
 ) -> list[Item]:
-    item, batch = tables.Item, tables.Batch
+    item, batch = tables.ItemRow, tables.Batch
     rows = session.execute(
         select(item, batch.name, batch.closed_at)
         .join(batch, batch.id == item.batch_id)
@@ -101,66 +102,54 @@ def _items(
     ]
 
 
-def _judgements(session: Session, project_id: int, names: Names) -> list[Judged]:
-    judgement = tables.Judgement
+def _judgements(session: Session, project_id: int, names: Names) -> list[StoredJudgement]:
+    judgements, shown = tables.judgements, tables.Presentation
     rows = session.execute(
-        select(judgement, tables.User.name, tables.Presentation.order)
-        .join(tables.Item, tables.Item.id == judgement.item_id)
-        .join(tables.User, tables.User.id == judgement.user_id)
-        .outerjoin(
-            tables.Presentation, tables.Presentation.assignment_id == judgement.assignment_id
-        )
-        .where(tables.Item.project_id == project_id)
-        .order_by(judgement.id)
+        select(judgements, tables.User.name.label("annotator"), shown.order)
+        .join(tables.ItemRow, tables.ItemRow.id == judgements.c.item_id)
+        .join(tables.User, tables.User.id == judgements.c.user_id)
+        .outerjoin(shown, shown.assignment_id == judgements.c.assignment_id)
+        .where(tables.ItemRow.project_id == project_id)
+        .order_by(judgements.c.id)
     )
-    return [_judged(row, name, order or [], names) for row, name, order in rows]
+    return [_judgement(row, names) for row in rows]
 
 
-def _judged(row: tables.Judgement, annotator: str, order: list[Any], names: Names) -> Judged:
-    ratings = {names[int(key)]: float(value) for key, value in row.ratings.items()}
-    choice = names[row.choice] if row.choice is not None else None
-    verdict = cast("Verdict", row.verdict)
-    if verdict == "choice" and choice is None and not row.ranking:
-        verdict, choice = _of_ratings(ratings)
-    return Judged(
+def _judgement(row: Any, names: Names) -> StoredJudgement:
+    said, order = content_of(row, names), cast("list[int]", row.order or [])
+    said["ratings"] = {name: float(value) for name, value in said["ratings"].items()}
+    if row.verdict == "choice" and row.choice is None and not row.ranking:
+        said["verdict"], said["choice"] = _of_ratings(said["ratings"])
+    said["ranking"] = tuple(tuple(equal) for equal in said["ranking"])
+    said["harmful"] = tuple(said["harmful"])
+    return StoredJudgement(
         judgement_id=row.id,
         item_id=row.item_id,
-        annotator=annotator,
-        verdict=verdict,
+        annotator=row.annotator,
         created_at=row.created_at,
-        choice=choice,
-        strength=row.strength,
-        ratings=ratings,
-        ranking=tuple(_named(equal, names) for equal in row.ranking),
-        harmful=_named(row.harmful, names),
-        shown=_named(order, names),
+        shown=tuple(names[one] for one in order),
         seconds=row.visible_ms / 1000,
-        skip_reason=row.skip_reason,
-        comment=row.comment,
         guideline=row.guideline_version,
         key=row.idempotency_key,
         supersedes=row.supersedes,
         withdrawn=row.withdrawn,
+        **said,
     )
 
 
-def _of_ratings(ratings: Mapping[str, float]) -> tuple[Verdict, str | None]:
+def _of_ratings(ratings: Mapping[str, float]) -> tuple[VerdictName, str | None]:
     """Where people were asked for ratings alone, the best rated answer is their choice."""
     best = [name for name, value in ratings.items() if value == max(ratings.values())]
     return ("choice", best[0]) if len(best) == 1 else ("tie", None)
-
-
-def _named(ids: list[Any], names: Names) -> tuple[str, ...]:
-    return tuple(names[int(one)] for one in ids)
 
 
 def _adjudications(session: Session, project_id: int, names: Names) -> list[Adjudicated]:
     decided = tables.Adjudication
     rows = session.execute(
         select(decided, tables.User.name)
-        .join(tables.Item, tables.Item.id == decided.item_id)
+        .join(tables.ItemRow, tables.ItemRow.id == decided.item_id)
         .join(tables.User, tables.User.id == decided.user_id)
-        .where(tables.Item.project_id == project_id)
+        .where(tables.ItemRow.project_id == project_id)
         .order_by(decided.id)
     )
     return [

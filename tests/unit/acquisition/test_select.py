@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignloop.asking.candidates import Answered, Candidate, candidates
-from alignloop.asking.choose import HOWS, choose, probability, slice_of
-from alignloop.asking.filing import new_item
+from alignloop.acquisition.candidates import Answered, Candidate, candidates
+from alignloop.acquisition.filing import new_item
+from alignloop.acquisition.select import HOWS, choose, probability, slice_of
 from alignloop.errors import UserError
 from alignloop.records import Message, Prompt
 

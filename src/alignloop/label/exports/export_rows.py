@@ -1,20 +1,18 @@
 """Labels as rows to learn from: pure, in an order that depends on nothing but the labels.
 
 Gold questions and repeats are left out by construction: every function here reads
-`Labels.about_answers` alone.
+`ProjectLabels.about_answers` alone.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, get_args
 
 from alignloop.data.formats.parts import MAX_STRENGTH
-from alignloop.data.preferences import pairs_from_judgements
-from alignloop.label.quality.annotators import answer_of
-from alignloop.label.quality.rows import Item, Judged, Labels, ranked_pairs
+from alignloop.label.labels.pairs import in_order, learnable, pair_of, pairs_of, without_skips
+from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJudgement
+from alignloop.label.labels.votes import ranked_pairs
 from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Record, Response
 
 Kind = Literal["pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons"]
@@ -35,13 +33,13 @@ class ExportRow:
     provenance: Mapping[str, Any]
 
 
-def export_rows(labels: Labels, kind: Kind) -> list[ExportRow]:
+def export_rows(labels: ProjectLabels, kind: Kind) -> list[ExportRow]:
     """The rows of one kind; those of one prompt, and of one comparison, stand together.
 
     Whoever skips an item says nothing of its answers, whatever was filled in before: a skip is a
     row of "judgements" alone.
     """
-    make: dict[Kind, Callable[[Labels], Iterable[ExportRow]]] = {
+    make: dict[Kind, Callable[[ProjectLabels], Iterable[ExportRow]]] = {
         "pairs": _pair_rows,
         "soft": _soft_rows,
         "margins": _margin_rows,
@@ -50,34 +48,10 @@ def export_rows(labels: Labels, kind: Kind) -> list[ExportRow]:
         "judgements": _judgement_rows,
         "comparisons": _comparison_rows,
     }
-    about = labels.about_answers
-    if kind not in ("judgements", "comparisons"):
-        said = tuple(one for one in about.judgements if one.verdict != "skip")
-        about = Labels(items=about.items, judgements=said)
-    return list(make[kind](_in_order(about)))
-
-
-def content_hash(kind: Kind, rows: Iterable[ExportRow]) -> str:
-    """sha256 over the kind and the rows' contents, whatever their order and their database.
-
-    Each content is one line of JSON with sorted keys; the lines are sorted.
-    """
-    lines = sorted(_canonical(row.content) for row in rows)
-    return hashlib.sha256("\n".join([kind, *lines]).encode()).hexdigest()
-
-
-def _canonical(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-
-
-def _in_order(labels: Labels) -> Labels:
-    """Items by prompt and comparison, judgements by item, annotator and time."""
-    items = sorted(labels.items.values(), key=lambda i: (i.prompt.prompt_id, i.comparison_id))
-    place = {item.item_id: number for number, item in enumerate(items)}
-    judgements = sorted(
-        labels.judgements, key=lambda j: (place[j.item_id], j.annotator, j.created_at)
+    about = in_order(labels.about_answers)
+    return list(
+        make[kind](about if kind in ("judgements", "comparisons") else without_skips(about))
     )
-    return Labels(items={item.item_id: item for item in items}, judgements=tuple(judgements))
 
 
 # --- records -----------------------------------------------------------------------------------
@@ -95,12 +69,12 @@ def comparison_record(item: Item) -> Comparison:
     )
 
 
-def judgement_record(item: Item, judged: Judged) -> Judgement:
+def judgement_record(item: Item, judged: StoredJudgement) -> Judgement:
     """The judgement as a record; of a ranking it names the best answer."""
     return Judgement(
         comparison_id=item.comparison_id,
         annotator_id=judged.annotator,
-        choice=answer_of(judged),
+        choice=judged.answer,
         strength=judged.strength or 0,
         ratings=dict(judged.ratings),
         order_shown=judged.shown,
@@ -110,47 +84,7 @@ def judgement_record(item: Item, judged: Judged) -> Judgement:
     )
 
 
-def pairs_of(item: Item, judged: Judged) -> list[PreferencePair]:
-    """What a reward model learns from one judgement; a ranking gives all C(K, 2) pairs.
-
-    Each of them weighs 1 / C(K, 2), so that a judgement weighs the same whatever K is.
-    """
-    if not judged.ranking:
-        record = judgement_record(item, judged)
-        return pairs_from_judgements([comparison_record(item)], [record])
-    ranked = list(ranked_pairs(item, judged.ranking))
-    return [
-        _pair(item, better or first, {first, second}, judged.annotator, len(ranked), better is None)
-        for first, second, better in ranked
-    ]
-
-
-def _pair(
-    item: Item, chosen: str, both: set[str], source: str, count: int, tied: bool
-) -> PreferencePair:
-    (rejected,) = both - {chosen}
-    texts = _texts(item)
-    return PreferencePair(
-        prompt=item.prompt,
-        chosen=texts[chosen],
-        rejected=texts[rejected],
-        preference=0.5 if tied else 1.0,
-        weight=1 / count,
-        source=source,
-        comparison_id=item.comparison_id,
-    )
-
-
-def _texts(item: Item) -> dict[str, str]:
-    return {answer.response_id: answer.text for answer in item.answers}
-
-
-def _learnable(pairs: Iterable[PreferencePair]) -> list[PreferencePair]:
-    """Without those of two equal answers, from which nothing can be learnt."""
-    return [pair for pair in pairs if pair.chosen.strip() != pair.rejected.strip()]
-
-
-def _provenance(item: Item, judgements: Sequence[Judged], **more: Any) -> dict[str, Any]:
+def _provenance(item: Item, judgements: Sequence[StoredJudgement], **more: Any) -> dict[str, Any]:
     return {
         "item": item.item_id,
         "judgements": [judged.judgement_id for judged in judgements],
@@ -166,10 +100,10 @@ def _of_record(record: Record) -> dict[str, Any]:
 # --- the kinds ---------------------------------------------------------------------------------
 
 
-def _pair_rows(labels: Labels) -> Iterable[ExportRow]:
+def _pair_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     for judged in labels.judgements:
         item = labels.items[judged.item_id]
-        for pair in _learnable(pairs_of(item, judged)):
+        for pair in pairs_of(item, judged):
             yield _pair_row(pair, _provenance(item, [judged]))
 
 
@@ -187,12 +121,12 @@ class _Tally:
     second: str
     share: float
     margin: float
-    judgements: tuple[Judged, ...]
+    judgements: tuple[StoredJudgement, ...]
 
 
-def _tallies(item: Item, judgements: Sequence[Judged]) -> list[_Tally]:
-    """Each two answers that somebody compared, in content order."""
-    said: dict[tuple[str, str], list[tuple[float, float, Judged]]] = {}
+def _tallies(item: Item, judgements: Sequence[StoredJudgement]) -> list[_Tally]:
+    """Each two answers that were compared, in content order."""
+    said: dict[tuple[str, str], list[tuple[float, float, StoredJudgement]]] = {}
     for judged in judgements:
         for first, second, better in _compared(item, judged):
             share = 0.5 if better is None else float(better == first)
@@ -210,7 +144,7 @@ def _tallies(item: Item, judgements: Sequence[Judged]) -> list[_Tally]:
     ]
 
 
-def _compared(item: Item, judged: Judged) -> list[tuple[str, str, str | None]]:
+def _compared(item: Item, judged: StoredJudgement) -> list[tuple[str, str, str | None]]:
     """Two answers in content order and the better one, of every pair that a judgement compares."""
     if judged.ranking:
         return list(ranked_pairs(item, judged.ranking))
@@ -222,14 +156,14 @@ def _compared(item: Item, judged: Judged) -> list[tuple[str, str, str | None]]:
     return []
 
 
-def _soft_rows(labels: Labels) -> Iterable[ExportRow]:
+def _soft_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     """One row for two answers: the share of votes for the one that most prefer, a tie as half."""
     for item, tally in _all_tallies(labels):
         pair = _tallied(item, tally, preference=max(tally.share, 1 - tally.share), margin=0.0)
         yield from _row_of_tally(item, tally, pair)
 
 
-def _margin_rows(labels: Labels) -> Iterable[ExportRow]:
+def _margin_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     """One row for two answers: the one that most prefer, and the mean strength in its favour."""
     for item, tally in _all_tallies(labels):
         if tally.share != 0.5:
@@ -239,74 +173,79 @@ def _margin_rows(labels: Labels) -> Iterable[ExportRow]:
             )
 
 
-def _all_tallies(labels: Labels) -> Iterable[tuple[Item, _Tally]]:
+def _all_tallies(labels: ProjectLabels) -> Iterable[tuple[Item, _Tally]]:
     for item_id, judgements in _by_item(labels).items():
         item = labels.items[item_id]
         yield from ((item, tally) for tally in _tallies(item, judgements))
 
 
-def _by_item(labels: Labels) -> dict[int, list[Judged]]:
-    found: dict[int, list[Judged]] = {}
+def _by_item(labels: ProjectLabels) -> dict[int, list[StoredJudgement]]:
+    found: dict[int, list[StoredJudgement]] = {}
     for judged in labels.judgements:
         found.setdefault(judged.item_id, []).append(judged)
     return found
 
 
 def _tallied(item: Item, tally: _Tally, *, preference: float, margin: float) -> PreferencePair:
-    texts, count = _texts(item), len(item.answers)
+    count = len(item.answers)
     names = (tally.first, tally.second) if tally.share >= 0.5 else (tally.second, tally.first)
-    return PreferencePair(
-        prompt=item.prompt,
-        chosen=texts[names[0]],
-        rejected=texts[names[1]],
+    return pair_of(
+        item,
+        *names,
         preference=preference,
         margin=margin,
         weight=2 / (count * (count - 1)),
         source=item.prompt.source,
-        comparison_id=item.comparison_id,
     )
 
 
 def _row_of_tally(item: Item, tally: _Tally, pair: PreferencePair) -> Iterable[ExportRow]:
     votes = {"votes": len(tally.judgements)}
-    for kept in _learnable([pair]):
+    for kept in learnable([pair]):
         yield _pair_row(kept, _provenance(item, tally.judgements, **votes))
 
 
-def _ranking_rows(labels: Labels) -> Iterable[ExportRow]:
+def _ranking_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     """A prompt with its K answers and their ranks, 1 the best."""
     for judged in labels.judgements:
         if judged.ranking:
             rank = {name: place for place, equal in enumerate(judged.ranking, 1) for name in equal}
             item = labels.items[judged.item_id]
-            yield _answers_row(item, judged, "ranks", rank, _learnable(pairs_of(item, judged)))
+            yield _answers_row(item, judged, "ranks", rank, pairs_of(item, judged))
 
 
-def _rating_rows(labels: Labels) -> Iterable[ExportRow]:
+def _rating_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     """A prompt with its answers and their ratings; 6 of 10 against 9 of 10 are a pair."""
     for judged in labels.judgements:
         if len(judged.ratings) > 1:
             item = labels.items[judged.item_id]
-            pairs = _learnable(_rated_pairs(item, judged))
+            pairs = learnable(_rated_pairs(item, judged))
             yield _answers_row(item, judged, "scores", judged.ratings, pairs)
 
 
-def _rated_pairs(item: Item, judged: Judged) -> list[PreferencePair]:
+def _rated_pairs(item: Item, judged: StoredJudgement) -> list[PreferencePair]:
     """As the data layer reads ratings: the margin is the difference, 3 at most."""
     rated = [name for name in item.in_content_order if name in judged.ratings]
     couples = list(combinations(rated, 2))
     made: list[PreferencePair] = []
     for first, second in couples:
         apart = judged.ratings[first] - judged.ratings[second]
-        chosen = first if apart >= 0 else second
-        pair = _pair(item, chosen, {first, second}, judged.annotator, len(couples), tied=apart == 0)
-        made.append(pair.model_copy(update={"margin": min(MAX_STRENGTH, abs(apart))}))
+        made.append(
+            pair_of(
+                item,
+                *((first, second) if apart >= 0 else (second, first)),
+                preference=0.5 if apart == 0 else 1.0,
+                margin=min(MAX_STRENGTH, abs(apart)),
+                weight=1 / len(couples),
+                source=judged.annotator,
+            )
+        )
     return made
 
 
 def _answers_row(
     item: Item,
-    judged: Judged,
+    judged: StoredJudgement,
     key: str,
     numbers: Mapping[str, float],
     pairs: Sequence[PreferencePair],
@@ -333,7 +272,7 @@ def _answers_row(
     )
 
 
-def _judgement_rows(labels: Labels) -> Iterable[ExportRow]:
+def _judgement_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     for judged in labels.judgements:
         item = labels.items[judged.item_id]
         more = {
@@ -350,7 +289,7 @@ def _judgement_rows(labels: Labels) -> Iterable[ExportRow]:
         )
 
 
-def _comparison_rows(labels: Labels) -> Iterable[ExportRow]:
+def _comparison_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     by_item = _by_item(labels)
     for item in labels.items.values():
         said = by_item.get(item.item_id, [])

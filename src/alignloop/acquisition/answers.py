@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from alignloop.asking.candidates import Answered
+from alignloop.acquisition.candidates import Answered
 from alignloop.config import ModelConfig, SamplingConfig
 from alignloop.data.tokenise import check_tokenizer, decode, encode_prompt
 from alignloop.errors import UserError
@@ -22,7 +22,7 @@ from alignloop.run import (
     row_seeds,
 )
 
-TOGETHER = 64  # prompts answered together, and kept together
+CHUNK_SIZE = 64  # prompts answered together, and kept together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ def sample_answers(sampling: Sampling, prompts: Sequence[Prompt], folder: Path) 
     """
     path = folder / f"answers-{_name(sampling, prompts)}.jsonl"
     done = {(row["slot"], row["part"]): row["answers"] for row in read_jsonl(path)}
-    parts = [prompts[start : start + TOGETHER] for start in range(0, len(prompts), TOGETHER)]
+    parts = [prompts[start : start + CHUNK_SIZE] for start in range(0, len(prompts), CHUNK_SIZE)]
     todo = [
         (slot, part)
         for slot in range(sampling.answers)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignloop.label.detector import names_maker
+from alignloop.label.identity_leaks import names_maker
 
 NAMING = [
     "As an AI language model developed by OpenAI, I cannot do that.",

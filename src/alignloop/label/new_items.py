@@ -17,7 +17,7 @@ from alignloop.data.formats.parts import Labelled, digest_of
 from alignloop.data.formats.reading import read_table, survey
 from alignloop.data.formats.registry import formats_named
 from alignloop.data.refusals import Refusal
-from alignloop.label.store.tasks import UNKEPT
+from alignloop.data.unstorable import UNSTORABLE
 from alignloop.records import Comparison, PreferencePair, Prompt, Record, Response
 
 Why = Literal["random", "uncertain", "ensemble", "coverage", "gold", "repeat", "import"]
@@ -173,7 +173,7 @@ def item_problem(item: NewItem) -> str:
         return "two responses have the same text"
     if not all(texts):
         return "a response is empty"
-    if any(UNKEPT.search(text) for text in _texts_of(item)):
+    if any(UNSTORABLE.search(text) for text in _texts_of(item)):
         return "a text holds NUL, or half a character (a lone surrogate)"
     if item.gold is not None and item.gold not in {*ids, "tie", "both_bad"}:
         return f"gold names no response: {item.gold[:40]!r}"

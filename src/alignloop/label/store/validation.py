@@ -1,50 +1,43 @@
 """What a judgement says, checked against what was shown: pure functions, no session."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import Any
 
 from alignloop.label.store.refusals import Contradiction, Invalid
-from alignloop.label.store.tables import Judgement
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
 
 TIE_WITHIN = 2  # ratings further apart than this are no tie
 
 
-@dataclass(frozen=True, kw_only=True)
-class Said:
-    """A judgement in the words of whoever names the answers: public ids, or ids of responses."""
-
-    verdict: str
-    choice: str | None
-    strength: int | None
-    ratings: dict[str, int]
-    ranking: list[list[str]]
-    harmful: list[str]
-
-    def named(self, names: Mapping[str, str]) -> "Said":
-        """The same judgement with every answer under another name."""
-        return replace(
-            self,
-            choice=None if self.choice is None else names[self.choice],
-            ratings={names[one]: rating for one, rating in self.ratings.items()},
-            ranking=[[names[one] for one in group] for group in self.ranking],
-            harmful=[names[one] for one in self.harmful],
-        )
+def columns_of(sent: JudgementIn, ids: Mapping[str, int]) -> dict[str, Any]:
+    """What a judgement says as columns of its row; `ids` gives the response of each answer."""
+    return {
+        "verdict": sent.verdict,
+        "choice": None if sent.choice is None else ids[sent.choice],
+        "strength": sent.strength,
+        "ratings": {str(ids[one]): rating for one, rating in sent.ratings.items()},
+        "ranking": [[ids[one] for one in group] for group in sent.ranking],
+        "harmful": [ids[one] for one in sent.harmful],
+        "skip_reason": sent.skip_reason,
+        "comment": sent.comment,
+    }
 
 
-def said_in(row: Judgement) -> Said:
-    """What a stored judgement says, answers named by the ids of responses as text."""
-    return Said(
-        verdict=row.verdict,
-        choice=None if row.choice is None else str(row.choice),
-        strength=row.strength,
-        ratings=dict(row.ratings),
-        ranking=[[str(one) for one in group] for group in row.ranking],
-        harmful=[str(one) for one in row.harmful],
-    )
+def content_of(row: Any, names: Mapping[int, str]) -> dict[str, Any]:
+    """What a row of `judgements` says, each response under its name: back from `columns_of`."""
+    return {
+        "verdict": row.verdict,
+        "choice": None if row.choice is None else names[row.choice],
+        "strength": row.strength,
+        "ratings": {names[int(one)]: rating for one, rating in row.ratings.items()},
+        "ranking": [[names[one] for one in group] for group in row.ranking],
+        "harmful": [names[one] for one in row.harmful],
+        "skip_reason": row.skip_reason,
+        "comment": row.comment,
+    }
 
 
-def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchema) -> Said:
+def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchema) -> JudgementIn:
     """The judgement, complete and about the answers that were shown, or not at all.
 
     Where a ranking or ratings are asked for, the choice follows from them if it is left out.
@@ -59,22 +52,16 @@ def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchem
         raise Invalid(f"{sent.verdict} goes with no choice")
     if sent.ranking and (sent.verdict in ("both_bad", "skip") or _is_tie_of_unequal(sent)):
         raise Invalid(f"{sent.verdict} goes with no such ranking", fix="leave the ranking out")
-    said = Said(
-        verdict=sent.verdict,
-        choice=sent.choice,
-        strength=sent.strength if sent.verdict == "choice" else None,
-        ratings=dict(sent.ratings),
-        ranking=[list(group) for group in sent.ranking],
-        harmful=sorted(set(sent.harmful)),
-    )
+    strength = sent.strength if sent.verdict == "choice" else None
+    said = sent.model_copy(update={"strength": strength, "harmful": sorted(set(sent.harmful))})
     if sent.verdict == "choice":
         said = _with_choice(said, shown, kind, schema)
     if not sent.confirmed and (found := contradiction(said)):
-        raise _told(found, said, shown)
+        raise _explain(found, said, shown)
     return said
 
 
-def contradiction(said: Said) -> tuple[str, str] | None:
+def contradiction(said: JudgementIn) -> tuple[str, str] | None:
     """(preferred, rated higher): two answers whose ratings say otherwise than the judgement.
 
     A choice or a ranking is contradicted by a higher rating of what lost, a tie by ratings more
@@ -90,7 +77,7 @@ def contradiction(said: Said) -> tuple[str, str] | None:
     return (better, worse) if better and max(pairs)[0] > least else None
 
 
-def _preferences(said: Said) -> list[tuple[str, str]]:
+def _preferences(said: JudgementIn) -> list[tuple[str, str]]:
     """Every (preferred, other) that the judgement says; of a tie both ways round."""
     if said.verdict == "tie":
         return [(a, b) for a in said.ratings for b in said.ratings if a != b]
@@ -108,7 +95,9 @@ def _is_tie_of_unequal(sent: JudgementIn) -> bool:
     return sent.verdict == "tie" and len(sent.ranking) > 1
 
 
-def _with_choice(said: Said, shown: Sequence[str], kind: str, schema: LabelSchema) -> Said:
+def _with_choice(
+    said: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchema
+) -> JudgementIn:
     """Fill in the choice from the ranking or the ratings, and refuse what is incomplete."""
     if kind == "ranking" and not said.ranking:
         raise Invalid("the ranking is missing", fix="put every answer in a group, the best first")
@@ -120,11 +109,11 @@ def _with_choice(said: Said, shown: Sequence[str], kind: str, schema: LabelSchem
             raise Invalid("the choice is missing", fix="name the better answer")
         return said
     if said.choice is None and len(groups) == 1:
-        return replace(said, verdict="tie", strength=None)
+        return said.model_copy(update={"verdict": "tie", "strength": None})
     best = groups[0][0] if len(groups[0]) == 1 else None
     if said.choice is not None and said.ranking and said.choice != best:
         raise Invalid("the choice is not the best of the ranking", fix="leave the choice out")
-    return replace(said, choice=said.choice or best)
+    return said.model_copy(update={"choice": said.choice or best})
 
 
 def _by_rating(ratings: Mapping[str, int]) -> list[list[str]]:
@@ -144,7 +133,7 @@ def _check_names(sent: JudgementIn, shown: Sequence[str]) -> None:
         raise Invalid("a group of the ranking is empty", fix="leave it out")
 
 
-def _told(found: tuple[str, str], said: Said, shown: Sequence[str]) -> Contradiction:
+def _explain(found: tuple[str, str], said: JudgementIn, shown: Sequence[str]) -> Contradiction:
     preferred, better = found
     first, second = (chr(ord("A") + shown.index(one)) for one in found)
     verdict = f"{first} and {second} are called a tie" if said.verdict == "tie" else f"{first} wins"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from label_support import World, items
 from sqlalchemy import select
 
-from alignloop.label.store.order import shown_order
+from alignloop.label.store.presentation_order import shown_order
 from alignloop.label.store.tables import Assignment, ItemResponse, Presentation
 
 MakeWorld = Callable[..., World]
