@@ -17,13 +17,13 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/alignloop run recipes/playground
+	$(BIN)/alignloop run playground
 
 # A real pretrained model on published files (recipes/smollm2/README.md): make smollm2 DATA=DIR
 DATA ?= ../shared/data
 smollm2: install
 	$(BIN)/python recipes/smollm2/prepare.py --data "$(DATA)"
-	$(BIN)/alignloop run recipes/smollm2
+	$(BIN)/alignloop run smollm2
 
 # schemathesis is for one end-to-end test, and its plugin takes seconds to load.
 quick: install

@@ -14,7 +14,11 @@ from alignloop.report import save_curves_png
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CURVES = "docs/images/curves.png"
-PAGES = {"README.md": 0, "README.zh-CN.md": 1, "recipes/playground/README.md": 0}  # language
+PAGES = {
+    "README.md": 0,
+    "README.zh-CN.md": 1,
+    "src/alignloop/recipes/playground/README.md": 0,
+}  # language
 FIGURES = {
     "helpfulness": ("Helpfulness, 0 to 1", "有用性（0 到 1）"),
     "harmful_compliance": ("Harmful requests complied with", "顺从有害请求的比例"),

@@ -20,6 +20,7 @@ from alignloop.config.stages import (
     names_function,
 )
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.run import holds_model
 
 
@@ -44,6 +45,9 @@ class Ahead:
         """Everything, the quickest first."""
         if len(self.done) < 4:
             self._look_at_the_model()
+            if self.recipe.lora.on:
+                with needs("lora", "lora.rank"):
+                    import peft  # noqa: F401
         self._look_at_sources()
         self._look_at_rewards()
         start = self._start()
@@ -187,7 +191,8 @@ class Ahead:
         if "reward" in self.done or not self._wants_pairs or source == PLAYGROUND:
             return
         if source.startswith(LABEL):
-            from alignloop.label.exports.snapshot import project_pairs
+            with needs("label", "a labelling project"):
+                from alignloop.label.exports.snapshot import project_pairs
 
             pairs = project_pairs(source.removeprefix(LABEL))[0]
         else:

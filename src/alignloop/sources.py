@@ -10,6 +10,7 @@ from typing import TypeVar
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, PLAYGROUND, RewardPart, names_function
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.records import Demonstration, PreferencePair, Prompt, Sample
 from alignloop.run import RunFolder, holds_model
 
@@ -138,7 +139,8 @@ def preference_pairs(
     refuse_mixture(recipe, setting, source)
     form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
     if source.startswith(LABEL):
-        from alignloop.label.exports.snapshot import keep_pairs
+        with needs("label", "a labelling project"):
+            from alignloop.label.exports.snapshot import keep_pairs
 
         stage = "labels" if setting == "reward.pairs" else "labels_dpo"
         source, form = str(keep_pairs(source.removeprefix(LABEL), folder, stage)), None

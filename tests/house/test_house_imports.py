@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
-FLOOR = {"errors"}
+FLOOR = {"errors", "extras"}
 TOOLS = {
     "shapes",
     "records",
@@ -25,9 +25,10 @@ TOOLS = {
     "stats",
 }
 STAGES = {"sft", "reward", "dpo", "rl", "evaluate"}
-# What every room may import besides itself and `errors`.
+# What every room may import besides itself and the floor.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "extras": set(),
     "shapes": set(),
     "records": set(),
     "stats": set(),
@@ -49,6 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"records", "config", "run", "stats", "fonts"},
     "playground": {"records", "config", "data", "rollout", "models", "run", "stats"},
     "plan": {"config", "models"},
+    "recipes": {"records", "data", "run"},  # their scripts
     # sources, judging and summary are parts of the pipeline in files of their own
     # samples from models and files what they said: the one room that knows torch and the label room
     "asking": TOOLS | {"label"},
@@ -62,13 +64,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | STAGES
     | {"label", "report", "playground", "plan"}
     | {"sources", "judging", "summary", "ahead", "staging", "counting"},
-    "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
+    "cli": TOOLS
+    | STAGES
+    | {"label", "report", "playground", "plan", "pipeline", ""}
+    | {"cli_label", "cli_recipes"},
     "cli_label": {"asking", "label", "playground"},
+    "cli_recipes": {"config"},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }
 # what may load before a stage does
-ALWAYS_THERE = {"config", "errors", "records", "run", "cli_label", "judging", "staging", ""}
+ALWAYS_THERE = {"config", "errors", "extras", "records", "run", "judging", "staging", ""}
+ALWAYS_THERE |= {"cli_label", "cli_recipes"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +221,18 @@ def test_nobody_imports_the_cli() -> None:
 
 
 @pytest.mark.parametrize(
-    "room", ["pipeline", "sources", "judging", "ahead", "staging", "summary", "cli", "cli_label"]
+    "room",
+    [
+        "pipeline",
+        "sources",
+        "judging",
+        "ahead",
+        "staging",
+        "summary",
+        "cli",
+        "cli_label",
+        "cli_recipes",
+    ],
 )
 def test_stages_load_lazily(room: str) -> None:
     eager = [
