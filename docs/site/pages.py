@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 ROOT = Path(__file__).parents[2]
-CHINESE = ".zh-CN"
+CHINESE = ".zh"  # of pages; the files of the repository say zh-CN
 IMAGES = (".png", ".svg", ".webp", ".gif", ".jpg")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\]|!\[[^\]]*\]\([^)]*\))*)\]\(([^)\s]+)\)")
 RAW = re.compile(r'\b(src|srcset|href)="([^":#]+)"')
@@ -27,8 +27,8 @@ ABOUT = ("overview", "performance", "lab-log")
 
 def page_map() -> dict[str, str]:
     """The page of each file that becomes one: {"docs/data.md": "data.md"}."""
-    pages = {f"docs/{file.name}": file.name for file in (ROOT / "docs").glob("*.md")}
-    pages |= {f"README{x}.md": f"index{x}.md" for x in ("", CHINESE)}
+    pages = {f"docs/{file.name}": _page(file.name) for file in (ROOT / "docs").glob("*.md")}
+    pages |= {f"README{x}.md": _page(f"index{x}.md") for x in ("", ".zh-CN")}
     pages |= {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
     for file in (ROOT / "docs/decisions").glob("*.md"):
         pages[f"docs/decisions/{file.name}"] = f"decisions/{file.name}"
@@ -37,6 +37,10 @@ def page_map() -> dict[str, str]:
     pages["docs/decisions"] = "decisions/index.md"
     pages["examples/first_loop.ipynb"] = "first_loop.md"
     return pages
+
+
+def _page(name: str) -> str:
+    return name.replace(".zh-CN", CHINESE)
 
 
 def with_links(text: str, file: str, page: str, pages: dict[str, str]) -> tuple[str, set[str]]:
@@ -81,7 +85,7 @@ def _link(words: str, page: str, target: str, anchor: str) -> str:
     if target.replace(CHINESE, "") == page.replace(CHINESE, ""):  # the same page
         html = target.replace(CHINESE, "").replace(".md", ".html")
         up = "../" * (page.count("/") + chinese)
-        return f'<a href="{up}{"" if chinese else "zh-CN/"}{html}{anchor}">{words}</a>'
+        return f'<a href="{up}{"" if chinese else "zh/"}{html}{anchor}">{words}</a>'
     return f"[{words}]({_relative(page, target)}{anchor})"
 
 
