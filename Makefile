@@ -119,5 +119,9 @@ docs: .venv-docs/installed
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict --config-file build/mkdocs.yml
 	$(PYTHON) docs/site/check.py build/site
 
+# Paragraphs of English Markdown at 100 columns; `--check` in place of writing.
+format-docs: install
+	$(BIN)/python docs/wrap.py
+
 clean:
-	rm -rf .venv .venv-trl .venv-newest .venv-oldest .venv-wheel .venv-docs .venv-md build dist runs
+	rm -rf .venv .venv-trl .venv-newest .venv-oldest .venv-wheel .venv-docs build dist runs

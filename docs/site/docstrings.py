@@ -5,6 +5,7 @@ import re
 import griffe
 
 CODE = re.compile(r"(`[^`]*`)")
+FORMULA = re.compile(r"[\w'() ,]+ = .*[^.:]", re.DOTALL)
 SPECIAL = re.compile(r"([*_<\[\]])")
 
 
@@ -24,6 +25,8 @@ def as_markdown(text: str) -> str:
 def _block(block: str) -> str:
     if block.lstrip().startswith(">>>"):
         return f"```pycon\n{block}\n```"
+    if FORMULA.fullmatch(block):
+        return f"```text\n{block}\n```"
     if block.startswith("    "):
         return block  # an indented block, such as a formula, is code
     parts = CODE.split(block)

@@ -63,8 +63,6 @@ def with_links(text: str, file: str, page: str, pages: dict[str, str]) -> tuple[
         assert (ROOT / found).exists(), f"{file}: there is no {found}"
         return f"{words} (`{found}`)" if found not in words else words
 
-    parts = FENCE.split(text)
-    parts[::2] = [LINK.sub(rewritten, part) for part in parts[::2]]
     depth = "../" if CHINESE in page else ""  # raw HTML is not rewritten by the site's generator
 
     def raw(match: re.Match[str]) -> str:
@@ -73,7 +71,9 @@ def with_links(text: str, file: str, page: str, pages: dict[str, str]) -> tuple[
             images.add(found)
         return f'{match[1]}="{depth}{_place(found) if found.endswith(IMAGES) else match[2]}"'
 
-    parts[::2] = [RAW.sub(raw, part) for part in parts[::2]]
+    parts = FENCE.split(text)  # every other one is code
+    plain = [RAW.sub(raw, part.replace("\\<", "&lt;")) for part in parts[::2]]
+    parts[::2] = [LINK.sub(rewritten, part) for part in plain]
     return "".join(parts), images
 
 
@@ -118,7 +118,9 @@ def write_api(out: Path) -> list[dict[str, str]]:
     entries = [{"Rooms": "api/index.md"}]
     for name, about, modules in rooms():
         lines.append(f"- [`{name}`]({name}.md): {about}")
-        text = "".join(f"::: alignloop.{module}\n\n" for module in modules if "migrations" not in module)
+        text = "".join(
+            f"::: alignloop.{module}\n\n" for module in modules if "migrations" not in module
+        )
         (out / f"api/{name}.md").write_text(f"---\ntitle: {name}\n---\n\n{text}", "utf-8")
         entries.append({name: f"api/{name}.md"})
     (out / "api/index.md").write_text("\n".join(lines) + "\n", "utf-8")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from label_support import missing
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "first_loop.ipynb"

@@ -20,7 +20,6 @@ NOT_OURS = {
     ".venv-oldest",
     ".venv-wheel",
     ".venv-docs",
-    ".venv-md",
     ".hypothesis",
     ".pytest_cache",
     ".ruff_cache",
