@@ -116,7 +116,7 @@ MERMAID := mermaid-11.17.2
 docs: .venv-docs/installed
 	.venv-docs/bin/python docs/site/pages.py build/docs
 	cp .venv-docs/package/dist/mermaid.min.js build/docs/assets/
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict --config-file build/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --config-file build/mkdocs.yml
 	$(PYTHON) docs/site/check.py build/site
 
 # Paragraphs of English Markdown at 100 columns; `--check` in place of writing.
