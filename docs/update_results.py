@@ -16,7 +16,11 @@ from alignloop.report.tables import measures_of
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 CURVES = "docs/images/curves.png"
-PAGES = {"README.md": 0, "README.zh-CN.md": 1, "recipes/playground/README.md": 0}  # language
+PAGES = {
+    "README.md": 0,
+    "README.zh-CN.md": 1,
+    "src/alignloop/recipes/playground/README.md": 0,
+}  # language
 ABOUT_A_RUN = (
     ("Seed", "种子"),
     ("Seconds, all stages", "全部阶段用时（秒）"),

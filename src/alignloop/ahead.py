@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, REWARD_MODEL, TooLong, names_function
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.judging.of_run import has_reward_stage, trained
 from alignloop.judging.registry import kind_of
 from alignloop.run import holds_model
@@ -44,6 +45,9 @@ class Ahead:
         """Everything, the quickest first; the tokenizer."""
         if len(self.done) < 4:
             self._look_at_the_model()
+            if self.recipe.lora.on:
+                with needs("lora", "lora.rank"):
+                    import peft  # noqa: F401
         self._look_at_sources()
         self._look_at_rewards()
         start = self._start()
@@ -174,7 +178,8 @@ class Ahead:
         if "reward" in self.done or not self._wants_pairs or world_of(source) is not None:
             return
         if source.startswith(LABEL):
-            from alignloop.label.training_pairs import project_pairs
+            with needs("label", "a labelling project"):
+                from alignloop.label.training_pairs import project_pairs
 
             pairs = project_pairs(source.removeprefix(LABEL))[0]
         else:

@@ -1,4 +1,4 @@
-"""The command line: `alignloop run recipes/playground`. Stages load only after parsing."""
+"""The command line: `alignloop run playground`. Stages load only after parsing."""
 
 import argparse
 import errno
@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from alignloop import __version__
 from alignloop.cli_label import add_label
+from alignloop.cli_recipes import add_recipes
 from alignloop.errors import UserError, harmless, is_full_disk
 
 SETTINGS_HELP = """\
@@ -46,6 +47,7 @@ Writes a model directory that can be trained from a GGUF file, by transformers: 
 safetensors, dequantised, with config, tokenizer and chat template. What was written is read again
 and must give the same logits and an answer. Needs `pip install 'alignloop[gguf]'`; no network.
 """
+RECIPE_HELP = "a recipe.toml, its folder, or a name of `alignloop recipes`"
 PLAN_HELP = """\
 Says before a run what it needs: parameters, memory of each stage by role, tokens per step, and an
 estimate of the time from a measurement of a few seconds on this machine. Reads the config.json of
@@ -181,7 +183,7 @@ def make_parser() -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        stage.add_argument("recipe", metavar="RECIPE", help="a recipe.toml or its folder")
+        stage.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
         stage.add_argument("--seed", metavar="N", help="the seed of everything random")
         stage.add_argument("--folder", metavar="DIR", help="the run folder (default: runs/<name>)")
         stage.add_argument(
@@ -196,6 +198,7 @@ def make_parser() -> argparse.ArgumentParser:
     settings = commands.add_parser("settings", help="list all settings with their defaults")
     settings.add_argument("--markdown", action="store_true", help="as docs/configuration.md")
     settings.set_defaults(do=_print_settings)
+    add_recipes(commands)
     _add_playground(commands)
     _add_data(commands)
     _add_models(commands)
@@ -329,7 +332,7 @@ def _add_merge_and_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
     plan = commands.add_parser(
         "plan", help=text, description=PLAN_HELP, epilog=SETTINGS_HELP, formatter_class=shape
     )
-    plan.add_argument("recipe", metavar="RECIPE", help="a recipe.toml or its folder")
+    plan.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
     plan.add_argument("--json", action="store_true", help="print the numbers for programs")
     plan.add_argument(
         "--measure",

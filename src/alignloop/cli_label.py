@@ -6,6 +6,8 @@ from functools import partial
 from importlib import import_module
 from typing import Any
 
+from alignloop.extras import needs
+
 Parser = argparse.ArgumentParser
 LABEL_HELP = """\
 People compare answers in the browser. `serve` starts the page and prints a link that makes your
@@ -152,7 +154,8 @@ def _add_demo(actions: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
-    from alignloop.label.demo import run_demo
+    with needs("label", "the annotation page"):
+        from alignloop.label.demo import run_demo
     from alignloop.playground import DEMO
     from alignloop.playground.annotators import PEOPLE
     from alignloop.playground.at_work import work
@@ -198,7 +201,9 @@ def positive_number(word: str) -> float:
 
 def _runs(function: str, module: str) -> Callable[[argparse.Namespace, Sequence[str]], int | None]:
     def run(options: argparse.Namespace, _rest: Sequence[str]) -> int | None:
-        return getattr(import_module(f"alignloop.{module}"), function)(options)
+        with needs("label", "the annotation page"):
+            commands = import_module(f"alignloop.{module}")
+        return getattr(commands, function)(options)
 
     return run
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from alignloop.config import Recipe
 from alignloop.config.stages import LABEL, NOT_NAMED
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.judging.of_run import has_reward_stage
 from alignloop.records import Demonstration, PreferencePair, Prompt
 from alignloop.run import RunFolder
@@ -131,7 +132,8 @@ def preference_pairs(
     require_named({setting: source})
     form = recipe.dpo.format if setting == "dpo.pairs" else recipe.reward.format
     if source.startswith(LABEL):
-        from alignloop.label.training_pairs import keep_pairs
+        with needs("label", "a labelling project"):
+            from alignloop.label.training_pairs import keep_pairs
 
         stage = "labels" if setting == "reward.pairs" else "labels_dpo"
         source, form = str(keep_pairs(source.removeprefix(LABEL), folder, stage)), None

@@ -12,9 +12,10 @@ from alignloop.config import Recipe, load_recipe
 from alignloop.config.model_paths import no_model
 from alignloop.config.stages import LABEL, REWARD_MODEL
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.judging.of_run import RewardModels, has_reward_stage, trained
 from alignloop.judging.registry import kind_of
-from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model
+from alignloop.run import RunFolder, StageFolder, atomic_write, holds_model, say_line
 from alignloop.run.machine import available_cores
 from alignloop.staging import Staging
 from alignloop.worlds import refuse_gold, world_of
@@ -36,7 +37,7 @@ Inputs = dict[str, str]
 
 
 class Pipeline:
-    """All stages of one run: `Pipeline("recipes/playground").run()`.
+    """All stages of one run: `Pipeline("playground").run()`.
 
     Each stage may be called by itself, with a model directory and record files in place of what
     the recipe says; a stage that is finished is not repeated while its inputs are as they were.
@@ -54,9 +55,12 @@ class Pipeline:
     def run(self) -> Path:
         """All stages, then the report; returns the path of report.html.
 
-        Before the first one begins, what every stage will read is looked at.
+        Before the first one begins, what every stage will read is looked at. Without the extra
+        `report` it ends with summary.json, and says so before and after.
         """
         files.require_named(files.named_in(self.config))
+        if lacking := _lacking_for_report():
+            say_line(lacking)
         with self._staging.opened():
             self._staging.check(self._inputs_of_all())
             self._look_ahead()
@@ -66,7 +70,10 @@ class Pipeline:
                 self.reward()
             self.ppo()
             self.evaluate()
-            return self.report()
+            if not lacking:
+                return self.report()
+            say_line(lacking)
+            return self._summarise()
 
     def sft(self, model: Named = None, demonstrations: Named = None) -> Path:
         """Stage 1; returns the directory of the fine-tuned model."""
@@ -216,9 +223,9 @@ class Pipeline:
 
     def report(self) -> Path:
         """Write summary.json and report.html from the run folder's files."""
-        from alignloop.report import write_report
+        with needs("report", "report.html"):
+            from alignloop.report import write_report
         from alignloop.run.folder import is_run
-        from alignloop.summary import summarise
 
         if not self.path.is_dir():
             raise UserError("there is no run here", where=str(self.path), fix="run a stage first")
@@ -229,8 +236,7 @@ class Pipeline:
                 fix="give a folder such as runs/<name> that `alignloop run` has made",
             )
         with self._staging.opened():
-            text = json.dumps(summarise(self.path), indent=1)
-            atomic_write(self.path / "summary.json", text + "\n")
+            self._summarise()
             return write_report(self.path)
 
     def _do(self, name: str, inputs: Inputs, work: "Work") -> Path:
@@ -241,6 +247,13 @@ class Pipeline:
 
                 work(folder, StageRun(folder, name, self.config.seed))
             return stage.path / "model"
+
+    def _summarise(self) -> Path:
+        from alignloop.summary import summarise
+
+        target = self.path / "summary.json"
+        atomic_write(target, json.dumps(summarise(self.path), indent=1) + "\n")
+        return target
 
     @property
     def _start(self) -> Path:
@@ -390,6 +403,16 @@ def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
     counted = counting.count_inputs(recipe)
     base, threads = files.base_model(recipe), recipe.num_threads or available_cores()
     return plan_recipe(recipe, base, with_speed=measure, counted=counted, threads=threads)
+
+
+def _lacking_for_report() -> str:
+    """Why no report can be written on this machine; "" if one can."""
+    try:
+        with needs("report", "report.html"):
+            import alignloop.report  # noqa: F401
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def _facts_of_rl(path: Path, policy: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src"
-FLOOR = {"errors", "measures"}
+FLOOR = {"errors", "extras", "measures"}
 TOOLS = {
     "shapes",
     "protocols",
@@ -33,6 +33,7 @@ STAGES = {"sft", "reward", "dpo", "rl", "evaluate"}
 # What every room may import besides itself and the floor.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "extras": set(),
     "measures": set(),
     "shapes": set(),
     "protocols": set(),
@@ -60,6 +61,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "report": {"records", "config", "run", "stats", "fonts"},
     "playground": {"records", "config", "data", "rollout", "models", "run", "stats", "judging"},
     "plan": {"config", "models"},
+    "recipes": {"records", "data", "run"},  # their scripts
     # where the core and the playground meet, and nowhere else but in the command line
     "worlds": {"records", "config", "judging", "run", "playground"},
     # inputs, judge_choice, ahead, counting, staging and summary are parts of the pipeline
@@ -75,14 +77,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     | STAGES
     | {"report", "plan", "worlds"}
     | {"inputs", "judge_choice", "summary", "ahead", "staging", "counting"},
-    "cli": TOOLS | STAGES | {"label", "report", "playground", "plan", "pipeline", "cli_label", ""},
+    "cli": TOOLS
+    | STAGES
+    | {"label", "report", "playground", "plan", "pipeline", ""}
+    | {"cli_label", "cli_recipes"},
     "cli_label": {"acquisition", "label", "playground"},
+    "cli_recipes": {"config"},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }
 # what may load before a stage does
-ALWAYS_THERE = {"config", "errors", "records", "measures", "run", "judging", "worlds", "inputs"}
-ALWAYS_THERE |= {"cli_label", "judge_choice", "staging", ""}
+ALWAYS_THERE = {"config", "errors", "extras", "records", "measures", "run", "judging", "worlds"}
+ALWAYS_THERE |= {"inputs", "cli_label", "cli_recipes", "judge_choice", "staging", ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +310,7 @@ def test_nobody_imports_the_cli() -> None:
         "summary",
         "cli",
         "cli_label",
+        "cli_recipes",
     ],
 )
 def test_stages_load_lazily(room: str) -> None:

@@ -18,6 +18,8 @@ NOT_OURS = {
     ".venv-trl",
     ".venv-newest",
     ".venv-oldest",
+    ".venv-wheel",
+    ".venv-docs",
     ".hypothesis",
     ".pytest_cache",
     ".ruff_cache",

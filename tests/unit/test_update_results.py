@@ -98,7 +98,7 @@ def test_pages_keep_all_but_what_stands_between_the_markers(
     folder = str(write_run(tmp_path / "first", 3))
     for _ in range(2):  # a second time changes nothing
         script.main([folder], tmp_path)
-    for page, image in zip(script.PAGES, ("docs", "docs", "../../docs"), strict=True):
+    for page, image in zip(script.PAGES, ("docs", "docs", "../../../../docs"), strict=True):
         text = (tmp_path / page).read_text()
         assert text.startswith(f"head\n{script.BEGIN}\n") and text.endswith(f"{script.END}\ntail\n")
         assert "\nold\n" not in text and text.count(script.BEGIN) == 1

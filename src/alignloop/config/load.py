@@ -9,18 +9,19 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
+from alignloop.config.packaged import recipe_file
 from alignloop.config.recipe import Recipe
 from alignloop.config.section import Section, tables_in, variants_in
 from alignloop.errors import UserError
 
 
 def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Recipe:
-    """Read `path` (a recipe.toml, or the folder that holds one) and apply dotted overrides.
+    """Read `path` and apply dotted overrides; see `packaged.recipe_file` for what a path may be.
 
     `overrides` maps "rl.learning_rate" to its text as typed. Raises UserError for a missing file,
     broken TOML, an unknown setting (naming the nearest known one) and a value out of range.
     """
-    file = _recipe_file(Path(path))
+    file = recipe_file(path)
     settings = read_toml(file)
     settings.setdefault("name", file.parent.name if file.name == "recipe.toml" else file.stem)
     for key, text in (overrides or {}).items():
@@ -84,17 +85,6 @@ def to_toml(recipe: Recipe) -> str:
     lines: list[str] = []
     _write_table(recipe.model_dump(mode="json"), (), lines)
     return "\n".join(lines).strip() + "\n"
-
-
-def _recipe_file(path: Path) -> Path:
-    file = path / "recipe.toml" if path.is_dir() else path
-    if not file.is_file():
-        raise UserError(
-            "there is no such recipe",
-            where=str(file),
-            fix="give a recipe.toml or the folder that holds one, such as recipes/playground",
-        )
-    return file
 
 
 def _parse_value(text: str) -> Any:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from alignloop.errors import UserError
+from alignloop.extras import needs
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 POLICY, SCORER = "CAUSAL_LM", "SEQ_CLS"  # PEFT's names of what an adapter's model is for
@@ -73,7 +74,8 @@ def is_plain(folder: Path) -> bool:
 
 def read_shape(folder: Path) -> Any:
     """The `peft.LoraConfig` of an adapter directory, without what is said about heads."""
-    import peft
+    with needs("lora", "an adapter"):
+        import peft
 
     kind = _settings(folder).get("peft_type")
     if kind != "LORA":
@@ -172,9 +174,9 @@ def merged(model: Any, folder: Path) -> Any:
     PEFT keeps beside the matrices (`modules_to_save`, biases, a reward model's head) replaces the
     model's own. Raises UserError where the files hold something else.
     """
+    shape, tensors = read_shape(folder), read_weights(folder)
     from peft.tuners.lora import LoraModel
 
-    shape, tensors = read_shape(folder), read_weights(folder)
     if model.get_output_embeddings() is None:  # a scorer on a policy's adapter
         tensors = {n: value for n, value in tensors.items() if not n.startswith(OUTPUT_LAYERS)}
     matrices = {name: value for name, value in tensors.items() if ".lora_" in name}

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from alignloop.config import ModelConfig
 from alignloop.config.model_paths import gguf_files, is_gguf, no_model
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.models.loading import DTYPES, load_policy, load_tokenizer
 from alignloop.models.saving import save_model
 
@@ -243,13 +244,8 @@ def _read(file: Path, what: str, work: Callable[[], Any]) -> Any:
 
 
 def _require_gguf() -> None:
-    try:
+    with needs("gguf", "a GGUF file"):
         import gguf  # type: ignore[import-untyped]  # noqa: F401
-    except ImportError:
-        raise UserError(
-            "reading GGUF files needs the package gguf",
-            fix="pip install 'alignloop[gguf]', or pip install gguf",
-        ) from None
 
 
 def _nothing_to_convert(folder: Path) -> UserError:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from alignloop.config import ALL_WEIGHTS, LoraConfig, ModelConfig
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.models.adapters import (
     base_of,
     fill,
@@ -204,7 +205,8 @@ def _like(role: Role, kind: str, lora: LoraConfig, seed: int) -> str:
 
 def _new_shape(shared: SharedBase, lora: LoraConfig) -> Any:
     """The `peft.LoraConfig` that the settings ask for."""
-    import peft
+    with needs("lora", "lora.rank"):
+        import peft
 
     assert lora.rank is not None
     targets = set(lora.target_modules) or linear_names(shared.shell.base_model)

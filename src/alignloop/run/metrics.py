@@ -8,12 +8,14 @@ import math
 import shutil
 import time
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from pydantic import ValidationError
 
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.records import Sample
 from alignloop.run.files import (
     append_jsonl,
@@ -22,6 +24,7 @@ from alignloop.run.files import (
     read_jsonl,
     whole_lines,
 )
+from alignloop.run.progress import say_line
 
 if TYPE_CHECKING:
     from tensorboardX import SummaryWriter
@@ -51,7 +54,8 @@ class MetricLog:
 
     def close(self) -> None:
         """Flush and close the TensorBoard file."""
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
     def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
         """Append one line; NaN and infinity become null beside `"<name>_not_finite": true`.
@@ -62,7 +66,7 @@ class MetricLog:
         values = {name: float(value) for name, value in metrics.items()}
         line = {"stage": self.stage, "step": int(step), "time": time.time(), **_as_json(values)}
         append_jsonl(self.path, [line])
-        for name, value in values.items():
+        for name, value in values.items() if self._board is not None else ():
             if math.isfinite(value):  # tensorboardX would warn at each; metrics.jsonl says it
                 self._board.add_scalar(f"{self.stage}/{name}", value, step)
 
@@ -138,9 +142,19 @@ def _stays(line: Mapping[str, Any], stage: str, last_step: int) -> bool:
     return line.get("stage") != stage or (last_step > 0 and line["step"] <= last_step)
 
 
-def _open_board(folder: Path, last_step: int) -> "SummaryWriter":
+@cache
+def _say_once(text: str) -> None:
+    say_line(text)
+
+
+def _open_board(folder: Path, last_step: int) -> "SummaryWriter | None":
     # Here and not at the top: tensorboardX imports torch, and readers of metrics do without both.
-    from tensorboardX import SummaryWriter
+    try:
+        with needs("tensorboard", "TensorBoard's view of metrics.jsonl"):
+            from tensorboardX import SummaryWriter
+    except UserError as error:
+        _say_once(str(error))  # the numbers are in metrics.jsonl: no reason to stop
+        return None
 
     if last_step == 0:
         shutil.rmtree(folder, ignore_errors=True)

@@ -165,7 +165,7 @@ def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     for path, where in ((tmp_path, tmp_path / "recipe.toml"), (tmp_path / "x", tmp_path / "x")):
         error = complaint(path)
         assert (error.problem, error.where) == ("there is no such recipe", str(where))
-        assert "recipes/playground" in error.fix
+        assert "or a name: 24gb-7b-lora" in error.fix and "playground" in error.fix
 
 
 @pytest.mark.parametrize(

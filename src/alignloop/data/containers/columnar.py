@@ -11,6 +11,7 @@ from alignloop.data.containers.limits import MAX_GROUP_BYTES, MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.data.containers.unpack import is_packed, unpacked
 from alignloop.errors import UserError
+from alignloop.extras import needs
 
 BATCH_ROWS = 64
 PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
@@ -18,7 +19,8 @@ PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xf
 
 def parquet_rows(path: Path) -> Iterator[Row | BadRow]:
     """Rows of a Parquet file, numbered from 1; raises UserError where it is damaged."""
-    import pyarrow.parquet as parquet
+    with needs("data", "a Parquet file"):
+        import pyarrow.parquet as parquet
 
     def batches(mapped: Any) -> Iterator[Any]:
         file = parquet.ParquetFile(mapped, pre_buffer=False, buffer_size=2**16)
@@ -31,7 +33,8 @@ def parquet_rows(path: Path) -> Iterator[Row | BadRow]:
 
 def arrow_rows(path: Path) -> Iterator[Row | BadRow]:
     """Rows of an Arrow file or stream (`datasets` writes streams), numbered from 1."""
-    import pyarrow as arrow
+    with needs("data", "an Arrow file"):
+        import pyarrow as arrow
 
     def batches(mapped: Any) -> Iterator[Any]:
         as_file = mapped.read(len(ARROW_MAGIC)) == ARROW_MAGIC

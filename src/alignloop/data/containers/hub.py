@@ -10,6 +10,7 @@ from typing import Any
 from alignloop.data.containers.features import as_meant, kept_otherwise
 from alignloop.data.containers.rows import BadRow, Encoding, Row, Table
 from alignloop.errors import UserError
+from alignloop.extras import needs
 
 HUB = "hub:"
 BINARY = Encoding(name="binary")
@@ -38,7 +39,8 @@ def _saved(folder: Path, split: str) -> Table:
 
 
 def _saved_rows(folder: Path) -> Iterator[Row | BadRow]:
-    from datasets import load_from_disk
+    with needs("data", "a directory of the datasets library"):
+        from datasets import load_from_disk
 
     try:
         data = load_from_disk(str(folder))
@@ -53,7 +55,8 @@ def hub_tables(name: str) -> list[Table]:
 
     Raises UserError where there is no network, or no such data set.
     """
-    from datasets import get_dataset_split_names
+    with needs("data", "a data set of the Hub"):
+        from datasets import get_dataset_split_names
 
     repository, _, asked = name.removeprefix(HUB).partition(":")
     if not repository:

@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.orm import Session
 
 from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.label.store.engine import make_engine, writing
 from alignloop.label.store.migrate import check, upgrade
 
@@ -114,6 +115,8 @@ def _url(where: str | Path) -> URL:
         except ArgumentError as error:
             raise UserError("this is no database URL", where=where, fix=_EXAMPLES) from error
         if url.get_backend_name() in ("postgresql", "postgres"):
+            with needs("postgres", "a PostgreSQL database"):
+                import pg8000  # noqa: F401  # pyright: ignore[reportUnusedImport, reportMissingTypeStubs]
             # As PostgreSQL's own programs do: without a user it is who we are.
             user = url.username or getpass.getuser()
             return url.set(drivername="postgresql+pg8000", username=user)
