@@ -43,7 +43,7 @@ def test_answers_are_the_same_again_and_go_on_where_they_stopped(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(answers_module, "TOGETHER", 4)
+    monkeypatch.setattr(answers_module, "CHUNK_SIZE", 4)
     whole = sample_answers(sampling(), prompts, tmp_path / "a")
     assert len(whole) == 3 * len(prompts)
     assert [one.model for one in whole[:3]] == ["llama", "qwen2", "llama"]
