@@ -66,7 +66,9 @@ class MetricLog:
         values = {name: float(value) for name, value in metrics.items()}
         line = {"stage": self.stage, "step": int(step), "time": time.time(), **_as_json(values)}
         append_jsonl(self.path, [line])
-        for name, value in values.items() if self._board is not None else ():
+        if self._board is None:
+            return
+        for name, value in values.items():
             if math.isfinite(value):  # tensorboardX would warn at each; metrics.jsonl says it
                 self._board.add_scalar(f"{self.stage}/{name}", value, step)
 
