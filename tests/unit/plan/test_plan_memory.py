@@ -98,9 +98,9 @@ def test_logits_cache_and_copies_by_hand() -> None:
 
 
 def test_its_constants_are_those_of_the_models() -> None:
-    from alignloop.models import attention, vocabulary
+    from alignloop.fastpath import attention, fused_logprobs
 
-    assert vocabulary.CHUNK_LOGITS == CHUNK_LOGITS
+    assert fused_logprobs.CHUNK_LOGITS == CHUNK_LOGITS
     assert attention.LONGEST_WHOLE == LONGEST_WHOLE
 
 

@@ -313,7 +313,8 @@ def test_validation_asks_the_same_questions_every_time(
     rl_config: Callable[..., RlConfig],
     prompts: list[Prompt],
 ) -> None:
-    config = rl_config(validation_size=3, num_printed_samples=2)
+    one_token = {"max_new_tokens": 1, "batch_size": 4}  # so that all answers are cut off
+    config = rl_config(validation_size=3, num_printed_samples=2, sampling=one_token)
     seen: list[int] = []
 
     def observer(samples: Any) -> dict[str, float]:
