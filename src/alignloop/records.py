@@ -113,6 +113,9 @@ class Prompt(Record):
         """The last message: what a person sees as the question."""
         return self.messages[-1].content
 
+    def __hash__(self) -> int:
+        return hash((self.prompt_id, self.text))  # the metadata has no hash
+
     @property
     def references(self) -> tuple[str, ...]:
         """The reference as a list, without blank texts: () if there is none."""
