@@ -54,12 +54,6 @@ def hub(_: Path) -> None:
     hub_tables("hub:org/name")
 
 
-def exclusion(_: Path) -> None:
-    from alignloop.data.exclusion import HeldOut
-
-    HeldOut([])
-
-
 def adapter(folder: Path) -> None:
     from alignloop.models.adapters import read_shape
 
@@ -86,7 +80,6 @@ def postgres(_: Path) -> None:
         (arrow, "pyarrow", "an Arrow file needs pyarrow,[data]"),
         (saved_dataset, "datasets", "a directory of the datasets library needs datasets,[data]"),
         (hub, "datasets", "a data set of the Hub needs datasets,[data]"),
-        (exclusion, "datasketch", "leaving held-out prompts out needs datasketch,[data]"),
         (adapter, "peft", "an adapter needs peft,[lora]"),
         (gguf, "gguf", "a GGUF file needs gguf,[gguf]"),
         (postgres, "pg8000", "a PostgreSQL database needs pg8000,[postgres]"),
