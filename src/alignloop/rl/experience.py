@@ -191,6 +191,7 @@ class Scorer:
 
     def _values(self, answers: RolloutBatch) -> tuple[PerToken, PerSequence]:
         """The critic's values at response tokens, and after the last one."""
+        assert self.critic is not None, "an algorithm that reads values has a critic"
         shape = answers.input_ids.shape
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
         for one in self.world.share(answers.cuts):
