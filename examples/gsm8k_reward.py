@@ -1,10 +1,10 @@
-"""A reward that can be checked: 1 where an answer to a GSM8K question ends in the right number.
+"""A verifiable reward: 1 if an answer to a GSM8K question ends in the right number, else 0.
 
     GSM8K=gsm8k_train.jsonl alignloop rl my-recipe --rl.prompts gsm8k_train.jsonl \
         --rl.reward_function gsm8k_reward:reward --rl.algorithm.name grpo
 
-in the folder of this file. The environment variable names the file with the questions and their
-worked answers, {"question": ..., "answer": "... #### 72"}, one JSON object per line.
+Run it in this file's folder. The environment variable names the file of questions and worked
+answers, one {"question": ..., "answer": "... #### 72"} per line.
 """
 
 import json
@@ -17,7 +17,7 @@ NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 def reward(prompts: list[str], responses: list[str]) -> list[float]:
-    """1.0 for each response whose final number is the one in the file, otherwise 0.0."""
+    """1.0 for each response whose final number is the one in the file, else 0.0."""
     answers = answers_by_question(os.environ.get("GSM8K", "gsm8k_train.jsonl"))
     return [
         float(final_number(response) == answers[prompt.strip()])
@@ -33,7 +33,7 @@ def answers_by_question(file: str) -> dict[str, float | None]:
 
 
 def final_number(text: str) -> float | None:
-    """The number behind the last "####", or else the last number in the text; None = no number."""
+    """The number after the last "####", else the last number in the text; None if there is none."""
     _, mark, behind = text.rpartition("####")
     found = NUMBER.findall(behind)
     if not found:

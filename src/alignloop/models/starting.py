@@ -109,7 +109,9 @@ def reward_model_beside(policy: Any, path: str | Path, tokenizer: Any, config: M
 def start_critic(
     reward_model: Any, lora: LoraConfig, seed: int, *, scale: float = 1.0, bias: float = 0.0
 ) -> Any:
-    """A critic to train that begins as the reward model (line 7): its value is the score so far.
+    """A critic to train; begins as the reward model, its value is the score so far.
+
+    See docs/algorithms.md#ppo-7.
 
     Beside a role it is one more adapter; beside a full model, adapters on that one's weights.
     `scale` and `bias` are the reward model's normalisation, so that values begin in its units.

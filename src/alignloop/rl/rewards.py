@@ -150,7 +150,7 @@ class WeightedRewarder:
 
 @dataclass(frozen=True, kw_only=True)
 class EndRewarder:
-    """What another one says, and what becomes of responses that were cut off (line 2)."""
+    """Another rewarder's scores, with truncated responses handled (docs/algorithms.md#ppo-2)."""
 
     rewarder: Rewarder
     missing_eos: Literal["replace", "subtract", "off"]

@@ -203,7 +203,7 @@ def test_scoring_puts_every_number_at_its_token(
     row = [0.0, 0.0, 0.0, -0.1, -0.2, 0.0, 0.0]
     assert scored.rollout_logprobs[0].tolist() == pytest.approx(row)
     assert scored.finished.tolist() == [True, False]
-    assert float(scored.scores[1]) == -1.0  # line 2
+    assert float(scored.scores[1]) == -1.0  # docs/algorithms.md#ppo-2
     # The reference is the policy itself at the start, so there is no KL yet.
     torch.testing.assert_close(scored.old_logprobs, scored.ref_logprobs, rtol=0, atol=0)
     for tensor in (scored.old_logprobs, scored.values, scored.entropy):

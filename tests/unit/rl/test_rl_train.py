@@ -49,7 +49,7 @@ def run_rl(
 
 
 def test_every_metric_is_logged_at_every_step(run_rl: Callable[..., tuple[Path, Path]]) -> None:
-    """Line 31; and lines 22 and 26 by their numbers."""
+    """docs/algorithms.md#ppo-31; #ppo-22 and #ppo-26 by their numbers."""
     run, model = run_rl("a", num_steps=2, eval_every=2)
     lines = read_metrics(run, "rl")
     assert [line["step"] for line in lines] == [0, 1, 2]
@@ -59,7 +59,7 @@ def test_every_metric_is_logged_at_every_step(run_rl: Callable[..., tuple[Path, 
     assert lines[2].keys() >= EVERY_STEP | EVALUATION
     for line in lines[1:]:
         assert line["first_ratio"] == 1.0
-        assert line["sampler_mismatch"] < 1e-5  # line 22: above 0.01 is an alarm
+        assert line["sampler_mismatch"] < 1e-5  # docs/algorithms.md#ppo-22: alarm above 0.01
         assert line["kl_reward"] == pytest.approx(-0.1 * line["kl"])
         assert line["reward"] == pytest.approx(line["score"] + line["kl_reward"], abs=1e-5)
         assert 0 < line["response_length"] <= 8

@@ -158,7 +158,7 @@ def test_the_rate_scales_both_learning_rates(make_parts: Callable[..., Parts]) -
     learner.update(experience_of(parts), seed=SEED, step=2, rate=0.25)
     assert learner.policy_optimizer.param_groups[0]["lr"] == 0.25 * 1e-3
     assert learner.critic_optimizer.param_groups[0]["lr"] == 0.25 * 2e-3
-    assert learner.policy_optimizer.param_groups[0]["eps"] == 1e-5  # line 20
+    assert learner.policy_optimizer.param_groups[0]["eps"] == 1e-5  # docs/algorithms.md#ppo-20
     assert learner.critic_optimizer.param_groups[0]["eps"] == 1e-5
 
 

@@ -52,7 +52,7 @@ def naive_total(policy: Any, examples: list[Encoded]) -> tuple[float, int]:
 
 
 def test_the_loss_is_that_of_response_tokens(policy: Any, examples: list[Encoded]) -> None:
-    """EOS included (line 1), prompt and padding left out."""
+    """EOS included (docs/algorithms.md#ppo-1), prompt and padding left out."""
     total, count = naive_total(policy, examples)
     assert count == 2 * (3 + 2 + 5 + 3 + 2)  # words and EOS of each answer, by hand
     loss, _ = _accumulate(policy, examples, 0, SftConfig())
