@@ -85,7 +85,7 @@ def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, ste
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     answers: list[list[int]] = [[] for _ in prompts]
     cache, new_ids, known = hf.DynamicCache(config=policy.config), ids, signature(policy.forward)
-    name = "cache" if "cache" in known.parameters else "past_key_values"  # from 5.24 on; before that
+    name = "cache" if "cache" in known.parameters else "past_key_values"  # 5.24 on; before
     for t in range(settings.max_new_tokens):
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new_ids.shape[1] :]  # PPO-5
         output = policy(
