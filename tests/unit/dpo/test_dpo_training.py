@@ -153,7 +153,7 @@ def test_a_tie_is_a_soft_label_and_counts_for_no_accuracy() -> None:
 def test_micro_batches_do_not_change_the_gradient(
     make_learner: Callable[..., Learner], pairs: list[PreferencePair]
 ) -> None:
-    """Line 23, here for pairs whose two answers fall into different micro-batches."""
+    """PPO-23, here for pairs whose two answers fall into different micro-batches."""
     found = []
     for tokens in (10_000, 60, 1):
         learner = make_learner(micro_batch_tokens=tokens)

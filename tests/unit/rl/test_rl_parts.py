@@ -143,7 +143,7 @@ def test_a_watch_survives_its_way_through_json() -> None:
 
 
 def test_the_adaptive_coefficient_by_hand() -> None:
-    """Line 10: KL 9 of 6 is an error of 0.5, clipped to 0.2; 6 episodes of a horizon of 60."""
+    """PPO-10: KL 9 of 6 is an error of 0.5, clipped to 0.2; 6 episodes of a horizon of 60."""
     adaptive = make_algorithm(PpoConfig(adaptive_kl=AdaptiveKlConfig(target=6.0, horizon=60)))
     assert _next_kl_coef(adaptive, 0.1, {"kl": 9.0}, 6) == pytest.approx(0.1 * 1.02)
     assert _next_kl_coef(adaptive, 0.1, {"kl": 5.4}, 6) == pytest.approx(0.1 * 0.99)
@@ -159,7 +159,7 @@ def rewarder(model: Any, missing_eos: Any, penalty: float) -> EndRewarder:
 def test_scores_are_normalised_and_cut_off_answers_punished(
     reward_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Lines 2 and 8: replaced by -1, lowered by 1, or left; the first answer is whole."""
+    """PPO-2 and PPO-8: replaced by -1, lowered by 1, or left; the first answer is whole."""
     model = load_reward_model(reward_dirs["llama"], tokenizer, model_config)
     ids = torch.tensor([[3, 9, 4, 5, 1], [3, 9, 4, 6, 0]])
     attention = torch.tensor([[True] * 5, [True] * 4 + [False]])
@@ -218,7 +218,7 @@ def test_the_critic_begins_with_the_score(
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
 ) -> None:
-    """Line 7: after the last token the critic says the (normalised) score, missing EOS aside."""
+    """PPO-7: after the last token the critic says the (normalised) score, missing EOS aside."""
     config = rl_config(missing_eos="off")
     parts = build(config, model_config, rl_inputs(family), seed=3, observer=None)
     rollouts = parts.sampler.generate(parts.stream.at(1), generator(3, "rollout", 1))
@@ -267,7 +267,7 @@ def test_pad_equal_to_eos_needs_nothing_from_anybody(
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
 ) -> None:
-    """Line 1: policy, reference and critic get a PAD of its own, here the one that has its name."""
+    """PPO-1: policy, reference and critic get a PAD of its own, here the one that has its name."""
     import copy
     import shutil
 

@@ -16,7 +16,7 @@ from alignloop.rl import train_rl
 from alignloop.run import read_metrics, read_samples
 from alignloop.sources import check_compiler
 
-# Line 31 of the checklist, by the names that the loop gives them.
+# The metrics of docs/algorithms.md#ppo-31, by the names that the loop gives them.
 EVERY_STEP = {
     "score", "score_std", "kl", "kl_reward", "kl_coef", "reward", "entropy", "approx_kl",
     "clip_fraction", "ratio", "first_ratio", "policy_loss", "value_loss", "value_clip_fraction",
@@ -149,7 +149,7 @@ def test_the_same_seed_gives_the_same_curves(run_rl: Callable[..., tuple[Path, P
 
 @pytest.mark.slow
 def test_the_adaptive_coefficient_moves(run_rl: Callable[..., tuple[Path, Path]]) -> None:
-    """Line 10: KL 0 is far below the target, so the price falls by 0.2 * 6 / 60 = 2 %."""
+    """PPO-10: KL 0 is far below the target, so the price falls by 0.2 * 6 / 60 = 2 %."""
     run, _ = run_rl("a", num_steps=2, algorithm={"adaptive_kl": {"target": 6.0, "horizon": 60}})
     lines = read_metrics(run, "rl")
     assert lines[1]["kl_coef"] == pytest.approx(0.1)

@@ -67,7 +67,7 @@ def test_perplexity_is_exp_of_that_mean(policy: Any, examples: list[Encoded]) ->
 
 
 def test_micro_batches_do_not_change_the_gradient(policy: Any, examples: list[Encoded]) -> None:
-    """Line 23."""
+    """docs/algorithms.md#ppo-23."""
     found = []
     for tokens in (4096, 30, 1):
         policy.zero_grad()
