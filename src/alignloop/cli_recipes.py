@@ -1,9 +1,12 @@
 """The parser and the commands of `alignloop recipes`."""
 
 import argparse
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from alignloop.errors import UserError
 
 HELP = """\
 Lists the recipes that come with the package. Each is run by its name, `alignloop run playground`,
@@ -35,6 +38,30 @@ def _list(_options: argparse.Namespace, _rest: Sequence[str]) -> None:
 
 
 def _copy(options: argparse.Namespace, _rest: Sequence[str]) -> None:
-    from alignloop.config.packaged import copy_recipe
-
     print(copy_recipe(options.name, Path(options.folder)).resolve())
+
+
+def copy_recipe(name: str, target: Path) -> Path:
+    """Copy a packaged recipe with its files into a new folder, whose name its runs then have.
+
+    Raises UserError for an unknown name, where `target` is something already, and for a folder
+    whose name no recipe may have.
+    """
+    from alignloop.config.load import check_recipe
+    from alignloop.config.packaged import FILE, FOLDER, packaged_recipes
+
+    if name not in (named := packaged_recipes()):
+        fix = f"name one of them: {', '.join(named)}"
+        raise UserError("there is no packaged recipe of this name", where=name, fix=fix)
+    if target.exists():
+        raise UserError(
+            "there is something here already, and nothing is overwritten",
+            where=str(target),
+            fix="name another folder, or remove this one",
+        )
+    own = check_recipe({"name": target.resolve().name}, where=str(target)).name
+    shutil.copytree(FOLDER / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+    file = target / FILE
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text.replace(f'name = "{name}"', f'name = "{own}"', 1), encoding="utf-8")
+    return target

@@ -105,13 +105,13 @@ class Prompt(Record):
     reference: str | tuple[str, ...] | None = _where_given(None)
     metadata: dict[str, JsonValue] = _where_given({})
 
-    def __hash__(self) -> int:
-        return hash((self.prompt_id, self.messages))  # tools and metadata have no hash
-
     @property
     def text(self) -> str:
         """The last message: what a person sees as the question."""
         return self.messages[-1].content
+
+    def __hash__(self) -> int:
+        return hash((self.prompt_id, self.text))  # tools and metadata have no hash
 
     @property
     def references(self) -> tuple[str, ...]:

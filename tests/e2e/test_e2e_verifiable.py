@@ -29,7 +29,7 @@ def test_the_example_runs_on_a_tiny_model(
     rows = [json.loads(line) for line in (run / "samples.jsonl").read_text().splitlines()]
     assert rows
     for row in rows:
-        assert "####" in row["prompt"]["reference"] and row["prompt"]["metadata"]["topic"]
+        assert "####" in row["prompt"]["reference"] and row["prompt"]["category"]
         right = numeric_answer(row["response"], row["prompt"]["reference"])
         assert row["score"] == pytest.approx(right + 0.2, abs=1e-6)  # eight tokens: short enough
 

@@ -20,13 +20,14 @@ PACKAGE = ROOT / "src" / "alignloop"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # Rooms that are an extra as a whole: every command that opens one says what is missing.
-ROOMS_OF_EXTRAS = {"label": {"label", "postgres"}, "asking": {"label"}, "report": {"report"}}
+ROOMS_OF_EXTRAS = {"label": {"label", "postgres"}, "acquisition": {"label"}, "report": {"report"}}
 # Extras that a room of the core asks for inside its functions, where the thing itself is asked for.
 ASKED_FOR = {
     "ahead": {"lora"},
     "data": {"data"},
     "models": {"lora", "gguf"},
     "run": {"tensorboard"},
+    "scoring": {"verifiable"},
 }
 NOT_IMPORTED = {"python-multipart"}  # fastapi reads forms with it
 BY_HAND = {"bitsandbytes"}  # for GPUs: models/quantised.py says how it is installed

@@ -54,12 +54,6 @@ def hub(_: Path) -> None:
     hub_tables("hub:org/name")
 
 
-def exclusion(_: Path) -> None:
-    from alignloop.data.exclusion import HeldOut
-
-    HeldOut([])
-
-
 def adapter(folder: Path) -> None:
     from alignloop.models.adapters import read_shape
 
@@ -86,7 +80,6 @@ def postgres(_: Path) -> None:
         (arrow, "pyarrow", "an Arrow file needs pyarrow,[data]"),
         (saved_dataset, "datasets", "a directory of the datasets library needs datasets,[data]"),
         (hub, "datasets", "a data set of the Hub needs datasets,[data]"),
-        (exclusion, "datasketch", "leaving held-out prompts out needs datasketch,[data]"),
         (adapter, "peft", "an adapter needs peft,[lora]"),
         (gguf, "gguf", "a GGUF file needs gguf,[gguf]"),
         (postgres, "pg8000", "a PostgreSQL database needs pg8000,[postgres]"),
@@ -110,7 +103,7 @@ def test_a_door_says_what_is_missing(
 def test_the_commands_of_label_are_one_sentence(
     words: list[str], without: Without, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    without("sqlalchemy", "alignloop.label", "alignloop.asking")
+    without("sqlalchemy", "alignloop.label", "alignloop.acquisition")
     with pytest.raises(SystemExit) as ended:
         cli.main(["label", *words])
     assert ended.value.code == 2
@@ -126,7 +119,11 @@ def test_lora_is_looked_at_before_the_first_stage(without: Without, tmp_path: Pa
 
     without("peft")
     with pytest.raises(UserError, match=r"lora\.rank needs peft"):
-        look_ahead(check_recipe({"name": "x", "lora": {"rank": 4}}), tmp_path, ())
+        look_ahead(
+            check_recipe({"name": "x", "model": {"path": "playground"}, "lora": {"rank": 4}}),
+            tmp_path,
+            (),
+        )
 
 
 def test_numbers_are_kept_without_tensorboard_and_it_is_said_once(

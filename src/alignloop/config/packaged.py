@@ -1,6 +1,5 @@
 """The recipes that come with the package: listed, found by name, copied to be edited."""
 
-import shutil
 from pathlib import Path
 
 from alignloop.errors import UserError
@@ -32,31 +31,6 @@ def recipe_file(path: str | Path) -> Path:
         where=str(file),
         fix=f"give a recipe.toml, the folder that holds one, or a name: {', '.join(named)}",
     )
-
-
-def copy_recipe(name: str, target: Path) -> Path:
-    """Copy a packaged recipe with its files into a new folder, whose name its runs then have.
-
-    Raises UserError for an unknown name, where `target` is something already, and for a folder
-    whose name no recipe may have.
-    """
-    from alignloop.config.load import check_recipe
-
-    if name not in (named := packaged_recipes()):
-        fix = f"name one of them: {', '.join(named)}"
-        raise UserError("there is no packaged recipe of this name", where=name, fix=fix)
-    if target.exists():
-        raise UserError(
-            "there is something here already, and nothing is overwritten",
-            where=str(target),
-            fix="name another folder, or remove this one",
-        )
-    own = check_recipe({"name": target.resolve().name}, where=str(target)).name
-    shutil.copytree(FOLDER / name, target, ignore=shutil.ignore_patterns("__pycache__"))
-    file = target / FILE
-    text = file.read_text(encoding="utf-8")
-    file.write_text(text.replace(f'name = "{name}"', f'name = "{own}"', 1), encoding="utf-8")
-    return target
 
 
 def _about(file: Path) -> str:

@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 from alignloop.data.formats.reading import stream_prompts
 from alignloop.data.refusals import Refusal
 from alignloop.errors import UserError
-from alignloop.extras import needs
 from alignloop.records import Prompt
 
 logger = logging.getLogger(__name__)
@@ -34,8 +33,7 @@ class HeldOut:
     """
 
     def __init__(self, prompts: Iterable[Prompt], threshold: float = NEAR_DUPLICATE) -> None:
-        with needs("data", "leaving held-out prompts out"):
-            from datasketch import MinHashLSH
+        from datasketch import MinHashLSH
 
         self._threshold = threshold
         self._texts: dict[str, str] = {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from alignloop.data.languages import language_of
-from alignloop.errors import UserError
+from alignloop.extras import needs
 from alignloop.scoring.final_answer import final_letter, final_number, without_thoughts
 from alignloop.stats.textstats import words
 
@@ -81,11 +81,8 @@ def json_schema(answer: str, reference: str) -> float:
 
 @lru_cache(256)
 def _validator(reference: str) -> Any:
-    try:
+    with needs("verifiable", "verifiable:json_schema"):
         import jsonschema_rs
-    except ImportError as error:
-        fix = "pip install 'alignloop[verifiable]'"
-        raise UserError("this needs jsonschema-rs", where="json_schema", fix=fix) from error
     text = reference.strip()
     written = Path(text).read_text(encoding="utf-8") if text.endswith(".json") else text
     linear = jsonschema_rs.RegexOptions()

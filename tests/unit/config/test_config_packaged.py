@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from alignloop import cli
+from alignloop.cli_recipes import copy_recipe
 from alignloop.config import load_recipe
-from alignloop.config.packaged import copy_recipe, packaged_recipes
+from alignloop.config.packaged import packaged_recipes
 from alignloop.errors import UserError
 
 

@@ -184,3 +184,8 @@ def test_check_says_what_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "kept as reference answer in 6 of 6 rows" in said
     assert "kept as metadata level, subject in 6 of 6 rows" in said
     assert "not read" not in said
+
+
+def test_prompts_with_metadata_go_into_sets() -> None:
+    other = PROMPT.model_copy(update={"metadata": {}})
+    assert len({PROMPT, PROMPT.model_copy(), other}) == 2

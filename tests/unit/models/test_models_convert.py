@@ -248,7 +248,7 @@ def test_a_missing_tensor_is_told(tmp_path: Path) -> None:
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_gguf(tmp_path / "m.gguf", llama(tied=True))
     monkeypatch.setitem(__import__("sys").modules, "gguf", None)
-    with pytest.raises(UserError, match="needs the package gguf") as caught:
+    with pytest.raises(UserError, match="a GGUF file needs gguf") as caught:
         convert_gguf(path, tmp_path)
     assert "pip install 'alignloop[gguf]'" in caught.value.fix
 

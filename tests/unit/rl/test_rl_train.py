@@ -15,6 +15,7 @@ from alignloop.errors import UserError
 from alignloop.rl import train_rl
 from alignloop.rollout import LlamaSampler
 from alignloop.run import read_metrics, read_samples
+from alignloop.scoring import RewardFunction
 
 # The metrics of docs/algorithms.md#ppo-31, by the names that the loop gives them.
 EVERY_STEP = {
@@ -160,7 +161,8 @@ def test_a_penalty_that_would_pay_is_replaced_at_step_0(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """And the held-out score that chooses the checkpoint has no penalty in it."""
-    monkeypatch.setattr("alignloop.scoring.functions.load_function", lambda *_: FunctionOf(low))
+    found = RewardFunction(name="mine:low", function=low)
+    monkeypatch.setattr("alignloop.scoring.functions.load_function", lambda *_: found)
     config = rl_config(rewards="mine:low", num_steps=1)
     run = stage_run("rl", run="a")
     train_rl(config, model_config, rl_inputs(reward_dir=None), run)
@@ -172,16 +174,6 @@ def test_a_penalty_that_would_pay_is_replaced_at_step_0(
         assert held_out <= -50.0
         if line["validation_eos_rate"] == 0:
             assert line["validation_score"] == pytest.approx(penalty)
-
-
-class FunctionOf:
-    """A scorer that asks a function of texts."""
-
-    def __init__(self, function: Callable[[list[str], list[str]], list[float]]) -> None:
-        self.function = function
-
-    def scores(self, prompts: Any, responses: Any) -> list[float]:
-        return self.function([], list(responses))
 
 
 def broken_norms(monkeypatch: pytest.MonkeyPatch, broken: set[int]) -> None:

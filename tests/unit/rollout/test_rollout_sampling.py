@@ -11,7 +11,13 @@ from scipy.stats import chisquare
 from transformers import GenerationConfig
 from transformers.generation import TopPLogitsWarper
 
-from alignloop.config import EvaluateConfig, ModelConfig, PlaygroundConfig, RlConfig, SamplingConfig
+from alignloop.config import (
+    ComparisonsConfig,
+    EvaluateConfig,
+    ModelConfig,
+    RlConfig,
+    SamplingConfig,
+)
 from alignloop.data.batching import pad_batch
 from alignloop.data.tokenise import encode_prompt
 from alignloop.errors import UserError
@@ -262,7 +268,7 @@ def test_sampling_that_means_nothing_is_refused(changes: Any, problem: str) -> N
     with pytest.raises(ValueError, match=problem):
         SamplingConfig.model_validate(changes)
     with pytest.raises(ValueError, match="equal answers"):
-        PlaygroundConfig.model_validate({"sampling": {"temperature": 0}})
+        ComparisonsConfig.model_validate({"sampling": {"temperature": 0}})
 
 
 def test_the_nucleus_by_hand() -> None:

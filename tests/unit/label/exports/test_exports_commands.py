@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alignloop import cli, sources
+from alignloop import cli, inputs
 from alignloop.config import Recipe
 from alignloop.data import read_pairs
 from alignloop.label.labels.project_labels import ProjectLabels
@@ -61,7 +61,7 @@ def test_what_is_wrong_is_said_and_nothing_is_written(
 def test_a_stage_reads_a_project_and_keeps_what_it_read(project: Path, tmp_path: Path) -> None:
     recipe = Recipe.model_validate({"sft": {"demonstrations": "mine"}})
     with RunFolder.create(tmp_path / "run") as run:
-        read: Any = sources.preference_pairs
+        read: Any = inputs.preference_pairs
         pairs, file = read(recipe, "reward.pairs", f"label:{project}", Path("model"), run)
         _, other = read(recipe, "dpo.pairs", f"label:{project}", Path("model"), run)
     assert pairs == project_pairs(str(project))[0]
