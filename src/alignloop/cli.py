@@ -58,8 +58,8 @@ STAGE_COMMANDS = {
     "run": "all stages in order, then the report; goes on where it stopped",
     "sft": "stage 1: fine-tune the model on demonstrations",
     "reward": "stage 2: train the reward model on preference pairs",
-    "rl": "stage 3: PPO or GRPO moves the policy towards the reward model",
-    "dpo": "in place of stages 2 and 3: DPO on the preference pairs themselves",
+    "rl": "stage 3: PPO, GRPO or RLOO moves the policy towards the reward",
+    "dpo": "in place of stages 2 and 3: DPO or IPO on the preference pairs themselves",
     "evaluate": "compare the SFT model with the policy on held-out prompts",
     "report": "write report.html and summary.json from a run folder's files",
 }

@@ -77,7 +77,6 @@ def test_what_was_refused_can_be_mended_in_the_same_folder(
 OWN = """\
 name = "own"
 num_threads = 1
-data.split_seed = 1
 model.path = "{model}"
 {sft}
 [reward]

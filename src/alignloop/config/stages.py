@@ -375,7 +375,7 @@ class RlConfig(OptimizerSection):
 
     @model_validator(mode="after")
     def _draw_from_the_whole_distribution(self) -> Self:
-        """Line 12: an update weighs every token by its probability, which a cut would change."""
+        """An update needs the whole distribution's probabilities: docs/algorithms.md#ppo-12."""
         if self.sampling.temperature == 0 or self.sampling.top_p < 1:
             raise ValueError(
                 "RL draws from the whole distribution: rl.sampling.temperature must be above 0 and"

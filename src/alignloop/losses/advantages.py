@@ -118,7 +118,8 @@ def group_advantages(
     responses agree the greatest weight; `scale_by_std=False` leaves it out (Dr. GRPO).
 
     Shapes: [batch]; result [batch]. Unit: standard deviations, or that of the scores.
-    Raises: AssertionError for groups of one (line 25) and for a batch that is not whole groups.
+    Raises: AssertionError for groups of one (docs/algorithms.md#ppo-25) and for a batch that is not
+    whole groups.
     Source: Shao et al. 2024 (arXiv:2402.03300), section 4.1.2; Dr. GRPO: arXiv:2503.20783.
     """
     assert group_size > 1 and len(scores) % group_size == 0, (len(scores), group_size)

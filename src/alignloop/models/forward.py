@@ -16,7 +16,8 @@ from alignloop.shapes import TokenIds, TokenMask
 def hidden_states(model: Backbone, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
     """The last hidden states, [batch, seq, hidden], by transformers' own forward pass.
 
-    Position ids are the cumulative sum of the mask, so padding on the left shifts nothing (line 5).
+    Position ids are the cumulative sum of the mask, so padding on the left shifts nothing
+    (docs/algorithms.md#ppo-5).
     Without padding on the left a causal model needs no mask: what is on the right is not seen.
     """
     left_padded = not bool(attention_mask[:, 0].all())

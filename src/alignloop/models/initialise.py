@@ -138,7 +138,9 @@ def load_frozen_reward_model(
 def init_critic_from_reward_model(
     reward_model: Any, lora: LoraConfig, seed: int, *, scale: float = 1.0, bias: float = 0.0
 ) -> Any:
-    """A critic to train that begins as the reward model (line 7): its value is the score so far.
+    """A critic to train; begins as the reward model, its value is the score so far.
+
+    See docs/algorithms.md#ppo-7.
 
     Of a role it is one more adapter on the same base; of a full model, adapters on its weights.
     `scale` and `bias` are the reward model's normalisation, so that values begin in its units.

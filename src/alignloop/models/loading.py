@@ -43,7 +43,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def load_tokenizer(
     path: str | Path, config: ModelConfig | None = None, *, as_it_is: bool = False
 ) -> Any:
-    """The tokenizer of a model directory, with a PAD token that is not EOS (line 1).
+    """The tokenizer of a model directory, with a PAD that is not EOS (docs/algorithms.md#ppo-1).
 
     `as_it_is` leaves it the PAD that it has, or none: what another library's reward model reads
     depends on it. Raises UserError where there is no tokenizer.
@@ -190,7 +190,7 @@ def _new_scorer(
 
 @torch.no_grad()
 def draw_head(head: nn.Linear, generator: torch.Generator) -> None:
-    """A fresh scalar head ~ N(0, 1/(d+1)), std = 1/sqrt(d+1) for hidden size d (line 6)."""
+    """A fresh scalar head, std 1/sqrt(d+1) for hidden size d (docs/algorithms.md#ppo-6)."""
     noise = torch.randn(head.weight.shape, generator=generator)
     head.weight.copy_(noise / math.sqrt(head.weight.shape[1] + 1))
     if getattr(head, "bias", None) is not None:
@@ -198,7 +198,9 @@ def draw_head(head: nn.Linear, generator: torch.Generator) -> None:
 
 
 def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> Any:
-    """A critic that begins as a copy of the reward model (line 7): its value is the score so far.
+    """A critic that begins as a copy of the reward model: its value is the score so far.
+
+    See docs/algorithms.md#ppo-7.
 
     `scale` and `bias` are the reward model's normalisation, so that values begin in its units.
     """
@@ -334,7 +336,9 @@ def _ready(model: Any, config: ModelConfig, folder: Path) -> Any:
 
 
 def _without_dropout(model: Any) -> Any:
-    """Dropout off for good (line 19): logprobs of one text must be the same at every reading.
+    """Dropout off for good: logprobs of one text must be the same at every reading.
+
+    See docs/algorithms.md#ppo-19.
 
     Some families keep the rate in a layer's attribute, Falcon in its config; saving keeps the 0.
     """

@@ -39,8 +39,9 @@ def token_logprobs(
         logprobs[b, t] = log_softmax(logits[b, t - 1] / temperature)[input_ids[b, t]]
 
     Logits are computed at response positions alone; they are divided by the sampling temperature
-    before the log-softmax (line 11). Entropy is that of the same distribution, without gradient.
-    It is 0 without `entropy`. The result is where the batch is, not where the model lives.
+    before the log-softmax (docs/algorithms.md#ppo-11). Entropy is that of the same distribution,
+    without gradient. It is 0 without `entropy`. The result is where the batch is, not where the
+    model lives.
     """
     assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t

@@ -1,4 +1,7 @@
-"""A PAD token of its own (line 1): chosen or added, and given a row in the model's embedding."""
+"""A PAD token of its own: chosen or added, and given a row in the model's embedding.
+
+See docs/algorithms.md#ppo-1.
+"""
 
 import logging
 import re

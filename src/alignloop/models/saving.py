@@ -16,7 +16,7 @@ from alignloop.models.shared_base import role_of, save_role
 class RewardScale(BaseModel):
     """From raw scores to normalised and calibrated ones; stored with the reward model.
 
-    score      = (raw - bias) / scale             demonstrations have mean 0 (line 8)
+    score      = (raw - bias) / scale             demonstrations: mean 0 (docs/algorithms.md#ppo-8)
     calibrated = sigmoid(score / temperature)     in 0..1: the chance of beating a demonstration
 
     `temperature_note` says in words why the temperature is to be taken with care; "" if it is not.

@@ -10,7 +10,7 @@ from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 def sequence_scores(
     model: ScoreModel, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
 ) -> PerSequence:
-    """The raw score of each sequence, [batch], read at the last token that counts (line 4).
+    """The raw score of each sequence, [batch], at its last token (docs/algorithms.md#ppo-4).
 
     The index comes from the mask, so padding on either side changes nothing. `unread` is a token
     that another library's model passes over at the end, which is how transformers finds the end:

@@ -116,7 +116,7 @@ def policy_metrics(
     tokens: int,
     sequences: int,
 ) -> dict[str, float]:
-    """What line 31 wants to know of the policy that drew the responses; `kl` with a reference.
+    """Metrics of the sampling policy (docs/algorithms.md#ppo-31); `kl` only with a reference.
 
     `tokens` and `sequences` are those of the whole step: its parts add up. KL is in nats per
     sequence, the others are means over tokens.
@@ -153,7 +153,7 @@ class Scorer:
 
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> ScoredRollouts:
-        """Recompute the policy's logprobs (line 22) and ask the other models."""
+        """Recompute the policy's logprobs (docs/algorithms.md#ppo-22), ask the other models."""
         answers = RolloutBatch.of(rollouts, self.pad_id, self.micro_batch_tokens)
         found: dict[str, Tensor] = {}
         if issubclass(self.reads, WithOldLogprobs):

@@ -59,7 +59,7 @@ class Rewards:
 
 @dataclass(frozen=True, kw_only=True)
 class EndRewarder:
-    """What another one says, and what becomes of responses that were cut off (line 2)."""
+    """Another rewarder's scores, with truncated responses handled (docs/algorithms.md#ppo-2)."""
 
     rewarder: Rewards
     missing_eos: Literal["replace", "subtract", "off"]

@@ -35,7 +35,8 @@ SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_scor
 SHOWN += ("skipped_steps",)  # where there are any
 MOSTLY_CUT_OFF = 0.5
 BEST = "best"  # beside the checkpoints
-MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
+# Mean difference of probabilities between sampler and trainer: docs/algorithms.md#ppo-22.
+MISMATCH_ALARM = 0.01
 
 
 def train_rl(
@@ -196,7 +197,7 @@ def _say_what_is_cut_off(eos_rate: float, config: RlConfig, run: StageRun) -> No
 
 
 def _describe(scored: ScoredRollouts, credit: Credit) -> dict[str, float]:
-    """The metrics of line 31 that the batch itself tells; those of models that nobody asked lack.
+    """The metrics of docs/algorithms.md#ppo-31 that come from the batch, of the models that ran.
 
     Where the policy was not asked before the update, the update has told what it says.
     """

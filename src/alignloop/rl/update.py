@@ -75,7 +75,7 @@ class Learner:
         """One optimiser step of policy and critic on some rows.
 
         The losses are divided by the response tokens, or the responses, of all these rows, so that
-        cutting them into micro-batches cannot change the gradient (line 23).
+        cutting them into micro-batches cannot change the gradient (docs/algorithms.md#ppo-23).
         """
         counts = counts_of(experience.scored.response_mask[list(rows)])
         sums: dict[str, float] = {}

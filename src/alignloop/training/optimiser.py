@@ -18,7 +18,9 @@ Schedule = Callable[[int], float]
 def make_optimizer(
     module: nn.Module, config: OptimizerSection, *, learning_rate: float | None = None
 ) -> torch.optim.AdamW:
-    """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20).
+    """AdamW with the section's learning rate, weight decay and eps.
+
+    In RL eps is 1e-5 (docs/algorithms.md#ppo-20).
 
     Of a role it is what that learns. Matrices decay; norms and biases do not: they are few, they
     fit nothing by heart, and a norm that decays scales its layer down. Weights in bfloat16 are
@@ -61,7 +63,7 @@ def cosine_schedule(total: int, warmup_share: float) -> Schedule:
 
 
 def linear_schedule(total: int) -> Schedule:
-    """From 1 at the first step towards 0 after the last (line 21); steps count from 1."""
+    """From 1 at step 1 towards 0 after the last step (docs/algorithms.md#ppo-21)."""
     return lambda step: 1 - (step - 1) / total
 
 

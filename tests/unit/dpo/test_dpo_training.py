@@ -221,7 +221,7 @@ def test_a_tie_is_a_soft_label_and_counts_for_no_accuracy() -> None:
 
 
 def test_micro_batches_do_not_change_the_gradient(make_learner: Callable[..., Learner]) -> None:
-    """Line 23, here for rankings that are divided, so that a text is read in several of them."""
+    """PPO-23, here for rankings that are divided, so that a text is read in several of them."""
     found = []
     for tokens in (10_000, 60, 1):
         learner = make_learner(micro_batch_tokens=tokens)

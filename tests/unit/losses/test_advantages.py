@@ -174,7 +174,7 @@ def test_a_score_that_is_not_finite_is_not_hidden():
 
 
 def test_groups_of_one_and_torn_groups_are_our_mistake():
-    # line 25: the only one of its group is its own mean, and would never learn
+    # docs/algorithms.md#ppo-25: the only one of its group is its own mean, and would never learn
     for scores, group_size in ((torch.zeros(4), 1), (torch.zeros(5), 2)):
         with pytest.raises(AssertionError):
             group_advantages(scores, group_size)

@@ -112,7 +112,7 @@ def test_the_head_alone_says_what_the_whole_model_says(
 def test_scores_are_transformers_own_and_do_not_depend_on_padding(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig, tmp_path: Path
 ) -> None:
-    """Line 4; the saved reward model loads in plain transformers and scores the same."""
+    """PPO-4; the saved reward model loads in plain transformers and scores the same."""
     save_model(tmp_path, new_reward_model(family_dir, tokenizer, model_config, seed=5), tokenizer)
     model = load_reward_model(tmp_path, tokenizer, model_config)
     plain = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=1).eval()
@@ -176,7 +176,7 @@ def test_checkpointing_changes_no_number_and_keeps_less(
 def test_dropout_is_off_even_in_training_mode(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 19, for policy and reward model: nobody may turn it on again by `train()`."""
+    """PPO-19, for policy and reward model: nobody may turn it on again by `train()`."""
     policy = load_policy(family_dir, tokenizer, model_config)
     reward = new_reward_model(family_dir, tokenizer, model_config, seed=5)
     padded = batch("right")
@@ -194,7 +194,7 @@ def test_dropout_is_off_even_in_training_mode(
 def test_the_sampler_draws_from_what_the_trainer_sees(
     family_dir: Path, tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 22, over several window lengths; and greedy decoding is `generate`."""
+    """docs/algorithms.md#ppo-22, over several window lengths; and greedy decoding is `generate`."""
     policy = load_policy(family_dir, tokenizer, model_config)
     prompts = [(str(i), p) for i, (p, _) in enumerate(SEQUENCES)] * 2
     settings = SamplingConfig(max_new_tokens=16, batch_size=4)
@@ -221,7 +221,7 @@ def test_a_pad_token_is_added_with_a_row_that_hardly_anybody_draws(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Line 1. No token of the old vocabulary changes its odds, and the saved model keeps PAD."""
+    """PPO-1. No token of the old vocabulary changes its odds, and the saved model keeps PAD."""
     vocabulary = tokenizer.backend_tokenizer.to_str().replace("<pad>", "<nothing>")
     bare = PreTrainedTokenizerFast(
         tokenizer_object=type(tokenizer.backend_tokenizer).from_str(vocabulary),

@@ -163,7 +163,7 @@ def test_the_tokenizer_comes_back_as_saved(lm_dirs: dict[str, Path], tokenizer: 
 def test_dropout_is_off_even_in_training_mode(
     family: str, lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 19: the config asks for dropout, the loaded model has none."""
+    """docs/algorithms.md#ppo-19: the config asks for dropout, the loaded model has none."""
     policy = load_policy(lm_dirs[family], tokenizer, model_config)
     assert not policy.training
     expected = token_logprobs(policy, IDS, ATTENTION, RESPONSE).logprobs
@@ -180,7 +180,7 @@ def test_dtype_is_the_config_s(lm_dirs: dict[str, Path], tokenizer: Any) -> None
 def test_the_head_is_drawn_with_the_published_width(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 6: N(0, 1/(d+1)); 100 heads of 16 numbers tell 1/sqrt(17) from 1/17 and from 0.02."""
+    """PPO-6: N(0, 1/(d+1)); 100 heads of 16 numbers tell 1/sqrt(17) from 1/17 and from 0.02."""
     heads = [
         new_reward_model(lm_dirs["qwen2"], tokenizer, model_config, seed=seed).score.weight
         for seed in range(100)
@@ -208,7 +208,7 @@ def test_the_head_depends_on_the_seed_and_on_nothing_else(
 def test_the_critic_begins_with_the_reward_model_s_numbers(
     family: str, reward_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 7: value after the last token = normalised score; before it, the score so far."""
+    """PPO-7: value after the last token = normalised score; before it, the score so far."""
     folder = reward_dirs[family]
     model, scale = load_reward_model(folder, tokenizer, model_config), read_reward_scale(folder)
     critic = new_critic(model, scale=scale.scale, bias=scale.bias)
@@ -252,7 +252,7 @@ def test_saved_policy_loads_without_us(
 def test_saved_reward_model_loads_without_us(
     family: str, reward_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 8: the raw number is transformers' own, and raw = score * scale + bias."""
+    """PPO-8: the raw number is transformers' own, and raw = score * scale + bias."""
     folder = reward_dirs[family]
     plain = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).eval()
     raw = plain(IDS, attention_mask=ATTENTION.long()).logits.squeeze(-1)
@@ -279,7 +279,7 @@ def test_a_damaged_scale_is_told(tmp_path: Path) -> None:
 def test_hidden_states_do_not_depend_on_the_side_of_padding(
     family: str, lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 5: left padding shifts no position."""
+    """docs/algorithms.md#ppo-5: left padding shifts no position."""
     policy = load_policy(lm_dirs[family], tokenizer, model_config)
     alone = hidden_states(policy, IDS[1:, :6], ATTENTION[1:, :6])
     left_ids, left_mask = torch.roll(IDS[1:], 1, dims=1), torch.roll(ATTENTION[1:], 1, dims=1)

@@ -59,7 +59,7 @@ def test_token_logprobs_equal_the_naive_computation(
     tokenizer: Any,
     model_config: ModelConfig,
 ) -> None:
-    """Lines 1, 5 and 11: both kinds of head, both sides, and the temperature inside."""
+    """PPO-1, PPO-5 and PPO-11: both kinds of head, both sides, and the temperature inside."""
     policy = load_policy(lm_dirs[family], tokenizer, model_config)
     plain = AutoModelForCausalLM.from_pretrained(lm_dirs[family]).eval()
     padded = batch(side)
@@ -95,7 +95,7 @@ def test_a_response_at_the_first_token_is_refused(
 def test_the_learner_learns_to_stop(
     lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 1: EOS at the end of a response has a gradient, though padding follows it."""
+    """PPO-1: EOS at the end of a response has a gradient, though padding follows it."""
     policy = load_policy(lm_dirs["llama"], tokenizer, model_config)
     padded = batch("right")
     eos_only = torch.zeros_like(padded["response_mask"])
@@ -110,7 +110,7 @@ def test_the_learner_learns_to_stop(
 def test_scores_do_not_depend_on_padding_and_are_transformers_own(
     family: str, reward_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    """Line 4: alone, right-padded, left-padded, and transformers' own forward agree."""
+    """PPO-4: alone, right-padded, left-padded, and transformers' own forward agree."""
     model = load_reward_model(reward_dirs[family], tokenizer, model_config)
     plain = AutoModelForSequenceClassification.from_pretrained(reward_dirs[family]).eval()
     alone = [plain(torch.tensor([[*p, *r]])).logits[0, 0] for p, r in SEQUENCES]
@@ -156,7 +156,7 @@ def test_values_do_not_depend_on_padding(
 
 
 def test_adam_has_the_eps_of_the_2019_code() -> None:
-    """Line 20."""
+    """docs/algorithms.md#ppo-20."""
     module = torch.nn.Linear(2, 1)
     module.bias.requires_grad_(False)
     optimizer = make_optimizer(module, RlConfig(), learning_rate=0.5)
@@ -166,7 +166,7 @@ def test_adam_has_the_eps_of_the_2019_code() -> None:
 
 
 def test_linear_schedule_by_hand() -> None:
-    """Line 21: four steps at 1, 3/4, 1/2 and 1/4 of the rate."""
+    """docs/algorithms.md#ppo-21: four steps at 1, 3/4, 1/2 and 1/4 of the rate."""
     rate = linear_schedule(4)
     assert [rate(step) for step in (1, 2, 3, 4)] == [1.0, 0.75, 0.5, 0.25]
 
@@ -187,7 +187,7 @@ def with_gradient(gradient: list[float]) -> tuple[torch.nn.Parameter, torch.opti
 
 
 def test_descend_clips_the_norm_and_tells_it_unclipped() -> None:
-    """Line 21: (3, 4) has norm 5 and becomes (0.6, 0.8)."""
+    """docs/algorithms.md#ppo-21: (3, 4) has norm 5 and becomes (0.6, 0.8)."""
     weight, optimizer = with_gradient([3.0, 4.0])
     assert descend(optimizer, learning_rate=0.1, max_grad_norm=1.0) == 5.0
     torch.testing.assert_close(weight.detach(), torch.tensor([-0.06, -0.08]))

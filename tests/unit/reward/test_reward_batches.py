@@ -51,7 +51,7 @@ def store_of(pairs: list[PreferencePair], tokenizer: Any) -> PairStore:
 
 
 def test_each_text_is_read_once(make_prompt: MakePrompt, tokenizer: Any) -> None:
-    """Line 27: six pairs of four answers are four texts; indices tell who stood against whom."""
+    """PPO-27: six pairs of four answers are four texts; indices tell who stood against whom."""
     store = store_of(k_wise(make_prompt("tea"), ("good", "red", "blue", "bad")), tokenizer)
     assert len(store.texts) == 4
     assert store.chosen == (0, 0, 0, 1, 1, 2)
@@ -95,7 +95,7 @@ def test_the_same_words_under_another_prompt_are_another_text(
 
 
 def test_pairs_of_one_prompt_share_a_batch(pairs: list[PreferencePair]) -> None:
-    """Line 27: in every epoch, and every pair exactly once."""
+    """docs/algorithms.md#ppo-27: in every epoch, and every pair exactly once."""
     for epoch in range(3):
         batches = prompt_batches(pairs, 6, seed=1, epoch=epoch)
         assert sorted(i for batch in batches for i in batch) == list(range(len(pairs)))
@@ -157,7 +157,7 @@ def test_the_loss_by_hand_with_weights() -> None:
 
 
 def test_a_tie_is_a_soft_label_and_counts_for_no_accuracy() -> None:
-    """Line 29 (WebGPT): (softplus(2) + softplus(-2)) / 2 at a difference of -2."""
+    """PPO-29 (WebGPT): (softplus(2) + softplus(-2)) / 2 at a difference of -2."""
     scores = torch.tensor([2.0, 1.0, 0.0, 2.0])
     loss, accuracy = loss_of(scores, preference=(1.0, 0.5))
     tie = (softplus(2.0) + softplus(-2.0)) / 2
@@ -168,7 +168,7 @@ def test_a_tie_is_a_soft_label_and_counts_for_no_accuracy() -> None:
 
 
 def test_the_margin_is_off_by_default_and_never_on_ties() -> None:
-    """Line 29: with the margin on, difference 1 and margin 3 make -2; the tie keeps its 0."""
+    """PPO-29: with the margin on, difference 1 and margin 3 make -2; the tie keeps its 0."""
     scores = torch.tensor([2.0, 1.0, 5.0, 5.0])
     said = {"preference": (1.0, 0.5), "margin": (3.0, 3.0)}
     plain, _ = loss_of(scores, **said)
@@ -178,7 +178,7 @@ def test_the_margin_is_off_by_default_and_never_on_ties() -> None:
 
 
 def test_centring_by_hand() -> None:
-    """Line 30: sums 3 and 2, so 0.1 * (9 + 4) / 2 is added."""
+    """docs/algorithms.md#ppo-30: sums 3 and 2, so 0.1 * (9 + 4) / 2 is added."""
     scores = torch.tensor([2.0, 1.0, 0.0, 2.0])
     plain, _ = loss_of(scores)
     centred, _ = loss_of(scores, RewardConfig(centring_coef=0.1))
@@ -186,7 +186,7 @@ def test_centring_by_hand() -> None:
 
 
 def test_a_score_difference_of_a_thousand_stays_finite() -> None:
-    """Line 28: log(sigmoid(-1000)) would be -inf, and its gradient NaN."""
+    """docs/algorithms.md#ppo-28: log(sigmoid(-1000)) would be -inf, and its gradient NaN."""
     scores = torch.tensor([0.0, 1000.0, 0.0, 0.0], requires_grad=True)
     loss, _ = loss_of(scores)
     loss.backward()
@@ -217,7 +217,7 @@ def gradient_of(model: Any, store: PairStore, tokens: int) -> tuple[dict[str, fl
 def test_micro_batches_do_not_change_the_gradient(
     model: Any, pairs: list[PreferencePair], tokenizer: Any
 ) -> None:
-    """Line 23, here for rankings that are divided, so that a text is read in several of them."""
+    """PPO-23, here for rankings that are divided, so that a text is read in several of them."""
     store = store_of(pairs, tokenizer)
     metrics, expected = gradient_of(model, store, 10_000)
     assert float(expected.norm()) > 1e-3

@@ -75,7 +75,7 @@ def scores_of(folder: Path, told: list[Demonstration], tokenizer: Any) -> torch.
 def test_pairs_that_can_be_told_apart_are_learnt(
     trained: Callable[..., tuple[Path, Path, list[Demonstration]]], tokenizer: Any
 ) -> None:
-    """Accuracy 1 within fifteen steps; line 8: demonstrations then score 0 on average."""
+    """Accuracy 1 within fifteen steps; demonstrations score 0 (docs/algorithms.md#ppo-8)."""
     run, folder, told = trained()
     lines = read_metrics(run, "reward")
     assert len(lines) == 15
@@ -95,7 +95,7 @@ def test_pairs_that_can_be_told_apart_are_learnt(
 def test_demonstrations_may_have_variance_one(
     trained: Callable[..., tuple[Path, Path, list[Demonstration]]], tokenizer: Any
 ) -> None:
-    """Line 8."""
+    """docs/algorithms.md#ppo-8."""
     _, folder, told = trained(normalise_variance=True, max_steps=2)
     scores = scores_of(folder, told, tokenizer)
     assert float(scores.mean()) == pytest.approx(0.0, abs=1e-5)

@@ -152,7 +152,7 @@ def test_a_step_holds_the_responses_of_a_prompt_in_a_row(make_parts: Callable[..
 def test_micro_batches_do_not_change_the_gradient(
     over: str, kl_coef: float, make_parts: Callable[..., Parts]
 ) -> None:
-    """Line 23: one pass, a few, or one sequence at a time."""
+    """docs/algorithms.md#ppo-23: one pass, a few, or one sequence at a time."""
     algorithm = {"loss_over": over, "kl_coef": kl_coef}
     whole = make_parts(algorithm=algorithm)
     experience = experience_of(whole)

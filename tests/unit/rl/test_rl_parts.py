@@ -139,7 +139,7 @@ def test_a_policy_that_is_too_far_to_be_judged_is_never_kept() -> None:
 
 
 def test_the_adaptive_coefficient_by_hand() -> None:
-    """Line 10: KL 9 of 6 is an error of 0.5, clipped to 0.2; 6 episodes of a horizon of 60."""
+    """PPO-10: KL 9 of 6 is an error of 0.5, clipped to 0.2; 6 episodes of a horizon of 60."""
     adaptive = make_algorithm(PpoConfig(adaptive_kl=AdaptiveKlConfig(target=6.0, horizon=60)))
     assert adaptive.start == {"kl_coef": 0.1}
     assert adaptive.after(adaptive.start, {"kl": 9.0}, 6)["kl_coef"] == pytest.approx(0.1 * 1.02)
@@ -177,7 +177,7 @@ def test_scores_are_normalised_and_cut_off_answers_punished(
     model_config: ModelConfig,
     prompts: list[Prompt],
 ) -> None:
-    """Lines 2 and 8: replaced by -1, lowered by 1, or left; the first answer is whole."""
+    """PPO-2 and PPO-8: replaced by -1, lowered by 1, or left; the first answer is whole."""
     model = load_reward_model(reward_dirs["llama"], tokenizer, model_config)
     ids = torch.tensor([[3, 9, 4, 5, 1], [3, 9, 4, 6, 0]])
     attention = torch.tensor([[True] * 5, [True] * 4 + [False]])
@@ -226,7 +226,7 @@ def test_scoring_puts_every_number_at_its_token(
     row = [0.0, 0.0, 0.0, -0.1, -0.2, 0.0, 0.0]
     assert scored.rollout_logprobs[0].tolist() == pytest.approx(row)
     assert scored.finished.tolist() == [True, False]
-    assert float(scored.scores[1]) == -1.0  # line 2
+    assert float(scored.scores[1]) == -1.0  # docs/algorithms.md#ppo-2
     # The reference is the policy itself at the start, so there is no KL yet.
     torch.testing.assert_close(scored.old_logprobs, scored.ref_logprobs, rtol=0, atol=0)
     for tensor in (scored.old_logprobs, scored.values, scored.entropy):
@@ -241,7 +241,7 @@ def test_the_critic_begins_with_the_score(
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
 ) -> None:
-    """Line 7: after the last token the critic says the (normalised) score, missing EOS aside."""
+    """PPO-7: after the last token the critic says the (normalised) score, missing EOS aside."""
     config = rl_config(missing_eos="off")
     parts = build(config, model_config, rl_inputs(family), seed=3, observer=None)
     rollouts = parts.sampler.generate(parts.stream.at(1), parts.stream.seeds(1))
@@ -293,7 +293,7 @@ def test_pad_equal_to_eos_needs_nothing_from_anybody(
     rl_inputs: Callable[..., Any],
     rl_config: Callable[..., RlConfig],
 ) -> None:
-    """Line 1: policy, reference and critic get a PAD of its own, here the one that has its name."""
+    """PPO-1: policy, reference and critic get a PAD of its own, here the one that has its name."""
     import copy
     import shutil
 

@@ -17,7 +17,7 @@ from alignloop.rollout import LlamaSampler
 from alignloop.run import read_metrics, read_samples
 from alignloop.scoring import RewardFunction
 
-# Line 31 of the checklist, by the names that the loop gives them.
+# The metrics of docs/algorithms.md#ppo-31, by the names that the loop gives them.
 EVERY_STEP = {
     "score", "score_std", "kl", "kl_reward", "kl_coef", "reward", "entropy", "approx_kl",
     "clip_fraction", "ratio", "first_ratio", "policy_loss", "value_loss", "value_clip_fraction",
@@ -65,7 +65,7 @@ def test_the_sampler_gets_the_weights_of_each_step(
 
 
 def test_every_metric_is_logged_at_every_step(run_rl: Callable[..., tuple[Path, Path]]) -> None:
-    """Line 31; and lines 22 and 26 by their numbers."""
+    """docs/algorithms.md#ppo-31; #ppo-22 and #ppo-26 by their numbers."""
     run, model = run_rl("a", num_steps=2, eval_every=2)
     lines = read_metrics(run, "rl")
     assert [line["step"] for line in lines] == [0, 1, 2]
@@ -75,7 +75,7 @@ def test_every_metric_is_logged_at_every_step(run_rl: Callable[..., tuple[Path, 
     assert lines[2].keys() >= EVERY_STEP | EVALUATION
     for line in lines[1:]:
         assert line["first_ratio"] == 1.0
-        assert line["sampler_mismatch"] < 1e-5  # line 22: above 0.01 is an alarm
+        assert line["sampler_mismatch"] < 1e-5  # docs/algorithms.md#ppo-22: alarm above 0.01
         assert line["kl_reward"] == pytest.approx(-0.1 * line["kl"])
         assert line["reward"] == pytest.approx(line["score"] + line["kl_reward"], abs=1e-5)
         assert 0 < line["response_length"] <= 8
@@ -140,7 +140,7 @@ def test_the_same_seed_gives_the_same_curves(run_rl: Callable[..., tuple[Path, P
 
 @pytest.mark.slow
 def test_the_adaptive_coefficient_moves(run_rl: Callable[..., tuple[Path, Path]]) -> None:
-    """Line 10: KL 0 is far below the target, so the price falls by 0.2 * 6 / 60 = 2 %."""
+    """PPO-10: KL 0 is far below the target, so the price falls by 0.2 * 6 / 60 = 2 %."""
     run, _ = run_rl("a", num_steps=2, algorithm={"adaptive_kl": {"target": 6.0, "horizon": 60}})
     lines = read_metrics(run, "rl")
     assert lines[1]["kl_coef"] == pytest.approx(0.1)

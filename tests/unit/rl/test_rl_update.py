@@ -46,7 +46,7 @@ def experience_from(algorithm: Any, scored: Any) -> Experience:
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "gpt2"])
 def test_the_first_step_is_exactly_on_policy(family: str, make_parts: Callable[..., Parts]) -> None:
-    """Line 26: ratio exactly 1, approximate KL exactly 0, nothing clipped."""
+    """docs/algorithms.md#ppo-26: ratio exactly 1, approximate KL exactly 0, nothing clipped."""
     parts = make_parts(family, algorithm={"num_epochs": 1})
     experience = experience_of(parts)
     metrics = parts.learner.update(experience, seed=SEED, step=1, rate=1.0)
@@ -59,7 +59,7 @@ def test_the_first_step_is_exactly_on_policy(family: str, make_parts: Callable[.
 def test_every_first_ratio_is_exactly_one_in_micro_batches_too(
     make_parts: Callable[..., Parts],
 ) -> None:
-    """Line 26 again, token by token: the update cuts the batch exactly as the scorer did."""
+    """PPO-26 again, token by token: the update cuts the batch exactly as the scorer did."""
     parts = make_parts(micro_batch_tokens=40)
     experience = experience_of(parts)
     cuts = experience.cuts(range(6), 40)
@@ -94,7 +94,7 @@ def gradients_of(parts: Parts, experience: Experience) -> list[torch.Tensor]:
 
 
 def test_micro_batches_do_not_change_the_gradient(make_parts: Callable[..., Parts]) -> None:
-    """Line 23: one pass, a few, or one sequence at a time."""
+    """docs/algorithms.md#ppo-23: one pass, a few, or one sequence at a time."""
     whole = make_parts(micro_batch_tokens=10_000)
     experience = experience_of(whole)
     assert len({int(n) for n in experience.scored.response_mask.sum(1)}) > 1, "lengths must differ"
@@ -138,7 +138,7 @@ def test_minibatches_hold_every_row_once_per_epoch(make_parts: Callable[..., Par
 
 
 def test_critic_warm_up_leaves_the_policy_alone(make_parts: Callable[..., Parts]) -> None:
-    """Line 7: the first steps may train the critic only."""
+    """docs/algorithms.md#ppo-7: the first steps may train the critic only."""
     parts = make_parts(algorithm={"critic_warmup_steps": 1, "num_epochs": 1})
     policy, critic = parts.learner.policy, parts.learner.critic
     before = [p.detach().clone() for p in policy.parameters()]
@@ -152,25 +152,25 @@ def test_critic_warm_up_leaves_the_policy_alone(make_parts: Callable[..., Parts]
 
 
 def test_epochs_end_early_on_approximate_kl(make_parts: Callable[..., Parts]) -> None:
-    """Line 18: the first pass has KL 0, the second is beyond a tiny target."""
+    """docs/algorithms.md#ppo-18: the first pass has KL 0, the second is beyond a tiny target."""
     parts = make_parts(algorithm={"num_epochs": 4, "target_kl": 1e-9})
     metrics = parts.learner.update(experience_of(parts), seed=SEED, step=1, rate=1.0)
     assert metrics["optimizer_steps"] == 2
 
 
 def test_the_rate_scales_both_learning_rates(make_parts: Callable[..., Parts]) -> None:
-    """Line 21."""
+    """docs/algorithms.md#ppo-21."""
     parts = make_parts(algorithm={"num_epochs": 1})
     learner = parts.learner
     learner.update(experience_of(parts), seed=SEED, step=2, rate=0.25)
     assert learner.policy_optimizer.param_groups[0]["lr"] == 0.25 * 1e-3
     assert learner.critic_optimizer.param_groups[0]["lr"] == 0.25 * 2e-3
-    assert learner.policy_optimizer.param_groups[0]["eps"] == 1e-5  # line 20
+    assert learner.policy_optimizer.param_groups[0]["eps"] == 1e-5  # docs/algorithms.md#ppo-20
     assert learner.critic_optimizer.param_groups[0]["eps"] == 1e-5
 
 
 def test_dropout_is_off_in_every_model(make_parts: Callable[..., Parts]) -> None:
-    """Line 19."""
+    """docs/algorithms.md#ppo-19."""
     for family in ("llama", "gpt2"):
         parts = make_parts(family)
         scorer = parts.scorer
@@ -206,7 +206,7 @@ def hand_made(**changes: Any) -> PpoRollouts:
 
 
 def test_credit_by_hand() -> None:
-    """Lines 9 and 13: lambda 1/2, and KL charges of 0.1 * (log p - log q)."""
+    """docs/algorithms.md#ppo-9 and #ppo-13: lambda 1/2, and KL charges of 0.1 * (log p - log q)."""
     config = PpoConfig(lam=0.5, whiten_advantages=False)
     scored = hand_made(old_logprobs=torch.tensor([[0.0, -1.0, -2.0], [0.0, -1.0, -1.0]]))
     credit = make_algorithm(config).credit(scored, PRICE)
@@ -220,7 +220,7 @@ def test_credit_by_hand() -> None:
 
 
 def test_a_cut_off_answer_may_be_bootstrapped() -> None:
-    """Line 24: the critic's 5 after the last token stands in for the rest, in row 1 alone."""
+    """PPO-24: the critic's 5 after the last token stands in for the rest, in row 1 alone."""
     config = PpoConfig(lam=1.0, whiten_advantages=False, bootstrap_cut_off=True)
     returns = make_algorithm(config).credit(hand_made(), PRICE).returns
     torch.testing.assert_close(returns, torch.tensor([[0.0, 2.0, 2.0], [0.0, 4.0, 4.0]]))
@@ -231,7 +231,7 @@ def test_a_cut_off_answer_may_be_bootstrapped() -> None:
 
 
 def test_advantages_are_white_over_response_tokens() -> None:
-    """Line 14: mean 0 and variance 1 over four tokens, 0 elsewhere."""
+    """docs/algorithms.md#ppo-14: mean 0 and variance 1 over four tokens, 0 elsewhere."""
     credit = make_algorithm(PpoConfig()).credit(hand_made(), FREE)
     inside = credit.advantages[:, 1:]
     assert float(inside.mean()) == pytest.approx(0.0, abs=1e-6)
@@ -240,7 +240,7 @@ def test_advantages_are_white_over_response_tokens() -> None:
 
 
 def test_scores_may_be_clipped_and_rewards_whitened() -> None:
-    """Line 15: scores to +-1/2; rewards to variance 1 with their mean kept."""
+    """docs/algorithms.md#ppo-15: scores to +-1/2; rewards to variance 1 with their mean kept."""
     clipped = make_algorithm(PpoConfig(clip_score=0.5)).credit(hand_made(), FREE).rewards
     assert clipped[:, 2].tolist() == [0.5, -0.5]
     white = make_algorithm(PpoConfig(whiten_rewards=True)).credit(hand_made(), FREE).rewards
@@ -249,7 +249,7 @@ def test_scores_may_be_clipped_and_rewards_whitened() -> None:
 
 
 def test_truncated_importance_weights_by_hand() -> None:
-    """Line 22: p_trainer / p_sampler = e^0.5 is capped at 1.2, e^-0.5 stays; 1 at the prompt."""
+    """PPO-22: p_trainer / p_sampler = e^0.5 is capped at 1.2, e^-0.5 stays; 1 at the prompt."""
     scored = hand_made(
         rollout_logprobs=torch.tensor([[0.0, -1.5, -0.5], [0.0, -1.0, -1.0]]),
         old_logprobs=torch.tensor([[0.0, -1.0, -1.0], [0.0, -1.0, -1.0]]),

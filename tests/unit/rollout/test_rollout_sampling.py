@@ -61,7 +61,7 @@ def test_draw_inverts_the_cumulative_distribution_by_hand() -> None:
 
 
 def test_draw_s_frequencies_are_the_softmax_at_the_temperature() -> None:
-    """Lines 11 and 12: chi-squared over 20,000 draws with a fixed seed."""
+    """docs/algorithms.md#ppo-11 and #ppo-12: chi-squared over 20,000 draws with a fixed seed."""
     logits = torch.tensor([1.0, -0.5, 2.0, 0.0, -3.0])
     uniform = torch.rand(20_000, generator=generator(0, "draw"))
     tokens, logprobs = draw(logits.expand(20_000, 5), uniform, 0.7)
@@ -109,7 +109,7 @@ def test_draw_inverts_the_cumulative_distribution_of_any_vocabulary(vocabulary: 
 def test_a_response_does_not_depend_on_its_batch(
     family: str, make_sampler: Callable[..., Any], asked: Asked
 ) -> None:
-    """Line 12: all together, in pairs, and one by one; the numbers of a prompt are its own."""
+    """PPO-12: all together, in pairs, and one by one; the numbers of a prompt are its own."""
     together = answers(make_sampler(family, batch_size=100), asked, 3, "rollout")
     pairs = answers(make_sampler(family, batch_size=2), asked, 3, "rollout")
     alone = answers(make_sampler(family, batch_size=1), asked, 3, "rollout")
@@ -163,7 +163,7 @@ def test_the_sampler_s_logprobs_are_the_trainer_s(
     make_sampler: Callable[..., Any],
     asked: Asked,
 ) -> None:
-    """Lines 11 and 22: to 1e-5, though one used a cache and left padding."""
+    """docs/algorithms.md#ppo-11 and #ppo-22: to 1e-5, though one used a cache and left padding."""
     sampler = make_sampler(family, temperature=temperature)
     rollouts = answers(sampler, asked, 1, "rollout")
     batch = pad_batch(rollouts, 0, side)
@@ -191,7 +191,7 @@ def test_nearly_greedy_is_transformers_greedy(
 
 
 def test_a_response_ends_at_its_first_eos(make_sampler: Callable[..., Any], asked: Asked) -> None:
-    """Line 3: EOS comes last or not at all, and `finish_reason` says which."""
+    """docs/algorithms.md#ppo-3: EOS comes last or not at all, and `finish_reason` says which."""
     rollouts = answers(make_sampler(max_new_tokens=20), asked * 3, 2, "ends")
     for rollout in rollouts:
         response = list(rollout.response_ids)
@@ -219,7 +219,7 @@ def test_an_eos_as_the_very_last_allowed_token_is_an_end(
 def test_pad_and_eos_inside_a_prompt_are_ordinary_tokens(
     make_sampler: Callable[..., Any],
 ) -> None:
-    """Line 1: masks come from lengths; a prompt that begins with PAD is read whole."""
+    """PPO-1: masks come from lengths; a prompt that begins with PAD is read whole."""
     prompt, other = [0, 0, 3, EOS, 9, 4], [3, 9, 4, 5, 6, 7, 8, 9, 10]
     sampler = make_sampler(batch_size=2)
     mixed = answers(sampler, [("a", prompt), ("b", other)], 0, "pad")
@@ -249,7 +249,7 @@ def test_other_ways_to_draw_are_no_settings(name: str) -> None:
 
 @pytest.mark.parametrize("changes", [{"temperature": 0}, {"top_p": 0.9}])
 def test_settings_whose_logprobs_would_not_match_are_refused_in_rl(changes: Any) -> None:
-    """Line 12: an update weighs tokens by the whole distribution; evaluate may draw as it likes."""
+    """PPO-12: an update weighs tokens by the whole distribution; evaluate may draw as it likes."""
     assert EvaluateConfig.model_validate({"sampling": changes})
     with pytest.raises(ValueError, match="RL draws from the whole distribution"):
         RlConfig.model_validate({"sampling": changes})

@@ -59,7 +59,7 @@ def naive_total(policy: Any, examples: list[Encoded]) -> tuple[float, int]:
 
 
 def test_the_loss_is_that_of_response_tokens(policy: Any, examples: list[Encoded]) -> None:
-    """EOS included (line 1), prompt and padding left out."""
+    """EOS included (docs/algorithms.md#ppo-1), prompt and padding left out."""
     total, count = naive_total(policy, examples)
     assert count == 2 * (3 + 2 + 5 + 3 + 2)  # words and EOS of each answer, by hand
     loss = loss_of(policy, examples)
@@ -74,7 +74,7 @@ def test_perplexity_is_exp_of_that_mean(policy: Any, examples: list[Encoded]) ->
 
 
 def test_micro_batches_do_not_change_the_gradient(policy: Any, examples: list[Encoded]) -> None:
-    """Line 23."""
+    """docs/algorithms.md#ppo-23."""
     found = []
     for tokens in (4096, 30, 1):
         policy.zero_grad()

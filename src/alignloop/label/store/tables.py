@@ -278,7 +278,7 @@ class Presentation(Base):
 
 
 # One answer of one annotator. It has no class, since no row of it ever changes: the one that holds
-# is the one that nothing supersedes and that is not `withdrawn` (`judging.standing()`).
+# is the one that nothing supersedes and that is not `withdrawn` (`labels.project_labels.standing`).
 # `choice` is a response id where `verdict` is "choice". `ratings` is {"<response id>": 1..10},
 # `ranking` [[best ids], [next ids], ...], `harmful` [response ids].
 judgements = Table(

@@ -64,7 +64,10 @@ def old_logprobs(logprobs: PerToken, scored: ScoredRollouts) -> PerToken:
 
 
 def importance_weights(scored: ScoredRollouts, cap: float | None) -> PerToken:
-    """Truncated importance sampling (line 22): min(p_trainer / p_sampler, cap); 1 without a cap."""
+    """Truncated importance sampling: min(p_trainer / p_sampler, cap); 1 without a cap.
+
+    See docs/algorithms.md#ppo-22.
+    """
     if cap is None:
         return torch.ones_like(scored.rollout_logprobs)
     assert isinstance(scored, WithOldLogprobs), "a cap needs the trainer's logprobs"
