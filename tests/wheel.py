@@ -14,7 +14,8 @@ from pathlib import Path
 
 FEW = """
 num_threads=1 sft.max_steps=2 sft.eval_every=0
-comparisons.num_prompts=160 comparisons.responses_per_prompt=2 comparisons.sampling.max_new_tokens=16
+comparisons.num_prompts=160 comparisons.responses_per_prompt=2
+comparisons.sampling.max_new_tokens=16
 reward.batch_size=16 reward.max_steps=2
 rl.num_steps=2 rl.batch_size=8 rl.validation_size=4 rl.sampling.max_new_tokens=16
 evaluate.max_prompts=6 evaluate.sampling.max_new_tokens=16
