@@ -6,24 +6,24 @@ from pathlib import Path
 from typing import Any
 
 HELP = """\
-Lists the recipes that come with the package. Each is run by its name, `alignloop run playground`,
-or copied to be edited: `alignloop recipes copy playground mine`, then `alignloop run mine`.
+Lists the recipes that come with the package. Run one by its name, `alignloop run playground`, or
+copy and edit it: `alignloop recipes copy playground mine`, then `alignloop run mine`.
 """
 
 
 def add_recipes(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Hang `recipes` and `recipes copy` on the command line's parser."""
+    """Add `recipes` and `recipes copy` to the command line's parser."""
     recipes = commands.add_parser(
         "recipes",
-        help="list the recipes of the package, or copy one",
+        help="list the packaged recipes, or copy one",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     recipes.set_defaults(do=_list)
     actions = recipes.add_subparsers(dest="action", metavar="ACTION")
     copy = actions.add_parser("copy", help="copy a recipe with its files, to edit it")
-    copy.add_argument("name", metavar="NAME", help="as `alignloop recipes` lists it")
-    copy.add_argument("folder", metavar="DIR", help="the new folder; its name is the recipe's")
+    copy.add_argument("name", metavar="NAME", help="a name from `alignloop recipes`")
+    copy.add_argument("folder", metavar="DIR", help="the new folder; the recipe takes its name")
     copy.set_defaults(do=_copy)
 
 

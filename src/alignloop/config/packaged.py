@@ -1,4 +1,4 @@
-"""The recipes that come with the package: listed, found by name, copied to be edited."""
+"""The recipes that come with the package: list them, find them by name, copy them."""
 
 import shutil
 from pathlib import Path
@@ -10,15 +10,15 @@ FILE = "recipe.toml"
 
 
 def packaged_recipes() -> dict[str, str]:
-    """What each packaged recipe is for, by name: the first sentence of its first comment."""
+    """The purpose of each packaged recipe, by name: the first sentence of its first comment."""
     return {file.parent.name: _about(file) for file in sorted(FOLDER.glob(f"*/{FILE}"))}
 
 
 def recipe_file(path: str | Path) -> Path:
-    """A recipe's file: `path` itself, the recipe.toml in it, or the packaged one of that name.
+    """A recipe's file: `path` itself, the recipe.toml in it, or the packaged recipe of that name.
 
-    A file that is there comes first, so that a copy in ./playground is what `playground` means.
-    Raises UserError if there is neither.
+    An existing file wins, so a copy in ./playground is what `playground` means. Raises UserError if
+    nothing is found.
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
@@ -28,26 +28,26 @@ def recipe_file(path: str | Path) -> Path:
     if str(path) in named:
         return FOLDER / path / FILE
     raise UserError(
-        "there is no such recipe",
+        "no such recipe",
         where=str(file),
         fix=f"give a recipe.toml, the folder that holds one, or a name: {', '.join(named)}",
     )
 
 
 def copy_recipe(name: str, target: Path) -> Path:
-    """Copy a packaged recipe with its files into a new folder, whose name its runs then have.
+    """Copy a packaged recipe with its files into a new folder, and name it after the folder.
 
-    Raises UserError for an unknown name, where `target` is something already, and for a folder
-    whose name no recipe may have.
+    Raises UserError for an unknown name, if `target` exists, or if the folder's name is not a
+    valid recipe name.
     """
     from alignloop.config.load import check_recipe
 
     if name not in (named := packaged_recipes()):
-        fix = f"name one of them: {', '.join(named)}"
-        raise UserError("there is no packaged recipe of this name", where=name, fix=fix)
+        fix = f"choose one of: {', '.join(named)}"
+        raise UserError("no packaged recipe has this name", where=name, fix=fix)
     if target.exists():
         raise UserError(
-            "there is something here already, and nothing is overwritten",
+            "something exists here already, and nothing is overwritten",
             where=str(target),
             fix="name another folder, or remove this one",
         )

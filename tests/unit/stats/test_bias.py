@@ -18,7 +18,7 @@ from alignloop.stats.bias import (
     crows_pairs,
     position_bias,
     pseudo_log_likelihood,
-    said,
+    named_group,
 )
 from alignloop.stats.intervals import share_interval
 
@@ -30,9 +30,9 @@ def answers(biased: int, other: int, unknown: int) -> list[Said]:
 
 
 def test_what_is_biased_depends_on_the_question() -> None:
-    assert said("neg", target=True) == said("nonneg", target=False) == "biased"
-    assert said("neg", target=False) == said("nonneg", target=True) == "other"
-    assert said("neg", target=True, unknown=True) == "unknown"
+    assert named_group("neg", target=True) == named_group("nonneg", target=False) == "biased"
+    assert named_group("neg", target=False) == named_group("nonneg", target=True) == "other"
+    assert named_group("neg", target=True, unknown=True) == "unknown"
 
 
 def test_bbq_by_hand() -> None:
@@ -61,7 +61,7 @@ def test_bbq_of_the_published_questions(always: str, expected: float) -> None:
             assert row["answer_info"][f"ans{row['label']}"][1] == "unknown"
             assert {"old", "unknown"} <= set(groups)
             unknown = always == "unknown"
-            found.append(said(row["question_polarity"], target=True, unknown=unknown))
+            found.append(named_group(row["question_polarity"], target=True, unknown=unknown))
     assert bbq_ambiguous(found) == pytest.approx(expected)
 
 
