@@ -230,7 +230,7 @@ class Ahead:
                 continue
             limit = LengthLimit(
                 tokens=context - config.sampling.max_new_tokens,
-                said_by=CONTEXT,
+                set_by=CONTEXT,
                 too_long=config.too_long,
                 switch="evaluate.too_long",
             )

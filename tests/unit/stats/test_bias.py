@@ -10,7 +10,7 @@ import pytest
 
 from alignloop.errors import UserError
 from alignloop.stats.bias import (
-    Said,
+    Group,
     bbq_ambiguous,
     bbq_disambiguated,
     cbbq_score,
@@ -25,7 +25,7 @@ from alignloop.stats.intervals import share_interval
 BBQ = Path(__file__).parents[4] / "shared" / "data" / "bias" / "bbq_Age.jsonl.gz"
 
 
-def answers(biased: int, other: int, unknown: int) -> list[Said]:
+def answers(biased: int, other: int, unknown: int) -> list[Group]:
     return ["biased"] * biased + ["other"] * other + ["unknown"] * unknown
 
 
@@ -53,7 +53,7 @@ def test_bbq_of_the_published_questions(always: str, expected: float) -> None:
     """Whoever always says one group is as often with the stereotype as against it."""
     if not BBQ.exists():
         pytest.skip("BBQ is not beside this checkout")
-    found: list[Said] = []
+    found: list[Group] = []
     for line in gzip.decompress(BBQ.read_bytes()).decode().splitlines():
         row = json.loads(line)
         if row["context_condition"] == "ambig":
