@@ -1,6 +1,6 @@
-"""What every stage of a run will read, looked at before the first one begins. Part of the pipeline.
+"""Checks of what every stage will read, before the first one starts. Part of the pipeline.
 
-A stage raises the same errors by itself; here they come before hours are spent on earlier stages.
+A stage raises the same errors itself; raised here, they do not come hours into a run.
 """
 
 import logging
@@ -24,56 +24,57 @@ if TYPE_CHECKING:
 
 
 def look_ahead(recipe: Recipe, path: Path, done: Collection[str]) -> Any:
-    """Look at the inputs of the stages that are not `done`; raises UserError for the first fault.
+    """Check the inputs of the stages that are not `done`; raises UserError for the first fault.
 
-    Returns the tokenizer as the first of them makes it ready. First comes what takes no time: that
-    things are there and that settings fit each other; then the files, each by the reader of its
-    stage, and the lengths of its rows.
+    Returns the tokenizer, prepared as the first stage will. The checks that take no time come first
+    (files exist, settings fit each other), then each file is read by its stage's own reader and the
+    lengths of its rows are checked.
     """
-    return Ahead(recipe=recipe, path=path, done=frozenset(done)).look()
+    return Ahead(recipe=recipe, path=path, done=frozenset(done)).check()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ahead:
-    """One look: the settings, the run's folder, and the stages that are finished."""
+    """One check: the settings, the run's folder, and the finished stages."""
 
     recipe: Recipe
     path: Path
     done: frozenset[str]
 
-    def look(self) -> Any:
-        """Everything, the quickest first; the tokenizer."""
+    def check(self) -> Any:
+        """Check everything, the quickest first; return the tokenizer."""
+        # Four stages count: sft, reward, rl, evaluate. With all of them done, no model is loaded.
         if len(self.done) < 4:
-            self._look_at_the_model()
+            self._check_model()
             if self.recipe.lora.on:
                 with needs("lora", "lora.rank"):
                     import peft  # noqa: F401
-        self._look_at_sources()
-        self._look_at_rewards()
+        self._check_sources()
+        self._check_rewards()
         start = self._start()
-        self._look_at_rooms(start)
-        with _quietly():
+        self._check_context_lengths(start)
+        with _without_row_warnings():
             tokenizer = self._tokenizer(start)
-            for look in (self._demonstrations, self._prompts, self._held_out, self._pairs):
-                look(tokenizer, start)
+            for check in (self._demonstrations, self._prompts, self._held_out, self._pairs):
+                check(tokenizer, start)
             return tokenizer
 
     def _start(self) -> Path:
-        """The directory whose tokenizer and context all stages share: the SFT model's, or its."""
+        """The directory whose tokenizer and context all stages use: SFT model or base."""
         from alignloop import inputs
 
         own = self.path / "sft" / "model"
         return own if "sft" in self.done and holds_model(own) else inputs.base_model(self.recipe)
 
-    def _look_at_the_model(self) -> None:
+    def _check_model(self) -> None:
         from alignloop.config.model_paths import no_model
 
         path = self.recipe.model.path
         if world_of(path) is None and not holds_model(Path(path)):
             raise no_model(path)
 
-    def _look_at_sources(self) -> None:
-        """What is named is there."""
+    def _check_sources(self) -> None:
+        """Every named source exists."""
         from alignloop import inputs
 
         for setting, source in inputs.named_in(self.recipe).items():
@@ -85,52 +86,52 @@ class Ahead:
         for file in self.recipe.data.exclude if len(self.done) < 4 else ():
             _require_file("data.exclude", file)
 
-    def _look_at_rewards(self) -> None:
+    def _check_rewards(self) -> None:
         from alignloop import judge_choice
 
         if "rl" not in self.done:
             rl = self.recipe.rl
             refuse_gold(rl.reward_sources)
             named = {"rl.policy": rl.policy, "rl.held_out_reward_model": rl.held_out_reward_model}
-            if self._wants_pairs and "reward" not in self.done:
+            if self._trains_reward_model and "reward" not in self.done:
                 named["reward.model"] = self.recipe.reward.model
             _require_models(named)
             for source in rl.reward_sources:
                 if source != REWARD_MODEL:
-                    with _said_by("rl.rewards"):
+                    with _naming("rl.rewards"):
                         kind_of(source).check(source)
         if "evaluate" not in self.done:
             evaluate = self.recipe.evaluate
             named = {"evaluate.baseline": evaluate.baseline, "evaluate.policy": evaluate.policy}
             _require_models(named)
-            with _said_by("evaluate.judge"):
+            with _naming("evaluate.judge"):
                 judge_choice.check_judge(self.recipe, self.path)
 
     @property
-    def _wants_pairs(self) -> bool:
+    def _trains_reward_model(self) -> bool:
         return has_reward_stage(self.recipe)
 
-    def _look_at_rooms(self, start: Path) -> None:
+    def _check_context_lengths(self, start: Path) -> None:
         """Prompts and answers fit into the models' contexts."""
         from alignloop.models import context_of
 
         rl, evaluate, collected = self.recipe.rl, self.recipe.evaluate, self.recipe.comparisons
         if "rl" not in self.done:
-            wanted = rl.max_prompt_tokens + rl.sampling.max_new_tokens
+            needed = rl.max_prompt_tokens + rl.sampling.max_new_tokens
             context = context_of(rl.policy or start)
-            if context is not None and wanted > context:
+            if context is not None and needed > context:
                 raise UserError(
-                    f"prompt and response may take {wanted} tokens, but the model's context is"
+                    f"prompt and response may take {needed} tokens, but the model's context is"
                     f" {context}",
                     where="rl.max_prompt_tokens + rl.sampling.max_new_tokens",
                     fix="lower one of them",
                 )
         if "evaluate" not in self.done:
             for folder in dict.fromkeys((evaluate.baseline or start, evaluate.policy or start)):
-                _check_room("evaluate", evaluate.sampling.max_new_tokens, context_of(folder))
-        collects = self._wants_pairs and world_of(self.recipe.reward.pairs) is not None
+                _check_length("evaluate", evaluate.sampling.max_new_tokens, context_of(folder))
+        collects = self._trains_reward_model and world_of(self.recipe.reward.pairs) is not None
         if collects and "reward" not in self.done:
-            _check_room("comparisons", collected.sampling.max_new_tokens, context_of(start))
+            _check_length("comparisons", collected.sampling.max_new_tokens, context_of(start))
 
     def _tokenizer(self, start: Path) -> Any:
         from alignloop.data.templates import install_template
@@ -143,7 +144,7 @@ class Ahead:
             install_template(tokenizer, model.chat_template)
         elif model.chat_template and not tokenizer.chat_template:
             raise UserError(
-                "without SFT nobody would write the chat template into the model",
+                "SFT writes the chat template into the model, but this recipe has no SFT",
                 where=f'model.chat_template = "{model.chat_template}"',
                 fix="save the model with its template: tokenizer.chat_template = ...; then"
                 f" tokenizer.save_pretrained({str(start)!r})",
@@ -175,7 +176,7 @@ class Ahead:
         from alignloop.reward.labels import share_out
 
         config, source = self.recipe.reward, self.recipe.reward.pairs
-        if "reward" in self.done or not self._wants_pairs or world_of(source) is not None:
+        if "reward" in self.done or not self._trains_reward_model or world_of(source) is not None:
             return
         if source.startswith(LABEL):
             with needs("label", "a labelling project"):
@@ -229,7 +230,7 @@ class Ahead:
                 continue
             limit = LengthLimit(
                 tokens=context - config.sampling.max_new_tokens,
-                said_by=CONTEXT,
+                set_by=CONTEXT,
                 too_long=config.too_long,
                 switch="evaluate.too_long",
             )
@@ -240,7 +241,7 @@ class Ahead:
 
 
 def _functions(names: Iterable[str]) -> "list[RewardFunction]":
-    """Those of the judges that are functions: they may ask of a prompt what it lacks."""
+    """The judges that are functions: they may require fields of a prompt."""
     from alignloop.scoring import load_function
 
     return [load_function(name) for name in names if names_function(name)]
@@ -260,7 +261,7 @@ def _fit(items: Sequence[Any], encode: Callable[[Any], Any], limit: Any, cut: An
         encode_fitting(items, encode, limit, cut)
 
 
-def _check_room(section: str, new_tokens: int, context: int | None) -> None:
+def _check_length(section: str, new_tokens: int, context: int | None) -> None:
     if context is not None and new_tokens >= context:
         raise UserError(
             f"answers of {new_tokens} tokens leave no room for a prompt in the model's context of"
@@ -272,20 +273,20 @@ def _check_room(section: str, new_tokens: int, context: int | None) -> None:
 
 def _require_file(setting: str, source: str) -> None:
     if not Path(source).exists():
-        raise UserError("the file is missing", where=source, fix=f"mend the path: it is {setting}")
+        raise UserError("file not found", where=source, fix=f"correct the path in {setting}")
 
 
 def _require_models(named: dict[str, str | None]) -> None:
     for setting, folder in named.items():
         if folder is not None and not holds_model(Path(folder)):
             raise UserError(
-                "there is no model here", where=folder, fix=f"name a model directory as {setting}"
+                "no model found here", where=folder, fix=f"set {setting} to a model directory"
             )
 
 
 @contextmanager
-def _said_by(setting: str) -> Iterator[None]:
-    """An error about a judge says which setting named it."""
+def _naming(setting: str) -> Iterator[None]:
+    """Name the setting in an error about the judge that it names."""
     try:
         yield
     except UserError as error:
@@ -295,8 +296,8 @@ def _said_by(setting: str) -> Iterator[None]:
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the warnings about rows: the stage itself will give them."""
+def _without_row_warnings() -> Iterator[None]:
+    """Mute the warnings about rows: the stage itself will print them."""
     logger = logging.getLogger("alignloop")
     level = logger.level
     logger.setLevel(logging.ERROR)

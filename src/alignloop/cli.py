@@ -21,51 +21,51 @@ Every setting can be given on the command line: --section.key value, for example
 """
 
 REDO_HELP = (
-    "do again what does not stand any more on its inputs or settings; what it had made is thrown"
-    " away, which is refused without this switch"
+    "redo a stage whose inputs or settings have changed, deleting its earlier output (without"
+    " this switch the command refuses)"
 )
 
 CHECK_HELP = """\
-Says of each file what it holds: format and encoding, rows, and refused rows with their reasons,
-duplicates, prompts that stand in several files, lengths in tokens, languages, how often the chosen
-answer is the longer one, labels. Reads JSONL, JSON, CSV, TSV, Parquet and Arrow, gzipped or not,
-folders, directories of the datasets library, and hub:org/name. Exit code 1 where rows are refused.
+Reports on each file: format and encoding, rows, refused rows with their reasons, duplicates,
+prompts shared between files, lengths in tokens, languages, how often the chosen answer is the
+longer one, labels. Reads JSONL, JSON, CSV, TSV, Parquet and Arrow, gzipped or not, folders,
+directories of the datasets library, and hub:org/name. Exits with code 1 if any row is refused.
 """
 CONVERT_HELP = """\
 Writes a file of any known format as JSONL: our records, or TRL's conversational columns. Refused
-rows stop the conversion, or with --skip-refused go to refused.jsonl beside OUT. What annotation
-tools export becomes judgements, with OUT.comparisons.jsonl beside them. Nothing is overwritten.
+rows stop the conversion; with --skip-refused they go to refused.jsonl next to OUT. Exports of
+annotation tools become judgements, with OUT.comparisons.jsonl next to them. Nothing is overwritten.
 """
 
 MERGE_HELP = """\
-Writes a plain model directory from an adapter's: what a stage wrote with lora.rank set, or PEFT.
-The model that the adapter belongs to is the one that it names, or --base DIR. A reward model keeps
-its head and its reward_scale.json. Nothing is overwritten.
+Merges an adapter directory (from a stage run with lora.rank set, or from PEFT) into a plain model
+directory. The base model is the one the adapter names, or --base DIR. A reward model keeps its head
+and its reward_scale.json. Never overwrites a file.
 """
 CONVERT_MODEL_HELP = """\
-Writes a model directory that can be trained from a GGUF file, by transformers: weights as
-safetensors, dequantised, with config, tokenizer and chat template. What was written is read again
-and must give the same logits and an answer. Needs `pip install 'alignloop[gguf]'`; no network.
+Turns a GGUF file into a model directory that can be trained, using transformers: dequantised
+safetensors weights, config, tokenizer and chat template. The result is loaded again and checked:
+same logits, and it generates an answer. Needs `pip install 'alignloop[gguf]'`; no network.
 """
-RECIPE_HELP = "a recipe.toml, its folder, or a name of `alignloop recipes`"
+RECIPE_HELP = "a recipe.toml, its folder, or a name from `alignloop recipes`"
 PLAN_HELP = """\
-Says before a run what it needs: parameters, memory of each stage by role, tokens per step, and an
-estimate of the time from a measurement of a few seconds on this machine. Reads the config.json of
-model.path, which may be that file itself; no weights are loaded.
+Estimates what a run needs: parameters, memory of each stage by role, tokens per step, and time,
+from a measurement of a few seconds on this machine. Reads the config.json of model.path, which may
+be that file itself; no weights are loaded.
 """
 
 STAGE_COMMANDS = {
-    "run": "all stages in order, then the report; goes on where it stopped",
+    "run": "run all stages in order, then the report; resumes where it stopped",
     "sft": "stage 1: fine-tune the model on demonstrations",
     "reward": "stage 2: train the reward model on preference pairs",
-    "rl": "stage 3: PPO, GRPO or RLOO moves the policy towards the reward",
-    "dpo": "in place of stages 2 and 3: DPO or IPO on the preference pairs themselves",
+    "rl": "stage 3: train the policy with PPO, GRPO or RLOO against the reward model",
+    "dpo": "instead of stages 2 and 3: train with DPO or IPO on the preference pairs",
     "evaluate": "compare the SFT model with the policy on held-out prompts",
     "report": "write report.html and summary.json from a run folder's files",
 }
 
-# What the system refuses because of a path that a person gave; any other is a mistake of ours.
-NOT_OURS = {
+# OS errors that a path given by the user can cause. Any other OSError is a bug of ours.
+USER_ERRNOS = {
     errno.EACCES,
     errno.EBUSY,
     errno.EDQUOT,
@@ -87,13 +87,13 @@ NOT_OURS = {
     errno.ETXTBSY,
 }
 STOPPED = (
-    "stopped; finished stages and saved checkpoints are kept: the same command goes on from the"
-    " last checkpoint, and begins anew what has none"
+    "stopped; finished stages and checkpoints are kept: run the same command to resume from the"
+    " last checkpoint (a stage without one starts over)"
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse, run, and turn errors for people into one message and exit code 2."""
+    """Parse and run; print a UserError as one message and exit with code 2."""
     _log_harmlessly()
     try:
         parser = make_parser()
@@ -116,15 +116,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Imported only when loaded already: a stage raised it.
         stage_run = sys.modules.get("alignloop.run.stage_run")
         if stage_run is not None and isinstance(error, stage_run.Interrupted):
+            # 130 is the shell's code for SIGINT; an Interrupted from SIGTERM carries its own.
             code = int(getattr(error, "exit_code", 130))
             sys.exit(_fail(str(error), code))
-        if (explained := _explained(error)) is not None:
-            sys.exit(_fail(f"error: {explained}", 2))
+        if (user_error := _as_user_error(error)) is not None:
+            sys.exit(_fail(f"error: {user_error}", 2))
         raise
 
 
 def _log_harmlessly() -> None:
-    """Warnings name people's files and rows: what a terminal would obey is written out."""
+    """Escape control characters in warnings, which quote users' files and rows."""
 
     class Harmless(logging.Formatter):
         def format(self, record: logging.LogRecord) -> str:
@@ -135,36 +136,36 @@ def _log_harmlessly() -> None:
 
 
 def _say(what: object) -> None:
-    """A result on stdout: as it is for a program, harmless for a terminal."""
+    """Print a result on stdout: raw for a program, escaped for a terminal."""
     print(harmless(str(what)) if sys.stdout.isatty() else what)
 
 
-def _explained(error: Exception) -> UserError | None:
-    """An error for people in place of one by a path, a name, or a disk; None for one of ours."""
+def _as_user_error(error: Exception) -> UserError | None:
+    """A UserError for a failure caused by a path, a name or the disk; None for a bug of ours."""
     if is_full_disk(error):
         where = str(getattr(error, "filename", None) or "")
-        fix = "free some space and run the same command again; what was written before is intact"
+        fix = "free some space and run the same command again; files written so far are intact"
         return UserError("the disk is full", where=where, fix=fix)
-    if isinstance(error, OSError) and error.errno in NOT_OURS and error.filename:
-        return _by_the_system(error)
+    if isinstance(error, OSError) and error.errno in USER_ERRNOS and error.filename:
+        return _from_os_error(error)
     if isinstance(error, ValueError) and "null byte" in str(error):
-        return UserError("a path holds a NUL character", fix="give the path without it")
+        return UserError("a path contains a NUL character", fix="remove it from the path")
     if isinstance(error, UnicodeEncodeError) and error.encoding in ("utf-8", "utf8"):
         text = error.object[:80]
-        return UserError("this is no UTF-8 text", where=text, fix="give another name")
+        return UserError("not valid UTF-8", where=text, fix="use another name")
     return None
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose complaints are errors for people like all others."""
+    """An ArgumentParser that raises UserError like everything else."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise UserError in place of printing the usage."""
+        """Raise UserError instead of printing the usage."""
         raise UserError(message, fix=f"see `{self.prog} --help`")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser with a command per stage."""
+    """The parser, with one command per stage."""
     parser = Parser(
         prog="alignloop",
         description="The whole loop of RLHF: SFT, reward model, PPO, honest evaluation, report.",
@@ -184,14 +185,14 @@ def make_parser() -> argparse.ArgumentParser:
             allow_abbrev=False,
         )
         stage.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
-        stage.add_argument("--seed", metavar="N", help="the seed of everything random")
+        stage.add_argument("--seed", metavar="N", help="random seed")
         stage.add_argument("--folder", metavar="DIR", help="the run folder (default: runs/<name>)")
         stage.add_argument(
             *("--skip-refused", "--skip_refused"),
             nargs="?",
             const="true",
             metavar="true",
-            help="go on without rows that cannot be read; the run folder's refused.jsonl has them",
+            help="skip rows that cannot be read; they go to the run folder's refused.jsonl",
         )
         stage.add_argument("--redo", action="store_true", help=REDO_HELP)
         stage.set_defaults(do=_run_stage)
@@ -218,7 +219,7 @@ def parse_overrides(rest: Sequence[str]) -> dict[str, str]:
         word = words.pop(0)
         if not word.startswith("--") or len(word) == 2:
             raise UserError(
-                f"{word!r} is not understood", fix="settings look like --section.key value"
+                f"unknown argument {word!r}", fix="settings look like --section.key value"
             )
         key, equals, value = word[2:].partition("=")
         if not equals:
@@ -230,12 +231,12 @@ def parse_overrides(rest: Sequence[str]) -> dict[str, str]:
 
 
 def _positive(text: str) -> int:
-    """An argument's whole number from 1 on; argparse explains a ValueError."""
+    """A positive whole number; argparse reports the error."""
     return _whole(text, 1, 10**9)
 
 
 def _seed(text: str) -> int:
-    """An argument's seed."""
+    """A random seed."""
     return _whole(text, 0, 2**63 - 1)
 
 
@@ -246,14 +247,14 @@ def _whole(text: str, low: int, high: int) -> int:
         value = low - 1
     if not low <= value <= high:
         shown = text if len(text) <= 40 else f"{text[:40]}..."
-        raise argparse.ArgumentTypeError(f"{shown!r} is no whole number from {low} to {high}")
+        raise argparse.ArgumentTypeError(f"{shown!r} is not a whole number from {low} to {high}")
     return value
 
 
 def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
-    playground = commands.add_parser("playground", help="the embedded world: its model and data")
+    playground = commands.add_parser("playground", help="the built-in world: its model and data")
     actions = playground.add_subparsers(dest="action", required=True, metavar="ACTION")
-    build = actions.add_parser("build-base", help="pre-train the base model from its text")
+    build = actions.add_parser("build-base", help="pre-train the base model from its corpus")
     build.add_argument("--out", required=True, metavar="DIR", help="where the model goes")
     build.add_argument("--seed", type=_seed, metavar="N")
     build.add_argument("--steps", type=_positive, metavar="N", help="stop after this many steps")
@@ -262,7 +263,7 @@ def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
     export.add_argument("--out", required=True, metavar="DIR")
     export.add_argument("--seed", type=_seed, default=0, metavar="N")
     export.set_defaults(do=_export_playground)
-    demo = actions.add_parser("demo", help="make the comparisons of `alignloop label demo`")
+    demo = actions.add_parser("demo", help="build the comparisons of `alignloop label demo`")
     demo.add_argument("--policy", required=True, action="append", metavar="NAME=DIR")
     demo.add_argument("--out", required=True, metavar="DIR")
     demo.add_argument("--seed", type=_seed, default=0, metavar="N")
@@ -270,16 +271,16 @@ def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 
 def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
-    data = commands.add_parser("data", help="check and convert files of other people's formats")
+    data = commands.add_parser("data", help="check and convert data files")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     shape = argparse.RawDescriptionHelpFormatter
     check = actions.add_parser(
-        "check", help="what is in these files", description=CHECK_HELP, formatter_class=shape
+        "check", help="report what files contain", description=CHECK_HELP, formatter_class=shape
     )
     add = check.add_argument
     add("files", nargs="+", metavar="FILE", help="file, folder, or hub:org/name")
-    add("--format", metavar="F", help="the one format of all rows, such as alpaca")
-    add("--json", action="store_true", help="print the findings for programs")
+    add("--format", metavar="F", help="read every row in this format, such as alpaca")
+    add("--json", action="store_true", help="print the findings as JSON")
     add("--tokenizer", metavar="DIR", help="count tokens with it (default: the playground's)")
     check.set_defaults(do=_check_data)
     convert = actions.add_parser(
@@ -289,25 +290,25 @@ def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("source", metavar="FILE", help="file, folder, or hub:org/name")
     add("out", metavar="OUT", help="a .jsonl or .jsonl.gz file")
     add("--to", required=True, choices=("pairs", "demonstrations", "prompts", "judgements", "trl"))
-    add("--overwrite", action="store_true", help="replace OUT where it is there")
-    add("--format", metavar="F", help="the one format of all rows, such as alpaca")
-    add("--skip-refused", action="store_true", help="go on, and keep them in refused.jsonl")
+    add("--overwrite", action="store_true", help="replace OUT if it exists")
+    add("--format", metavar="F", help="read every row in this format, such as alpaca")
+    add("--skip-refused", action="store_true", help="skip bad rows and write them to refused.jsonl")
     several = {"action": "append", "default": []}
-    held_out = "leave out its prompts and near duplicates of them; may be given several times"
+    held_out = "leave out its prompts and their near duplicates; may be given several times"
     add("--exclude", metavar="FILE", help=held_out, **several)
-    near = "trigrams in common that make a near duplicate (default: 0.8; 1 = equal texts only)"
+    near = "share of common trigrams of near duplicates (default: 0.8; 1 = equal texts only)"
     add("--near-duplicate", metavar="SHARE", type=float, default=0.8, help=near)
-    split = "write OUT.NAME.jsonl for each split, chosen by a hash of the prompt alone"
+    split = "write OUT.NAME.jsonl for each split, assigned by a hash of the prompt"
     add("--split", metavar="NAME=SHARE", help=split, **several)
     convert.set_defaults(do=_convert_data)
 
 
 def _add_models(commands: "argparse._SubParsersAction[Parser]") -> None:
-    models = commands.add_parser("models", help="model directories out of other files")
+    models = commands.add_parser("models", help="convert models")
     actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
     convert = actions.add_parser(
         "convert",
-        help="make a model directory of a GGUF file",
+        help="make a model directory from a GGUF file",
         description=CONVERT_MODEL_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -316,29 +317,29 @@ def _add_models(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("out", metavar="OUT", help="the new model directory")
     types = ("float32", "bfloat16")
     add("--dtype", choices=types, default=types[0], help="type of the weights (default: float32)")
-    add("--tokenizer", metavar="DIR", help="take this directory's tokenizer, not the file's")
+    add("--tokenizer", metavar="DIR", help="use this directory's tokenizer instead of the file's")
     convert.set_defaults(do=_convert_model)
 
 
 def _add_merge_and_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
     shape = argparse.RawDescriptionHelpFormatter
-    text = "write a plain model from an adapter's directory"
+    text = "merge an adapter into a plain model"
     merge = commands.add_parser("merge", help=text, description=MERGE_HELP, formatter_class=shape)
     merge.add_argument("adapter", metavar="ADAPTER_DIR", help="such as runs/x/rl/model")
     merge.add_argument("out", metavar="OUT", help="the new model directory")
-    merge.add_argument("--base", metavar="DIR", help="the model that the adapter belongs to")
+    merge.add_argument("--base", metavar="DIR", help="the adapter's base model")
     merge.set_defaults(do=_merge)
-    text = "parameters, memory and time of a recipe, before it runs"
+    text = "estimate parameters, memory and time of a recipe"
     plan = commands.add_parser(
         "plan", help=text, description=PLAN_HELP, epilog=SETTINGS_HELP, formatter_class=shape
     )
     plan.add_argument("recipe", metavar="RECIPE", help=RECIPE_HELP)
-    plan.add_argument("--json", action="store_true", help="print the numbers for programs")
+    plan.add_argument("--json", action="store_true", help="print the numbers as JSON")
     plan.add_argument(
         "--measure",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="measure this machine for the estimate of time (default: yes)",
+        help="measure this machine for the time estimate (default: yes)",
     )
     plan.set_defaults(do=_plan)
 
@@ -346,7 +347,7 @@ def _add_merge_and_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
 def _refuse_to_overwrite(out: Path) -> None:
     if out.exists():
         raise UserError(
-            "there is something here already, and nothing is overwritten",
+            "something exists here already, and nothing is overwritten",
             where=str(out),
             fix="name another directory, or remove this one",
         )
@@ -378,10 +379,10 @@ def _convert_model(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     for note in made.notes:
         say(f"note: {note}")
     if not made.has_template:
-        say("note: it has no chat template; `--model.chat_template chatml` gives it one")
+        say("note: it has no chat template; set one with `--model.chat_template chatml`")
     kinds = ", ".join(f"{count} {name}" for name, count in made.header.types.items())
     say(f"{made.header.architecture}, {made.parameters:,} parameters from tensors {kinds}")
-    say(f"it answers: {made.answer!r}")
+    say(f"test answer: {made.answer!r}")
     print(out.resolve())
 
 
@@ -401,7 +402,7 @@ def _plan(options: argparse.Namespace, rest: Sequence[str]) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     from alignloop.config import load_recipe
 
-    recipe = load_recipe(options.recipe, parse_overrides(rest))  # refused before torch is loaded
+    recipe = load_recipe(options.recipe, parse_overrides(rest))  # fail before torch is loaded
     from alignloop.pipeline import plan_of
     from alignloop.plan.view import as_json, as_text
 
@@ -416,7 +417,7 @@ def _check_data(options: argparse.Namespace, _rest: Sequence[str]) -> int:
         return run_check(options, Path(options.tokenizer), options.tokenizer)
     from alignloop.playground import BASE_MODEL
 
-    return run_check(options, BASE_MODEL, "the playground's tokenizer; --tokenizer DIR names yours")
+    return run_check(options, BASE_MODEL, "the playground's tokenizer; use yours: --tokenizer DIR")
 
 
 def _convert_data(options: argparse.Namespace, _rest: Sequence[str]) -> int:
@@ -482,9 +483,9 @@ def _build_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
         _say(path)
 
 
-def _by_the_system(error: OSError) -> UserError:
-    problem = f"the system refuses this: {(error.strerror or str(error)).lower()}"
-    return UserError(problem, where=str(error.filename), fix="name another path, or mend this one")
+def _from_os_error(error: OSError) -> UserError:
+    problem = f"the system reports: {(error.strerror or str(error)).lower()}"
+    return UserError(problem, where=str(error.filename), fix="use another path, or fix this one")
 
 
 def _fail(message: str, code: int) -> int:

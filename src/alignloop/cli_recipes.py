@@ -9,24 +9,24 @@ from typing import Any
 from alignloop.errors import UserError
 
 HELP = """\
-Lists the recipes that come with the package. Each is run by its name, `alignloop run playground`,
-or copied to be edited: `alignloop recipes copy playground mine`, then `alignloop run mine`.
+Lists the recipes that come with the package. Run one by its name, `alignloop run playground`, or
+copy and edit it: `alignloop recipes copy playground mine`, then `alignloop run mine`.
 """
 
 
 def add_recipes(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Hang `recipes` and `recipes copy` on the command line's parser."""
+    """Add `recipes` and `recipes copy` to the command line's parser."""
     recipes = commands.add_parser(
         "recipes",
-        help="list the recipes of the package, or copy one",
+        help="list the packaged recipes, or copy one",
         description=HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     recipes.set_defaults(do=_list)
     actions = recipes.add_subparsers(dest="action", metavar="ACTION")
     copy = actions.add_parser("copy", help="copy a recipe with its files, to edit it")
-    copy.add_argument("name", metavar="NAME", help="as `alignloop recipes` lists it")
-    copy.add_argument("folder", metavar="DIR", help="the new folder; its name is the recipe's")
+    copy.add_argument("name", metavar="NAME", help="a name from `alignloop recipes`")
+    copy.add_argument("folder", metavar="DIR", help="the new folder; the recipe takes its name")
     copy.set_defaults(do=_copy)
 
 
@@ -42,20 +42,20 @@ def _copy(options: argparse.Namespace, _rest: Sequence[str]) -> None:
 
 
 def copy_recipe(name: str, target: Path) -> Path:
-    """Copy a packaged recipe with its files into a new folder, whose name its runs then have.
+    """Copy a packaged recipe with its files into a new folder, and name it after the folder.
 
-    Raises UserError for an unknown name, where `target` is something already, and for a folder
-    whose name no recipe may have.
+    Raises UserError for an unknown name, if `target` exists, or if the folder's name is not a
+    valid recipe name.
     """
     from alignloop.config.load import check_recipe
     from alignloop.config.packaged import FILE, FOLDER, packaged_recipes
 
     if name not in (named := packaged_recipes()):
-        fix = f"name one of them: {', '.join(named)}"
-        raise UserError("there is no packaged recipe of this name", where=name, fix=fix)
+        fix = f"choose one of: {', '.join(named)}"
+        raise UserError("no packaged recipe has this name", where=name, fix=fix)
     if target.exists():
         raise UserError(
-            "there is something here already, and nothing is overwritten",
+            "something exists here already, and nothing is overwritten",
             where=str(target),
             fix="name another folder, or remove this one",
         )

@@ -1,6 +1,6 @@
-"""What `alignloop plan` finds in a recipe's files: rows, steps, tokens. Part of the pipeline.
+"""Counts for `alignloop plan`: rows, steps and tokens of a recipe's files. Part of the pipeline.
 
-They are read as the stages read them, so that what a stage would refuse is refused here.
+Files are read as the stages read them, so whatever a stage would refuse is refused here.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def count_inputs(recipe: Recipe) -> dict[str, Rows]:
-    """Rows by stage, as far as they are written before the run begins.
+    """Rows by stage, for the files that exist before the run starts.
 
-    Of a model directory with its tokenizer. Where model.path is a config.json alone (a plan for a
-    machine elsewhere), and for DPO, which is no part of `run`, a file that cannot be read is not
-    counted. Raises UserError for what `alignloop run` would refuse.
+    For a model directory with its tokenizer. If model.path is a bare config.json (a plan for
+    another machine), and for DPO, which `run` does not include, unreadable files are not counted.
+    Raises UserError for anything `alignloop run` would refuse.
     """
     from alignloop.models import context_of
     from alignloop.models.loading import require_weights
@@ -35,22 +35,22 @@ def count_inputs(recipe: Recipe) -> dict[str, Rows]:
     base = inputs.base_model(recipe)
     if base.is_file():
         counters = _counters(recipe, None, None)
-        return {stage: rows for stage, count in counters.items() if (rows := _if_any(count))}
-    tokenizer = _looked_at(recipe)
+        return {stage: rows for stage, count in counters.items() if (rows := _count_or_none(count))}
+    tokenizer = _check_inputs(recipe)
     require_weights(base)
     counters = _counters(recipe, tokenizer, context_of(base))
     dpo = counters.pop("dpo")
     found = {stage: rows for stage, count in counters.items() if (rows := count()) is not None}
     answer = found["sft"].answer if "sft" in found else None
-    for stage in ("rl", "evaluate"):  # a policy that has learnt them answers like them
+    for stage in ("rl", "evaluate"):  # a fine-tuned policy answers at the demonstrations' length
         found[stage] = replace(found[stage], answer=answer)
-    if rows := _if_any(dpo):
+    if rows := _count_or_none(dpo):
         found["dpo"] = rows
     return found
 
 
-def _looked_at(recipe: Recipe) -> Any:
-    """What `Pipeline.run` looks at before its first stage; the tokenizer."""
+def _check_inputs(recipe: Recipe) -> Any:
+    """Run the checks that `Pipeline.run` makes before its first stage; return the tokenizer."""
     return look_ahead(recipe, Path("runs") / recipe.name, ())
 
 
@@ -58,15 +58,16 @@ Count = Callable[[], Rows | None]
 
 
 def _counters(recipe: Recipe, tokenizer: Any, context: int | None) -> dict[str, Count]:
-    """One function for each stage, in the order of the run."""
+    """One function per stage, in the order of the run."""
 
     def pairs(setting: str) -> Rows | None:
         return _pairs(recipe, setting, tokenizer, context)
 
+    # zero steps: the plan lists the stage and gives it no time
     left_out = Rows(count=0, steps=0)
     counters: dict[str, Count] = {"sft": lambda: left_out, "reward": lambda: left_out}
-    if (told := recipe.sft.demonstrations) is not None:
-        counters["sft"] = lambda: _sft(recipe, told, tokenizer, context)
+    if (source := recipe.sft.demonstrations) is not None:
+        counters["sft"] = lambda: _sft(recipe, source, tokenizer, context)
     if has_reward_stage(recipe):
         counters["reward"] = lambda: pairs("reward.pairs")
     return counters | {
@@ -76,7 +77,7 @@ def _counters(recipe: Recipe, tokenizer: Any, context: int | None) -> dict[str, 
     }
 
 
-def _if_any(count: Count) -> Rows | None:
+def _count_or_none(count: Count) -> Rows | None:
     try:
         return count()
     except UserError:
@@ -107,7 +108,7 @@ def _sft(recipe: Recipe, source: str, tokenizer: Any, context: int | None) -> Ro
 
 
 def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) -> Rows | None:
-    """The pairs of the reward models, all together, or of DPO."""
+    """The pairs of all reward models together, or of DPO."""
     from alignloop.data.pairs import PairStore, TextCodes, batches_of_epochs
     from alignloop.data.tokenise import LengthLimit
 
@@ -122,7 +123,7 @@ def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) ->
     trained, tested = _sets_of_pairs(recipe, section, fitting)
     options = {"num_epochs": config.num_epochs, "max_steps": config.max_steps}
     sets = [batches_of_epochs(some, config.batch_size, recipe.seed, **options) for some in trained]
-    # DPO's reference reads every text once; a reward model those of its report card
+    # DPO's reference reads every text once; a reward model reads those of its report card.
     read = _tokens([pair for some in tested for pair in some], codes)
     return Rows(
         count=sum(map(len, trained)),
@@ -135,12 +136,13 @@ def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) ->
 def _sets_of_pairs(
     recipe: Recipe, section: str, pairs: Sequence[PreferencePair]
 ) -> tuple[list[list[PreferencePair]], list[list[PreferencePair]]]:
-    """The pairs that each model learns, and those that are read once."""
+    """The pairs that each model trains on, and those that are only read."""
     if section == "dpo":
         from alignloop.data.splits import hold_out
 
         seed = inputs.split_seed(recipe, recipe.dpo.pairs)
         train, test = hold_out(pairs, recipe.dpo.held_out_share, seed, section="dpo")
+        # the reference reads train and test; the policy reads test again for its metrics
         return [train], [train, test, test]
     from alignloop.reward.labels import share_out
 
@@ -151,7 +153,7 @@ def _sets_of_pairs(
 
 
 def _tokens(pairs: Sequence[PreferencePair], codes: "TextCodes") -> int:
-    """Tokens of both texts of all pairs."""
+    """Total tokens of both texts of all pairs."""
     return sum(len(codes.seen[key].input_ids) for pair in pairs for key in codes.of(pair))
 
 

@@ -1,4 +1,4 @@
-"""Packages of extras: a missing one is one sentence with the command that installs it."""
+"""Optional packages: a missing one gives one sentence with the command that installs it."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,9 +8,9 @@ from alignloop.errors import UserError
 
 @contextmanager
 def needs(extra: str, what: str) -> Generator[None]:
-    """Around an import of an extra's packages; `what` is the thing that needs them.
+    """Wrap an import of an extra's packages; `what` is the feature that needs them.
 
-    Raises UserError if one of them is not installed. Errors inside a package pass unchanged.
+    Raises UserError if a package is not installed. Errors inside a package pass unchanged.
 
     >>> with needs("lora", "an adapter"):
     ...     import no_such_package
@@ -22,6 +22,7 @@ What to do: pip install 'alignloop[lora]'
         yield
     except ModuleNotFoundError as error:
         package = (error.name or "").split(".")[0]
+        # an empty name or one of our own modules is a bug, not a missing extra
         if package in ("", "alignloop"):
             raise
         raise UserError(

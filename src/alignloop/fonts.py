@@ -1,4 +1,4 @@
-"""Fonts that can write Chinese: pictures take the first that this machine has."""
+"""Fonts with Chinese characters, in order of preference: plots use the first one installed."""
 
 CJK_FONTS = (
     "Noto Sans CJK SC",

@@ -1,4 +1,4 @@
-"""Where a stage's records come from: a person's file, a labelling project, or a world.
+"""Where a stage's records come from: a file, a labelling project, or a world.
 
 Part of the pipeline.
 """
@@ -16,6 +16,7 @@ from alignloop.records import Demonstration, PreferencePair, Prompt
 from alignloop.run import RunFolder
 from alignloop.worlds import WORLDS, Observed, world_of
 
+# A tenth: enough for curves, and the rest is needed for training.
 VALIDATION_SHARE = 0.1
 REFUSED = "refused.jsonl"
 
@@ -23,20 +24,20 @@ Item = TypeVar("Item")
 
 
 def require_named(named: Mapping[str, str | None]) -> None:
-    """Raise UserError if settings that are read name nothing, with all that are missing."""
+    """Raise UserError if required settings are empty, listing all of them."""
     missing = [setting for setting, source in named.items() if source == NOT_NAMED]
     if missing:
         examples = {"model.path": "DIR", "sft.demonstrations": "FILE (or none: no SFT)"}
         raise UserError(
-            f"these settings name no data: {', '.join(missing)}",
-            fix="name them in the recipe or on the command line: "
+            f"no data given for: {', '.join(missing)}",
+            fix="set them in the recipe or on the command line: "
             + " ".join(f"--{setting} {examples.get(setting, 'FILE')}" for setting in missing)
-            + f"; or a world by its name: {', '.join(WORLDS)}",
+            + f"; or name a world: {', '.join(WORLDS)}",
         )
 
 
 def named_in(recipe: Recipe) -> dict[str, str | None]:
-    """What `run` reads of data, by the setting that names it; None for what it does not need."""
+    """The data sources that `run` reads, by setting; None for what it does not need."""
     return {
         "model.path": recipe.model.path,
         "sft.demonstrations": recipe.sft.demonstrations,
@@ -48,17 +49,17 @@ def named_in(recipe: Recipe) -> dict[str, str | None]:
 
 
 def base_model(recipe: Recipe) -> Path:
-    """The directory of the model that SFT starts from; raises UserError if none is named."""
+    """The directory of the model that SFT starts from; raises UserError if none is set."""
     require_named({"model.path": recipe.model.path})
     world = world_of(recipe.model.path)
     return Path(recipe.model.path) if world is None else world.base_model
 
 
 def split_seed(recipe: Recipe, source: str) -> int:
-    """What the splits of a source go by beside the prompt.
+    """The seed that, with the prompt, decides the splits of a source.
 
-    A prompt of a file stands in one split in every run, whatever the run's seed. A world's figures
-    are means over seeds, of which each draws its own splits.
+    A prompt from a file falls into the same split in every run, whatever the run's seed. A world's
+    results are means over seeds, so each seed draws its own splits.
     """
     return recipe.data.split_seed if world_of(source) is None else recipe.seed
 
@@ -70,13 +71,13 @@ def _records(
     format: str | None,
     folder: RunFolder | None,
 ) -> list[Item]:
-    """What a file holds; rows that are left out stand in the run folder's refused.jsonl."""
+    """The records of a file; skipped rows go to the run folder's refused.jsonl."""
     to = folder.path / REFUSED if folder is not None else None
     return read(file, format=format, skip_refused=recipe.skip_refused, refused_to=to)
 
 
 def to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequence[Item]:
-    """The records without the prompts that data.exclude holds out."""
+    """The records whose prompts data.exclude does not hold out."""
     if not recipe.data.exclude:
         return records
     from alignloop.data.exclusion import leave_out
@@ -87,7 +88,7 @@ def to_learn_from(recipe: Recipe, records: Sequence[Item], setting: str) -> Sequ
 def demonstrations(
     recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
-    """Demonstrations to train on, and those held out where the source brings its own."""
+    """Demonstrations to train on, and held-out ones if the source brings its own."""
     require_named({"sft.demonstrations": source})
     setting = "sft.demonstrations"
     if (world := world_of(source)) is not None:
@@ -102,7 +103,7 @@ def demonstrations(
 def zero_of_reward(recipe: Recipe, pairs: str, folder: RunFolder) -> Sequence[Demonstration]:
     """The SFT demonstrations, whose mean score becomes 0; none if they are of another world.
 
-    `pairs` is where the preference pairs come from: a person's own pairs do not go with a world's
+    `pairs` is the source of the preference pairs: a user's own pairs do not go with a world's
     demonstrations.
     """
     source = zero_source(recipe, pairs)
@@ -112,7 +113,7 @@ def zero_of_reward(recipe: Recipe, pairs: str, folder: RunFolder) -> Sequence[De
 
 
 def zero_source(recipe: Recipe, pairs: str) -> str | None:
-    """Where those demonstrations come from, None if there are none that go with the pairs."""
+    """The source of those demonstrations, None if none goes with the pairs."""
     source = recipe.sft.demonstrations
     alike = world_of(source) is world_of(pairs)
     return source if alike and source != NOT_NAMED else None
@@ -121,11 +122,11 @@ def zero_source(recipe: Recipe, pairs: str) -> str | None:
 def preference_pairs(
     recipe: Recipe, setting: str, source: str, model: Path, folder: RunFolder
 ) -> tuple[list[PreferencePair], str]:
-    """Pairs and the file they stand in; a world's are collected once and kept.
+    """Pairs and the file they come from; a world's pairs are collected once and saved.
 
-    So are those of a labelling project, "label:" and its folder or database: what people say later
-    is no part of a run that has begun. `setting` is where the source was named: "reward.pairs" or
-    "dpo.pairs".
+    The same holds for a labelling project ("label:" and its folder or database): judgements made
+    later do not change a run that has started. `setting` is the one that named the source:
+    "reward.pairs" or "dpo.pairs".
     """
     from alignloop.data.formats import read_pairs
 
@@ -139,15 +140,15 @@ def preference_pairs(
         source, form = str(keep_pairs(source.removeprefix(LABEL), folder, stage)), None
     if (world := world_of(source)) is not None:
         source = str(world.comparisons(recipe, model, folder))
-        form = None  # a world writes our own
+        form = None  # a world writes our own format
     pairs = _records(read_pairs, recipe, source, form, folder)
     return list(to_learn_from(recipe, pairs, setting)), source
 
 
 def pairs_of_file(recipe: Recipe, setting: str, source: str) -> list[PreferencePair] | None:
-    """The pairs that a run would read from a file; None where a run makes them itself.
+    """The pairs that a run would read from a file; None if the run makes them itself.
 
-    So it is with a world and with a labelling project.
+    A run makes them from a world or a labelling project.
     """
     if world_of(source) is not None or source.startswith(LABEL):
         return None
@@ -162,7 +163,7 @@ def pairs_of_file(recipe: Recipe, setting: str, source: str) -> list[PreferenceP
 def rl_prompts(
     recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
-    """Prompts to learn from and prompts for the curves; a tenth is kept where no file is named."""
+    """Training prompts and validation prompts; a tenth is held back if no file is named."""
     require_named({"rl.prompts": source})
     if (world := world_of(source)) is not None:
         train, validation = world.prompts()
@@ -177,24 +178,24 @@ def rl_prompts(
     if recipe.rl.validation_prompts is not None:
         file = recipe.rl.validation_prompts
         validation = _records(read_prompts, recipe, file, form, folder)
-        # A reward of texts looks a prompt up by its id, whichever file it came from.
+        # A text-based reward looks a prompt up by its id, whichever file it came from.
         distinct_prompts(f"{source} and {file}", [*prompts, *validation])
         return prompts, validation
     shares = {"validation": VALIDATION_SHARE, "train": 1 - VALIDATION_SHARE}
     parts = split_by_prompt(prompts, shares, split_seed(recipe, source))
     if not parts["validation"] or not parts["train"]:
         raise UserError(
-            f"{len(prompts)} prompts are too few to keep a tenth for the curves",
+            f"{len(prompts)} prompts are too few to hold back a tenth for validation",
             where="rl.prompts",
-            fix="give more prompts, or name rl.validation_prompts",
+            fix="give more prompts, or set rl.validation_prompts",
         )
     return parts["train"], parts["validation"]
 
 
 def base_to_show(recipe: Recipe, baseline: Path) -> Path | None:
-    """The model that a person had before SFT, for a third column; none where there is none.
+    """The user's model before SFT, for a third column; None if there is none to show.
 
-    A world's own is nobody's; where the baseline is the model itself, it has its column.
+    A world's base model is not the user's; if it is the baseline, it already has a column.
     """
     named = recipe.evaluate.base
     if named is None or (named == "model" and world_of(recipe.model.path) is not None):
@@ -206,7 +207,7 @@ def base_to_show(recipe: Recipe, baseline: Path) -> Path | None:
 def evaluation_sets(
     recipe: Recipe, source: str, folder: RunFolder | None = None
 ) -> dict[str, Sequence[Prompt]]:
-    """The held-out prompt sets by name; a person's file is one set, "prompts"."""
+    """The held-out prompt sets by name; a user's file is one set, "prompts"."""
     require_named({"evaluate.prompts": source})
     if (world := world_of(source)) is not None:
         return dict(world.evaluation_sets())
@@ -216,12 +217,12 @@ def evaluation_sets(
 
 
 def set_names(source: str) -> Mapping[str, tuple[str, str]]:
-    """What reports call the held-out sets of a world, in English and Chinese, by their keys."""
+    """What reports call the held-out sets of a world, in English and Chinese, by key."""
     world = world_of(source)
     return {} if world is None else world.set_names
 
 
 def observer_of(source: str) -> Observed | None:
-    """Who looks at the answers to validation prompts of `source` for the curves, if anybody."""
+    """The world's observer of validation answers to `source`, for the curves; None for a file."""
     world = world_of(source)
     return None if world is None else world.observer()

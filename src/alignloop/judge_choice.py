@@ -1,4 +1,4 @@
-"""Who judges an evaluation, what that judge is worth, what it saw. Part of the pipeline."""
+"""Which judge evaluates, how good it is, and what it has seen. Part of the pipeline."""
 
 import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ from alignloop.worlds import world_of
 
 
 def judge_of(recipe: Recipe, folder: Path) -> "tuple[Callable[[], Judge], JudgeFacts]":
-    """Makes the judge of an evaluation, with what the report says of it; the model loads when made.
+    """A function that makes the evaluation's judge, and the facts the report gives about it.
 
-    Who `evaluate.judge` names; else the reward model that is most independent of what RL did; else
-    the function that RL climbed. Raises UserError if there is nobody.
+    The judge is the one in `evaluate.judge`; else the reward model most independent of RL; else the
+    function that RL optimised. A model is loaded only when made. Raises UserError if there is none.
     """
     name, models = recipe.evaluate.judge, RewardModels.of(recipe, folder)
     if (world := world_of(name)) is not None:
@@ -40,9 +40,9 @@ def judge_of(recipe: Recipe, folder: Path) -> "tuple[Callable[[], Judge], JudgeF
 
 
 def model_of(recipe: Recipe, folder: Path, *, planned: Collection[str] = ()) -> Path | None:
-    """The directory of the reward model that judges, which evaluation reads; None if no model does.
+    """The reward model's directory if the judge is one, else None.
 
-    Those in `planned` count as there: the reward stage will train them.
+    Models in `planned` count as present: the reward stage will train them.
     """
     name = recipe.evaluate.judge
     if name is None:
@@ -53,7 +53,7 @@ def model_of(recipe: Recipe, folder: Path, *, planned: Collection[str] = ()) -> 
 
 
 def function_of(recipe: Recipe, folder: Path) -> str | None:
-    """The name of the function that judges; None if a model or a world does."""
+    """The name of the judging function; None if a model or a world judges."""
     planned = trained(recipe) if has_reward_stage(recipe) else ()
     models = RewardModels.of(recipe, folder, planned=planned)
     name = recipe.evaluate.judge or _most_independent(recipe, models)
@@ -67,15 +67,15 @@ def _most_independent(recipe: Recipe, models: RewardModels) -> str:
     if functions := [name for name in recipe.rl.reward_sources if not kind_of(name).learnt]:
         return functions[0]
     raise UserError(
-        "nobody is there to judge the answers",
+        "no judge is available",
         where="evaluate.judge",
-        fix="train one from your pairs by `alignloop reward`, or name a model directory:"
+        fix="train one from your pairs with `alignloop reward`, or set a model directory:"
         " --evaluate.judge DIR",
     )
 
 
 def check_judge(recipe: Recipe, folder: Path) -> None:
-    """Raise UserError if nobody could judge the answers, before hours go by without it."""
+    """Raise UserError if there is no usable judge, before the run spends hours."""
     planned = trained(recipe) if has_reward_stage(recipe) else ()
     name = recipe.evaluate.judge
     if name is None:
@@ -83,27 +83,27 @@ def check_judge(recipe: Recipe, folder: Path) -> None:
     elif name in OF_REWARD_STAGE:
         if OF_REWARD_STAGE[name] not in planned and not holds_model(own_models(folder)[name]):
             raise UserError(
-                f"the reward stage of these settings trains no {name}",
+                f"these settings do not train the {name}",
                 where="evaluate.judge",
-                fix="name another judge, or let it be trained: --reward.held_out_model true",
+                fix="name another judge, or train it: --reward.held_out_model true",
             )
     elif (world := world_of(name)) is None:
         kind_of(name).check(name)
     elif world_of(recipe.evaluate.prompts) is not world:
         raise UserError(
-            "a world's judge knows what is true of its own prompts alone",
+            "a world's judge can only judge that world's prompts",
             where=f"evaluate.judge = {name!r}, evaluate.prompts = {recipe.evaluate.prompts!r}",
-            fix="name another judge, or leave it out: a reward model of the run judges then",
+            fix="name another judge, or remove the setting to use a reward model of the run",
         )
 
 
 def learnt_from(recipe: Recipe) -> Mapping[str, Sequence[Prompt]]:
-    """The prompts that the run's own files teach, by the setting that names the file.
+    """The prompts in the run's own training files, by the setting that names the file.
 
-    A world's own sets are apart by construction.
+    A world's sets share no prompts, so they are not listed.
     """
     found: dict[str, Sequence[Prompt]] = {}
-    for setting, prompts in _taught(recipe.model_copy(update={"skip_refused": True})):
+    for setting, prompts in _training_prompts(recipe.model_copy(update={"skip_refused": True})):
         found[setting] = list({prompt.messages: prompt for prompt in prompts}.values())
     return found
 
@@ -111,9 +111,9 @@ def learnt_from(recipe: Recipe) -> Mapping[str, Sequence[Prompt]]:
 def doubts_about_validation(
     recipe: Recipe, train: Sequence[Prompt], validation: Sequence[Prompt]
 ) -> str:
-    """Whether the prompts that choose RL's checkpoint are learnt from as well; "" if they are not.
+    """A warning if prompts that choose RL's checkpoint are trained on as well, else "".
 
-    A world's own sets are apart by construction.
+    A world's sets share no prompts.
     """
     if _file(recipe.rl.prompts) is None:
         return ""
@@ -124,18 +124,18 @@ def doubts_about_validation(
     if not found["seen"]:
         return ""
     return (
-        f"{found['seen']} of {found['n']} validation prompts are training prompts, too, or nearly:"
-        " the curves and the choice of the checkpoint flatter the policy"
+        f"{found['seen']} of {found['n']} validation prompts are (nearly) training prompts too: the"
+        " curves and the choice of the checkpoint will flatter the policy"
     )
 
 
-def _taught(recipe: Recipe) -> Iterator[tuple[str, Sequence[Prompt]]]:
+def _training_prompts(recipe: Recipe) -> Iterator[tuple[str, Sequence[Prompt]]]:
     from alignloop import inputs
     from alignloop.data.formats import read_pairs
 
-    told = _file(recipe.sft.demonstrations)
-    if told is not None:
-        kept = inputs.demonstrations(recipe, told)[0]
+    file = _file(recipe.sft.demonstrations)
+    if file is not None:
+        kept = inputs.demonstrations(recipe, file)[0]
         yield "sft.demonstrations", [one.prompt for one in kept]
     for setting, section in (("reward.pairs", recipe.reward), ("dpo.pairs", recipe.dpo)):
         file = _file(section.pairs)
@@ -150,20 +150,20 @@ def _taught(recipe: Recipe) -> Iterator[tuple[str, Sequence[Prompt]]]:
 
 
 def _file(source: str | None) -> str | None:
-    """A person's file that is there: no world, no labelling project."""
+    """The source if it is an existing file: not a world or a labelling project."""
     if source is None or source == NOT_NAMED or source.startswith(LABEL) or world_of(source):
         return None
     return source if Path(source).exists() else None
 
 
 def doubts_about_reward(model: str | None) -> list[str]:
-    """Why a reward model of ours is not ready to be climbed, by its report card; [] if it is."""
+    """Why, by its report card, RL should not optimise this reward model; [] if it may."""
     card = None if model is None else _card(Path(model))
     verdict = (card or {}).get("verdict", {"ready": True})
     return [] if verdict["ready"] else list(verdict["reasons"])
 
 
 def _card(model: Path) -> dict[str, Any] | None:
-    """The report card that the reward stage wrote beside a model, where it was ours."""
+    """The report card that our reward stage wrote next to a model, or None."""
     path = model.parent / "report_card.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

@@ -1,7 +1,7 @@
-"""What an evaluation measures: each thing once, with its names, its unit and its better direction.
+"""What an evaluation measures: each measure once, with its names, unit and better direction.
 
-A measure belongs to whoever makes it. The evaluation makes those of `OF_ANSWERS` by itself; a judge
-says which others it makes, and of which prompts (`Verdict.marks`).
+The evaluation itself computes those in `OF_ANSWERS`; a judge declares any others and the prompts
+they apply to (`Verdict.marks`).
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,11 @@ Style = Literal["percent", "score", "plain"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """A mean over those answers that it applies to; `better` is +1 up, -1 down, 0 neither.
+    """A mean over the answers it applies to; `better` is +1 (higher), -1 (lower) or 0 (neither).
 
-    `unit`: it lies in 0..1, and has the interval of a share. `guarded`: a policy that is worse by
-    it is not called better without saying so, nor at all if it is `safety`. `most` is what is left
-    of something bad without a remark. `sign` is shown with an answer whose mark is the bad one.
+    `unit`: values lie in 0..1, with a proportion's interval. `guarded`: a policy that is worse on
+    it is called better only with a caveat, and never if it is also `safety`. `most`: the largest
+    bad value that passes without a remark. `sign`: shown with an answer whose mark is bad.
     """
 
     key: str
@@ -33,16 +33,16 @@ class Measure:
     sign: str = ""
 
     def plain(self) -> dict[str, Any]:
-        """As results.json keeps it."""
+        """As stored in results.json."""
         return asdict(self)
 
     @classmethod
     def read(cls, node: Mapping[str, Any]) -> Self:
-        """From results.json. Raises TypeError for a thing of another shape."""
+        """From results.json. Raises TypeError for unknown or missing fields."""
         return cls(**node)
 
     def is_bad(self, mark: float) -> bool:
-        """Whether a mark is the bad one of two."""
+        """Whether a 0/1 mark is the bad one."""
         return mark == (0.0 if self.better > 0 else 1.0)
 
 
@@ -88,7 +88,7 @@ OF_ANSWERS = (
 
 
 def score_by(name: str) -> Measure:
-    """The mean score of a judge, who is named: nobody else says that the answers are that good."""
+    """The mean score, named after its judge: another judge might score otherwise."""
     return Measure(
         key=SCORE,
         english=f"Score by the {name}, 0 to 1",

@@ -1,4 +1,4 @@
-"""The loop: runs the stages in order by their run folder, and goes on where it stopped."""
+"""Runs the stages in order in a run folder, and resumes where it stopped."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Read = Callable[[RunFolder], list[PreferencePair]]
     Work = Callable[[RunFolder, StageRun], object]
 
-OBSERVER = "observer.json"  # who looks at the validation answers of RL, for the report
+OBSERVER = "observer.json"  # name and metric of the validation observer, for the report
 
 Named = str | Path | None
 Inputs = dict[str, str]
@@ -39,10 +39,10 @@ Inputs = dict[str, str]
 class Pipeline:
     """All stages of one run: `Pipeline("playground").run()`.
 
-    Each stage may be called by itself, with a model directory and record files in place of what
-    the recipe says; a stage that is finished is not repeated while its inputs are as they were.
-    Where they are not, that is refused, or with `redo` done again. Stages exchange files in the
-    run folder, by default runs/<name>.
+    Each stage can be called on its own, with a model directory and record files in place of the
+    recipe's. A finished stage is not repeated while its inputs are unchanged; if they have changed,
+    the stage is refused, or redone with `redo`. Stages exchange files in the run folder, by default
+    runs/<name>.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Pipeline:
         self._staging = Staging(self.config, self.path, redo=redo)
 
     def run(self) -> Path:
-        """All stages, then the report; returns the path of report.html.
+        """Run all stages, then the report; returns the path of report.html.
 
-        Before the first one begins, what every stage will read is looked at. Without the extra
-        `report` it ends with summary.json, and says so before and after.
+        Checks what every stage will read before the first one starts. Without the extra `report` it
+        ends with summary.json, with a warning before and after.
         """
         files.require_named(files.named_in(self.config))
         if lacking := _lacking_for_report():
@@ -98,19 +98,19 @@ class Pipeline:
 
     def reward(self, model: Named = None, pairs: Named = None) -> Path:
         """Stage 2; returns the directory of the reward model that PPO climbs."""
-        asked = str(pairs or self.config.reward.pairs)
-        inputs = self._reward_inputs(model, asked)
+        source = str(pairs or self.config.reward.pairs)
+        inputs = self._reward_inputs(model, source)
         base = Path(inputs["model"])
         if not self._finished("reward"):
             self._require(base, "sft", "reward.model")
-        read = self._pairs_kept("reward.pairs", asked, base)
+        read = self._pair_reader("reward.pairs", source, base)
         seen: dict[TextKey, Encoded] = {}  # one base, one tokenizer: a text is encoded once
 
         def work(folder: RunFolder, run: "StageRun") -> None:
             from alignloop.reward.labels import share_out
             from alignloop.reward.train import train_reward
 
-            config, splits = self.config.reward, files.split_seed(self.config, asked)
+            config, splits = self.config.reward, files.split_seed(self.config, source)
             labels = share_out(read(folder), config, splits, trained(self.config))
             train_reward(
                 config,
@@ -119,16 +119,16 @@ class Pipeline:
                 labels[run.name],
                 run,
                 lora=self.config.lora,
-                demonstrations=files.zero_of_reward(self.config, asked, folder),
+                demonstrations=files.zero_of_reward(self.config, source, folder),
                 seen=seen,
             )
 
-        for name in trained(self.config):  # the one that RL climbs ends it
+        for name in trained(self.config):  # the model that RL optimises comes last
             self._do(name, inputs, work)
         return self.path / "reward" / "model"
 
     def ppo(self, policy: Named = None, reward_model: Named = None, prompts: Named = None) -> Path:
-        """Stage 3; returns the directory of the policy that is kept."""
+        """Stage 3; returns the directory of the policy of the chosen checkpoint."""
         refuse_gold(self.config.rl.reward_sources)
         inputs = self._rl_inputs(policy, reward_model, prompts)
         if not self._finished("rl"):
@@ -155,7 +155,7 @@ class Pipeline:
                 lora=config.lora,
             )
             if doubts := judge_choice.doubts_about_reward(climbed):
-                run.say(f"rl: the reward model is not ready to be climbed: {'; '.join(doubts)}")
+                run.say(f"rl: warning: the reward model is not ready for RL: {'; '.join(doubts)}")
             if doubt := judge_choice.doubts_about_validation(config, train, validation):
                 run.say(f"rl: {doubt}")
             observer = files.observer_of(source)
@@ -168,12 +168,12 @@ class Pipeline:
 
     def dpo(self, model: Named = None, pairs: Named = None) -> Path:
         """DPO in place of stages 2 and 3, not part of `run`; returns the policy's directory."""
-        asked = str(pairs or self.config.dpo.pairs)
+        source = str(pairs or self.config.dpo.pairs)
         base = Path(model or self.config.dpo.model or self._start)
         if not self._finished("dpo"):
             self._require(base, "sft", "dpo.model")
-        inputs = {"model": str(base), "pairs": self._file_of("dpo", asked), **self._excluded()}
-        read = self._pairs_kept("dpo.pairs", asked, base)
+        inputs = {"model": str(base), "pairs": self._file_of("dpo", source), **self._excluded()}
+        read = self._pair_reader("dpo.pairs", source, base)
 
         def work(folder: RunFolder, run: "StageRun") -> None:
             from alignloop.dpo import train_dpo
@@ -185,13 +185,13 @@ class Pipeline:
                 read(folder),
                 run,
                 lora=self.config.lora,
-                split_seed=files.split_seed(self.config, asked),
+                split_seed=files.split_seed(self.config, source),
             )
 
         return self._do("dpo", inputs, work)
 
     def evaluate(self, baseline: Named = None, policy: Named = None, prompts: Named = None) -> Path:
-        """The SFT model against the policy on held-out prompts; returns evaluate/results.json."""
+        """Compare SFT model and policy on held-out prompts; returns evaluate/results.json."""
         inputs = self._evaluate_inputs(baseline, policy, prompts)
         models = {who: Path(inputs[who]) for who in ("sft", "policy", "base") if who in inputs}
         if not self._finished("evaluate"):
@@ -228,19 +228,19 @@ class Pipeline:
         from alignloop.run.folder import is_run
 
         if not self.path.is_dir():
-            raise UserError("there is no run here", where=str(self.path), fix="run a stage first")
+            raise UserError("no such run folder", where=str(self.path), fix="run a stage first")
         if not is_run(self.path):
             raise UserError(
-                "this folder holds no run, and nothing was written into it",
+                "this folder is not a run folder, and nothing was written into it",
                 where=str(self.path),
-                fix="give a folder such as runs/<name> that `alignloop run` has made",
+                fix="give a folder such as runs/<name> that `alignloop run` created",
             )
         with self._staging.opened():
             self._summarise()
             return write_report(self.path)
 
     def _do(self, name: str, inputs: Inputs, work: "Work") -> Path:
-        """A stage's work, unless it is finished on these inputs; returns its model's directory."""
+        """Do a stage's work unless it is finished on these inputs; returns its model directory."""
         with self._staging.stage(name, inputs) as (folder, stage):
             if not stage.finished:
                 from alignloop.run.stage_run import StageRun
@@ -257,7 +257,7 @@ class Pipeline:
 
     @property
     def _start(self) -> Path:
-        """What all that follows SFT starts from: the SFT model, or without SFT the model itself."""
+        """The model that later stages start from: the SFT model, or model.path without SFT."""
         if self.config.sft.demonstrations is None:
             return files.base_model(self.config)
         return self.path / "sft" / "model"
@@ -269,9 +269,9 @@ class Pipeline:
         source = demonstrations or self.config.sft.demonstrations
         if source is None:
             raise UserError(
-                "these settings leave SFT out",
+                "these settings turn SFT off",
                 where='sft.demonstrations = "none"',
-                fix="name a file of demonstrations, or go on with the next stage",
+                fix="set a file of demonstrations, or run the next stage",
             )
         files.require_named(
             {"model.path": str(model or self.config.model.path), "sft.demonstrations": str(source)}
@@ -279,11 +279,11 @@ class Pipeline:
         base = model or files.base_model(self.config)
         return {"model": str(base), "demonstrations": str(source)} | self._excluded()
 
-    def _reward_inputs(self, model: Named, asked: str) -> Inputs:
-        files.require_named({"reward.pairs": asked})
+    def _reward_inputs(self, model: Named, source: str) -> Inputs:
+        files.require_named({"reward.pairs": source})
         base = str(model or self.config.reward.model or self._start)
-        found = {"model": base, "pairs": self._file_of("reward", asked), **self._excluded()}
-        zero = files.zero_source(self.config, asked)
+        found = {"model": base, "pairs": self._file_of("reward", source), **self._excluded()}
+        zero = files.zero_source(self.config, source)
         return found if zero is None else found | {"demonstrations": zero}
 
     def _rl_inputs(
@@ -321,36 +321,36 @@ class Pipeline:
         judge = judge_choice.model_of(self.config, self.path) or config.judge
         return found if judge is None else found | {"judge": str(judge)}
 
-    def _file_of(self, stage: str, asked: str) -> str:
-        """The file in which a stage's pairs stand, or will stand once they are kept in the run."""
-        if world_of(asked) is not None:
+    def _file_of(self, stage: str, source: str) -> str:
+        """The file that holds a stage's pairs, or will hold them once the run has saved them."""
+        if world_of(source) is not None:
             return str(self.path / "comparisons" / "pairs.jsonl")
-        if asked.startswith(LABEL):
+        if source.startswith(LABEL):
             return str(self.path / _label_stage(stage) / "pairs.jsonl")
-        return asked
+        return source
 
-    def _pairs_kept(self, setting: str, asked: str, base: Path) -> "Read":
-        """A function that reads the pairs; a world's and a project's are kept as a file."""
+    def _pair_reader(self, setting: str, source: str, base: Path) -> "Read":
+        """A function that reads the pairs; a world's and a project's are first saved as a file."""
 
         @cache  # both reward models read the same
         def read(folder: RunFolder) -> "list[PreferencePair]":
-            return files.preference_pairs(self.config, setting, asked, base, folder)[0]
+            return files.preference_pairs(self.config, setting, source, base, folder)[0]
 
-        files.require_named({setting: asked})
-        for name, inputs in self._part_before(setting.split(".")[0], asked, base).items():
+        files.require_named({setting: source})
+        for name, inputs in self._part_before(setting.split(".")[0], source, base).items():
             with self._staging.stage(name, inputs) as (folder, stage):
                 if not stage.finished:
                     read(folder)
         return read
 
-    def _part_before(self, stage: str, asked: str, base: Path) -> dict[str, Inputs]:
-        """What is made before a stage can read its pairs, where these are no file yet."""
-        if world_of(asked) is not None:
+    def _part_before(self, stage: str, source: str, base: Path) -> dict[str, Inputs]:
+        """The part that has to run before a stage can read its pairs, if any."""
+        if world_of(source) is not None:
             return {"comparisons": {"model": str(base)}}
-        return {_label_stage(stage): {"project": asked}} if asked.startswith(LABEL) else {}
+        return {_label_stage(stage): {"project": source}} if source.startswith(LABEL) else {}
 
     def _inputs_of_all(self) -> dict[str, Inputs]:
-        """What each stage of `run` reads, by stage, for a look at the whole chain."""
+        """The inputs of each stage of `run`, to check the whole chain at once."""
         found: dict[str, Inputs] = {}
         if self.config.sft.demonstrations is not None:
             found["sft"] = self._sft_inputs()
@@ -360,7 +360,7 @@ class Pipeline:
             reads = self._reward_inputs(None, pairs)
             found |= self._part_before("reward", pairs, Path(reads["model"]))
             found |= dict.fromkeys(names, reads)
-            # also before they are there
+            # `planned`: these models do not exist before the reward stage has run
             chooser = RewardModels.of(self.config, self.path, planned=names).chooser
             if chooser is not None:
                 rl.setdefault("held_out_reward_model", str(chooser))
@@ -382,20 +382,20 @@ class Pipeline:
     def _require(self, folder: Path, stage: str, setting: str) -> None:
         if holds_model(folder):
             return
-        if folder.name != "model":  # no stage's own: somebody named it
+        if folder.name != "model":  # not a stage's own folder: a setting named it
             raise no_model(folder, setting)
         raise UserError(
-            "there is no model here",
+            "no model found here",
             where=str(folder),
-            fix=f"run `alignloop {stage}` first, or name a model directory as {setting}",
+            fix=f"run `alignloop {stage}` first, or set {setting} to a model directory",
         )
 
 
 def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
-    """What a recipe needs; with `measure` an estimate of the time on this machine.
+    """What a recipe needs; with `measure`, a time estimate for this machine.
 
-    Of a model directory the files of the recipe are read and counted too, and what `run` would
-    refuse is refused; of a config.json alone they are counted where they are there.
+    For a model directory the recipe's files are read and counted too, and anything `run` would
+    refuse is refused; for a bare config.json they are counted if they exist.
     """
     from alignloop import counting
     from alignloop.plan import plan_recipe
@@ -406,7 +406,7 @@ def plan_of(recipe: Recipe, *, measure: bool) -> "Plan":
 
 
 def _lacking_for_report() -> str:
-    """Why no report can be written on this machine; "" if one can."""
+    """Why no report can be written on this machine; "" if it can."""
     try:
         with needs("report", "report.html"):
             import alignloop.report  # noqa: F401
@@ -416,14 +416,14 @@ def _lacking_for_report() -> str:
 
 
 def _facts_of_rl(path: Path, policy: Path) -> dict[str, Any]:
-    """What the RL stage says of the policy, where it made it."""
+    """The RL stage's own results for this policy; {} if it did not train it."""
     stage = StageFolder(path / "rl")
     ours = stage.finished and policy.resolve() == (stage.path / "model").resolve()
     return stage.facts() if ours else {}
 
 
 def _trained_policy(path: Path) -> Path:
-    """What stage 3 made, or DPO in its place."""
+    """The policy of stage 3, or of DPO if only that has run."""
     ours, dpo = (path / stage / "model" for stage in ("rl", "dpo"))
     return dpo if dpo.is_dir() and not ours.is_dir() else ours
 

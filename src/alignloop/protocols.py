@@ -1,4 +1,4 @@
-"""What the rest asks of a model; any transformers model with the right head is one."""
+"""What the package requires of a model; any transformers model with the right head will do."""
 
 from collections.abc import Iterator
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class Backbone(Protocol):
-    """A transformers model whose last hidden states are read."""
+    """A transformers model whose last hidden states are used."""
 
     @property
     def config(self) -> Any:
@@ -17,7 +17,7 @@ class Backbone(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Where its weights are."""
+        """The device of its weights."""
         ...
 
     @property
@@ -26,7 +26,7 @@ class Backbone(Protocol):
         ...
 
     def modules(self) -> Iterator[nn.Module]:
-        """All modules, itself included."""
+        """All modules, including itself."""
         ...
 
 

@@ -1,7 +1,7 @@
-"""What people write and judge: plain frozen records, one JSON object per line on disk. No torch.
+"""Data records: plain and frozen, one JSON object per line on disk. No torch.
 
-Every record is read with `Record.model_validate_json(line)` and written with
-`record.model_dump_json()`; unknown keys are refused so that a misspelt one is noticed.
+Read with `Record.model_validate_json(line)`, written with `record.model_dump_json()`. Unknown keys
+are refused, so that a misspelt one is noticed.
 """
 
 import json
@@ -12,22 +12,22 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 Role = Literal["system", "user", "assistant", "tool"]
-MAX_METADATA = 64 * 2**10  # bytes of a prompt's metadata as JSON: it is kept with every record
+MAX_METADATA = 64 * 2**10  # bytes of a prompt's metadata as JSON: every record carries a copy
 
 
 class Record(BaseModel):
-    """The common behaviour of all records: frozen, and refusing keys that it does not know."""
+    """The base of all records: frozen, and unknown keys are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _where_given(default: Any) -> Any:
-    """A field that stands in a file only where it holds something."""
+    """A field that is written to a file only if it is not empty."""
     return Field(default=default, exclude_if=lambda value: not value)
 
 
 class ToolCall(Record):
-    """One call of a tool; `arguments` by name, or a text where they are no JSON object."""
+    """One call of a tool; `arguments` by name, or as raw text if they are not a JSON object."""
 
     name: str = Field(min_length=1)
     arguments: dict[str, Any] | str = Field(default_factory=dict)
@@ -35,7 +35,7 @@ class ToolCall(Record):
 
 
 class Extra(Record):
-    """What an answer holds beside its text; the chat template writes it, where it has a place."""
+    """The parts of an answer other than its text; a chat template may write them too."""
 
     reasoning_content: str = _where_given("")
     tool_calls: tuple[ToolCall, ...] = _where_given(())
@@ -44,8 +44,8 @@ class Extra(Record):
 class Message(Record):
     """One turn: `Message(role="user", content="What is gravity?")`.
 
-    An answer may hold its reasoning and calls of tools; a turn of the role "tool" is a result, of
-    the call that `tool_call_id` or `name` says.
+    An answer may have reasoning and tool calls; a turn with the role "tool" is the result of the
+    call identified by `tool_call_id` or `name`.
     """
 
     role: Role
@@ -57,43 +57,43 @@ class Message(Record):
 
     @property
     def extra(self) -> Extra | None:
-        """What it holds beside its text, or None."""
+        """Reasoning and tool calls, or None."""
         if not (self.reasoning_content or self.tool_calls):
             return None
         return Extra(reasoning_content=self.reasoning_content, tool_calls=self.tool_calls)
 
 
 def answer_of(text: str, extra: Extra | None = None) -> Message:
-    """An answer as the turn of a conversation."""
+    """An answer as a turn of a conversation."""
     given = {} if extra is None else dict(extra)
     return Message(role="assistant", content=text, **given)
 
 
 def metadata_problem(metadata: Mapping[str, Any]) -> str:
-    """Why a JSON object cannot be kept as metadata, naming the key; "" if it can."""
+    """Why a JSON object cannot be stored as metadata, naming the key; "" if it can."""
     sizes: dict[str, int] = {}
     for key, value in metadata.items():
         try:
             written = json.dumps({key: value}, ensure_ascii=False, allow_nan=False)
             sizes[key] = len(written.encode())
         except UnicodeEncodeError:
-            return f'"{key}" holds half a character (a lone surrogate)'
+            return f'"{key}" contains half a character (a lone surrogate)'
         except ValueError:
-            return f'"{key}" holds a number that is not finite'
+            return f'"{key}" contains a number that is not finite'
         except (TypeError, RecursionError):
-            return f'"{key}" holds something other than JSON'
+            return f'"{key}" contains something that is not JSON'
     if (size := sum(sizes.values())) > MAX_METADATA:
         largest = max(sizes, key=lambda key: sizes[key])
-        return f'metadata of {size} bytes, most of them in "{largest}"; at most {MAX_METADATA}'
+        return f'metadata of {size} bytes, mostly in "{largest}"; the limit is {MAX_METADATA}'
     return ""
 
 
 class Prompt(Record):
-    """What a model is asked; `category` and `language` name the slice that reports group it by.
+    """What a model is asked; reports group prompts by `category` and `language`.
 
-    `tools` are those that it may call, as JSON schemas. `reference` is what an answer is checked
-    against; of a list each text is right. `metadata` is what else its row holds, in the row's
-    order. Neither has a part in the prompt's id.
+    `tools` are JSON schemas of the tools it may call. `reference` is what an answer is checked
+    against; in a list, each text is a correct answer. `metadata` holds the other fields of the row,
+    in order. Neither is part of the prompt's id.
     """
 
     prompt_id: str
@@ -107,7 +107,7 @@ class Prompt(Record):
 
     @property
     def text(self) -> str:
-        """The last message: what a person sees as the question."""
+        """The last message: the question, as people see it."""
         return self.messages[-1].content
 
     def __hash__(self) -> int:
@@ -128,10 +128,10 @@ class Prompt(Record):
 
 
 class Demonstration(Record):
-    """A prompt and the response that a person wrote for it.
+    """A prompt and the response written for it.
 
-    With `every_turn` the answers within the prompt were written for it too, and SFT learns all of
-    them: a whole conversation is one demonstration.
+    With `every_turn` the answers within the prompt are demonstrations too, and SFT trains on all of
+    them: a whole conversation is one record.
     """
 
     prompt: Prompt
@@ -142,18 +142,18 @@ class Demonstration(Record):
 
     @property
     def answer(self) -> Message:
-        """The response with what stands beside its text."""
+        """The response with its reasoning and tool calls."""
         return answer_of(self.response, self.extra)
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if not self.response and not (self.extra and self.extra.tool_calls):
-            raise ValueError("response: an answer has a text, or calls a tool")
+            raise ValueError("response: an answer needs a text or a tool call")
         return self
 
 
 class Response(Record):
-    """One answer on show in a comparison; judgements name it by `response_id`."""
+    """One answer shown in a comparison; judgements refer to its `response_id`."""
 
     response_id: str
     text: str
@@ -187,7 +187,7 @@ class Judgement(Record):
 
 
 class PreferencePair(Record):
-    """What the reward model learns from: `chosen` was preferred to `rejected`.
+    """A training example of the reward model: `chosen` was preferred to `rejected`.
 
     `preference` is the probability that chosen is better: 1 for a plain choice, 0.5 for a tie
     (soft label, WebGPT). `weight` multiplies the pair's loss; `margin` is the strength in 0..3.
@@ -206,13 +206,13 @@ class PreferencePair(Record):
 
     @property
     def answers(self) -> tuple[Message, Message]:
-        """Chosen and rejected, each with what stands beside its text."""
+        """Chosen and rejected, each with its reasoning and tool calls."""
         chosen = answer_of(self.chosen, self.chosen_extra)
         return chosen, answer_of(self.rejected, self.rejected_extra)
 
 
 class Sample(Record):
-    """One answer that a model gave, kept for reading: a line of samples.jsonl."""
+    """One generated answer, saved for reading: a line of samples.jsonl."""
 
     prompt: Prompt
     response: str
@@ -224,11 +224,11 @@ class Sample(Record):
 
 
 class Verdict(Record):
-    """What a judge says of one answer.
+    """A judge's verdict on one answer.
 
-    `reward` is in the judge's own unit, without bounds: what RL climbs. `score` says in 0..1 how
-    good the answer is, None if the judge has no such scale. `marks` holds what else it measures, by
-    the keys of its measures, for the prompts that they apply to. `cost` is in the judge's unit.
+    `reward` is in the judge's own unit, unbounded: RL maximises it. `score` rates the answer in
+    0..1; None if the judge has no such scale. `marks` holds its other measures by key, for the
+    prompts they apply to. `cost` is in the judge's unit.
     """
 
     reward: float
@@ -240,9 +240,9 @@ class Verdict(Record):
 
 
 class Preference(Record):
-    """What a judge says of two answers: the probability in 0..1 that the first is better.
+    """A judge's verdict on two answers: the probability in 0..1 that the first is better.
 
-    1 for a plain choice, 0.5 for a tie.
+    1 for a clear choice, 0.5 for a tie.
     """
 
     first: float = Field(ge=0, le=1)

@@ -1,8 +1,8 @@
-"""Named tensor shapes, so that a signature says what goes in and what comes out.
+"""Named tensor shapes, so that a signature shows what goes in and what comes out.
 
 One alignment (decision 0001): every per-token tensor is [batch, seq] like `input_ids`; entry t of
 `logprobs` is log p(token t | tokens before t), `values[t]` is the critic just before token t.
-One polarity: a mask is True where something counts.
+One polarity: a mask is True for what counts.
 """
 
 from jaxtyping import Bool, Float, Int

@@ -1,7 +1,7 @@
-"""Whether a stage stands on what it was made of, and what happens where not. Part of the pipeline.
+"""Whether a stage still matches its inputs, and what to do if not. Part of the pipeline.
 
-One rule (decision 0024): nothing that is finished, and no checkpoint, is thrown away or mixed with
-what it was not made for unless somebody asks for it by `redo`.
+One rule (decision 0024): no finished stage and no checkpoint is deleted, or mixed with other
+inputs, unless the user asks for it with `redo`.
 """
 
 import logging
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Staging:
-    """The run folder of one command; `redo` lets stages that do not stand any more begin again."""
+    """The run folder of one command; with `redo`, stages that are out of date start over."""
 
     def __init__(self, config: Recipe, path: Path, *, redo: bool) -> None:
         self.config, self.path, self.redo = config, path, redo
@@ -46,10 +46,10 @@ class Staging:
     def stage(
         self, name: str, inputs: Mapping[str, str]
     ) -> Iterator[tuple[RunFolder, StageFolder]]:
-        """A stage's folder, finished and standing on these inputs, or ready to be worked in.
+        """A stage's folder: finished and up to date with these inputs, or ready to be worked in.
 
-        Raises UserError where it stands on something else, or where what it would read is not
-        what its own stage has written.
+        Raises UserError if it was made from other inputs, or if a stage's output that it would read
+        has been altered.
         """
         with self.opened() as folder:
             stage = folder.stage(name)
@@ -63,25 +63,25 @@ class Staging:
                 chain.write_lineage(folder)
 
     def check(self, stages: Mapping[str, Mapping[str, str]]) -> None:
-        """Look at the whole chain before anything is done; raises UserError, or discards."""
+        """Check the whole chain before any work; raises UserError, or discards with `redo`."""
         found = {name: self.problems(name, inputs) for name, inputs in stages.items()}
         self._refuse_others(tuple(stages))
         if self.redo:
             for name in (name for name in found if found[name]):
                 self._discard(name, found[name])
             return
-        told = [problem for problems in found.values() for problem in problems]
-        if told := told + self._will_not_stand(stages):
-            raise _refusal(self.path, told)
+        problems = [problem for some in found.values() for problem in some]
+        if problems := problems + self._outdated_by_removal(stages):
+            raise _refusal(self.path, problems)
 
     def problems(self, name: str, inputs: Mapping[str, str]) -> list[Problem]:
-        """Why what a stage has made, or begun, does not stand on these inputs and settings."""
+        """Why a stage's output, or begun work, is out of date with these inputs and settings."""
         now = self.prints.inputs(inputs)
         changed = self.settings_problems(name)
         return changed + chain.problems(self.path, name, now, self.prints)
 
     def settings_problems(self, name: str) -> list[Problem]:
-        """The settings that a stage has begun with and that are others now."""
+        """The settings that have changed since the stage began."""
         stage = StageFolder(self.path / name)
         kept = kept_recipe(self.path / "config.toml") if stage.begun else None
         if kept is None:
@@ -93,7 +93,8 @@ class Staging:
     def _settle(self, name: str, stage: StageFolder, inputs: Mapping[str, str]) -> None:
         gone = chain.lost(self.path, name)
         if gone:
-            _log.warning("%s: %s is gone, so that the stage is done again", name, ", ".join(gone))
+            _log.warning("%s: redoing the stage because %s is gone", name, ", ".join(gone))
+            # the record names files that are gone: nothing is lost by making them again
             stage.discard()
         problems = self.problems(name, inputs)
         if problems and not self.redo:
@@ -111,30 +112,31 @@ class Staging:
         threads = self.config.num_threads or available_cores()
         _prepare_torch(self.config.seed, threads)
         folder.write_config(to_toml(self.config))
+        # config and inputs are on disk before any work, so that a kill leaves a truthful record
         changes = chain.begin(folder, name, self.prints.inputs(inputs), threads)
         if changes and any_checkpoint(folder.stage(name).checkpoints):
             words = "; ".join(changes)
-            _log.warning("%s goes on on another machine (%s): last digits may differ", name, words)
+            _log.warning("%s resumes on another machine (%s): last digits may differ", name, words)
 
     def _refuse_others(self, but: Sequence[str]) -> None:
-        """config.toml holds one set of settings: those of other begun stages must stay."""
+        """config.toml holds one set of settings, so those of other begun stages must stay."""
         others = [name for name in OWN if name not in but]
-        if told := [problem for name in others for problem in self.settings_problems(name)]:
-            raise _refusal(self.path, told)
+        if problems := [problem for name in others for problem in self.settings_problems(name)]:
+            raise _refusal(self.path, problems)
 
     def _refuse_altered(self, name: str, inputs: Mapping[str, str]) -> None:
         within = {chain.name_in(self.path, text).split("/")[0] for text in inputs.values()}
         for other in (one for one in (*OWN, *chain.LABELS) if one in within and one != name):
-            if told := chain.altered(self.path, other, self.prints):
+            if problems := chain.altered(self.path, other, self.prints):
                 raise UserError(
-                    "; ".join(map(str, told)),
+                    "; ".join(map(str, problems)),
                     where=str(self.path / other),
-                    fix=f"put it back, or `alignloop run` with --redo does {other} again; a model"
-                    " of your own is named in the settings instead, such as rl.policy",
+                    fix=f"restore it, or run with --redo to redo {other}; to use a model of your"
+                    " own, name it in a setting such as rl.policy",
                 )
 
-    def _will_not_stand(self, stages: Mapping[str, Mapping[str, str]]) -> list[Problem]:
-        """Finished stages that read what a removed stage will now make of something else."""
+    def _outdated_by_removal(self, stages: Mapping[str, Mapping[str, str]]) -> list[Problem]:
+        """Finished stages that read a removed stage's output, which will now come out different."""
         kept = kept_recipe(self.path / "config.toml")
         anew: dict[str, str] = {}
         found: list[Problem] = []
@@ -149,13 +151,13 @@ class Staging:
                 continue
             within = (chain.name_in(self.path, text).split("/")[0] for text in inputs.values())
             if source := next((one for one in within if one in anew), None):
-                text = f"it stands on what {source} had made, and {source} will make"
-                found.append(Problem(stage=name, text=f"{text} something else ({anew[source]})"))
+                text = f"it was made from {source}, which will now come out different"
+                found.append(Problem(stage=name, text=f"{text} ({anew[source]})"))
                 anew[name] = anew[source]
         return found
 
     def _discard(self, name: str, problems: Sequence[Problem]) -> None:
-        _log.warning("done again: %s", "; ".join(map(str, problems)))
+        _log.warning("redoing: %s", "; ".join(map(str, problems)))
         StageFolder(self.path / name).discard()
         self.prints.forget()
 
@@ -163,15 +165,15 @@ class Staging:
 def _refusal(path: Path, problems: Sequence[Problem]) -> UserError:
     stages = ", ".join(dict.fromkeys(problem.stage for problem in problems))
     return UserError(
-        f"this run does not stand any more on what it was made of: {'; '.join(map(str, problems))}",
+        f"this run is out of date with its inputs or settings: {'; '.join(map(str, problems))}",
         where=str(path),
-        fix=f"put back what it was, or name another run folder, or add --redo: what {stages} and"
-        " the stages that follow have made is then thrown away and made again",
+        fix=f"restore them, use another run folder, or add --redo, which deletes what {stages} and"
+        " the stages after it have made and makes it again",
     )
 
 
 def _prepare_torch(seed: int, threads: int) -> None:
-    """Threads and global seeds, before anything draws or computes."""
+    """Set threads and global seeds before anything draws or computes."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""A run in one small JSON object: times, and what each stage came to. Part of the pipeline."""
+"""A run as one small JSON object: times and results of each stage. Part of the pipeline."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from alignloop.run.folder import PARTS, seconds_by_stage
 
 
 def summarise(path: Path) -> dict[str, Any]:
-    """What summary.json says of the finished stages of a run folder."""
+    """The content of summary.json for the finished stages of a run folder."""
     facts = {p: StageFolder(path / p).facts() for p in PARTS if StageFolder(path / p).finished}
     found: dict[str, Any] = {"seconds": _seconds(path)}
     if "reward" in facts:
@@ -60,9 +60,9 @@ def _evaluate(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shaped(path: Path, summary: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """A summary of a stage's file; `UserError` naming the file where it has another shape."""
+    """A summary of a stage's file; raises UserError naming the file if its shape is wrong."""
     content = read_object(path)
     with explain_shape(path):
         found = summary(content)
-        json.dumps(found, allow_nan=False)  # what json.loads takes for a number may be none
+        json.dumps(found, allow_nan=False)  # json.loads accepts NaN, which no other reader does
         return found

@@ -1,7 +1,7 @@
-"""Worlds: sources of everything that a run needs from outside, and who knows what is true there.
+"""Worlds: each supplies all a run needs from outside, and a judge that knows the truth.
 
-The composition point of the core and the playground: nothing else in the core imports a world or
-knows its words. A world of your own is an object as `World` says, named "world:module:NAME".
+The only link between core and playground: nothing else in the core imports a world or knows its
+vocabulary. Your own world is an object of the protocol `World`, named "world:module:NAME".
 """
 
 import importlib
@@ -22,16 +22,16 @@ PREFIX = "world:"
 
 
 class Observed(Protocol):
-    """What a world sees of validation answers: shown in RL's curves, and deciding nothing."""
+    """A world's measurements of validation answers: shown in RL's curves, deciding nothing."""
 
     @property
     def name(self) -> str:
-        """Of who looks."""
+        """The observer's name."""
         ...
 
     @property
     def key(self) -> str:
-        """Of the main figure among the metrics, without "validation_"."""
+        """Its main metric, without "validation_"."""
         ...
 
     def __call__(self, samples: "Sequence[Sample]") -> dict[str, float]:
@@ -40,9 +40,9 @@ class Observed(Protocol):
 
 
 class World(Protocol):
-    """A source of data, people and a judge who knows what is true.
+    """A source of data, people, and a judge that knows the truth.
 
-    Its splits are drawn by the run's seed, and its prompt sets share no prompt.
+    Its splits depend on the run's seed, and its prompt sets share no prompt.
     """
 
     @property
@@ -58,27 +58,27 @@ class World(Protocol):
     def demonstrations(
         self, seed: int
     ) -> "tuple[Sequence[Demonstration], Sequence[Demonstration]]":
-        """To train on, and held out."""
+        """Training and held-out demonstrations."""
         ...
 
     def comparisons(self, recipe: "Recipe", model: Path, folder: "RunFolder") -> Path:
-        """Has annotators compare a model's answers; the file of pairs that they gave."""
+        """Let annotators compare a model's answers; returns the file of pairs."""
         ...
 
     def prompts(self) -> "tuple[Sequence[Prompt], Sequence[Prompt]]":
-        """To learn from, and for the curves."""
+        """Training and validation prompts."""
         ...
 
     def evaluation_sets(self) -> "Mapping[str, Sequence[Prompt]]":
-        """The held-out prompts by the name of their set."""
+        """The held-out prompts by set name."""
         ...
 
     def judge(self) -> "Judge":
-        """Who knows what is true. Training is never given it."""
+        """The gold judge. Training never gets it."""
         ...
 
     def observer(self) -> Observed:
-        """Looks at validation answers for the curves."""
+        """The observer of validation answers."""
         ...
 
 
@@ -92,9 +92,9 @@ WORLDS: Mapping[str, Callable[[], World]] = {"playground": _playground}
 
 
 def world_of(source: str | None) -> World | None:
-    """The world that a setting names; None for a file, a directory, or nothing.
+    """The world that a setting names; None for a file, a directory, or None.
 
-    Raises UserError for a world that is not there.
+    Raises UserError for an unknown world.
     """
     if source is not None and source in WORLDS:
         return WORLDS[source]()
@@ -105,18 +105,18 @@ def world_of(source: str | None) -> World | None:
         return cast("World", getattr(importlib.import_module(module), name))
     except (ImportError, AttributeError, ValueError) as error:
         raise UserError(
-            f"there is no such world: {error}",
+            f"no such world: {error}",
             where=source,
             fix=f"name one as {PREFIX}module:NAME, or {', '.join(WORLDS)}",
         ) from None
 
 
 def refuse_gold(names: Sequence[str]) -> None:
-    """Raise UserError if RL would climb who knows what is true: nobody who trains may."""
+    """Raise UserError if a reward source is a gold judge: training must never see it."""
     for name in names:
         if world_of(name) is not None:
             raise UserError(
-                "RL is never given the gold judge of a world: it is what the run is judged by",
+                "RL must not use a world's gold judge: it is what the run is judged by",
                 where=f"rl.rewards: {name}",
-                fix=f"climb a reward model or a function: rl.rewards = [{REWARD_MODEL!r}]",
+                fix=f"use a reward model or a function: rl.rewards = [{REWARD_MODEL!r}]",
             )

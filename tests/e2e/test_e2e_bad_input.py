@@ -31,7 +31,7 @@ def assert_refused(ended: Any, *patterns: str) -> None:
         (["--sft.lerning_rate", "1e-3"], ["unknown setting", "did you mean 'sft.learning_rate'"]),
         (["--sft.batch_size", "0"], [r"sft\.batch_size", "greater than or equal to 1"]),
         (["--sft.demonstrations", "nowhere/d.jsonl"], [r"nowhere/d\.jsonl", "missing"]),
-        (["--model.path", "nowhere/model"], ["nowhere/model", "there is no such folder"]),
+        (["--model.path", "nowhere/model"], ["nowhere/model", "no such folder"]),
     ],
     ids=["unknown setting", "out of range", "missing file", "missing model"],
 )
@@ -51,7 +51,7 @@ def test_settings(
         (
             "reward",
             PAIR + PAIR.replace("3", "2"),
-            [r"rows\.jsonl:2", "chosen is equal to rejected"],
+            [r"rows\.jsonl:2", "chosen and rejected are the same text"],
         ),
     ],
     ids=["empty file", "broken JSON", "missing key", "empty response", "equal answers"],
@@ -176,7 +176,7 @@ def test_a_policy_in_place_of_a_reward_model(tiny: Any, tmp_path: Path, call: An
 
 def test_a_stage_before_its_turn(tiny: Any, tmp_path: Path, call: Any) -> None:
     words = tiny.command("reward", tmp_path / "run")
-    assert_refused(call(words), "no model here", "run `alignloop sft` first")
+    assert_refused(call(words), "no model found here", "run `alignloop sft` first")
 
 
 def test_the_folder_is_usable_after_the_input_is_mended(

@@ -14,7 +14,7 @@ from alignloop.run import chain
 
 pytestmark = pytest.mark.slow
 
-REFUSED = "this run does not stand any more on what it was made of"
+REFUSED = "this run is out of date with its inputs or settings"
 
 
 @pytest.fixture
@@ -87,13 +87,13 @@ def test_sft_removed_and_its_data_changed(
     began = time.monotonic()
     ended = call(own.command("run", finished))
     assert time.monotonic() - began < 10
-    assert ended.code == 2 and "sft will make something else" in ended.err
+    assert ended.code == 2 and "sft, which will now come out different" in ended.err
     assert not (finished / "sft" / "model").exists()  # known before anything was done
 
     ended = call(own.command("run", finished, "--redo"))
     assert ended.code == 0, ended.err
     for stage in ("reward_held_out", "reward", "rl", "evaluate"):
-        assert f"done again: {stage}: its " in caplog.text
+        assert f"redoing: {stage}: its " in caplog.text
     assert chain.broken(finished) == []
     lineage = json.loads((finished / "lineage.json").read_text())
     made = lineage["sft"]["outputs"]["sft/model"]
@@ -117,9 +117,7 @@ def test_rl_removed_with_other_settings(own: Any, finished: Path, call: Any) -> 
     other = ("--rl.num_steps", "2")
     ended = call(own.command("run", finished, *other))
     assert ended.code == 2
-    assert (
-        "evaluate: it stands on what rl had made" in ended.err and "rl.num_steps was 8" in ended.err
-    )
+    assert "evaluate: it was made from rl" in ended.err and "rl.num_steps was 8" in ended.err
 
     # the single stage may work; the page says then that the evaluation is of another policy
     assert call(own.command("rl", finished, *other)).code == 0
@@ -180,7 +178,7 @@ def test_data_changed_between_kill_and_going_on(
     assert ended.code == 2 and "sft: its demonstrations" in ended.err
     assert (run / "sft/checkpoints/step-000004").is_dir()
     ended = call([*words, "--redo"])
-    assert ended.code == 0 and "going on" not in ended.err
+    assert ended.code == 0 and "resuming" not in ended.err
 
 
 def test_before_the_first_checkpoint_nothing_is_frozen(
@@ -203,7 +201,7 @@ def test_settings_of_a_begun_stage_stay_and_of_others_may_change(
     assert ended.code == 2 and "seed was 0 and is now 3" in ended.err
     ended = call([*words, "--rl.learning_rate", "0.5", "--sft.save_every", "3"])
     assert ended.code == 0, ended.err
-    assert "going on after step 4" in ended.err
+    assert "resuming after step 4" in ended.err
     ended = call([*words, "--rl.learning_rate", "0.5", "--evaluate.max_prompts", "7"])
     assert ended.code == 0 and "max_prompts = 12" in (run / "config.toml").read_text()
 

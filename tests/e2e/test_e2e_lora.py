@@ -69,7 +69,7 @@ def test_killed_and_gone_on_ends_with_the_same_adapters(
     largest = max(value.numel() for value in base.values())
     assert max(value.numel() for value in kept.values()) < largest / 4
     ended = call(words)
-    assert ended.code == 0 and "rl: going on after step 4" in ended.err
+    assert ended.code == 0 and "rl: resuming after step 4" in ended.err
     assert digests(run) == digests(adapted) and curves(run) == curves(adapted)
 
 

@@ -43,7 +43,7 @@ def test_a_stage_goes_on_and_its_policy_is_compared(
     kill_at(f"{stage}:log:3", tiny.command(stage, again, *words))
     ended = call(tiny.command(stage, again, *words))
     assert ended.code == 0, ended.err
-    assert f"{stage}: going on after step 2" in ended.err
+    assert f"{stage}: resuming after step 2" in ended.err
     weights = [(run / stage / "model/model.safetensors").read_bytes() for run in (once, again)]
     assert weights[0] == weights[1]
     assert curves(once) == curves(again)

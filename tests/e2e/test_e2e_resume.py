@@ -59,7 +59,7 @@ def test_killed_in_every_stage(
 
     ended = call(words)
     assert ended.code == 0, ended.err
-    assert "rl: going on after step 4" in ended.err
+    assert "rl: resuming after step 4" in ended.err
     assert {s: (run / s / "done.json").stat().st_mtime_ns for s in finished} == finished
     assert_same_run(run, straight, curves, weights)
 
@@ -94,7 +94,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(
         file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     ended = call(words)
     assert ended.code == 0, ended.err
-    assert "going on after step 8" in ended.err
+    assert "resuming after step 8" in ended.err
     assert weights(run)["sft"] == weights(straight)["sft"]
 
 
@@ -128,7 +128,7 @@ def test_a_full_disk_spoils_no_checkpoint(
     assert steps_on_disk(run, "sft") == ["step-000004"]
     ended = call(words)
     assert ended.code == 0, ended.err
-    assert "going on after step 4" in ended.err
+    assert "resuming after step 4" in ended.err
     assert weights(run)["sft"] == weights(straight)["sft"]
 
 
@@ -153,7 +153,7 @@ def test_a_disk_that_is_full_for_the_final_model(
     assert not (run / "sft/model").exists()
     ended = call(words)
     assert ended.code == 0, ended.err
-    assert "going on after step 10" in ended.err
+    assert "resuming after step 10" in ended.err
     assert weights(run)["sft"] == weights(straight)["sft"]
 
 
@@ -256,7 +256,9 @@ def test_a_held_folder_and_ctrl_c(
         first.send_signal(signal.SIGSTOP)  # so that it holds the folder as long as we need
         second = call(words)
         assert second.code == 2
-        assert f"pid {first.pid} " in second.err and "another run holds this folder" in second.err
+        assert (
+            f"pid {first.pid} " in second.err and "another run is using this folder" in second.err
+        )
         first.send_signal(signal.SIGINT)
         first.send_signal(signal.SIGCONT)
         _, err = first.communicate(timeout=60)
@@ -264,8 +266,8 @@ def test_a_held_folder_and_ctrl_c(
         first.kill()
         first.wait()
     assert first.returncode == 130, err
-    assert "the same command goes on" in err and "Traceback" not in err
+    assert "run the same command to resume" in err and "Traceback" not in err
     ended = call(words)
     assert ended.code == 0, ended.err
-    assert "going on after step" in ended.err
+    assert "resuming after step" in ended.err
     assert_same_run(run, straight, curves, weights)

@@ -171,7 +171,7 @@ NAMED = {
 
 
 def test_a_recipe_that_names_no_data_is_told_all_that_is_missing() -> None:
-    with pytest.raises(UserError, match="these settings name no data") as caught:
+    with pytest.raises(UserError, match="no data given for") as caught:
         inputs.require_named(inputs.named_in(Recipe()))
     wanted = "model.path, sft.demonstrations, reward.pairs, rl.prompts, evaluate.prompts"
     assert wanted in caught.value.problem

@@ -94,7 +94,7 @@ def test_models_that_are_planned_count_as_there(tmp_path: Path) -> None:
 
 
 def test_nobody_to_judge_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nobody is there to judge") as caught:
+    with pytest.raises(UserError, match="no judge is available") as caught:
         judge_of(recipe(**MINE), tmp_path)
     assert "alignloop reward" in caught.value.fix
 
@@ -125,11 +125,11 @@ def test_a_run_without_any_judge_does_not_begin(
     for rewards in ("ours_to_climb:half", "reward_model", ["1 * a", "1 * reward_model"]):
         check_judge(recipe(**MINE, rl={"rewards": rewards}), tmp_path)
     check_judge(recipe(evaluate={"judge": "playground", "prompts": "playground"}), tmp_path)
-    with pytest.raises(UserError, match="its own prompts alone"):
+    with pytest.raises(UserError, match="can only judge that world's prompts"):
         check_judge(recipe(evaluate={"judge": "playground", "prompts": "mine.jsonl"}), tmp_path)
     alone = {"rl": {"rewards": "ours_to_climb:half"}, "reward": {"held_out_model": False}}
     for name in ("held_out_reward_model", "judge_reward_model"):
-        with pytest.raises(UserError, match=f"trains no {name}"):
+        with pytest.raises(UserError, match=f"do not train the {name}"):
             check_judge(recipe(**alone, evaluate={"judge": name}), tmp_path)
     add_model(tmp_path / "reward_held_out")
     check_judge(recipe(**alone, evaluate={"judge": "held_out_reward_model"}), tmp_path)

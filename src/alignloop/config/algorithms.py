@@ -1,4 +1,4 @@
-"""The settings of each reinforcement learning algorithm: a union that `name` tells apart."""
+"""The settings of each reinforcement learning algorithm: a union, discriminated by `name`."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -10,10 +10,10 @@ from alignloop.config.section import Section, named_unless
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What an algorithm asks of a run: who is loaded and read, how many responses to a prompt.
+    """What an algorithm requires: which models are loaded, how many responses per prompt.
 
-    Without `old_logprobs` a step's first pass over a batch is its only one, so that its own
-    logprobs are the old ones.
+    Without `old_logprobs` the first pass over a batch is the only one, so its own logprobs are the
+    old ones.
     """
 
     reference: bool = False
@@ -25,16 +25,16 @@ class Needs:
 class AdaptiveKlConfig(Section):
     """The adaptive KL controller of Ziegler et al. 2019."""
 
-    target: float = Field(default=6.0, gt=0, description="wanted KL, in nats per sequence")
+    target: float = Field(default=6.0, gt=0, description="target KL, in nats per sequence")
     horizon: int = Field(
         default=10_000, gt=0, description="episodes over which the coefficient adapts"
     )
 
 
 class AlgorithmSection(Section):
-    """What every algorithm sets: all that the loop and the update read."""
+    """The settings of every algorithm: those that the loop and the update read."""
 
-    name: Any  # a literal of each algorithm's own; here, so that it stands first
+    name: Any  # each algorithm has its own literal; declared here to come first in the tables
     num_epochs: int = Field(
         default=1, ge=1, le=10_000, description="passes over each batch of rollouts"
     )
@@ -48,17 +48,17 @@ class AlgorithmSection(Section):
     target_kl: float | None = Field(
         default=None,
         gt=0,
-        description="stop a batch's epochs when approximate KL per token exceeds this",
+        description="end a batch's epochs when approximate KL per token exceeds this",
     )
     importance_cap: float | None = Field(
         default=None,
         gt=0,
-        description="truncated importance sampling of the sampler's mismatch; none = off",
+        description="truncated importance sampling against sampler mismatch; none = off",
     )
 
     @property
     def needs(self) -> Needs:
-        """What has to be there; known without torch, so that `alignloop plan` can ask."""
+        """The requirements; known without torch, so that `alignloop plan` can ask."""
         raise NotImplementedError
 
 
@@ -89,24 +89,24 @@ class PpoConfig(AlgorithmSection):
         default=None, gt=0, description="clip scores to +- this; none = off"
     )
     critic_init: Literal["reward", "policy"] = Field(
-        default="reward", description="what the critic starts from"
+        default="reward", description="where the critic's weights come from"
     )
     critic_warmup_steps: int = Field(
         default=0, ge=0, description="first steps that train only the critic"
     )
     bootstrap_cut_off: bool = Field(
         default=False,
-        description="a response cut off by the length limit is not the end of the episode",
+        description="do not treat a response cut off by the length limit as the end of the episode",
     )
 
     @property
     def needs(self) -> Needs:
-        """Everything: the KL is charged in the reward, the critic learns."""
+        """Everything: the KL is charged in the reward, and the critic learns."""
         return Needs(reference=True, critic=True, old_logprobs=True)
 
 
 class GrpoConfig(AlgorithmSection):
-    """GRPO: no critic, a response is measured by the others to its prompt (Shao et al. 2024)."""
+    """GRPO: no critic; a response is compared with the others to its prompt (Shao et al. 2024)."""
 
     name: Literal["grpo"] = "grpo"
     kl_coef: float = Field(
@@ -114,11 +114,11 @@ class GrpoConfig(AlgorithmSection):
     )
     kl_gradient: Literal["kl", "k3"] = Field(
         default="kl",
-        description="of that term: the KL's own, by the ratio to the policy that drew (as TRL from"
-        " 1.16); or that of k3 alone (Shao et al. 2024)",
+        description="gradient of that term: the KL's own, through the ratio to the sampling policy"
+        " (as TRL from 1.16), or that of k3 alone (Shao et al. 2024)",
     )
     group_size: int = Field(
-        default=8, ge=2, le=10_000, description="responses to each prompt of a step"
+        default=8, ge=2, le=10_000, description="responses per prompt in a step"
     )
     scale_by_std: bool = Field(
         default=True, description="divide by the group's standard deviation; false = Dr. GRPO"
@@ -133,7 +133,7 @@ class GrpoConfig(AlgorithmSection):
 
     @property
     def needs(self) -> Needs:
-        """A reference for its KL alone; a single pass takes its own logprobs for the old ones."""
+        """A reference only for its KL; in a single update its own logprobs are the old ones."""
         moves_within_a_step = self.num_epochs > 1 or self.num_minibatches > 1
         return Needs(
             reference=self.kl_coef > 0,
@@ -143,21 +143,21 @@ class GrpoConfig(AlgorithmSection):
 
 
 class RlooConfig(AlgorithmSection):
-    """RLOO: a response is measured by the mean of the others, without a critic (Ahmadian 2024)."""
+    """RLOO: a response is compared with the mean of the others, no critic (Ahmadian 2024)."""
 
     name: Literal["rloo"] = "rloo"
     kl_coef: float = Field(default=0.1, ge=0, description="price of one nat of KL per sequence")
     group_size: int = Field(
-        default=4, ge=2, le=10_000, description="responses to each prompt of a step"
+        default=4, ge=2, le=10_000, description="responses per prompt in a step"
     )
 
     @property
     def needs(self) -> Needs:
-        """The KL that is charged takes both logprobs."""
+        """The charged KL takes both logprobs."""
         return Needs(reference=True, old_logprobs=True, rollouts_per_prompt=self.group_size)
 
 
-# A new algorithm is one more class here and one file in rl/algorithms/ with the name's function.
+# A new algorithm is one more class here and one file in rl/algorithms/ with its function.
 Algorithm = Annotated[
     PpoConfig | GrpoConfig | RlooConfig, Field(discriminator="name"), named_unless("ppo")
 ]

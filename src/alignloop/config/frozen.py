@@ -1,4 +1,4 @@
-"""Which settings a stage has used for good once it has begun, and which of them differ."""
+"""Which settings are fixed once a stage has begun, and which of them differ."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from alignloop.config.recipe import Recipe
 
-# What every stage reads, and which table is a stage's own.
+# Tables read by every stage, then the table of each stage.
 SHARED = ("seed", "skip_refused", "data", "model", "lora")
 OWN = {
     "sft": "sft",
@@ -18,7 +18,7 @@ OWN = {
     "dpo": "dpo",
     "evaluate": "evaluate",
 }
-# Names of files and folders: they are compared by content, where a stage has recorded it.
+# Names of files and folders: compared by content if the stage recorded it.
 NAMES_OF_INPUTS = frozenset(
     {
         "model.path",
@@ -38,12 +38,13 @@ NAMES_OF_INPUTS = frozenset(
         "evaluate.judge",
     }
 )
-_CHANGE_NOTHING = (".save_every", ".device", ".reward_time_limit")  # endings of their names
+# endings of the names of settings that do not change a number
+_CHANGE_NOTHING = (".save_every", ".device", ".reward_time_limit")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Changed:
-    """One setting: its name, what a stage began with, and what is asked now."""
+    """One changed setting: its name, its value when the stage began, and its value now."""
 
     key: str
     old: Any
@@ -56,9 +57,9 @@ class Changed:
 def changed_settings(
     stage: str, old: Recipe, new: Recipe, *, by_content: bool = True
 ) -> list[Changed]:
-    """The settings that count for `stage` and differ; both recipes have their defaults filled in.
+    """The settings that matter for `stage` and differ; both recipes include their defaults.
 
-    With `by_content` names of inputs do not count: their content has been recorded.
+    With `by_content`, names of inputs are not compared: their content has been recorded.
     """
     before, after = _flat(old.model_dump()), _flat(new.model_dump())
     return [
@@ -70,7 +71,7 @@ def changed_settings(
 
 
 def counts(key: str, stage: str) -> bool:
-    """Whether a setting has a part in what `stage` makes."""
+    """Whether a setting affects the output of `stage`."""
     if key.endswith(_CHANGE_NOTHING):
         return False
     return key.split(".")[0] in (*SHARED, OWN.get(stage))

@@ -1,4 +1,4 @@
-"""From a TOML file and command-line overrides to a checked `Recipe`, with errors for people."""
+"""From a TOML file and command-line overrides to a checked `Recipe`, with readable errors."""
 
 import difflib
 import json
@@ -19,7 +19,7 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     """Read `path` and apply dotted overrides; see `packaged.recipe_file` for what a path may be.
 
     `overrides` maps "rl.learning_rate" to its text as typed. Raises UserError for a missing file,
-    broken TOML, an unknown setting (naming the nearest known one) and a value out of range.
+    broken TOML, an unknown setting (suggesting the nearest known one) and a value out of range.
     """
     file = recipe_file(path)
     settings = read_toml(file)
@@ -30,27 +30,27 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
 
 
 def read_toml(file: Path) -> dict[str, Any]:
-    """The tables of a TOML file; raises UserError where it is no such file."""
+    """The tables of a TOML file; raises UserError if it cannot be parsed."""
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise UserError(f"this is no UTF-8 text: {error}", where=str(file)) from None
-    except ValueError as error:  # also an integer of thousands of digits, which Python refuses
-        raise UserError(f"this is no valid TOML: {error}", where=str(file)) from None
+        raise UserError(f"not valid UTF-8: {error}", where=str(file)) from None
+    except ValueError as error:  # also an integer of thousands of digits, which Python rejects
+        raise UserError(f"not valid TOML: {error}", where=str(file)) from None
     except RecursionError:
-        problem = "this is no recipe: its values are nested too deep"
+        problem = "not a recipe: values are nested too deep"
         raise UserError(problem, where=str(file), fix="settings are one table deep") from None
 
 
 def kept_recipe(file: Path) -> Recipe | None:
-    """The settings that a run folder keeps, with the defaults of what its release did not know.
+    """The settings saved in a run folder; settings newer than its release get their defaults.
 
-    Settings that no longer exist are passed over. None where there is no such file.
+    Settings that no longer exist are ignored. None if there is no such file.
     """
     if not file.is_file():
         return None
     settings = read_toml(file)
-    if settings.get("reward"):  # before this setting every label had one use
+    if settings.get("reward"):  # releases before this setting used each label only once
         settings["reward"] = {"labels": "shares", **settings["reward"]}
     try:
         return Recipe.model_validate(settings)
@@ -62,7 +62,7 @@ def kept_recipe(file: Path) -> Recipe | None:
 
 
 def _remove(settings: dict[str, Any], location: tuple[str | int, ...]) -> None:
-    """Take one setting out; the name of a union's member stands in its location, but in no file."""
+    """Remove one setting; pydantic adds the union member's name to the location, TOML does not."""
     *tables, last = location
     found = settings
     for table in map(str, tables):
@@ -81,14 +81,14 @@ def check_recipe(settings: dict[str, Any], *, where: str = "settings") -> Recipe
 
 
 def to_toml(recipe: Recipe) -> str:
-    """The whole recipe as TOML text, defaults included; what is not set is written "none"."""
+    """The whole recipe as TOML text, defaults included; unset values are written "none"."""
     lines: list[str] = []
     _write_table(recipe.model_dump(mode="json"), (), lines)
     return "\n".join(lines).strip() + "\n"
 
 
 def _parse_value(text: str) -> Any:
-    """Plain text, which the setting's own type reads; "none" is None, tables and lists are TOML."""
+    """Plain text for the setting's own type to parse; "none" is None, tables and lists are TOML."""
     if text.lower() == "none":
         return None
     if text[:1] not in ("{", "[", '"', "'"):
@@ -112,18 +112,18 @@ def _set_dotted(settings: dict[str, Any], key: str, value: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Choice:
-    """Which member of a union a recipe names: "grpo" at "rl.algorithm"."""
+    """The union member that a recipe names: "grpo" at "rl.algorithm"."""
 
     path: str
     name: str
     variants: dict[str, type[Section]]
 
     def settings(self, name: str) -> list[str]:
-        """The dotted names of the settings of one member."""
+        """The dotted setting names of one member."""
         return known_settings(self.variants[name], f"{self.path}.")
 
     def elsewhere(self, key: str) -> list[str]:
-        """The members that have a setting which the chosen one has not."""
+        """The members that do have this setting."""
         return [name for name in self.variants if key in self.settings(name)]
 
 
@@ -145,7 +145,7 @@ def _explain(error: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A value as it was given, but no screens full of it."""
+    """A value as given, shortened to fit on a screen."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of thousands of digits; lists in lists
@@ -154,7 +154,7 @@ def _shown(value: Any) -> str:
 
 
 def _place(location: tuple[str | int, ...]) -> tuple[str, _Choice | None]:
-    """The key as a person writes it: pydantic puts the name of a union's member between."""
+    """The key as written in TOML: pydantic inserts the name of a union's member."""
     keys: list[str] = []
     choice: _Choice | None = None
     section: type[Section] | None = Recipe
@@ -180,6 +180,7 @@ def _suggest(key: str, choice: _Choice | None) -> str:
     tails = {name.rsplit(".", 1)[-1]: name for name in known}
     elsewhere = [name for name in known if name.endswith(f".{last}")]  # right name, wrong place
     close_by = [name for name in elsewhere if key == last or name.startswith(f"{section}.")]
+    # a near name in the right section beats the same name elsewhere, which beats a like last word
     near = (
         difflib.get_close_matches(key, close_by, n=1, cutoff=0)
         or difflib.get_close_matches(key, known, n=1)
@@ -190,13 +191,13 @@ def _suggest(key: str, choice: _Choice | None) -> str:
 
 
 def known_settings(section: type[Section], prefix: str = "") -> list[str]:
-    """The dotted names of all settings below a section."""
+    """The dotted names of all settings in a section."""
     names: list[str] = []
     for name, field in section.model_fields.items():
         names.append(prefix + name)
         for table in tables_in(field):
             names += known_settings(table, f"{prefix}{name}.")
-    return list(dict.fromkeys(names))  # members of a union have settings in common
+    return list(dict.fromkeys(names))  # members of a union share some settings
 
 
 def describe_settings() -> str:
@@ -235,7 +236,7 @@ def _toml_value(value: Any) -> str:
         return '"none"'
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str):  # JSON escapes as TOML does, but for one character
+    if isinstance(value, str):  # JSON escapes like TOML, except for DEL
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml_value, cast('list[Any]', value)))}]"

@@ -1,4 +1,4 @@
-"""Low-rank adapters: train a few million numbers beside weights that stay as they are."""
+"""Low-rank adapters: train a few million parameters on top of frozen weights."""
 
 from typing import Self
 
@@ -8,9 +8,9 @@ from alignloop.config.section import Section, refuse_idle
 
 
 class LoraConfig(Section):
-    """Adapters (LoRA) in place of full fine-tuning, in every training stage.
+    """Adapters (LoRA) instead of full fine-tuning, in every training stage.
 
-    A layer's matrix W becomes W + alpha / rank * B A, where A and B are trained and W is not.
+    A weight matrix W becomes W + alpha / rank * B A; A and B are trained, W is frozen.
     """
 
     rank: int | None = Field(
@@ -20,15 +20,14 @@ class LoraConfig(Section):
         description="columns of B and rows of A; none = train all weights",
     )
     alpha: float | None = Field(
-        default=None, gt=0, description="their product counts alpha / rank; none = 2 * rank"
+        default=None, gt=0, description="B A is scaled by alpha / rank; none = 2 * rank"
     )
     dropout: float = Field(
-        default=0.0, ge=0, lt=1, description="of what A reads; always 0 in RL and in scoring"
+        default=0.0, ge=0, lt=1, description="dropout on A's input; always 0 in RL and in scoring"
     )
     target_modules: tuple[str, ...] = Field(
         default=(),
-        description="linear layers that get an adapter, by the end of their name; [] = all in the"
-        " trunk",
+        description="name endings of the linear layers that get an adapter; [] = all in the trunk",
     )
     load_in_4bit: bool = Field(
         default=False, description="keep W in 4 bits (QLoRA); needs a GPU and bitsandbytes"
@@ -43,12 +42,12 @@ class LoraConfig(Section):
 
     @property
     def on(self) -> bool:
-        """Whether adapters are trained at all."""
+        """Whether adapters are trained."""
         return self.rank is not None
 
     @property
     def scaling(self) -> float:
-        """What alpha / rank is; 2 where no alpha is given."""
+        """alpha / rank; 2 if alpha is not set."""
         assert self.rank is not None
         return (2 * self.rank if self.alpha is None else self.alpha) / self.rank
 

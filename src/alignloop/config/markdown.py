@@ -1,4 +1,4 @@
-"""docs/configuration.md, written from the settings themselves: `alignloop settings --markdown`."""
+"""docs/configuration.md, generated from the settings: `alignloop settings --markdown`."""
 
 import json
 from types import NoneType
@@ -14,25 +14,24 @@ from alignloop.config.stages import NOT_NAMED
 HEAD = """\
 # Configuration
 
-This file is printed by `alignloop settings --markdown`; a test compares the two, so edit the
+This file is printed by `alignloop settings --markdown`, and a test compares the two. Edit the
 descriptions in `src/alignloop/config/` and print it again.
 
-A recipe is a TOML file that names the settings which differ from the defaults below:
-`alignloop run my-recipe` reads `my-recipe/recipe.toml`, `alignloop run my.toml` reads that file.
-Any setting can be given on the command line as well, where it wins: `--rl.num_steps 20` or
-`--rl.num_steps=20`. "none" stands for no value. A table is written in TOML:
-`--rl.algorithm.adaptive_kl '{target = 6.0}'`. Where several tables fit one place, `name` chooses:
-`--rl.algorithm.name grpo`. What is "to be named" has no default: a stage that reads it does not
-begin without. A source of data may be a world by its name, such as `playground`. An unknown
-setting is refused with the nearest known one. The run folder keeps the resolved settings as
-config.toml, and one run folder has one set of settings for its life. Paths are relative to the
-folder in which the command runs."""
+A recipe is a TOML file with the settings that differ from the defaults below.
+`alignloop run my-recipe` reads `my-recipe/recipe.toml`; `alignloop run my.toml` reads that file.
+Settings on the command line override it: `--rl.num_steps 20` or `--rl.num_steps=20`. "none" means
+no value. Tables are written as TOML: `--rl.algorithm.adaptive_kl '{target = 6.0}'`. If a table has
+several variants, `name` selects one: `--rl.algorithm.name grpo`. A setting marked "required" has
+no default, and a stage that reads it does not start without it. A data source can be a world,
+by its name, such as `playground`. An unknown setting is an error that suggests the nearest known
+one. The run folder keeps the resolved settings in config.toml, and the settings of a run folder
+are fixed once a stage has begun. Paths are relative to the folder in which the command runs."""
 
 LIMITS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
 
 def settings_markdown() -> str:
-    """All settings as Markdown tables, one for each table of a recipe."""
+    """All settings as Markdown, one table per section of a recipe."""
     lines = [HEAD]
     _document(Recipe.model_validate({}), "", lines)
     return "\n".join(lines)
@@ -57,7 +56,7 @@ def _document(section: BaseModel, path: str, lines: list[str], choice: str = "")
 
 
 def _allowed(field: FieldInfo) -> str:
-    """What may be written: "integer >= 1, or none"."""
+    """The allowed values: "integer >= 1, or none"."""
     found = [
         f"{sign} {getattr(limit, name):g}"
         for limit in field.metadata
@@ -81,5 +80,5 @@ def _kind(annotation: Any) -> str:
 
 def _default(value: Any) -> str:
     if value == NOT_NAMED:
-        return "to be named"
+        return "required"
     return "none" if value is None else f"`{json.dumps(value)}`"

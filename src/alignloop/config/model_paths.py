@@ -1,4 +1,4 @@
-"""What stands at a path where a model directory should be, and what to do about it. No torch."""
+"""What is at a path where a model directory should be, and how to fix it. No torch."""
 
 import re
 from pathlib import Path
@@ -10,29 +10,30 @@ HUB_NAME = re.compile(
     r"(?:hub:|https?:/{1,2}(?:www\.)?(?:huggingface\.co|hf\.co)/)?([\w.-]+/[\w.-]+)/?"
 )
 HUB_PREFIXES = ("hub:", "http:/", "https:/")
+# a first part like these means a local path, not an organisation on the hub
 LOCAL = {"data", "model", "models", "out", "output", "outputs", "runs", "checkpoints"}
-NO_CONFIG = "there is no model here (config.json is missing)"
+NO_CONFIG = "no model here (config.json is missing)"
 
 
 def no_model(path: str | Path, setting: str = "model.path") -> UserError:
-    """The error for a path at which no model directory lies; it says what is there instead.
+    """The error for a path that is not a model directory; it says what is there instead.
 
-    Known are GGUF files and folders of them, names on the Hugging Face Hub, the hub's cache
-    folders, and files out of a model directory.
+    It recognises GGUF files and folders of them, Hugging Face Hub names, the hub's cache folders,
+    and single files of a model directory.
     """
     given, folder = str(path), Path(path)
     if is_gguf(folder) or gguf_files(folder):
         return _is_gguf(folder)
     if folder.is_file():
         if folder.name == "config.json" or folder.suffix == ".safetensors":
-            problem = "this is a file out of a model directory"
+            problem = "this is one file of a model directory"
         else:
-            problem = "this is a file, and no model directory"
-        return UserError(problem, where=given, fix=f"name the folder as {setting}: {folder.parent}")
+            problem = "this is a file, not a model directory"
+        return UserError(problem, where=given, fix=f"set {setting} to the folder: {folder.parent}")
     if not folder.exists():
         return _not_there(given, setting)
     if found := _below(folder):
-        return UserError(NO_CONFIG, where=given, fix=f"name the folder that holds one: {found}")
+        return UserError(NO_CONFIG, where=given, fix=f"use the folder inside it: {found}")
     return UserError(
         NO_CONFIG,
         where=given,
@@ -41,7 +42,7 @@ def no_model(path: str | Path, setting: str = "model.path") -> UserError:
 
 
 def is_gguf(file: Path) -> bool:
-    """Whether a file is GGUF by its first bytes, whatever its name."""
+    """Whether a file is GGUF, by its first bytes, whatever its name."""
     try:
         with file.open("rb") as stream:
             return stream.read(len(GGUF_MAGIC)) == GGUF_MAGIC
@@ -50,7 +51,7 @@ def is_gguf(file: Path) -> bool:
 
 
 def gguf_files(folder: Path) -> list[Path]:
-    """The GGUF files directly in a folder, by name; none where it is no folder."""
+    """The GGUF files directly in a folder, by name; [] if it is not a folder."""
     if not folder.is_dir():
         return []
     return sorted(file for file in folder.iterdir() if file.suffix.lower() == ".gguf")
@@ -60,9 +61,9 @@ def _is_gguf(path: Path) -> UserError:
     what = "a folder of GGUF files" if path.is_dir() else "a GGUF file"
     out = path if path.is_dir() else path.with_suffix("")
     return UserError(
-        f"this is {what}: weights for running, which cannot be trained as they are",
+        f"this is {what}: weights for inference, which cannot be trained as they are",
         where=str(path),
-        fix=f"`alignloop models convert {path} {out.name}-converted`, then name that directory",
+        fix=f"`alignloop models convert {path} {out.name}-converted`, then use that directory",
     )
 
 
@@ -72,14 +73,14 @@ def _not_there(given: str, setting: str) -> UserError:
     if not said_so and (not owner or owner in LOCAL or Path(owner).is_dir()):
         how = _download("ORG/NAME", given)
         return UserError(
-            "there is no such folder",
+            "no such folder",
             where=given,
-            fix=f"name a model directory as {setting}; one of the Hugging Face Hub is brought"
-            f" beforehand: {how}",
+            fix=f"set {setting} to a model directory; to use one from the Hugging Face Hub,"
+            f" download it first: {how}",
         )
-    there = "" if said_so else "there is no such folder; "
+    there = "" if said_so else "no such folder; "
     return UserError(
-        f"{there}this looks like a name on the Hugging Face Hub, and nothing is downloaded unasked",
+        f"{there}this looks like a Hugging Face Hub name, and nothing is downloaded automatically",
         where=given,
         fix=f"download it first: {_download(f'{owner}/{last}', f'models/{last}')}, then"
         f" {setting} = models/{last}",
@@ -91,7 +92,7 @@ def _download(repository: str, target: str) -> str:
 
 
 def _below(folder: Path) -> Path | None:
-    """The one model directory below a folder: one level down, or the hub cache's snapshot."""
+    """The only model directory below a folder: one level down, or the hub cache's snapshot."""
     found = [
         p.parent
         for pattern in ("*/config.json", "snapshots/*/config.json")

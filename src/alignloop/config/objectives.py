@@ -1,4 +1,4 @@
-"""The settings of what DPO minimises: a union that `name` tells apart."""
+"""The settings of DPO's objectives: a union, discriminated by `name`."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,10 +8,10 @@ from alignloop.config.section import Section, named_unless
 
 
 class ObjectiveSection(Section):
-    """What every objective sets."""
+    """The settings of every objective."""
 
-    name: Any  # a literal of each objective's own; here, so that it stands first
-    beta: float = Field(default=0.1, gt=0, description="price of leaving the reference")
+    name: Any  # each objective has its own literal; declared here to come first in the tables
+    beta: float = Field(default=0.1, gt=0, description="penalty for leaving the reference")
 
 
 class DpoObjective(ObjectiveSection):
@@ -19,15 +19,15 @@ class DpoObjective(ObjectiveSection):
 
     name: Literal["dpo"] = "dpo"
     label_smoothing: float = Field(
-        default=0.0, ge=0, lt=0.5, description="share of judgements taken to be wrong"
+        default=0.0, ge=0, lt=0.5, description="assumed share of wrong judgements"
     )
 
 
 class IpoObjective(ObjectiveSection):
-    """IPO: the log ratios are to differ by 1 / (2 beta), and by no more (Azar et al. 2023)."""
+    """IPO: log ratios should differ by 1 / (2 beta) and no more (Azar et al. 2023)."""
 
     name: Literal["ipo"] = "ipo"
 
 
-# A new objective is one more class here and one file in dpo/objectives/ with the name's function.
+# A new objective is one more class here and one file in dpo/objectives/ with its function.
 Objective = Annotated[DpoObjective | IpoObjective, Field(discriminator="name"), named_unless("dpo")]

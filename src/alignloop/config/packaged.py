@@ -1,4 +1,4 @@
-"""The recipes that come with the package: listed, found by name, copied to be edited."""
+"""The recipes that come with the package: list them, find them by name, copy them."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ FILE = "recipe.toml"
 
 
 def packaged_recipes() -> dict[str, str]:
-    """What each packaged recipe is for, by name: the first sentence of its first comment."""
+    """The purpose of each packaged recipe, by name: the first sentence of its first comment."""
     return {file.parent.name: _about(file) for file in sorted(FOLDER.glob(f"*/{FILE}"))}
 
 
 def recipe_file(path: str | Path) -> Path:
-    """A recipe's file: `path` itself, the recipe.toml in it, or the packaged one of that name.
+    """A recipe's file: `path` itself, the recipe.toml in it, or the packaged recipe of that name.
 
-    A file that is there comes first, so that a copy in ./playground is what `playground` means.
-    Raises UserError if there is neither.
+    An existing file wins, so a copy in ./playground is what `playground` means. Raises UserError if
+    nothing is found.
     """
     path = Path(path)
     file = path / FILE if path.is_dir() else path
@@ -27,7 +27,7 @@ def recipe_file(path: str | Path) -> Path:
     if str(path) in named:
         return FOLDER / path / FILE
     raise UserError(
-        "there is no such recipe",
+        "no such recipe",
         where=str(file),
         fix=f"give a recipe.toml, the folder that holds one, or a name: {', '.join(named)}",
     )

@@ -17,7 +17,7 @@ from alignloop.config.stages import (
 
 
 class Recipe(Section):
-    """All settings of a run; a recipe's TOML file names those that differ from the defaults."""
+    """All settings of a run; a recipe's TOML file has those that differ from the defaults."""
 
     name: str = Field(
         default="run", pattern=r"^\.*[\w-][\w.-]*$", description="the run folder is runs/<name>"
@@ -25,7 +25,7 @@ class Recipe(Section):
     seed: int = Field(default=0, ge=0)
     skip_refused: bool = Field(
         default=False,
-        description="go on without rows that cannot be read; refused.jsonl keeps them",
+        description="skip rows that cannot be read, and write them to refused.jsonl",
     )
     num_threads: int | None = Field(default=None, ge=1, description="CPU threads; none = all cores")
     data: DataConfig = Field(default_factory=DataConfig)

@@ -12,7 +12,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-# No setting means anything beyond these; a loop over more would never end, or run out of memory.
+# No setting makes sense beyond these; a larger loop would never end, or run out of memory.
 LARGEST, LARGEST_SEED = 1_000_000_000, 2**63 - 1
 _SEEDS = ("seed", "split_seed")
 
@@ -27,7 +27,7 @@ class Section(BaseModel):
     @field_validator("*")
     @classmethod
     def _within_reason(cls, value: Any, info: ValidationInfo) -> Any:
-        """Numbers are finite and bounded; texts can be file names and be written as UTF-8."""
+        """Numbers must be finite and bounded; texts must be UTF-8 and usable as file names."""
         several = cast("tuple[Any, ...]", value if isinstance(value, tuple) else (value,))
         for one in several:
             if isinstance(one, str):
@@ -41,7 +41,7 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _none_by_name(cls, values: Any) -> Any:
-        """TOML has no null: the text "none" stands for it."""
+        """TOML has no null: the text "none" is used instead."""
         if isinstance(values, dict):
             given = cast("dict[str, Any]", values)
             return {key: None if value == "none" else value for key, value in given.items()}
@@ -50,26 +50,26 @@ class Section(BaseModel):
 
 def _check_text(text: str) -> None:
     if "\0" in text:
-        raise ValueError("a NUL character cannot stand in a setting")
+        raise ValueError("a setting cannot contain a NUL character")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ValueError("this is no UTF-8 text") from None
+        raise ValueError("not valid UTF-8") from None
 
 
 def refuse_idle(section: Section, names: tuple[str, ...], without: str) -> None:
-    """Raise ValueError where a setting that is not at its default changes nothing as things are.
+    """Raise ValueError if a setting that differs from its default has no effect.
 
-    For settings of what was never asked for. Not for details of what somebody has turned off by its
-    switch (reward.held_out_model = false): a recipe may well have named them before.
+    For settings of a feature that was never turned on. Not for details of one that a switch turned
+    off (reward.held_out_model = false): a recipe may well have set them before.
     """
     for name in names:
         if getattr(section, name) != type(section).model_fields[name].get_default():
-            raise ValueError(f"{name} = {getattr(section, name)} changes nothing without {without}")
+            raise ValueError(f"{name} = {getattr(section, name)} has no effect without {without}")
 
 
 def named_unless(default: str) -> BeforeValidator:
-    """Of a union that `name` tells apart: the member of a recipe that names none."""
+    """The default member of a union discriminated by `name`, for a recipe that names none."""
 
     def name_it(given: Any) -> Any:
         if isinstance(given, dict):
@@ -80,13 +80,13 @@ def named_unless(default: str) -> BeforeValidator:
 
 
 def tables_in(field: FieldInfo) -> list[type[Section]]:
-    """The sections that a field may hold: one, one that may be none, or all of a union."""
+    """The sections that a field may hold: one, an optional one, or all members of a union."""
     parts = (field.annotation, *get_args(field.annotation))
     return [part for part in parts if isinstance(part, type) and issubclass(part, Section)]
 
 
 def variants_in(field: FieldInfo) -> dict[str, type[Section]]:
-    """The sections of a union by the `name` that tells them apart; {} where there is no union."""
+    """The sections of a union by `name`; {} if the field is not a union."""
     if field.discriminator is None:
         return {}
     return {table.model_fields["name"].default: table for table in tables_in(field)}

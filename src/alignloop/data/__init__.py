@@ -1,8 +1,8 @@
 """Readers and writers of records, chat templates, tokenising, batches, splits.
 
-`containers` open files, `formats` tell what their rows hold, `check` and `convert` are the commands
+`containers` opens files, `formats` recognises what their rows hold, `check` and `convert` implement
 `alignloop data`. All of these, `splits` and the names below need neither torch nor transformers;
-import `alignloop.data.tokenise` and `alignloop.data.batching` where a stage starts.
+`alignloop.data.tokenise` and `alignloop.data.batching` are imported when a stage starts.
 """
 
 from alignloop.data.files import read_objects, read_records, write_records

@@ -1,4 +1,4 @@
-"""Batches: padding ragged sequences, and choosing which ones share a batch."""
+"""Batches: padding sequences, and choosing which ones share a batch."""
 
 import random
 from collections.abc import Hashable, Sequence
@@ -7,11 +7,11 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-MEGA_BATCH = 32  # batches that are sorted by length together: enough to save padding, still random
+MEGA_BATCH = 32  # batches sorted by length together: enough to save padding, still random
 
 
 class TokenSpan(Protocol):
-    """Anything with tokens and a mask over them, as `Encoded` and `Rollout` have."""
+    """Anything with tokens and a mask over them, such as `Encoded` and `Rollout`."""
 
     @property
     def input_ids(self) -> Sequence[int]:
@@ -20,7 +20,7 @@ class TokenSpan(Protocol):
 
     @property
     def response_mask(self) -> Sequence[bool]:
-        """True at the tokens of the response, [seq]."""
+        """True on the tokens of the response, [seq]."""
         ...
 
 
@@ -29,8 +29,8 @@ def pad_batch(
 ) -> dict[str, Tensor]:
     """Pad to the longest: input_ids [batch, seq] int64, attention_mask and response_mask bool.
 
-    Both masks are True where something counts and come from lengths and spans, never from
-    comparing tokens with `pad_id`: a real token may be equal to it.
+    Both masks are True for what counts and come from lengths and spans, never from comparing tokens
+    with `pad_id`: a real token may be equal to it.
     """
     assert sequences, "a batch needs at least one sequence"
     longest = max(len(sequence.input_ids) for sequence in sequences)
@@ -78,10 +78,10 @@ def token_budget_batches(
 ) -> list[list[int]]:
     """Batches, longest first, whose padded size rows * longest stays within `max_tokens`.
 
-    Every index exactly once; a sequence longer than the budget is a batch of its own. Longest
-    first, so that a batch too large for the memory fails at once and not at the end. Indices with
-    equal `groups` stay neighbours, where what they share can be computed once: the group whose
-    longest sequence is the longest comes first.
+    Every index exactly once; a sequence longer than the budget gets its own batch. Longest first,
+    so that a batch too large for the memory fails at once and not at the end. Indices with equal
+    `groups` stay neighbours, so that shared parts can be computed once: the group with the longest
+    sequence comes first.
     """
     assert max_tokens > 0, "the budget holds at least one token"
     keys = range(len(lengths)) if groups is None else groups

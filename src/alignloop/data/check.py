@@ -1,4 +1,4 @@
-"""What `alignloop data check` finds out about files, before anything learns from them."""
+"""The analysis behind `alignloop data check`, before any training on the files."""
 
 import hashlib
 import json
@@ -18,25 +18,24 @@ from alignloop.data.refusals import Refusal
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt
 
-REFUSED_KEPT = 1000  # refused rows told one by one; the number is exact beyond it
-LABELS_KEPT = 20
-ONLY_ASKED = "there are keys that look like answers, and only the question of these rows is read"
+MAX_REFUSED_KEPT = 1000  # refused rows listed one by one; beyond it only their number is kept
+MAX_LABELS = 20
+ONLY_PROMPTS_READ = "some keys look like answers, but only the prompts of these rows are read"
 NOTES = {  # by format
-    "rated-at-ends": "ratings were read from the ends of the answers, and cut off there: nothing "
-    "else in the file says which answer is better",
-    "rated-text": "question, answers and ratings were read out of one text",
-    "annotators": "each annotator's vote is a judgement of its own; no majority is formed",
+    "rated-at-ends": "ratings were read from, and cut off, the ends of the answers: nothing else "
+    "in the file shows which answer is better",
+    "rated-text": "question, answers and ratings were all read from one text",
+    "annotators": "each annotator's vote is a separate judgement; no majority is formed",
 }
-TOGETHER = 256  # records whose tokens are counted in one call
+CHUNK_SIZE = 256  # records whose tokens are counted in one call: large enough to use all cores
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """One file or split: what it is and what is in it. `as_json` gives it to programs.
+    """One file or split: its format and content. `as_json` gives it to programs.
 
     `references` and `metadata` count the rows in which a key was kept as such, `unread` those in
-    which a key held something that was not read; `notes` says in words what was read in a way that
-    a person should know of.
+    which a key was ignored; `notes` lists guesses made in reading that the user should know of.
     """
 
     file: str
@@ -63,11 +62,11 @@ class Report:
 
     @property
     def format(self) -> str:
-        """The format of the rows, the commonest first where there are several."""
+        """The formats of the rows, the most frequent first."""
         return ", ".join(self.formats) or "unknown"
 
     def as_json(self) -> dict[str, Any]:
-        """All fields, `file`, `format`, `encoding`, `rows` and `refused` first."""
+        """All fields; `file`, `format`, `encoding`, `rows` and `refused` come first."""
         first = {"file": self.file, "format": self.format, "encoding": self.encoding}
         first |= {"rows": self.rows, "refused": self.refused}
         return {**first, **{key: value for key, value in vars(self).items() if key not in first}}
@@ -76,30 +75,31 @@ class Report:
 def check(
     sources: Sequence[str], count_tokens: CountTokens, format: str | None = None
 ) -> list[Report]:
-    """Read every table of every source once, as a stream, and say what is in it.
+    """Read every table of every source once, as a stream, and report what is in it.
 
-    What is kept of a record is a hash and a length. Raises UserError for what is not there at all;
-    where a table is damaged, the reason stands among its refused rows.
+    Of a record only a hash and a length are kept. Raises UserError for a missing source; if a table
+    is damaged, the reason is listed among its refused rows.
     """
     formats = formats_named(format, KINDS)
     tables = [table for source in sources for table in tables_of(source)]
     tallies = [_tally(table, formats, count_tokens) for table in tables]
+    # prompt hash -> bit mask of the tables that contain it
     where: dict[int, int] = {}
-    for place, tally in enumerate(tallies):
+    for index, tally in enumerate(tallies):
         for prompt in tally.prompts:
-            where[prompt] = where.get(prompt, 0) | 1 << place
+            where[prompt] = where.get(prompt, 0) | 1 << index
     return [
-        tally.report(_shared(place, tally, where, tables)) for place, tally in enumerate(tallies)
+        tally.report(_shared(index, tally, where, tables)) for index, tally in enumerate(tallies)
     ]
 
 
 def _shared(
-    place: int, tally: "_Tally", where: dict[int, int], tables: Sequence[Table]
+    index: int, tally: "_Tally", where: dict[int, int], tables: Sequence[Table]
 ) -> dict[str, int]:
-    """How many of a table's prompts stand in each other table too."""
+    """How many of a table's prompts also occur in each other table."""
     found: Counter[str] = Counter()
     for prompt in tally.prompts:
-        others = where[prompt] & ~(1 << place)
+        others = where[prompt] & ~(1 << index)
         while others:
             lowest = others & -others
             found[tables[lowest.bit_length() - 1].name] += 1
@@ -130,11 +130,11 @@ class _Tally:
 
     def refuse(self, line: int, reason: str) -> None:
         self.num_refused += 1
-        if len(self.refused) < REFUSED_KEPT:
+        if len(self.refused) < MAX_REFUSED_KEPT:
             self.refused.append({"line": line, "reason": reason})
 
     def label(self, name: str) -> None:
-        if name in self.labels or len(self.labels) < LABELS_KEPT:
+        if name in self.labels or len(self.labels) < MAX_LABELS:
             self.labels[name] += 1
 
     def add(self, found: Recognised) -> None:
@@ -154,7 +154,7 @@ class _Tally:
                     counter[name] += 1
         others = () if kept.reference_column else (*kept.columns, *found.unread)
         if found.format.kind == "prompts" and any(map(looks_like_an_answer, others)):
-            self.notes[ONLY_ASKED] = None
+            self.notes[ONLY_PROMPTS_READ] = None
         if note := NOTES.get(found.format.name):
             self.notes[note] = None
         self.seen.update(_number(_content(record)) for record in found.records)
@@ -206,30 +206,30 @@ def _tally(table: Table, formats: Sequence[Format], count_tokens: CountTokens) -
                 continue
             tally.add(found)
             for record in found.records:
-                waiting.append(_look(record, tally))
-            if len(waiting) >= TOGETHER:
+                waiting.append(_note_record(record, tally))
+            if len(waiting) >= CHUNK_SIZE:
                 _measure(waiting, tally, count_tokens)
-    except UserError as error:  # the table ends here; what was read is told all the same
+    except UserError as error:  # the table ends here; report what was read
         line = error.where.rpartition(":")[2]
         tally.refuse(int(line) if line.isdigit() else tally.rows + 1, error.problem)
     _measure(waiting, tally, count_tokens)
     return tally
 
 
-def _look(record: Any, tally: _Tally) -> list[str]:
-    """Note prompt and language; gives the prompt's text and those of the responses."""
+def _note_record(record: Any, tally: _Tally) -> list[str]:
+    """Count prompt and language; returns the texts of the prompt and of the responses."""
     if isinstance(record, str):
         tally.languages[language_of(record)] += 1
         return ["", record]
     prompt = record if isinstance(record, Prompt) else record.prompt
-    tally.prompts.add(_number(_asked(prompt)))
-    asked = "\n".join(message.content for message in prompt.messages)
+    tally.prompts.add(_number(_prompt_content(prompt)))
+    question = "\n".join(message.content for message in prompt.messages)
     tally.languages[language_of(prompt.text)] += 1
-    return [asked, *_responses(record)]
+    return [question, *_responses(record)]
 
 
 def _measure(waiting: list[list[str]], tally: _Tally, count_tokens: CountTokens) -> None:
-    """Lengths of prompt and response together, of both responses where there are two."""
+    """Count tokens of prompt plus response, for each response."""
     counts = iter(count_tokens([text for texts in waiting for text in texts]))
     for texts in waiting:
         prompt, *responses = (next(counts) for _ in texts)
@@ -244,23 +244,23 @@ def _responses(record: Any) -> list[str]:
     return [record.response] if isinstance(record, Demonstration | Labelled) else []
 
 
-def _asked(prompt: Prompt) -> list[Any]:
-    """What a model reads: turns with the calls and results in them, and the tools it may call."""
+def _prompt_content(prompt: Prompt) -> list[Any]:
+    """The model's input: turns with their calls and results, and the tools it may call."""
     return [*(message.model_dump() for message in prompt.messages), *prompt.tools]
 
 
 def _content(record: Any) -> Any:
-    """What makes two records the same: what is asked and answered, whoever wrote it."""
+    """The content by which records are duplicates: prompt and answers, whatever their ids."""
     if isinstance(record, str):
         return record
     if isinstance(record, Prompt):
-        return _asked(record)
+        return _prompt_content(record)
     answers = record.answers if isinstance(record, PreferencePair) else (record.answer,)
     good = [record.good] if isinstance(record, Labelled) else []
-    return [_asked(record.prompt), *(answer.model_dump() for answer in answers), *good]
+    return [_prompt_content(record.prompt), *(answer.model_dump() for answer in answers), *good]
 
 
 def _number(content: Any) -> int:
-    """Eight bytes in place of a text: among a billion, two are the same by chance once in 37."""
+    """An 8-byte hash of a text: among a billion, any two collide with a chance of 1 in 37."""
     text = json.dumps(content, ensure_ascii=False)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

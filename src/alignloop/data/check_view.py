@@ -1,4 +1,4 @@
-"""The findings of `alignloop data check` for people: tables and histograms in the terminal."""
+"""The findings of `alignloop data check` as tables and histograms in the terminal."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from alignloop.errors import harmless
 
 REFUSED_SHOWN = 10
 BAR_WIDTH = 32
-WIDEST = 10_000  # columns: wider than any file's name
+WIDEST = 10_000  # columns: wider than any file name
 
 
 def show(reports: Sequence[Report], tokenizer: str, console: Console) -> None:
@@ -34,7 +34,7 @@ def show(reports: Sequence[Report], tokenizer: str, console: Console) -> None:
             f"{max(report.shared_prompts.values(), default=0)}",
             style="red" if report.num_refused else None,
         )
-    # As wide as it is: a terminal wraps long lines by itself, and a name stays whole in a copy.
+    # Not cut to the terminal's width: it wraps long lines itself, and copied names stay whole.
     wide = Console(file=console.file, width=WIDEST, force_terminal=console.is_terminal)
     wide.print(overview)
     for report in reports:
@@ -46,7 +46,7 @@ def _name(report: Report) -> str:
 
 
 def _text(text: str) -> Text:
-    return Text(harmless(text))  # a file's name may look like rich's markup, or worse
+    return Text(harmless(text))  # a file name may contain rich markup, or worse
 
 
 def _show_one(report: Report, tokenizer: str, console: Console) -> None:
@@ -66,13 +66,13 @@ def _show_one(report: Report, tokenizer: str, console: Console) -> None:
         console.print(Text(refusal, style="red"), soft_wrap=True)
     if report.num_refused > REFUSED_SHOWN:
         more = report.num_refused - REFUSED_SHOWN
-        console.print(_text(f"and {more} more refused rows; --json lists them"))
+        console.print(_text(f"and {more} more refused rows; list them with --json"))
 
 
 def _facts(report: Report) -> list[tuple[str, str]]:
     tokens = report.tokens
     facts = [
-        ("holds", f"{report.records} {report.kind}, {report.prompts} prompts ({report.container})"),
+        ("found", f"{report.records} {report.kind}, {report.prompts} prompts ({report.container})"),
         ("languages", _counts({name or "none": n for name, n in report.languages.items()})),
         ("labels", _counts(report.labels)),
     ]
@@ -106,7 +106,7 @@ def _histogram(bins: Sequence[dict[str, Any]]) -> Table:
     shown.add_column(width=BAR_WIDTH)
     shown.add_column(justify="right")
     for bin_ in bins:
-        # A bin that holds something is seen, however little it is.
+        # Every non-empty bin is visible, however small.
         length = max(round(BAR_WIDTH * bin_["count"] / most), 1 if bin_["count"] else 0)
         shown.add_row(f"<= {bin_['up_to']}", "█" * length, f"{bin_['count']}")
     return shown

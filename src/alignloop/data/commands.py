@@ -1,4 +1,4 @@
-"""`alignloop data check` and `alignloop data convert`: from the command line to the functions."""
+"""`alignloop data check` and `alignloop data convert`, as called by the command line."""
 
 import argparse
 import json
@@ -14,11 +14,11 @@ from alignloop.errors import UserError, harmless
 
 
 def run_check(options: argparse.Namespace, tokenizer: Path, name: str) -> int:
-    """Print what is in the files; the exit code is 1 where rows are refused."""
+    """Print what is in the files; the exit code is 1 if any row is refused."""
     reports = check(options.files, load_counter(tokenizer), options.format)
     if options.json:
-        told = [{**report.as_json(), "tokenizer": name} for report in reports]
-        print(json.dumps(told, ensure_ascii=False, indent=1))
+        listed = [{**report.as_json(), "tokenizer": name} for report in reports]
+        print(json.dumps(listed, ensure_ascii=False, indent=1))
     else:
         from rich.console import Console
 
@@ -32,7 +32,7 @@ def run_convert(options: argparse.Namespace) -> int:
     """Convert a file and print how many records were written, left out and refused."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(message)s")
     if not 0 < options.near_duplicate <= 1:
-        problem = f"{options.near_duplicate} is no share above 0 and up to 1"
+        problem = f"{options.near_duplicate} is not a share above 0 and up to 1"
         raise UserError(problem, where="--near-duplicate")
     counts = convert(
         options.source,
@@ -46,15 +46,15 @@ def run_convert(options: argparse.Namespace) -> int:
         overwrite=options.overwrite,
     )
     names = {"exact": "held out", "near": "near duplicates of held-out prompts"}
-    told = ", ".join(f"{names.get(name, name)}: {count}" for name, count in counts.items())
-    print(harmless(told))
+    summary = ", ".join(f"{names.get(name, name)}: {count}" for name, count in counts.items())
+    print(harmless(summary))
     return 0
 
 
 def shares_of(words: Sequence[str]) -> dict[str, float] | None:
-    """ "train=0.9", "test=0.1" as {"train": 0.9, "test": 0.1}; None for no words at all.
+    """ "train=0.9", "test=0.1" as {"train": 0.9, "test": 0.1}; None if there are none.
 
-    Raises UserError for a word that says no name and number.
+    Raises UserError for anything but NAME=NUMBER.
     """
     shares: dict[str, float] = {}
     for word in words:
@@ -62,8 +62,8 @@ def shares_of(words: Sequence[str]) -> dict[str, float] | None:
         try:
             shares[name] = float(share)
         except ValueError:
-            problem = f"{word!r} is no split"
+            problem = f"{word!r} is not a split"
             raise UserError(problem, where="--split", fix="write --split train=0.9") from None
         if not name.replace("_", "").replace("-", "").isalnum():
-            raise UserError(f"{name!r} is no name of a split", where="--split")
+            raise UserError(f"{name!r} is not a valid name for a split", where="--split")
     return shares or None

@@ -1,4 +1,4 @@
-"""What `alignloop data convert` does: any format in, our records or TRL's columns out."""
+"""`alignloop data convert`: from any format to our records or TRL's columns."""
 
 import json
 from collections import Counter
@@ -36,12 +36,12 @@ def convert(
     shares: Mapping[str, float] | None = None,
     overwrite: bool = False,
 ) -> Counter[str]:
-    """Read `source` as a stream and write JSONL to `out` (gzipped if it ends in .gz); counts.
+    """Stream `source` as JSONL to `out` (gzipped if it ends in .gz); returns counts.
 
     Refused rows stop the conversion, and nothing is written; with `skip_refused` they go to
-    refused.jsonl beside `out`. Held-out prompts of the files `exclude` are left out. With `shares`
-    each split goes to a file of its own, `out` with the split's name before its suffix. A file
-    that is there is replaced with `overwrite` alone, and never one that is read.
+    refused.jsonl next to `out`. Held-out prompts in the files `exclude` are left out. With `shares`
+    each split goes to its own file, `out` with the split's name before its suffix. An existing file
+    is replaced only with `overwrite`, and never if it is part of the source.
     """
     places = [_named(out, name) for name in shares or {"": 1.0}]
     places += [comparisons_file(out)] if to == "judgements" else []
@@ -68,31 +68,29 @@ def convert(
         refused.settle(any_good=counts.total() > counts["refused"])
         if not any(name.startswith("written") for name in counts):
             found = ", ".join(f"{name}: {count}" for name, count in counts.items())
-            raise UserError(
-                f"there is nothing left to write ({found or 'no record'})", where=source
-            )
+            raise UserError(f"nothing left to write ({found or 'no records'})", where=source)
     return counts
 
 
 def _check_out(source: str, places: Sequence[Path], overwrite: bool) -> None:
-    """Refuse, before anything is read, what would be destroyed."""
+    """Check, before anything is read, that nothing would be destroyed."""
     for place in places:
         if not place.name.endswith((".jsonl", ".jsonl.gz")):
             fix = "give a name that ends in .jsonl or .jsonl.gz"
-            raise UserError("the result is JSONL", where=str(place), fix=fix)
+            raise UserError("output is JSONL", where=str(place), fix=fix)
         if _is_read(source, place):
-            problem, fix = "this is what is read, and it would be lost", "give OUT another name"
+            problem, fix = "this is the source, which would be lost", "give OUT another name"
             raise UserError(problem, where=str(place), fix=fix)
         if place.exists() and not overwrite:
             raise UserError(
-                "there is something here already, and nothing is overwritten",
+                "something exists here already, and nothing is overwritten",
                 where=str(place),
-                fix="name another file, remove this one, or give --overwrite",
+                fix="use another name, remove this file, or add --overwrite",
             )
 
 
 def _is_read(source: str, place: Path) -> bool:
-    """Whether a file is the source, under any name, or would be read as a part of its folder."""
+    """Whether a file is the source, under any name, or lies in its folder."""
     read = Path(source)
     if read.is_dir():
         return read.resolve() in place.resolve().parents
@@ -102,9 +100,9 @@ def _is_read(source: str, place: Path) -> bool:
 def _check_whole(exclude: Sequence[str], shares: Mapping[str, float] | None) -> None:
     if exclude or shares:
         raise UserError(
-            "judgements are written whole, with their comparisons",
+            "judgements cannot be split or filtered: they are written with their comparisons",
             where="--exclude" if exclude else "--split",
-            fix="leave this out, or write --to pairs",
+            fix="remove this option, or use --to pairs",
         )
 
 
@@ -156,7 +154,7 @@ def _with_pairs_of_labels(records: Iterator[Any]) -> Iterator[Any]:
 
 def _lines(record: Any, to: To, counts: Counter[str]) -> list[str]:
     if to != "trl":
-        assert isinstance(record, Record), "labels are pairs by now"
+        assert isinstance(record, Record), "labels have become pairs by now"
         return [record.model_dump_json()]
     if note := trl_note(record):
         counts[note] += 1

@@ -1,4 +1,4 @@
-"""Files of our own records: reading with exact places in the errors, writing atomically."""
+"""Files of our own records: errors with exact positions, atomic writes."""
 
 import gzip
 import os
@@ -21,11 +21,11 @@ PROVENANCE = "provenance"
 def read_objects(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line number from 1, row) of one file in any container, such as JSONL or CSV.
 
-    Raises UserError with the file and line: missing or empty file, an encoding that is not known,
-    broken JSON, a value that is no object.
+    Raises UserError with the file and line: missing or empty file, unknown encoding, broken JSON, a
+    value that is not an object.
     """
     if Path(path).is_dir():
-        raise UserError("this is a folder, not a file", where=str(path), fix="name a file in it")
+        raise UserError("this is a folder, not a file", where=str(path), fix="give a file in it")
     for table in tables_of(Path(path)):
         for row in table.rows():
             if isinstance(row, BadRow):
@@ -36,7 +36,7 @@ def read_objects(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def read_records(path: str | Path, record_type: type[RecordType]) -> list[RecordType]:
     """Read a file of our own records, such as `read_records("pairs.jsonl", PreferencePair)`.
 
-    Raises UserError as `read_objects` does, and for a row that the record type refuses.
+    Raises UserError as `read_objects` does, and for a row that does not fit the record type.
     """
     records: list[RecordType] = []
     for line, row in read_objects(path):
@@ -45,23 +45,22 @@ def read_records(path: str | Path, record_type: type[RecordType]) -> list[Record
         except ValidationError as error:
             name, keys = record_type.__name__, ", ".join(record_type.model_fields)
             raise UserError(
-                f"this is no {name}: {explain(error)}",
+                f"not a valid {name}: {explain(error)}",
                 where=f"{path}:{line}",
-                fix=f"write the keys of {name}: {keys}",
+                fix=f"use the keys of {name}: {keys}",
             ) from error
     return records
 
 
 def without_provenance(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The row without where it comes from, which exports write beside a record's own keys."""
+    """The row without its provenance, which exports add to a record's own keys."""
     return {key: value for key, value in row.items() if key != PROVENANCE}
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
-    """Write one JSON object per line, gzipped if the name ends in .gz; nobody sees half a file.
+    """Write one JSON object per line, gzipped if the name ends in .gz, atomically.
 
-    The records go to a temporary file in the same folder, one after the other, then fsync, then
-    rename.
+    Records go to a temporary file in the same folder, then fsync, then rename.
     """
     with whole_file(path) as write:
         for record in records:
@@ -70,7 +69,7 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Callable[[str], object]]:
-    """A function that writes a line; the file appears under its name at the end, or not at all."""
+    """Yield a function that writes a line; the file appears at the end, or not at all."""
     path = Path(path)
     with explain_full_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,12 +90,12 @@ def whole_file(path: str | Path) -> Iterator[Callable[[str], object]]:
 
 
 def _packed(stream: Any) -> BinaryIO:
-    # No name and no time stamp: same records, same bytes.
+    # No file name and no time stamp, so that equal records give equal bytes.
     return cast("BinaryIO", gzip.GzipFile(filename="", fileobj=stream, mode="wb", mtime=0))
 
 
 def explain(error: ValidationError) -> str:
-    """Say in one line what pydantic refused: `prompt.messages: Field required; seconds: ...`."""
+    """Pydantic's complaints in one line: `prompt.messages: Field required; seconds: ...`."""
     return "; ".join(
         f"{'.'.join(str(part) for part in item['loc']) or 'row'}: {item['msg']}"
         for item in error.errors(include_url=False)

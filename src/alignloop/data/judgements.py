@@ -1,4 +1,4 @@
-"""What annotation tools export as our own records: judgements, and the comparisons they are of."""
+"""Exports of annotation tools as our own records: judgements and their comparisons."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from alignloop.records import Comparison, Judgement
 
 
 def comparisons_file(out: Path) -> Path:
-    """Where the comparisons of judgements go: beside them, labels.comparisons.jsonl."""
+    """The file of the comparisons, next to the judgements: labels.comparisons.jsonl."""
     stem, dot, suffix = out.name.partition(".jsonl")
     return out.with_name(f"{stem}.comparisons{dot}{suffix}")
 
@@ -23,13 +23,13 @@ def comparisons_file(out: Path) -> Path:
 def write_judgements(
     source: str, out: Path, *, format: str | None, skip_refused: bool
 ) -> Counter[str]:
-    """Write one judgement of each person for each comparison, and the comparisons; counts.
+    """Write one judgement per annotator and comparison, and the comparisons; returns counts.
 
-    Where somebody judged a comparison twice the last time counts. Raises UserError for refused
-    rows, unless they are skipped, and where nobody has judged anything.
+    If an annotator judged a comparison twice, the last judgement counts. Raises UserError for
+    refused rows, unless they are skipped, and if there are no judgements.
     """
     comparisons: dict[str, Comparison] = {}
-    said: dict[tuple[str, str], Judgement] = {}
+    latest: dict[tuple[str, str], Judgement] = {}
     counts: Counter[str] = Counter()
     with RefusedRows(source, skip=skip_refused, to=out.with_name("refused.jsonl")) as refused:
         for found in annotated_rows(source, format):
@@ -39,29 +39,29 @@ def write_judgements(
                 continue
             comparisons.setdefault(found.comparison.comparison_id, found.comparison)
             for one in found.judgements():
-                known = said.get(key := (one.comparison_id, one.annotator_id))
+                known = latest.get(key := (one.comparison_id, one.annotator_id))
                 if known is None or known.created_at <= one.created_at:
-                    said[key] = one
+                    latest[key] = one
         refused.settle(any_good=bool(comparisons))
-    if not said:
-        raise UserError("nobody has judged anything here", where=source)
+    if not latest:
+        raise UserError("there are no judgements in this source", where=source)
     with whole_file(comparisons_file(out)) as write:
         for comparison in comparisons.values():
             write(comparison.model_dump_json())
     with whole_file(out) as write:
-        for judgement in said.values():
+        for judgement in latest.values():
             write(judgement.model_dump_json())
-    judges = Counter(comparison_id for comparison_id, _ in said)
-    counts["comparisons"], counts["judgements"] = len(comparisons), len(said)
-    counts["annotators"] = len({annotator for _, annotator in said})
+    judges = Counter(comparison_id for comparison_id, _ in latest)
+    counts["comparisons"], counts["judgements"] = len(comparisons), len(latest)
+    counts["annotators"] = len({annotator for _, annotator in latest})
     counts["judged by two or more"] = sum(count > 1 for count in judges.values())
     return counts
 
 
 def annotated_rows(source: str, format: str | None = None) -> Iterator[Annotated | Refusal]:
-    """What people said, row by row, with the refused rows among them.
+    """The annotated rows, with the refused rows among them.
 
-    Rows of a format that tells nothing of single people are refused.
+    Rows of a format without annotators are refused.
     """
     formats = formats_named(format, ["pairs"])
     for table in training_tables(source):

@@ -1,10 +1,10 @@
-"""The language of a text, told by its script and its commonest words: enough for a table."""
+"""The language of a text, by its script and its commonest words: good enough for a table."""
 
 import re
 import unicodedata
 from collections import Counter
 
-_LOOKED_AT = 2000  # characters
+_MAX_CHARACTERS = 2000  # characters
 _SCRIPTS = {
     "HIRAGANA": "ja",
     "KATAKANA": "ja",
@@ -18,10 +18,10 @@ _SCRIPTS = {
     "DEVANAGARI": "hi",
     "LATIN": "latin",
 }
-# What a character says in a script without spaces, in words. A Chinese word has about 1.6
-# characters; they count for more, since names and code are Latin in any language.
+# Words per character in scripts without spaces. A Chinese word has about 1.6 characters; they get a
+# higher weight, since names and code are Latin in any language.
 _UNSPACED = {"zh": 1.5, "ja": 1.5, "th": 0.3}
-_KANA_SHARE = 0.1  # of what is Chinese or Japanese: Japanese is written in both
+_KANA_SHARE = 0.1  # of Chinese and Japanese characters: Japanese uses both
 _COMMON = {
     "en": (
         "the of and to is in that it you what for are how i do can with me my a an no not yes this"
@@ -61,25 +61,25 @@ _FEWEST_WORDS = 2
 
 
 def language_of(text: str) -> str:
-    """A code such as "en", "zh", "ja"; "latin" for letters of no known language; "" for none.
+    """A code such as "en", "zh", "ja"; "latin" if unknown with Latin letters; "" for none.
 
-    Words count, not letters, and code (between backquotes) and addresses do not: long names in a
-    question do not make it English. One short word that several languages have decides nothing,
-    but for English.
+    Words count, not letters; code (between backquotes) and addresses do not: long names in a
+    question do not make it English. One short word that several languages share decides nothing,
+    except for English.
     """
-    start = text[:_LOOKED_AT]
-    said = _CODE.sub(" ", start)
-    found = _by_script(said) or _by_script(start)
+    start = text[:_MAX_CHARACTERS]
+    prose = _CODE.sub(" ", start)
+    found = _by_script(prose) or _by_script(start)
     if not found:
         return ""
     if found["ja"] >= _KANA_SHARE * (found["ja"] + found["zh"]) > 0:
         found["ja"] += found.pop("zh", 0)
     (language, _), *_ = found.most_common(1)
-    return _latin(said) if language == "latin" else language
+    return _latin(prose) if language == "latin" else language
 
 
 def _by_script(text: str) -> Counter[str]:
-    """How many words of each script there are, about."""
+    """Approximate number of words in each script."""
     found: Counter[str] = Counter()
     names = _NAME.findall(text)
     if names:

@@ -1,4 +1,4 @@
-"""Lengths in tokens: counted with a tokenizer alone, without torch and without transformers."""
+"""Lengths in tokens, counted with a tokenizer alone: no torch, and usually no transformers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ BOUNDS = tuple(2**power for power in range(4, 18))  # 16, 32, ... 131072
 
 
 def load_counter(folder: Path) -> CountTokens:
-    """A function from texts to their numbers of tokens; raises UserError where there is none.
+    """A function from texts to token counts; raises UserError if there is no tokenizer.
 
-    Read from tokenizer.json; only a tokenizer of another sort needs transformers.
+    Uses tokenizer.json; only other kinds of tokenizers need transformers.
     """
     file = folder / "tokenizer.json"
     if not file.is_file():
@@ -26,7 +26,7 @@ def load_counter(folder: Path) -> CountTokens:
 
     try:
         tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the library raises nothing more exact
+    except Exception as error:  # the library raises nothing more specific
         problem = f"tokenizer.json cannot be read: {error}"
         raise UserError(problem, where=str(folder), fix="save the tokenizer again") from error
     tokenizer.no_truncation()
@@ -41,29 +41,29 @@ def load_counter(folder: Path) -> CountTokens:
 
 def _slow_counter(folder: Path) -> CountTokens:
     if not folder.is_dir():
-        raise UserError("there is no tokenizer here", where=str(folder), fix="name its directory")
+        raise UserError("no tokenizer here", where=str(folder), fix="give its directory")
     from transformers import AutoTokenizer
 
     try:
         tokenizer: Any = AutoTokenizer.from_pretrained(folder)
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"there is no tokenizer here: {first}", where=str(folder)) from error
+        raise UserError(f"no tokenizer here: {first}", where=str(folder)) from error
     return lambda texts: [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
 
 
 class Lengths:
-    """Many lengths in little memory, four bytes each: quantiles and a histogram of them."""
+    """Many lengths in little memory, four bytes each, with quantiles and a histogram."""
 
     def __init__(self) -> None:
         self._values = array("L")
 
     def add(self, length: int) -> None:
-        """One more."""
+        """Add a length."""
         self._values.append(length)
 
     def summary(self) -> dict[str, Any]:
-        """Count, min, median, 95 %, max, and how many lie up to 16, 32, 64, ... tokens."""
+        """Count, min, median, 95 %, max, and a histogram with bounds 16, 32, 64, ... tokens."""
         values = sorted(self._values)
         if not values:
             return {"count": 0, "histogram": []}
@@ -78,17 +78,17 @@ class Lengths:
 
 
 def _histogram(values: Sequence[int]) -> list[dict[str, int]]:
-    """Counts by upper bound, from the first one that holds something to the last."""
-    places = [bisect.bisect_left(values, bound + 1) for bound in BOUNDS]
-    counts = [high - low for low, high in zip([0, *places], places, strict=False)]
-    filled = [place for place, count in enumerate(counts) if count]
+    """Counts by upper bound, from the first non-empty bin to the last."""
+    ends = [bisect.bisect_left(values, bound + 1) for bound in BOUNDS]
+    counts = [high - low for low, high in zip([0, *ends], ends, strict=False)]
+    filled = [bin_ for bin_, count in enumerate(counts) if count]
     found = (
         [
-            {"up_to": BOUNDS[place], "count": counts[place]}
-            for place in range(filled[0], filled[-1] + 1)
+            {"up_to": BOUNDS[bin_], "count": counts[bin_]}
+            for bin_ in range(filled[0], filled[-1] + 1)
         ]
         if filled
         else []
     )
-    above = len(values) - places[-1]
+    above = len(values) - ends[-1]
     return [*found, {"up_to": values[-1], "count": above}] if above else found

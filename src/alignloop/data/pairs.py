@@ -10,26 +10,26 @@ from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode
 from alignloop.data.truncation import pair_cutter
 from alignloop.records import Message, PreferencePair, Prompt
 
-TextKey = tuple[str, str]  # a prompt and an answer, whatever they are called
-Group = list[int]  # pairs that texts connect
+TextKey = tuple[str, str]  # a prompt and an answer, by content
+Group = list[int]  # pairs connected by common texts
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextCodes:
-    """Encodes each text once; `seen` may be kept for another model with the same tokenizer."""
+    """Encodes each text once; `seen` can be shared by models with the same tokenizer."""
 
     tokenizer: Any
     limit: LengthLimit
     seen: dict[TextKey, Encoded] = field(default_factory=dict[TextKey, Encoded])
 
     def of(self, pair: PreferencePair) -> tuple[TextKey, TextKey]:
-        """The keys in `seen` of a pair's texts; raises TooLongError where one does not fit."""
-        asked = _asked(pair.prompt)
-        chosen, rejected = (self._key(asked, pair.prompt, answer) for answer in pair.answers)
+        """The keys in `seen` of a pair's texts; raises TooLongError if one does not fit."""
+        prompt_key = _prompt_key(pair.prompt)
+        chosen, rejected = (self._key(prompt_key, pair.prompt, answer) for answer in pair.answers)
         return chosen, rejected
 
-    def _key(self, asked: str, prompt: Prompt, answer: Message) -> TextKey:
-        key = (asked, answer.model_dump_json())
+    def _key(self, prompt_key: str, prompt: Prompt, answer: Message) -> TextKey:
+        key = (prompt_key, answer.model_dump_json())
         if key not in self.seen:
             self.seen[key] = encode_example(self.tokenizer, prompt, answer, self.limit.tokens)
         return key
@@ -39,8 +39,8 @@ class TextCodes:
 class PairStore:
     """Pairs as indices into `texts`; `chosen` and `rejected` are in the order of the pairs.
 
-    The K answers of a prompt appear once each however many pairs they stand in (InstructGPT: a
-    reward model that sees them shuffled overfits within an epoch).
+    The K answers of a prompt occur once each, in however many pairs (InstructGPT: a reward model
+    that sees a prompt's pairs shuffled apart overfits within an epoch).
     """
 
     pairs: tuple[PreferencePair, ...]
@@ -50,50 +50,52 @@ class PairStore:
 
     @classmethod
     def of(cls, pairs: Sequence[PreferencePair], codes: TextCodes) -> "PairStore":
-        """Those pairs of which both texts fit; raises UserError where longer ones are refused."""
+        """The pairs whose texts both fit; raises UserError if longer ones are refused."""
 
         kept, found = encode_fitting(
             pairs, codes.of, codes.limit, pair_cutter(codes.tokenizer, codes.limit)
         )
         keys = [key or codes.of(pair) for pair, key in zip(kept, found, strict=True)]
         chosen, rejected = zip(*keys, strict=True)
-        place = {key: number for number, key in enumerate(dict.fromkeys((*chosen, *rejected)))}
+        index = {key: number for number, key in enumerate(dict.fromkeys((*chosen, *rejected)))}
         return cls(
             pairs=tuple(kept),
-            texts=tuple(codes.seen[key] for key in place),
-            chosen=tuple(place[key] for key in chosen),
-            rejected=tuple(place[key] for key in rejected),
+            texts=tuple(codes.seen[key] for key in index),
+            chosen=tuple(index[key] for key in chosen),
+            rejected=tuple(index[key] for key in rejected),
         )
 
     @property
     def weight(self) -> tuple[float, ...]:
-        """What each pair counts."""
+        """The weight of each pair in the loss."""
         return tuple(pair.weight for pair in self.pairs)
 
     @property
     def decided(self) -> int:
-        """How many pairs are no ties."""
+        """The number of pairs that are not ties."""
         return sum(pair.preference != 0.5 for pair in self.pairs)
 
     def take(self, rows: Sequence[int], *, groups: Sequence[Group] | None = None) -> "PairStore":
-        """Some of the pairs with their texts, which stand in the order of the `groups` of rows."""
-        place = {text: number for number, text in enumerate(self._texts(groups or [list(rows)]))}
+        """Some of the pairs with their texts, which come in the order of the `groups` of rows."""
+        index = {text: number for number, text in enumerate(self._texts(groups or [list(rows)]))}
         return PairStore(
             pairs=tuple(self.pairs[row] for row in rows),
-            texts=tuple(self.texts[text] for text in place),
-            chosen=tuple(place[self.chosen[row]] for row in rows),
-            rejected=tuple(place[self.rejected[row]] for row in rows),
+            texts=tuple(self.texts[text] for text in index),
+            chosen=tuple(index[self.chosen[row]] for row in rows),
+            rejected=tuple(index[self.rejected[row]] for row in rows),
         )
 
     def cuts(self, micro_batch_tokens: int) -> list[list[Group]]:
-        """All pairs by micro-batch within a budget of padded tokens, the longest first.
+        """All pairs in micro-batches within a budget of padded tokens, the longest first.
 
-        Pairs that texts connect stay together where they fit, so that a text is read once; else
-        they are divided, and a text is read in each of the micro-batches that have it. A pair that
-        is too long by itself is a micro-batch of its own.
+        Pairs connected by texts stay together if they fit, so that each text is read once; else
+        they are split, and a text is read in each micro-batch that needs it. A pair longer than the
+        budget gets its own micro-batch.
         """
         groups = [
-            part for group in self._connected() for part in self._divided(group, micro_batch_tokens)
+            part
+            for group in self._connected()
+            for part in self._split_group(group, micro_batch_tokens)
         ]
         cuts: list[list[Group]] = []
         count = widest = 0
@@ -108,7 +110,7 @@ class PairStore:
         return cuts
 
     def text_cuts(self, micro_batch_tokens: int) -> list[list[int]]:
-        """The texts of `cuts`, each once: to read them without a gradient."""
+        """The texts of `cuts`, each once, for reading without gradients."""
         seen: set[int] = set()
         found: list[list[int]] = []
         for cut in self.cuts(micro_batch_tokens):
@@ -118,7 +120,7 @@ class PairStore:
         return found
 
     def _texts(self, groups: Sequence[Sequence[int]]) -> list[int]:
-        """The texts of some pairs: group by group, in each the chosen ones first."""
+        """The texts of some pairs: group by group, the chosen ones first."""
         sides = (self.chosen, self.rejected)
         order = (side[row] for group in groups for side in sides for row in group)
         return list(dict.fromkeys(order))
@@ -127,7 +129,7 @@ class PairStore:
         return max(len(self.texts[text].input_ids) for text in self._texts([group]))
 
     def _connected(self) -> list[Group]:
-        """The pairs by what texts connect, in the order of each group's first pair."""
+        """The pairs grouped by common texts, in the order of each group's first pair."""
         group_of: dict[int, Group] = {}
         for row, texts in enumerate(zip(self.chosen, self.rejected, strict=True)):
             mine: Group = [row]
@@ -138,8 +140,8 @@ class PairStore:
         found = {id(group): sorted(group) for group in group_of.values()}
         return sorted(found.values())
 
-    def _divided(self, group: Group, micro_batch_tokens: int) -> list[Group]:
-        """The group where it fits, else parts of it in the order of its pairs."""
+    def _split_group(self, group: Group, micro_batch_tokens: int) -> list[Group]:
+        """The group if it fits, else parts of it in the order of its pairs."""
         parts: list[Group] = []
         for row in group:
             wider = [*parts[-1], row] if parts else [row]
@@ -151,8 +153,8 @@ class PairStore:
         return parts
 
 
-def _asked(prompt: Prompt) -> str:
-    """What makes two prompts the same to a model, whatever they are called."""
+def _prompt_key(prompt: Prompt) -> str:
+    """A prompt's identity for a model, whatever its id."""
     return prompt.model_dump_json(include={"messages", "tools"})
 
 
@@ -162,7 +164,7 @@ def prompt_batches(
     """Index batches of about `batch_size` pairs in random order, the pairs of a prompt together."""
     groups: dict[str, list[int]] = {}
     for i, pair in enumerate(pairs):
-        groups.setdefault(_asked(pair.prompt), []).append(i)
+        groups.setdefault(_prompt_key(pair.prompt), []).append(i)
     order = list(groups.values())
     random.Random(f"pairs/{seed}/{epoch}").shuffle(order)
     batches: list[list[int]] = []

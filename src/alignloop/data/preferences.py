@@ -1,4 +1,4 @@
-"""From what people judged to what a reward model learns: judgements become preference pairs."""
+"""From human judgements to training data: judgements become preference pairs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
@@ -35,11 +35,11 @@ def pairs_of_choice(
     source: str,
     comparison_id: str,
 ) -> list[PreferencePair]:
-    """What one judgement teaches: a pair of two answers; "skip" and "both_bad" give none.
+    """The pairs of one judgement; "skip" and "both_bad" give none.
 
-    A tie becomes a soft label of 0.5 (WebGPT). Of K > 2 answers the chosen one beats each other
-    one with weight 1 / (K - 1), and a tie is one between all, with weight 1 / C(K, 2), so that
-    every judgement weighs the same (InstructGPT).
+    A tie becomes a soft label of 0.5 (WebGPT). Among K > 2 answers the chosen one beats each other
+    one with weight 1 / (K - 1), and a tie is one between all pairs, with weight 1 / C(K, 2), so
+    that every judgement has the same total weight (InstructGPT).
     """
     if choice == "tie":
         beaten = list(combinations(texts, 2))
@@ -63,10 +63,10 @@ def pairs_of_choice(
 
 
 def labels_by_comparison(pairs: Sequence[PreferencePair]) -> list[list[str]]:
-    """The preferred texts of all pairs that more than one annotator judged, ties left out.
+    """The preferred texts of all pairs that more than one annotator judged, without ties.
 
-    The item is a pair of responses within a comparison: of K > 2 responses one annotator's choice
-    gives several pairs, and those are no agreement of two people.
+    An item is a pair of responses within a comparison: with K > 2 responses one annotator's choice
+    gives several pairs, and those do not show agreement between two people.
     """
     found: dict[tuple[str, frozenset[str]], list[str]] = {}
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Rows that cannot be used: they stop the reading, or are kept in refused.jsonl. None vanishes."""
+"""Unusable rows: they stop the reading, or are saved in refused.jsonl. None is dropped silently."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ REFUSED_SHOWN = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Refusal:
-    """One row that cannot be used: where it stands, why, what to do, and the row itself."""
+    """An unusable row: its position, the problem, the fix, and the row itself."""
 
     file: str
     line: int
@@ -28,19 +28,19 @@ class Refusal:
     row: Any = ""
 
     def error(self) -> UserError:
-        """The same as an error for people."""
+        """The same as a UserError."""
         return UserError(self.problem, where=f"{self.file}:{self.line}", fix=self.fix)
 
     def as_json(self) -> str:
         """A line of refused.jsonl."""
-        return json.dumps(asdict(self), default=str)  # ASCII: half a character may be in the row
+        return json.dumps(asdict(self), default=str)  # ASCII: the row may contain lone surrogates
 
 
 class RefusedRows:
-    """Counts the refused rows of one reading, shows the first ten, or writes all of them.
+    """Counts the refused rows of one reading and shows the first ten, or writes them all.
 
-    With `skip`, each goes to the file `to`, which then holds the refused rows of this `source`
-    once, and still those of others.
+    With `skip`, each goes to the file `to`, where they replace earlier ones of the same `source`;
+    those of other sources stay.
     """
 
     def __init__(self, source: str | Path, *, skip: bool, to: Path | None) -> None:
@@ -58,11 +58,11 @@ class RefusedRows:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool | None:
-        # With an error inside, whole_file leaves the old file as it was.
+        # On an error inside, whole_file leaves the old file as it was.
         return self._stack.__exit__(kind, error, trace)
 
     def add(self, refusal: Refusal) -> None:
-        """One more; it is written at once, so that a million of them take no memory."""
+        """Add one; it is written at once, so that a million of them take no memory."""
         self.count += 1
         if len(self.first) < REFUSED_SHOWN:
             self.first.append(refusal)
@@ -76,16 +76,16 @@ class RefusedRows:
             )
 
     def settle(self, *, any_good: bool) -> None:
-        """At the end: raises UserError for refused rows, unless they are to be skipped.
+        """Finish: raises UserError for refused rows, unless they are to be skipped.
 
-        Where not one row is good, there is nothing to go on with.
+        If no row at all is good, it raises even then.
         """
         if self.count and (not self._skip or not any_good):
             raise self.error()
         if self.count:
-            kept = f"; they are in {self._to}" if self._to else ""
+            kept = f"; see {self._to}" if self._to else ""
             logger.warning(
-                "%s: left out %d refused rows; first: %s%s",
+                "%s: skipped %d bad rows; first: %s%s",
                 self._source,
                 self.count,
                 self.first[0].error(),
@@ -93,13 +93,13 @@ class RefusedRows:
             )
 
     def error(self) -> UserError:
-        """All refused rows in one message, the first ten of them with their reasons."""
+        """All refused rows in one message, the first ten with their reasons."""
         if self.count == 1:
             return self.first[0].error()
         lines: list[str] = []
         explained: set[str] = set()
         for refusal in self.first:
-            # The same advice ten times over would bury the places.
+            # Show each fix only once: repeated ten times, it would bury the positions.
             error = refusal.error()
             repeated = error.fix in explained
             lines.append(f"\n  {error.where}: {error.problem}" if repeated else f"\n  {error}")
@@ -107,13 +107,13 @@ class RefusedRows:
         return UserError(
             f"{self.count} rows are refused",
             where=str(self._source),
-            fix="mend or remove these rows, or leave them out with skip_refused = true in the "
-            f"recipe (--skip-refused). The first of them:{''.join(lines)}",
+            fix="fix or remove these rows, or skip them with skip_refused = true in the recipe "
+            f"(--skip-refused). The first of them:{''.join(lines)}",
         )
 
 
 def _lines_of_others(path: Path, source: str) -> Iterator[str]:
-    """What is written already about other sources; a second reading replaces the first."""
+    """Lines already written about other sources; a second reading replaces the first."""
     if not path.is_file():
         return
     with path.open(encoding="utf-8") as stream:

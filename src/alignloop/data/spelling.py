@@ -1,7 +1,7 @@
-"""Special tokens that people's texts spell: what they wrote stays text, whatever they wrote.
+"""Special tokens spelled out in people's texts: such text stays text.
 
-Only what the chat template itself writes may become special. What it wrote is told from what people
-wrote by writing the conversation once more with private characters in place of the spellings.
+Only what the chat template itself writes may become a special token. To distinguish the two, the
+conversation is rendered again with private characters in place of the spellings.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 Span = tuple[int, int]
 Render = Callable[[Callable[[str], str]], str]
 
-# Unicode's private use areas; one that the text itself does not use stands for the spellings.
+# Unicode's private use areas; characters that the text does not use replace the spellings.
 _PRIVATE = (range(0x100000, 0x10FFFE), range(0xF0000, 0xFFFFE), range(0xE000, 0xF900))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What a template wrote, and where in it people's own words spell special tokens."""
+    """A template's output, and where in it people's texts spell special tokens."""
 
     text: str
     spelled: tuple[Span, ...] = ()
@@ -61,7 +61,7 @@ def _pattern_of(tokenizer: PreTrainedTokenizerBase, size: int) -> re.Pattern[str
 
 
 def special_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str] | None:
-    """Matches every spelling of a special token, the longest first; None where there is none."""
+    """Matches every spelling of a special token, the longest first; None if there are none."""
     return _pattern_of(tokenizer, len(tokenizer))
 
 
@@ -77,25 +77,25 @@ def _ids_of(tokenizer: PreTrainedTokenizerBase, size: int) -> frozenset[int]:
 
 
 def own_words(text: str, pattern: re.Pattern[str] | None) -> Written:
-    """People's own words, with every special token that they spell."""
+    """A person's text, with every special token that it spells."""
     found = pattern.finditer(text) if pattern else ()
     return Written(text=text, spelled=tuple(match.span() for match in found))
 
 
-# --- what the template wrote -------------------------------------------------------------------
+# --- the template's output ---------------------------------------------------------------------
 
 
-def told_apart(render: Render, pattern: re.Pattern[str], said: Sequence[str]) -> Written:
-    """The rendering, with the places in it where the texts `said` spell special tokens.
+def mark_spellings(render: Render, pattern: re.Pattern[str], texts: Sequence[str]) -> Written:
+    """The rendering, with the positions where the texts `texts` spell special tokens.
 
-    `render` writes the conversation with each of people's texts changed by a function. Where the
-    template itself looks for a spelling in a text (R1 cuts at </think>), that spelling cannot be
-    replaced unseen; it is the template's own then, if the template writes the same special tokens
-    with it as without it. Raises UserError where neither can be told.
+    `render` renders the conversation with each person's text changed by a function. If the template
+    itself searches a text for a spelling (R1 cuts at </think>), replacing that spelling would
+    change the output; it then counts as the template's own, provided the template writes the same
+    special tokens with and without it. Raises UserError if the two cannot be distinguished.
     """
     text = render(lambda one: one)
-    kinds = sorted({match.group() for one in said for match in pattern.finditer(one)})
-    marks = _marks(kinds, [text, *said])
+    kinds = sorted({match.group() for one in texts for match in pattern.finditer(one)})
+    marks = _marks(kinds, [text, *texts])
     hidden = _with_marks(render, pattern, marks)
     if hidden.text == text:
         return hidden
@@ -104,10 +104,10 @@ def told_apart(render: Render, pattern: re.Pattern[str], said: Sequence[str]) ->
     if found.text == text and _own(found, pattern) == _own(hidden, pattern):
         return found
     raise UserError(
-        "the chat template writes a conversation otherwise because of special tokens that its"
-        f" texts spell ({', '.join(kinds)})",
-        where=f'the text "{next(one for one in said if pattern.search(one))[:40]}"',
-        fix="remove these spellings, or this conversation",
+        "the chat template renders a conversation differently because its texts spell special"
+        f" tokens ({', '.join(kinds)})",
+        where=f'the text "{next(one for one in texts if pattern.search(one))[:40]}"',
+        fix="remove these spellings or this conversation",
     )
 
 
@@ -118,7 +118,7 @@ def _unseen(
 
 
 def _with_marks(render: Render, pattern: re.Pattern[str], marks: Mapping[str, str]) -> Written:
-    """The rendering with marks in place of spellings, and the spellings put back."""
+    """Render with marks in place of spellings, then put the spellings back."""
     if not marks:
         return Written(text=render(lambda one: one))
     changed = render(lambda one: pattern.sub(lambda m: marks.get(m.group(), m.group()), one))
@@ -129,7 +129,7 @@ def _with_marks(render: Render, pattern: re.Pattern[str], marks: Mapping[str, st
 
 
 def _own(written: Written, pattern: re.Pattern[str]) -> list[str]:
-    """The special tokens of the template's own, in their order."""
+    """The special tokens written by the template itself, in order."""
     return [match.group() for match in _own_tokens(written, pattern)]
 
 
@@ -141,34 +141,34 @@ def _own_tokens(written: Written, pattern: re.Pattern[str]) -> Iterator[re.Match
 
 
 def _marks(kinds: Sequence[str], texts: Sequence[str]) -> dict[str, str]:
-    """For each kind one of its length, so that places stay, and that shows where it begins."""
-    base = _free(texts, 2 * len(kinds))
+    """A mark for each kind: of equal length, so positions stay, with a distinct first character."""
+    base = _unused_private(texts, 2 * len(kinds))
     return {
         kind: chr(base + 2 * n) + chr(base + 2 * n + 1) * (len(kind) - 1)
         for n, kind in enumerate(kinds)
     }
 
 
-def _free(texts: Sequence[str], count: int) -> int:
-    """The first of `count` private characters that stand in none of the texts."""
+def _unused_private(texts: Sequence[str], count: int) -> int:
+    """The first of `count` private characters that none of the texts contains."""
     used = {ord(character) for text in texts for character in text}
     for area in _PRIVATE:
         for base in range(area.start, area.stop - count, count):
             if used.isdisjoint(range(base, base + count)):
                 return base
     raise UserError(
-        "a conversation uses all of Unicode's private characters, and spells special tokens",
+        "a conversation uses all of Unicode's private characters and spells special tokens",
         where=f'the text "{texts[0][:40]}"',
         fix="remove this conversation",
     )
 
 
-# --- its tokens --------------------------------------------------------------------------------
+# --- tokens ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """Token ids, and which characters of the text each one stands for."""
+    """Token ids, and the characters of the text that each one covers."""
 
     ids: list[int]
     encoding: Encoding
@@ -179,7 +179,7 @@ class Tokens:
         return self.encoding.offsets
 
     def last_before(self, at: int, tokens: frozenset[int]) -> tuple[int, int] | None:
-        """Place and start of the last one of some tokens that begins before a character."""
+        """Index and start of the last of these `tokens` that begins before a character."""
         for place in range(len(self.ids) - 1, -1, -1):
             if self.ids[place] in tokens:
                 span = self.encoding.token_to_chars(place)
@@ -189,20 +189,20 @@ class Tokens:
 
 
 def tokens_of(tokenizer: PreTrainedTokenizerBase, written: Written) -> list[int]:
-    """Token ids of what a template wrote; spellings in people's words are letters."""
+    """Token ids of a template's output; spellings in people's texts become ordinary tokens."""
     if written.spelled:
         return tokens_with_places(tokenizer, written).ids
     return list(tokenizer(written.text, add_special_tokens=False)["input_ids"])
 
 
 def tokens_with_places(tokenizer: PreTrainedTokenizerBase, written: Written) -> Tokens:
-    """The same with the place of each token. Raises UserError where a tokenizer says no places."""
+    """The same with each token's position. Raises UserError for a tokenizer without offsets."""
     if not tokenizer.is_fast:
         raise UserError(
-            "this tokenizer does not say where in the text its tokens stand",
+            "this tokenizer does not give the positions of its tokens in the text",
             where="tokenizer",
-            fix="give conversations with one answer each and without special tokens in their texts,"
-            " or a tokenizer with a tokenizer.json",
+            fix="use conversations with one answer each and no special tokens in their texts, or a"
+            " tokenizer with a tokenizer.json",
         )
     if not written.spelled:
         encoded: Any = tokenizer(written.text, add_special_tokens=False)
@@ -211,12 +211,14 @@ def tokens_with_places(tokenizer: PreTrainedTokenizerBase, written: Written) -> 
 
 
 def _tokens_apart(tokenizer: PreTrainedTokenizerBase, written: Written) -> Tokens:
-    """By a copy of the tokenizer that knows its special tokens under private names alone."""
+    """Tokenise with a copy of the tokenizer that knows special tokens by private names only."""
     size = len(tokenizer)
     pattern = special_pattern(tokenizer)
     assert pattern is not None, "something is spelled"
     specials = _special_tokens(tokenizer, size)
-    twin, names, own_id = _twin(tokenizer, size, _free([written.text], len(specials)))
+    twin, names, own_id = _private_copy(
+        tokenizer, size, _unused_private([written.text], len(specials))
+    )
     text, done = "", 0
     for match in _own_tokens(written, pattern):
         text, done = text + written.text[done : match.start()] + names[match.group()], match.end()
@@ -233,15 +235,15 @@ def _tokens_apart(tokenizer: PreTrainedTokenizerBase, written: Written) -> Token
 
 
 @lru_cache(maxsize=4)
-def _twin(
+def _private_copy(
     tokenizer: PreTrainedTokenizerBase, size: int, base: int
 ) -> tuple[Tokenizer, dict[str, str], dict[int, int]]:
-    """The copy, its name of each special token, and the id of each name's token."""
+    """The copy, its name for each special token, and the original id of each name's token."""
     backend: Tokenizer = cast("Any", tokenizer).backend_tokenizer
     twin = Tokenizer.from_str(backend.to_str())
     twin.no_truncation()
     twin.no_padding()
-    twin.encode_special_tokens = True  # the old names are text
+    twin.encode_special_tokens = True  # the old names become text
     names: dict[str, str] = {}
     own_id: dict[int | None, int | None] = {}
     for n, token in enumerate(_special_tokens(tokenizer, size)):

@@ -1,4 +1,4 @@
-"""Splits by prompt: no prompt on both sides, so that an evaluation measures and not remembers."""
+"""Splits by prompt: no prompt is on both sides, so an evaluation cannot measure memory."""
 
 import hashlib
 import json
@@ -18,11 +18,11 @@ def split_by_prompt(
 ) -> dict[str, list[AboutPrompt]]:
     """Share the records out by a hash of (seed, prompt text), keeping their order.
 
-    With u = hash / 2^64 in [0, 1), a prompt goes to the first split whose cumulated share exceeds
-    u. So the split of a prompt depends on nothing but its text and the seed: adding records moves
-    none. Sizes are the shares on average; a small set may leave a small share empty.
+    With u = hash / 2^64 in [0, 1), a prompt goes to the first split whose cumulative share exceeds
+    u. The split of a prompt depends on nothing but its text and the seed, so adding records moves
+    none. Sizes match the shares on average; in a small set a small share may be empty.
 
-    Raises UserError if the shares are not positive numbers with the sum 1.
+    Raises UserError unless the shares are positive numbers with the sum 1.
     """
     rule = SplitByPrompt(shares, seed)
     splits: dict[str, list[AboutPrompt]] = {name: [] for name in rule.names}
@@ -34,9 +34,9 @@ def split_by_prompt(
 def hold_out(
     records: Sequence[AboutPrompt], share: float, seed: int, *, section: str
 ) -> tuple[list[AboutPrompt], list[AboutPrompt]]:
-    """Records to learn from, and those of a share of the prompts; none of these where it is 0.
+    """Records to train on, and those of a share of the prompts held out; none if the share is 0.
 
-    Raises UserError, naming `section`.held_out_share, where none are left to learn from.
+    Raises UserError, naming `section`.held_out_share, if none is left to train on.
     """
     if not share:
         return list(records), []
@@ -51,10 +51,10 @@ def hold_out(
 
 
 class SplitByPrompt:
-    """The rule by which a prompt has its split: for streams, and the same across files and runs."""
+    """Assigns a split to each prompt: for streams, and the same across files and runs."""
 
-    # No run has a negative seed. With a run's own seed, a run that splits one of these files again
-    # would hash its prompts to the same places, and find most of its parts empty.
+    # No run has a negative seed. With the same seed, a run that splits one of these files again
+    # would hash its prompts to the same places, and most of its parts would be empty.
     def __init__(self, shares: Mapping[str, float], seed: int = -1) -> None:
         _check_shares(shares)
         self.names = list(shares)
@@ -63,22 +63,22 @@ class SplitByPrompt:
 
     def of(self, prompt: Prompt) -> str:
         """The name of the prompt's split."""
-        place = _place(prompt, self._seed)
-        # The last split takes the rest: rounding may leave the cumulated sum just under 1.
-        return next((name for name, bound in self._bounds if place < bound), self.names[-1])
+        fraction = _hash_fraction(prompt, self._seed)
+        # The last split takes the rest: rounding may leave the cumulative sum just under 1.
+        return next((name for name, bound in self._bounds if fraction < bound), self.names[-1])
 
 
 def _check_shares(shares: Mapping[str, float]) -> None:
-    sound = shares and all(share > 0 for share in shares.values())
-    if not sound or not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
+    valid = shares and all(share > 0 for share in shares.values())
+    if not valid or not math.isclose(sum(shares.values()), 1.0, abs_tol=1e-6):
         raise UserError(
-            f"shares must be positive with the sum 1, these are {dict(shares)}",
+            f"shares must be positive with the sum 1, got {dict(shares)}",
             where="shares",
-            fix='give for instance {"train": 0.9, "validation": 0.1}',
+            fix='use for example {"train": 0.9, "validation": 0.1}',
         )
 
 
-def _place(prompt: Prompt, seed: int) -> float:
+def _hash_fraction(prompt: Prompt, seed: int) -> float:
     """A number in [0, 1) from the conversation; a system message does not make a new question."""
     turns = [[turn.role, turn.content] for turn in prompt.messages if turn.role != "system"]
     text = json.dumps([seed, turns], ensure_ascii=False)

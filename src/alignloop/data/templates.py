@@ -1,4 +1,4 @@
-"""Chat templates: how messages become the tokens that a model reads."""
+"""Chat templates: from messages to the tokens that a model reads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension
 
-from alignloop.data.spelling import Written, special_pattern, tokens_of, told_apart
+from alignloop.data.spelling import Written, mark_spellings, special_pattern, tokens_of
 from alignloop.errors import UserError
 from alignloop.records import Extra, Message, ToolCall, answer_of
 
@@ -29,23 +29,24 @@ CHATML = (
 TEMPLATES = {"chatml": CHATML}
 Tools = Sequence[dict[str, Any]]
 
-_OWN_WORDS = ("role", "type")
-_WRITING = (
+# values of these keys belong to the format and are never people's text
+_FORMAT_KEYS = ("role", "type")
+_OUTPUT_FILTERS = (
     "join",
     "indent",
     "tojson",
     "default",
-)  # filters whose texts are written, not looked for
+)  # filters whose string arguments are written, not searched for
 
 
 def install_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """Give the tokenizer one of our templates by name ("chatml"); it is saved along with it.
+    """Set one of our templates by name ("chatml"); it is saved with the tokenizer.
 
-    Raises UserError for a name that we do not know.
+    Raises UserError for an unknown name.
     """
     if name not in TEMPLATES:
         raise UserError(
-            f'there is no chat template named "{name}"',
+            f'no chat template is named "{name}"',
             where="model.chat_template",
             fix=f"choose one of: {', '.join(TEMPLATES)}",
         )
@@ -70,8 +71,8 @@ def apply_template(
 ) -> list[int]:
     """Token ids of a conversation by the tokenizer's own template, which writes any BOS itself.
 
-    Only what the template writes may be special: text of a message, a tool or a call that spells a
-    special token stays text. Without such text the ids are those of `apply_chat_template`.
+    Only what the template writes may be special: text in a message, a tool or a call that spells a
+    special token stays text. Without such text the ids equal those of `apply_chat_template`.
 
     Raises UserError as `written` does.
     """
@@ -84,7 +85,7 @@ def written(
     add_generation_prompt: bool,
     tools: Tools = (),
 ) -> Written:
-    """The same before it becomes tokens: the text, and where people's words spell special tokens.
+    """The same before tokenising: the text, and where people's texts spell special tokens.
 
     Raises UserError if there is no template, if it refuses the messages (some accept no system
     message, or only alternating roles), or if it leaves out tools, calls or reasoning.
@@ -93,19 +94,19 @@ def written(
     chat = as_dicts(tokenizer, messages)
     pattern = special_pattern(tokenizer)
     structured = tools or any(_is_structured(turn) for turn in messages)
-    said = list(_texts((chat, list(tools)))) if structured else [m.content for m in messages]
+    texts = list(_texts((chat, list(tools)))) if structured else [m.content for m in messages]
 
     def render(change: Callable[[str], str]) -> str:
-        """With each text changed; the real one is made once."""
+        """Render with each text changed."""
         changed, changed_tools = _changed((chat, list(tools)), change)
         return _render(tokenizer, changed, changed_tools, add_generation_prompt, messages)
 
     if structured:
         _check_carried(tokenizer, messages, chat, tools, add_generation_prompt)
-    if pattern is None or not any(pattern.search(one) for one in said):
+    if pattern is None or not any(pattern.search(one) for one in texts):
         text = _render(tokenizer, chat, list(tools), add_generation_prompt, messages)
         return Written(text=text)
-    return told_apart(render, pattern, said)
+    return mark_spellings(render, pattern, texts)
 
 
 def _render(
@@ -141,9 +142,9 @@ def rendered(
 
 
 def looked_for_by(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """What a template may look for in a text: all that it compares, replaces or splits by.
+    """Strings that a template may search a text for: all that it compares, replaces or splits by.
 
-    A text without any of these is written as another one in its place would be.
+    A text that contains none of these is rendered like any other such text.
     """
     looking = (nodes.Compare, nodes.Test, nodes.Call, nodes.Filter, nodes.Assign)
     tree = Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).parse(
@@ -153,7 +154,7 @@ def looked_for_by(tokenizer: PreTrainedTokenizerBase) -> list[str]:
         const.value
         for kind in looking
         for node in tree.find_all(kind)
-        if not (isinstance(node, nodes.Filter) and node.name in _WRITING)
+        if not (isinstance(node, nodes.Filter) and node.name in _OUTPUT_FILTERS)
         for const in node.find_all(nodes.Const)
         if isinstance(const.value, str) and const.value.strip()
     }
@@ -166,7 +167,7 @@ class _Generation(Extension):
     tags = {"generation"}  # noqa: RUF012
 
     def parse(self, parser: Any) -> list[nodes.Node]:
-        """What stands within it."""
+        """The nodes inside the tag."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
@@ -177,76 +178,82 @@ class _Generation(Extension):
 def as_dicts(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
 ) -> list[dict[str, Any]]:
-    """The messages as templates take them; what a message has not got is no key of it."""
+    """The messages as templates expect them; absent parts have no key."""
     if not any(_is_structured(turn) for turn in messages):
         return [{"role": turn.role, "content": turn.content} for turn in messages]
-    way = _way_of(tokenizer, str(tokenizer.chat_template))
-    return [_as_dict(turn, way) for turn in messages]
+    conventions = _conventions_of(tokenizer, str(tokenizer.chat_template))
+    return [_as_dict(turn, conventions) for turn in messages]
 
 
 def takes_reasoning(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether the template has a place of its own for `reasoning_content`."""
-    return _way_of(tokenizer, str(tokenizer.chat_template)).reasoning
+    """Whether the template renders `reasoning_content`."""
+    return _conventions_of(tokenizer, str(tokenizer.chat_template)).reasoning
 
 
 def _is_structured(turn: Message) -> bool:
-    """Whether the turn is more than a text of a person, the system or the model."""
+    """Whether the turn is more than the text of a user, the system or the model."""
     given = turn.reasoning_content or turn.tool_calls or turn.tool_call_id or turn.name
     return turn.role == "tool" or bool(given)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Way:
-    """How a template takes what stands beside a text: reasoning by a key, arguments as a text."""
+class _Conventions:
+    """How a template takes reasoning (by a key) and arguments (as an object or as JSON text)."""
 
     reasoning: bool = True
     arguments_as_text: bool = False
 
 
 @lru_cache(maxsize=8)
-def _way_of(tokenizer: PreTrainedTokenizerBase, _template: str) -> _Way:
-    """By trying; where both ways of writing arguments do, they are an object, as others give it."""
+def _conventions_of(tokenizer: PreTrainedTokenizerBase, _template: str) -> _Conventions:
+    """By trial; if both ways of writing arguments work, they are an object, as is usual."""
     asked, probe = Message(role="user", content="Q"), "ProbeOfTheTemplate"
     thought = answer_of("A", Extra(reasoning_content=probe))
-    shown = _tried(tokenizer, [asked, thought], _Way())
+    shown = _render_or_empty(tokenizer, [asked, thought], _Conventions())
     call = ToolCall(name="f", arguments={probe: "x"}, id="call12345")
     called = [asked, answer_of("", Extra(tool_calls=(call,)))]
-    as_object = _tried(tokenizer, called, _Way())
-    as_text = _tried(tokenizer, called, _Way(arguments_as_text=True))
+    as_object = _render_or_empty(tokenizer, called, _Conventions())
+    as_text = _render_or_empty(tokenizer, called, _Conventions(arguments_as_text=True))
     spoilt = probe not in as_object or f"'{probe}'" in as_object
-    return _Way(reasoning=probe in shown, arguments_as_text=spoilt and f'"{probe}"' in as_text)
+    return _Conventions(
+        reasoning=probe in shown, arguments_as_text=spoilt and f'"{probe}"' in as_text
+    )
 
 
-def _tried(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], way: _Way) -> str:
+def _render_or_empty(
+    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], conventions: _Conventions
+) -> str:
     try:
-        return _render(tokenizer, [_as_dict(turn, way) for turn in messages], [], False, messages)
+        return _render(
+            tokenizer, [_as_dict(turn, conventions) for turn in messages], [], False, messages
+        )
     except UserError:
         return ""
 
 
-def _as_dict(turn: Message, way: _Way) -> dict[str, Any]:
+def _as_dict(turn: Message, conventions: _Conventions) -> dict[str, Any]:
     made: dict[str, Any] = {"role": turn.role, "content": turn.content}
-    if turn.reasoning_content and way.reasoning:
-        # the key's two names: gpt-oss has the second
+    if turn.reasoning_content and conventions.reasoning:
+        # both names of the key: gpt-oss uses the second
         made |= dict.fromkeys(("reasoning_content", "thinking"), turn.reasoning_content)
     elif turn.reasoning_content:
         made["content"] = in_text(turn)
     if turn.tool_calls:
-        made["tool_calls"] = [_call(call, way) for call in turn.tool_calls]
+        made["tool_calls"] = [_call(call, conventions) for call in turn.tool_calls]
     made |= {key: value for key in ("tool_call_id", "name") if (value := getattr(turn, key))}
     return made
 
 
 def in_text(turn: Message) -> str:
-    """The answer with its reasoning before it, as models write both that know no other place."""
+    """The answer with its reasoning in <think> tags, for templates without a key for it."""
     if not turn.reasoning_content:
         return turn.content
     return f"<think>\n{turn.reasoning_content}\n</think>\n\n{turn.content}"
 
 
-def _call(call: ToolCall, way: _Way) -> dict[str, Any]:
+def _call(call: ToolCall, conventions: _Conventions) -> dict[str, Any]:
     arguments = call.arguments
-    if way.arguments_as_text and not isinstance(arguments, str):
+    if conventions.arguments_as_text and not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
     named = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
     return {"id": call.id, **named} if call.id else named
@@ -259,9 +266,9 @@ def _check_carried(
     tools: Tools,
     add_generation_prompt: bool,
 ) -> None:
-    """Refuse a template that leaves out a tool, a call or the last answer's reasoning.
+    """Raise UserError if the template leaves out a tool, a call or the last answer's reasoning.
 
-    Found by giving each another name: one that the template does not write is not carried.
+    Each gets a unique name: a name that is missing from the output was left out.
     """
     named: dict[str, str] = {}
 
@@ -297,7 +304,7 @@ def _check_carried(
 
 
 def _has_place_for_reasoning(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """A key of its own, or the marks that a model writes around its thoughts."""
+    """Its own key, or the tags that a model writes around its thoughts."""
     return takes_reasoning(tokenizer) or "think>" in str(tokenizer.chat_template)
 
 
@@ -311,9 +318,9 @@ def _renamed_tool(tool: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _texts(value: object, key: str = "") -> Iterator[str]:
-    """Every text that people wrote: all but roles and types, which are the format's own words."""
+    """Every text written by people: all but roles and types, which belong to the format."""
     if isinstance(value, str):
-        yield from () if key in _OWN_WORDS else (value,)
+        yield from () if key in _FORMAT_KEYS else (value,)
     elif isinstance(value, dict):
         for name, one in value.items():
             yield from _texts(one, str(name))
@@ -325,7 +332,7 @@ def _texts(value: object, key: str = "") -> Iterator[str]:
 def _changed(value: Any, change: Callable[[str], str], key: str = "") -> Any:
     """The same value with every such text changed."""
     if isinstance(value, str):
-        return value if key in _OWN_WORDS else change(value)
+        return value if key in _FORMAT_KEYS else change(value)
     if isinstance(value, dict):
         return {name: _changed(one, change, str(name)) for name, one in value.items()}
     if isinstance(value, list | tuple):

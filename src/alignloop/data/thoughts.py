@@ -1,7 +1,7 @@
-"""Thoughts before an answer: what a template opens itself is closed once, in its place.
+"""Thoughts before an answer: a thought opened by the template is closed exactly once.
 
-R1-Distill, QwQ and Qwen3-Thinking write <think> at the end of a prompt. Data may hold the mark once
-more, or no thought at all.
+R1-Distill, QwQ and Qwen3-Thinking write <think> at the end of a prompt. The data may contain the
+tag again, or no thought at all.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from alignloop.data.spelling import Written, own_words
 from alignloop.records import Message
 
-# The marks that published templates write.
+# The tags used by published templates.
 _MARKS = (
     ("<think>", "</think>"),
     ("<thinking>", "</thinking>"),
@@ -27,7 +27,7 @@ _MARKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Thought:
-    """How a template opens a thought: its marks, and the white space after the first one."""
+    """How a template opens a thought: its tags, and the white space after the first one."""
 
     opens: str
     closes: str
@@ -35,7 +35,7 @@ class Thought:
 
 
 def opened_thought(opening: str) -> Thought | None:
-    """The thought that a prompt ends with; None where it ends otherwise."""
+    """The thought that a prompt opens at its end; None if it opens none."""
     bare = opening.rstrip()
     for opens, closes in _MARKS:
         if bare.endswith(opens):
@@ -44,7 +44,7 @@ def opened_thought(opening: str) -> Thought | None:
 
 
 def closed_once(rest: str, thought: Thought | None) -> bool:
-    """Whether what follows an opening closes its thought, and does not open it again."""
+    """Whether the text after an opening closes its thought without opening it again."""
     if thought is None:
         return True
     return thought.closes in rest and not rest.lstrip().startswith(thought.opens)
@@ -53,10 +53,10 @@ def closed_once(rest: str, thought: Thought | None) -> bool:
 def with_thought(
     answer: Message, rest: Written, thought: Thought, pattern: re.Pattern[str] | None
 ) -> Written:
-    """An answer after the opening of a thought: the thought, its end, and what the template wrote.
+    """An answer after an opened thought: the thought, its closing tag, and the template's output.
 
-    `rest` is the finished answer as the template writes it without that opening; some leave out
-    the thought (R1), some write the answer as it is. A thought that nobody gave is empty.
+    `rest` is the finished answer as the template writes it without that opening; some leave out the
+    thought (R1), some write the answer as it is. A missing thought becomes an empty one.
     """
     if thought.closes in rest.text:
         lead = len(rest.text) - len(rest.text.lstrip())
@@ -66,37 +66,37 @@ def with_thought(
         else:
             lead = 0
         return _mark_is_structure(rest.part(lead, len(rest.text)), thought)
-    said = _thought_of(answer, thought)
-    if said.strip() and not said.endswith(("\n", " ")):
-        said += thought.space
-    gap = "" if rest.text[:1].isspace() else _gap(answer, thought)  # R1 cuts at the mark alone
+    text = _thought_of(answer, thought)
+    if text.strip() and not text.endswith(("\n", " ")):
+        text += thought.space
+    gap = "" if rest.text[:1].isspace() else _gap(answer, thought)  # R1 cuts right at the tag
     closing = Written(text=thought.closes + gap)
-    return own_words(said or thought.space, pattern) + closing + rest
+    return own_words(text or thought.space, pattern) + closing + rest
 
 
 def leaves_out_thought(answer: Message, rest: str) -> bool:
-    """Whether an answer's own thought is not in what the template wrote of it."""
+    """Whether the template dropped an answer's own thought."""
     for opens, closes in _MARKS:
-        said, found, _ = answer.content.partition(closes)
+        text, found, _ = answer.content.partition(closes)
         if found:
-            thought = said.lstrip().removeprefix(opens).strip()
+            thought = text.lstrip().removeprefix(opens).strip()
             return bool(thought) and thought not in rest
     return False
 
 
 def _thought_of(answer: Message, thought: Thought) -> str:
-    """As it was given: by a key of its own, or at the beginning of the text."""
+    """The given thought: from its own key, or from the beginning of the text."""
     if answer.reasoning_content:
         return answer.reasoning_content
-    said, found, _ = answer.content.partition(thought.closes)
+    text, found, _ = answer.content.partition(thought.closes)
     if not found:
         return ""
-    said = said.lstrip().removeprefix(thought.opens)
-    return said[_common(said, thought.space) :]
+    text = text.lstrip().removeprefix(thought.opens)
+    return text[_common(text, thought.space) :]
 
 
 def _gap(answer: Message, thought: Thought) -> str:
-    """The white space after a thought: what the text has there, or two lines as after <think>."""
+    """The white space after a thought: the text's own, or twice that after the opening tag."""
     _, found, behind = answer.content.partition(thought.closes)
     if found and not answer.reasoning_content:
         return behind[: len(behind) - len(behind.lstrip())]
@@ -108,7 +108,7 @@ def _common(text: str, space: str) -> int:
 
 
 def _mark_is_structure(written: Written, thought: Thought) -> Written:
-    """The first closing mark ends the thought that the template opened: it is no text of people."""
+    """The first closing tag ends the thought that the template opened: not people's text."""
     at = written.text.index(thought.closes)
     spelled = tuple(span for span in written.spelled if span != (at, at + len(thought.closes)))
     return replace(written, spelled=spelled)

@@ -1,7 +1,7 @@
 """Prompts and responses as tokens, with the span of the response known by counting.
 
 A mask never comes from `ids != pad_id`: with PAD equal to EOS that would hide the real EOS from
-both losses, and the model would never learn to stop.
+both losses, and the model would never learn to stop (detail 1 of docs/algorithms.md).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Code = TypeVar("Code")
 
 
 class TooLongError(UserError):
-    """One prompt, or one example, has more tokens than are allowed."""
+    """A prompt or example with more tokens than allowed."""
 
     def __init__(self, length: int, allowed: int, setting: str, prompt: Prompt) -> None:
         self.length = length
@@ -42,7 +42,7 @@ class TooLongError(UserError):
 
 @dataclass(frozen=True, kw_only=True)
 class Encoded:
-    """One prompt and its response: the mask is True on the response's tokens and its EOS."""
+    """A prompt and its response; the mask is True on the response's tokens and its EOS."""
 
     input_ids: tuple[int, ...]
     response_mask: tuple[bool, ...]
@@ -53,7 +53,7 @@ def encode_prompt(
 ) -> list[int]:
     """Token ids of the prompt, up to and including the template's opening of the answer.
 
-    Raises UserError, naming the prompt, if they are more than `max_prompt_tokens`.
+    Raises UserError, naming the prompt, if there are more than `max_prompt_tokens`.
     """
     ids = apply_template(tokenizer, prompt.messages, True, prompt.tools)
     _check_length(len(ids), max_prompt_tokens, "max_prompt_tokens", prompt)
@@ -63,13 +63,13 @@ def encode_prompt(
 def encode_example(
     tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str | Message, max_tokens: int
 ) -> Encoded:
-    """Prompt tokens, then response tokens, then the token that ends a turn; the mask covers these.
+    """Prompt tokens, then response tokens and the end-of-turn token, which the mask covers.
 
-    The response is a text, or a turn of the role "assistant" with reasoning and calls.
-    Nothing is cut: a response without its end would teach the model to stop in mid-sentence.
-    Text in the response that spells a special token stays text.
+    The response is a text, or an "assistant" turn with reasoning and calls. Nothing is cut: a
+    response without its end would teach the model to stop in mid-sentence. Text in the response
+    that spells a special token stays text.
 
-    Raises UserError, naming the prompt, if all of it is more than `max_tokens`.
+    Raises UserError, naming the prompt, if there are more than `max_tokens` in all.
     """
     before, answer = prompt_and_answer(tokenizer, prompt.messages, response, prompt.tools)
     _check_length(len(before) + len(answer), max_tokens, "max_tokens", prompt)
@@ -82,9 +82,9 @@ def encode_example(
 def encode_demonstration(
     tokenizer: PreTrainedTokenizerBase, demonstration: Demonstration, max_tokens: int
 ) -> Encoded:
-    """The same of a demonstration; with `every_turn` the mask covers the answers before it too.
+    """The same for a demonstration; with `every_turn` the mask covers its earlier answers too.
 
-    Each of these counts with its own end-of-turn token, wherever the model's template writes it.
+    Each of them counts with its own end-of-turn token, wherever the model's template writes it.
     """
     prompt = demonstration.prompt
     encoded = encode_example(tokenizer, prompt, demonstration.answer, max_tokens)
@@ -97,20 +97,20 @@ def encode_demonstration(
 
 @dataclass(frozen=True, kw_only=True)
 class LengthLimit:
-    """How many tokens fit, who says so ("sft.max_tokens"), and what to do with longer rows."""
+    """How many tokens fit, which setting decides it, and what to do with longer rows."""
 
     tokens: int
-    said_by: str
+    set_by: str
     too_long: TooLong
     switch: str
 
     @classmethod
     def of(cls, setting: str, value: int, context: int | None, too_long: TooLong) -> LengthLimit:
-        """What `setting` ("sft.max_tokens") allows, or the model's context where that is less."""
+        """The value of `setting` ("sft.max_tokens"), or the model's context if that is less."""
         switch = f"{setting.split('.')[0]}.too_long"
         if context is not None and context < value:
-            return cls(tokens=context, said_by=CONTEXT, too_long=too_long, switch=switch)
-        return cls(tokens=value, said_by=setting, too_long=too_long, switch=switch)
+            return cls(tokens=context, set_by=CONTEXT, too_long=too_long, switch=switch)
+        return cls(tokens=value, set_by=setting, too_long=too_long, switch=switch)
 
 
 def encode_fitting(
@@ -121,9 +121,9 @@ def encode_fitting(
 ) -> tuple[list[Item], list[Code]]:
     """The items that fit, and their codes; `encode` raises TooLongError for one that does not.
 
-    Too long ones are refused all at once, with the longest named, or left out and counted in the
-    log where `limit.too_long` is "skip". Where it is "cut", `cut` makes shorter ones of them, and
-    those that it cannot shorten (None) are left out. Raises UserError too where none is left.
+    If `limit.too_long` is "refuse", all that are too long are refused at once, naming the longest;
+    if "skip", they are left out and counted in the log; if "cut", `cut` shortens them, and those it
+    cannot shorten (None) are left out. Also raises UserError if none is left.
     """
     kept: list[Item] = []
     codes: list[Code] = []
@@ -146,20 +146,20 @@ def encode_fitting(
     for done, count in (("cut", shortened), ("left out", len(refused))):
         if count:
             counts = (done, count, len(items), limit.tokens)
-            logger.warning("%s: %s %d of %d rows: more than %d tokens", limit.switch, *counts)
+            logger.warning("%s: %s %d of %d rows with more than %d tokens", limit.switch, *counts)
     return kept, codes
 
 
 def _too_long(refused: list[TooLongError], total: int, limit: LengthLimit) -> UserError:
     longest = max(error.length for error in refused)
-    remedies = [] if limit.said_by == CONTEXT else [f"raise {limit.said_by} to {longest} or more"]
+    remedies = [] if limit.set_by == CONTEXT else [f"raise {limit.set_by} to {longest} or more"]
     if limit.too_long == "refuse":
         remedies.append(f'set {limit.switch} = "skip" to leave them out, or "cut" to shorten them')
     return UserError(
         f"{len(refused)} of {total} rows are too long: the longest has {longest} tokens,"
-        f" and {limit.said_by} allows {limit.tokens}",
+        f" but {limit.set_by} allows {limit.tokens}",
         where=refused[0].where,
-        fix=", or ".join(remedies or ["choose a model with a longer context"]),
+        fix=", or ".join(remedies or ["use a model with a longer context"]),
     )
 
 
@@ -171,13 +171,13 @@ def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Raise UserError if training with this tokenizer would go wrong without a word.
+    """Raise UserError if training with this tokenizer would silently go wrong.
 
     Refused: no EOS, no PAD, PAD equal to EOS, no chat template.
     """
     if tokenizer.eos_token_id is None:
         raise UserError(
-            "the tokenizer has no EOS token, so that no answer could end",
+            "the tokenizer has no EOS token, so no answer could end",
             where=where,
             fix="set eos_token in tokenizer_config.json to the token that ends an answer",
         )
@@ -191,7 +191,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
         raise UserError(
             f'PAD and EOS are the same token ("{tokenizer.eos_token}"): padding looks like an end',
             where=where,
-            fix=f"give PAD a token of its own: {add_pad}",
+            fix=f"give PAD its own token: {add_pad}",
         )
     require_template(tokenizer, where)
 

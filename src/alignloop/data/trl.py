@@ -1,4 +1,4 @@
-"""Records as rows that TRL's trainers read as they are meant."""
+"""Records as rows that TRL's trainers interpret correctly."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,9 +13,9 @@ TIES, SOFT = "ties left out", "soft labels written as plain pairs"
 def trl_rows(record: TRLRecord) -> list[dict[str, Any]]:
     """The rows of a record: none for a tie, one for each answer of a whole conversation.
 
-    TRL's reward and DPO trainers know no tie: one would be read as a preference for either answer.
-    Conversations as "messages" beside "prompt" and "completion" would leave half of the columns
-    empty, and TRL reads the first row for what all of them are.
+    TRL's reward and DPO trainers have no ties: one would be read as a preference for either answer.
+    Writing conversations as "messages" next to "prompt" and "completion" would leave half of the
+    columns empty, and TRL decides by the first row which columns there are.
     """
     if isinstance(record, PreferencePair) and record.preference == 0.5:
         return []
@@ -25,17 +25,17 @@ def trl_rows(record: TRLRecord) -> list[dict[str, Any]]:
 
 
 def trl_note(record: TRLRecord) -> str:
-    """What is said of a record that TRL cannot hold as it is; "" for any other."""
+    """A note on what TRL cannot represent of a record; "" if nothing is lost."""
     if not isinstance(record, PreferencePair) or record.preference == 1.0:
         return ""
     return TIES if record.preference == 0.5 else SOFT
 
 
 def as_trl(record: TRLRecord) -> dict[str, Any]:
-    """A row of TRL's conversational types; what TRL does not know stands in further columns.
+    """A row of TRL's conversational types; fields unknown to TRL go to extra columns.
 
-    Every pair has its margin: TRL's RewardTrainer takes the column where the first row has it, and
-    then asks every other row for it.
+    Every pair gets its margin: TRL's RewardTrainer uses the column if the first row has it, and
+    then requires it in every row.
     """
     if isinstance(record, Prompt):
         return {"prompt": _turns(record.messages), **_prompt_columns(record)}
@@ -78,7 +78,7 @@ def _each_answer(whole: Demonstration) -> list[Demonstration]:
 
 
 def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
-    """The source always, since a reader gives one to rows that have none; others where they are."""
+    """The source always, since a reader gives one to rows without it; others if they are set."""
     columns = {"prompt_id": prompt.prompt_id, "source": prompt.source}
     more = {"category": prompt.category, "language": prompt.language, "tools": list(prompt.tools)}
     more |= prompt.model_dump(mode="json", include={"reference", "metadata"})
@@ -86,7 +86,7 @@ def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
 
 
 def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """As OpenAI writes them, calls within "function"; what a turn has not got is left out."""
+    """As OpenAI writes them, calls within "function"; absent parts are left out."""
     made = [message.model_dump() for message in messages]
     for turn in made:
         if calls := turn.get("tool_calls"):

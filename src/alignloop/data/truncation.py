@@ -1,8 +1,8 @@
-"""Making too long rows shorter, where `too_long = "cut"` asks for it: prompts from their left.
+"""Shortening rows that are too long, with `too_long = "cut"`: prompts from the left.
 
 The oldest turns of a conversation go first, then the beginning of the question; the system message,
-the template's own words and the end of the question stay. A response is never cut but in SFT, at
-its end, and then it has no end-of-turn token, so that nobody learns to stop there.
+the template's own text and the end of the question stay. A response is cut only in SFT, at its end,
+and then gets no end-of-turn token, so that the model does not learn to stop there.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from alignloop.records import Demonstration, Message, PreferencePair, Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PROMPT_SHARE = 0.25  # of the tokens, which a prompt keeps beside a response that takes all of them
+PROMPT_SHARE = 0.25  # of the tokens, kept for the prompt if the response would fill them all
 
 
 def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, room: int) -> Prompt | None:
-    """The prompt without as much of its left as lets it take `room` tokens; None where none would.
+    """The prompt, cut from its left to at most `room` tokens; None if that is impossible.
 
-    Its prompt_id stays: it is still that question.
+    It keeps its prompt_id: it is still the same question.
     """
     system = [message for message in prompt.messages[:1] if message.role == "system"]
     turns = list(prompt.messages[len(system) :])
@@ -53,7 +53,7 @@ def _cut_question(
     room: int,
     tools: Tools,
 ) -> Message | None:
-    """The longest end of the question that fits, found by halving; None where no character does."""
+    """The longest end of the question that fits, by bisection; None if no character does."""
 
     def without(count: int) -> Message:
         return turns[0].model_copy(update={"content": turns[0].content[count:]})
@@ -61,7 +61,7 @@ def _cut_question(
     fits, too_few = len(turns[0].content), 0
     if not fits:
         return None
-    fits -= 1  # one character stays
+    fits -= 1  # keep at least one character
     if _length(tokenizer, [*system, without(fits), *turns[1:]], tools) > room:
         return None
     while fits - too_few > 1:
@@ -80,7 +80,7 @@ def _length(tokenizer: PreTrainedTokenizerBase, messages: list[Message], tools: 
 def prompt_cutter(
     tokenizer: PreTrainedTokenizerBase, limit: LengthLimit
 ) -> Callable[[Prompt], tuple[Prompt, list[int]] | None]:
-    """For `encode_fitting`: the prompt that fits, and its tokens."""
+    """For `encode_fitting`: the shortened prompt and its tokens."""
 
     def cut(prompt: Prompt) -> tuple[Prompt, list[int]] | None:
         shorter = cut_prompt(tokenizer, prompt, limit.tokens)
@@ -92,7 +92,7 @@ def prompt_cutter(
 def pair_cutter(
     tokenizer: PreTrainedTokenizerBase, limit: LengthLimit
 ) -> Callable[[PreferencePair], tuple[PreferencePair, None] | None]:
-    """For `encode_fitting`: the pair with one shorter prompt for both responses."""
+    """For `encode_fitting`: the pair with one shortened prompt for both responses."""
 
     def cut(pair: PreferencePair) -> tuple[PreferencePair, None] | None:
         asked, tools = pair.prompt.messages, pair.prompt.tools
@@ -106,9 +106,9 @@ def pair_cutter(
 def demonstration_cutter(
     tokenizer: PreTrainedTokenizerBase, limit: LengthLimit
 ) -> Callable[[Demonstration], tuple[Demonstration, Encoded] | None]:
-    """For `encode_fitting`: a shorter prompt, and where that is not enough a response without end.
+    """For `encode_fitting`: a shortened prompt and, if needed, a response without its end.
 
-    The prompt keeps a quarter of the tokens, or less where it has less.
+    The prompt keeps a quarter of the tokens, or all of its own if it has fewer.
     """
 
     def cut(demonstration: Demonstration) -> tuple[Demonstration, Encoded] | None:

@@ -1,9 +1,9 @@
-"""What the model has to write itself: the answers of a conversation, each with its end of turn.
+"""The model's own part of a conversation: its answers, each with its end of turn.
 
 An answer is what the model's own template writes after its opening of an answer, up to the special
-tokens that end a turn. Where it stands is found by writing conversations with another text in its
-place: what stays the same before and after it is not the answer. So no template has to be known,
-and none has to mark its answers.
+tokens that end a turn. It is located by rendering the conversation with another text in its place:
+what does not change before and after it is not the answer. This works with any template, and none
+has to mark its answers.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Stands for any answer; of letters alone, so that no template changes it.
-_OTHER = "AnotherAnswerInThisPlace"
-_ASKED = (Message(role="user", content="Q"),)
+# Stands in for any answer; letters only, so that no template changes it.
+_PROBE_ANSWER = "AnotherAnswerInThisPlace"
+_PROBE_QUESTION = (Message(role="user", content="Q"),)
 
 
 def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that ends an answer: the template's own, or EOS where it has none.
+    """The token that ends an answer: the template's own, or EOS if it has none.
 
-    It may differ from EOS: Gemma writes <end_of_turn>, Phi-3 <|end|>.
+    They may differ: Gemma writes <end_of_turn>, Phi-3 <|end|>.
     """
     return _shape(tokenizer).ends[-1]
 
 
 def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
-    """What sampling stops at: the end of a turn, of a tool's call (gpt-oss), and EOS."""
+    """The tokens at which sampling stops: end of turn, end of a tool call (gpt-oss), and EOS."""
     assert isinstance(tokenizer.eos_token_id, int), "check_tokenizer comes first"
     shape = _shape(tokenizer)
     return tuple(dict.fromkeys((shape.ends[-1], *shape.call_ends[-1:], tokenizer.eos_token_id)))
@@ -62,10 +62,10 @@ def stop_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
 def conversation_tokens(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Tools = ()
 ) -> list[int]:
-    """Token ids of a finished conversation, all that the template writes of it and nothing else.
+    """Token ids of a finished conversation: all that the template writes for it, nothing else.
 
-    They are those of `apply_chat_template`, but for text that spells special tokens, which stays
-    text: what a reward model of another library has read.
+    They equal those of `apply_chat_template`, except for text that spells special tokens, which
+    stays text: reward models from other libraries were trained on exactly these.
     """
     return apply_template(tokenizer, messages, add_generation_prompt=False, tools=tools)
 
@@ -76,18 +76,18 @@ def prompt_and_answer(
     response: str | Message,
     tools: Tools = (),
 ) -> tuple[list[int], list[int]]:
-    """Token ids of a prompt, and of the answer that follows, its end of turn included.
+    """Token ids of a prompt, and of the answer that follows, including its end of turn.
 
     Together they are the beginning of `conversation_tokens` of the finished conversation, up to the
-    end of the answer. Two exceptions: a template that opens the answer otherwise than it writes a
-    finished one (R1 opens a thought, which its history leaves out) gets the answer after its
-    opening, the thought closed once; and where a token would reach over the end of the prompt, the
-    prompt's tokens stay as sampling has them. Raises UserError as `written` does.
+    end of the answer. Two exceptions: if a template opens an answer differently than it writes a
+    finished one (R1 opens a thought, which its history leaves out), the answer follows its opening,
+    with the thought closed once; and if a token would span the end of the prompt, the prompt keeps
+    the tokens it has in sampling. Raises UserError as `written` does.
     """
     answer = response if isinstance(response, Message) else answer_of(response)
     opening = written(tokenizer, asked, add_generation_prompt=True, tools=tools)
-    whole, ends = _whole(tokenizer, asked, answer, tools, opening)
-    before, after = _parted(tokenizer, whole, opening)
+    whole, ends = _render_example(tokenizer, asked, answer, tools, opening)
+    before, after = _split_tokens(tokenizer, whole, opening)
     return before, [*after, *ends]
 
 
@@ -104,13 +104,12 @@ def answer_tokens(
 def prompt_with_answers(
     tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message], tools: Tools = ()
 ) -> tuple[list[int], list[bool]]:
-    """Token ids of a prompt as `apply_template` gives them, and which belong to its answers.
+    """Token ids of a prompt as in `apply_template`, and which of them belong to its answers.
 
-    An answer begins where the template's opening of an answer ends and goes up to its end of turn,
-    that included.
+    An answer starts after the template's opening of an answer and includes its end of turn.
 
-    Raises UserError as `apply_template` does, and where a template writes the rest of a
-    conversation in another way because of the text of an answer.
+    Raises UserError as `apply_template` does, and if the text of an answer changes how the template
+    writes the rest of the conversation.
     """
     text = written(tokenizer, messages, add_generation_prompt=True, tools=tools)
     answers = [place for place, turn in enumerate(messages) if turn.role == "assistant"]
@@ -125,14 +124,14 @@ def prompt_with_answers(
 # --- the last answer ---------------------------------------------------------------------------
 
 
-def _whole(
+def _render_example(
     tokenizer: PreTrainedTokenizerBase,
     asked: Sequence[Message],
     answer: Message,
     tools: Tools,
     opening: Written,
 ) -> tuple[Written, list[int]]:
-    """Prompt and answer up to the end of its turn, and the tokens that end it but are not there."""
+    """Prompt and answer up to its end of turn, and the ending tokens that the template lacks."""
     shape = _shape(tokenizer)
     added = [] if shape.written_end else list(shape.ends)
     if shape.plain and not answer.extra and not shape.looks_at(answer.content):
@@ -145,7 +144,7 @@ def _whole(
         rest = found.part(at, end)
         if closed_once(rest.text, thought):
             if leaves_out_thought(answer, rest.text):
-                _say_what_is_left_out(tokenizer)
+                _warn_about_thoughts(tokenizer)
             return found.part(0, end), added
     pattern = special_pattern(tokenizer)
     ending = Written(text=shape.tail[: shape.kept])
@@ -153,11 +152,11 @@ def _whole(
     bare = opening.text[: opening.text.rindex(thought.opens)] if thought else opening.text
     if answer.tool_calls and not (followed and found.text.startswith(bare)):
         raise UserError(
-            "the chat template writes a finished call of a tool otherwise than it opens an answer",
+            "the chat template writes a finished tool call differently than it opens an answer",
             where=f'the answer "{answer.content[:40]}"',
-            fix="remove the calls from the data, or use a model whose template writes them",
+            fix="remove the calls from the data, or use a model whose template supports them",
         )
-    if thought is None:  # a template that writes a finished answer otherwise than it opens one
+    if thought is None:  # a template that writes a finished answer differently than it opens one
         return opening + own_words(answer.content, pattern) + ending, added
     if end is not None and found.text.startswith(bare):
         rest = found.part(len(bare), end)
@@ -167,19 +166,19 @@ def _whole(
 
 
 @lru_cache(maxsize=8)
-def _say_what_is_left_out(_tokenizer: PreTrainedTokenizerBase) -> None:
+def _warn_about_thoughts(_tokenizer: PreTrainedTokenizerBase) -> None:
     """Once for each tokenizer."""
     logger.warning(
-        "the chat template leaves out the thoughts of answers: only what follows them is learnt"
+        "the chat template leaves out the thoughts of answers: only the text after them is learnt"
     )
 
 
-def _parted(
+def _split_tokens(
     tokenizer: PreTrainedTokenizerBase, whole: Written, opening: Written
 ) -> tuple[list[int], list[int]]:
     """The tokens of the opening, and those of what follows it.
 
-    Read in one go: in some tokenizers a text has other tokens at a beginning than after something.
+    Tokenised together: some tokenizers split a text differently at the start than after something.
     """
     if tokenizer.is_fast:
         tokens = tokens_with_places(tokenizer, whole)
@@ -191,7 +190,7 @@ def _parted(
 
 
 def _in_the_middle(tokenizer: PreTrainedTokenizerBase, text: Written) -> list[int]:
-    """Tokens of a text that follows another: at a beginning, sentencepiece adds a space."""
+    """Tokens of a text that follows another: at the start, sentencepiece would add a space."""
     for anchor in ("\n", ".", "a", "1"):
         before = tokens_of(tokenizer, Written(text=anchor))
         found = tokens_of(tokenizer, Written(text=anchor) + text)
@@ -203,9 +202,9 @@ def _in_the_middle(tokenizer: PreTrainedTokenizerBase, text: Written) -> list[in
 def _opening_tokens(
     tokenizer: PreTrainedTokenizerBase, opening: Written, tokens: Tokens
 ) -> list[int]:
-    """Tokens of the opening alone: as in the whole up to its last special token, which parts them.
+    """Tokens of the opening alone: as in the whole up to its last special token, a sure boundary.
 
-    What follows it (a role, a line break) is the same in most rows and tokenised once.
+    The rest (a role, a line break) is the same in most rows and is tokenised once.
     """
     last = tokens.last_before(len(opening.text), special_ids(tokenizer))
     if last is None:
@@ -227,10 +226,10 @@ def _tail_tokens(tokenizer: PreTrainedTokenizerBase, tail: Written) -> list[int]
 class _Shape:
     """How a template ends an answer.
 
-    `tail` is all that it writes after the text of a last answer, of which the first `kept`
-    characters end the turn, with the tokens `ends`. A call of a
-    tool may have an end of its own (gpt-oss). A `plain` one writes any answer as it is after its
-    opening, where the answer holds nothing that `special` matches.
+    `tail` is all that it writes after the text of a last answer; its first `kept` characters end
+    the turn, with the tokens `ends`. A tool call may have its own end (gpt-oss). A `plain` template
+    writes any answer unchanged after its opening, unless the answer contains something that
+    `special` matches.
     """
 
     plain: bool
@@ -244,11 +243,11 @@ class _Shape:
     call_ends: tuple[int, ...]
 
     def looks_at(self, text: str) -> bool:
-        """Whether the template may write this text otherwise than another one."""
+        """Whether the template may treat this text specially."""
         return bool(self.special and self.special.search(text))
 
     def end_within(self, text: str, *, calls: bool) -> int | None:
-        """Where in a finished conversation its last turn ends; None where the tail is another."""
+        """Where the last turn of a finished conversation ends; None if the tail is another."""
         if text.endswith(self.tail):
             return len(text) - len(self.tail) + self.kept
         if calls and text.endswith(self.call_tail):
@@ -265,13 +264,13 @@ def _shape_of(tokenizer: PreTrainedTokenizerBase, _template: str, _size: int) ->
     assert isinstance(tokenizer.eos_token_id, int), "check_tokenizer comes first"
     tail = _after_answer(tokenizer, [])
     try:
-        common = _common_start(tail, _after_answer(tokenizer, _ASKED))
-    except UserError:  # a template that takes one turn alone
+        common = _common_start(tail, _after_answer(tokenizer, _PROBE_QUESTION))
+    except UserError:  # a template for a single turn
         common = tail
     pattern = special_pattern(tokenizer)
     names = pattern.pattern if pattern else "(?!)"
-    # All that follows an answer wherever it stands (Command R7B writes two tokens), or else the
-    # one token that ends a conversation (gpt-oss).
+    # All that follows an answer anywhere (Command R7B writes two tokens), or else the one token
+    # that ends a conversation (gpt-oss).
     found = re.match(rf"(\s*)((?:{names})+)", common) or re.match(rf"(\s*)({names})", tail)
     call_tail = "" if found is None else _call_tail(tokenizer, tail, names)
     looked_for = "|".join(
@@ -290,29 +289,32 @@ def _shape_of(tokenizer: PreTrainedTokenizerBase, _template: str, _size: int) ->
 
 
 def _after_answer(tokenizer: PreTrainedTokenizerBase, following: Sequence[Message]) -> str:
-    """What the template writes behind the text of an answer."""
-    turns = [*_ASKED, answer_of(_OTHER), *following]
-    return written(tokenizer, turns, add_generation_prompt=False).text.partition(_OTHER)[2]
+    """What the template writes after the text of an answer."""
+    turns = [*_PROBE_QUESTION, answer_of(_PROBE_ANSWER), *following]
+    return written(tokenizer, turns, add_generation_prompt=False).text.partition(_PROBE_ANSWER)[2]
 
 
 def _writes_as_it_is(tokenizer: PreTrainedTokenizerBase, tail: str) -> bool:
-    """Whether a last answer stands unchanged between the opening and the end."""
-    opening = written(tokenizer, _ASKED, add_generation_prompt=True).text
+    """Whether a last answer is written unchanged between the opening and the end."""
+    opening = written(tokenizer, _PROBE_QUESTION, add_generation_prompt=True).text
+    # white space of every kind, quotes, backslashes and accents: what templates trim or escape
     for pad in (" ", "\n", "\t", ""):
-        text = f'{pad}\n {_OTHER} "q" \\ é\n\n\tb \n{pad}'
-        whole = written(tokenizer, [*_ASKED, answer_of(text)], add_generation_prompt=False).text
+        text = f'{pad}\n {_PROBE_ANSWER} "q" \\ é\n\n\tb \n{pad}'
+        whole = written(
+            tokenizer, [*_PROBE_QUESTION, answer_of(text)], add_generation_prompt=False
+        ).text
         if whole != opening + text + tail:
             return False
     return True
 
 
 def _call_tail(tokenizer: PreTrainedTokenizerBase, tail: str, names: str) -> str:
-    """The special tokens at the end of a call, where they are not those of an answer."""
+    """The special tokens at the end of a call, if they differ from those of an answer."""
     call = ToolCall(name="f", arguments={"x": "y"}, id="call12345")
     calling = answer_of("", Extra(tool_calls=(call,)))
     try:
-        text = written(tokenizer, [*_ASKED, calling], add_generation_prompt=False).text
-    except UserError:  # it takes no calls
+        text = written(tokenizer, [*_PROBE_QUESTION, calling], add_generation_prompt=False).text
+    except UserError:  # the template takes no calls
         return ""
     found = re.search(rf"(?:{names})+\s*$", text)
     return "" if text.endswith(tail) or found is None else found.group()
@@ -332,7 +334,7 @@ def _ids(tokenizer: PreTrainedTokenizerBase, text: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Span:
-    """Where in a text an answer begins, and where it ends without the tokens that end it."""
+    """The start of an answer in a text, and its end without the tokens that end it."""
 
     start: int
     end: int
@@ -346,9 +348,9 @@ def _span(
     text: str,
     tools: Tools,
 ) -> _Span:
-    """Found by writing the conversation with another answer in this place."""
+    """Located by rendering the conversation with another answer in this place."""
     turn, shape = messages[place], _shape(tokenizer)
-    other = _with_another_call(turn) if turn.tool_calls else answer_of(_OTHER)
+    other = _with_another_call(turn) if turn.tool_calls else answer_of(_PROBE_ANSWER)
     turns = [*messages[:place], other, *messages[place + 1 :]]
     changed = written(tokenizer, turns, add_generation_prompt=True, tools=tools).text
     opening = written(tokenizer, messages[:place], add_generation_prompt=True, tools=tools).text
@@ -356,22 +358,22 @@ def _span(
         same = len(_common_start(text[::-1], changed[::-1]))
         pattern = special_pattern(tokenizer)
         ending = pattern.search(text, len(text) - same) if pattern else None
-        start = _common_start(text, opening)  # without the thought that an opening may end with
+        start = _common_start(text, opening)  # without a thought that the opening may end with
         end = ending.start() if ending else len(text) - same
         return _Span(start=len(start), end=end, ends=shape.call_ends or shape.ends)
-    before, _, after = changed.partition(_OTHER)
+    before, _, after = changed.partition(_PROBE_ANSWER)
     if not (text.startswith(before) and text.endswith(after)):
         raise UserError(
-            "the chat template writes the turns around an answer otherwise because of its text",
+            "the text of an answer changes how the chat template writes the turns around it",
             where=f'the answer "{turn.content[:40]}"',
-            fix="remove this conversation, or give its last answer alone",
+            fix="remove this conversation, or keep only its last answer",
         )
     start = opening if before.startswith(opening) else before
     return _Span(start=len(start), end=len(text) - len(after), ends=shape.ends)
 
 
 def _with_another_call(turn: Message) -> Message:
-    last = turn.tool_calls[-1].model_copy(update={"arguments": {_OTHER: _OTHER}})
+    last = turn.tool_calls[-1].model_copy(update={"arguments": {_PROBE_ANSWER: _PROBE_ANSWER}})
     return turn.model_copy(update={"tool_calls": (*turn.tool_calls[:-1], last)})
 
 

@@ -1,6 +1,6 @@
-"""Text that no database keeps."""
+"""Text that no database can store."""
 
 import re
 
-# Half a character (a lone surrogate), and on PostgreSQL a NUL.
+# Half a character (a lone surrogate); on PostgreSQL also NUL.
 UNSTORABLE = re.compile("[\0\ud800-\udfff]")

@@ -183,7 +183,7 @@ def prompts_that_fit(
             fix="lower it",
         )
     limit = LengthLimit(
-        tokens=room, said_by=CONTEXT, too_long=config.too_long, switch="evaluate.too_long"
+        tokens=room, set_by=CONTEXT, too_long=config.too_long, switch="evaluate.too_long"
     )
     cut = prompt_cutter(tokenizer, limit)
     return encode_fitting(prompts, lambda p: encode_prompt(tokenizer, p, room), limit, cut)[0]

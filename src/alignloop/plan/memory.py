@@ -1,39 +1,40 @@
 """The formula of `alignloop plan`: from a model's shape and a stage's settings to bytes.
 
-Everything here is arithmetic on numbers that are known before a run; docs/performance.md says how
-close it comes. With P parameters of b bytes, of which T are trained:
+Plain arithmetic on numbers known before a run; docs/performance.md compares it with measurements.
+With P parameters of b bytes, of which T are trained:
 
-    weights      P b                 in 4 bits: 0.516 bytes for each of the trunk's linear weights
-    masters      4 T                 float32 copies, where the weights are bfloat16
-    gradients    4 T                 in float32, also where the weights are not
+    weights      P b                 in 4 bits: 0.516 bytes per linear weight of the trunk
+    masters      4 T                 float32 copies, if the weights are bfloat16
+    gradients    4 T                 in float32, even if the weights are not
     optimiser    8 T                 AdamW's two moments
 
-    activations  tokens (layers h b + layer)      with checkpointing: what goes into each layer,
-                 tokens layers layer              and one layer's inside; otherwise all of them
+    activations  tokens (layers h b + layer)      with checkpointing: the input of each layer,
+                 tokens layers layer              and one layer's inside; else all of them
     layer        b (4 h + 2 q + 2 kv + 4 m) + 4 heads longest (CPU, up to 512 tokens)
     KV cache     rows (prompt + answer) layers 2 kv b
-    logits       3.5 copies of a chunk in float32 (vocabulary.CHUNK_LOGITS)
+    logits       3.5 copies of a chunk in float32 (fastpath.fused_logprobs)
 
 h is the hidden size, m the width of the MLP, q and kv those of queries and of keys. A trunk with
 adapters of rank r in layers with i inputs and o outputs trains r (i + o) parameters in each, in
-float32; where the weights are bfloat16 each keeps its inputs in float32 too, 4 i bytes per token.
+float32; if the weights are bfloat16, each also keeps its inputs in float32, 4 i bytes per token.
 """
 
 from dataclasses import dataclass
 
 LONGEST_WHOLE = 512  # fastpath.attention: up to here a CPU keeps all attention weights
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}  # fastpath.fused_logprobs
+# logits, exponentials and gradient, measured at between 3 and 4 copies
 LOGITS_COPIES = 3.5
-FOUR_BIT = 0.516  # bytes: 4 bits, and scales in 8 bits for each 64 of them
+FOUR_BIT = 0.516  # bytes: 4 bits, plus an 8-bit scale per 64 weights
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What a config.json says of a model; widths are those of one layer's projections.
+    """A model's sizes from its config.json; widths are those of one layer's projections.
 
-    `parameters` counts tied ones once; `head` are those of an output layer of its own, which a
-    scorer has not; `linear` those of the trunk's linear layers; `adapter_inputs` and
-    `adapter_width` the sums of inputs, and of inputs and outputs, of all that get an adapter.
+    `parameters` counts tied ones once; `head` is a separate output layer, which a scorer lacks;
+    `linear` are the trunk's linear layers; `adapter_inputs` and `adapter_width` sum the inputs, and
+    inputs plus outputs, of all layers that get an adapter.
     """
 
     family: str
@@ -58,7 +59,7 @@ class Shape:
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """How numbers are kept: bytes per weight, on which kind of device, and what is recomputed."""
+    """How numbers are stored: bytes per weight, the kind of device, and what is recomputed."""
 
     weight_bytes: int
     device: str
@@ -69,7 +70,7 @@ class Numbers:
 
 @dataclass(frozen=True, kw_only=True)
 class RoleMemory:
-    """One role's parameters, and the bytes that it needs for as long as the stage runs."""
+    """One role's parameters, and the bytes it needs while the stage runs."""
 
     role: str
     trainable: int
@@ -82,24 +83,24 @@ class RoleMemory:
 
     @property
     def host(self) -> int:
-        """Bytes in the host's memory, where the optimiser lives there."""
+        """Bytes in host memory, if the optimiser is offloaded."""
         return self.masters + self.gradients + self.optimizer if self.on_host else 0
 
     @property
     def held(self) -> int:
-        """Bytes on the device whatever is done: all but gradients."""
+        """Bytes on the device at any time: all but gradients."""
         return self.weights + (0 if self.on_host else self.masters + self.optimizer)
 
     @property
     def total(self) -> int:
-        """Bytes on the device at the height of an update."""
+        """Bytes on the device at the peak of an update."""
         return self.held + (0 if self.on_host else self.gradients)
 
 
 def full_role(
     role: str, parameters: int, numbers: Numbers, *, trained: bool, on_host: bool = False
 ) -> RoleMemory:
-    """A model of its own; `on_host`: what it is trained with lives in the host's memory."""
+    """A full model; with `on_host`, gradients, masters and optimiser are in host memory."""
     learns = parameters if trained else 0
     return RoleMemory(
         role=role,
@@ -114,7 +115,7 @@ def full_role(
 
 
 def trunk_role(shape: Shape, numbers: Numbers, *, scores: bool) -> RoleMemory:
-    """The weights that all adapters stand on; `scores`: without an output layer."""
+    """The weights shared by all adapters; with `scores`, without an output layer."""
     parameters = shape.trunk if scores else shape.parameters
     weights = parameters * numbers.weight_bytes
     if numbers.four_bit:
@@ -149,10 +150,10 @@ def adapter_role(role: str, shape: Shape, numbers: Numbers, *, trained: bool) ->
 
 
 def layer_bytes(shape: Shape, numbers: Numbers, longest: int) -> int:
-    """What one layer keeps per token for the way back.
+    """Bytes per token that one layer keeps for the backward pass.
 
-    Into it, after attention, and both normed: 4 h. Queries and what they read: 2 q; keys and
-    values: 2 kv. The MLP's gate, its activation, up and their product: 4 m.
+    Its input, the attention's output, and both normed: 4 h. Queries and what they read: 2 q; keys
+    and values: 2 kv. The MLP's gate, its activation, up and their product: 4 m.
     """
     b = numbers.weight_bytes
     found = b * (4 * shape.hidden + 2 * shape.queries + 2 * shape.keys + 4 * shape.mlp)
@@ -164,7 +165,7 @@ def layer_bytes(shape: Shape, numbers: Numbers, longest: int) -> int:
 
 
 def activation_bytes(shape: Shape, numbers: Numbers, tokens: int, longest: int) -> int:
-    """What a micro-batch of so many tokens keeps between its forward and its backward pass."""
+    """Bytes that a micro-batch of `tokens` keeps between forward and backward pass."""
     layer = layer_bytes(shape, numbers, longest)
     if numbers.checkpointing:
         return tokens * (shape.layers * shape.hidden * numbers.weight_bytes + layer)
@@ -172,7 +173,7 @@ def activation_bytes(shape: Shape, numbers: Numbers, tokens: int, longest: int) 
 
 
 def logits_bytes(shape: Shape, numbers: Numbers, tokens: int) -> int:
-    """The logits that exist at a time, with their exponentials and their gradient."""
+    """Bytes of the logits that exist at a time, with their exponentials and gradient."""
     chunk = max(shape.vocabulary, CHUNK_LOGITS[numbers.device])
     return round(LOGITS_COPIES * 4 * min(tokens * shape.vocabulary, chunk))
 
@@ -183,7 +184,7 @@ def cache_bytes(shape: Shape, numbers: Numbers, rows: int, length: int) -> int:
 
 
 def side_by_side_bytes(shape: Shape, numbers: Numbers) -> int:
-    """The fast decoder's copies of matrices that read the same; it makes none with adapters."""
+    """The fast decoder's copies of matrices with the same input; none with adapters."""
     if numbers.rank is not None:
         return 0
     width = shape.queries + 2 * shape.keys + 2 * shape.mlp

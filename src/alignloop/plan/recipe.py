@@ -14,9 +14,9 @@ from alignloop.plan.stages import Rows, StagePlan, stage_plans
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a recipe needs; `seconds` per step and `totals` by stage, where measured.
+    """A recipe's needs; `seconds` per step and `totals` by stage, if measured.
 
-    Each time lies between two numbers. `threads` are those of the run, and of the measurement.
+    Each time is a range. `threads` is that of the run, and of the measurement.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A model's shape from its config.json alone: transformers makes the model without any numbers."""
+"""A model's shape from its config.json alone: transformers builds it on the meta device."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ from alignloop.plan.memory import Shape
 def read_shape(path: str | Path, lora: LoraConfig) -> Shape:
     """The shape of a model directory, of its adapter's base, or of a config.json.
 
-    Raises UserError where transformers knows no such model.
+    Raises UserError if transformers cannot build the model.
     """
     file = _config_file(Path(path))
     try:
@@ -27,12 +27,12 @@ def read_shape(path: str | Path, lora: LoraConfig) -> Shape:
             model = AutoModelForCausalLM.from_config(config)
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"no model can be made of this: {reason}", where=str(file)) from None
+        raise UserError(f"cannot build a model from this: {reason}", where=str(file)) from None
     return shape_of(model, lora)
 
 
 def shape_of(model: Any, lora: LoraConfig) -> Shape:
-    """The shape of a causal language model, whether its weights are there or not."""
+    """The shape of a causal language model, with or without its weights."""
     config, trunk, head = model.config, model.base_model, model.get_output_embeddings()
     linears = [(n, m) for n, m in trunk.named_modules() if _inputs_and_outputs(m) != (0, 0)]
     chosen = [
@@ -72,7 +72,7 @@ def _config_file(path: Path) -> Path:
 
 
 def _inputs_and_outputs(module: nn.Module) -> tuple[int, int]:
-    """Of a linear layer, or of GPT-2's Conv1D; (0, 0) of anything else."""
+    """Of a linear layer, or of GPT-2's Conv1D; (0, 0) for anything else."""
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
     if type(module).__name__ == "Conv1D":
@@ -82,6 +82,6 @@ def _inputs_and_outputs(module: nn.Module) -> tuple[int, int]:
 
 
 def _mlp_width(config: Any) -> int:
-    """Its name differs between families; four times the hidden size where it is not said."""
+    """Its name differs between families; by default four times the hidden size."""
     names = ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size")
     return next((w for n in names if (w := getattr(config, n, None))), 4 * config.hidden_size)

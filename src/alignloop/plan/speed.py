@@ -1,4 +1,4 @@
-"""How fast this machine is, measured in a few seconds: products, a small model, and copying."""
+"""This machine's speed, measured in a few seconds: large products, a small model, copying."""
 
 import time
 from collections.abc import Callable
@@ -25,9 +25,9 @@ class Speed:
 
 
 def measure(dtype: str, threads: int | None = None) -> Speed:
-    """This machine's speed in a type of numbers: on the GPU where there is one.
+    """This machine's speed in a dtype, on the GPU if there is one.
 
-    `threads` are those of the run that is planned; the process has its own again afterwards.
+    `threads` is that of the planned run; the process's own number is restored afterwards.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -40,6 +40,7 @@ def measure(dtype: str, threads: int | None = None) -> Speed:
 def _measured(dtype: str) -> Speed:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = getattr(torch, dtype)
+    # large enough that a product, not its launch, is measured
     size = 8192 if device == "cuda" else 1024
     a, b = (torch.randn(size, size, device=device, dtype=kind) for _ in range(2))
     products = 2 * size**3 / _seconds(lambda: torch.mm(a, b), device)
@@ -51,7 +52,7 @@ def _measured(dtype: str) -> Speed:
 
 
 def _training(device: str, kind: torch.dtype) -> float:
-    """Operations per second of forward and backward passes of a model of four small layers."""
+    """Operations per second of forward and backward passes of a small model of four layers."""
     config = LlamaConfig(
         vocab_size=1024,
         hidden_size=256,
@@ -69,12 +70,13 @@ def _training(device: str, kind: torch.dtype) -> float:
     def run() -> None:
         token_logprobs(model, ids, mask, response).logprobs.sum().backward()
 
+    # 6 operations per parameter and token: 2 forward, 4 backward; embeddings cost none
     parameters = sum(p.numel() for p in model.parameters()) - model.config.vocab_size * 256
     return 6 * parameters * ids.numel() / _seconds(run, device)
 
 
 def _seconds(work: Callable[[], object], device: str) -> float:
-    """Seconds for one call: the mean of as many as fit, after one that warms up."""
+    """Mean seconds of a call, over as many as fit in SECONDS, after one to warm up."""
     work()
     count, began = 0, time.perf_counter()
     while True:
@@ -88,11 +90,11 @@ def _seconds(work: Callable[[], object], device: str) -> float:
 
 
 def seconds_per_step(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float, float]:
-    """Between which a step of the stage takes: at the speed of large products, of a small model.
+    """The range of seconds per step: at the speed of large products, and of a small model.
 
-    Of the texts that were counted, otherwise of the longest that the settings allow. A forward pass
-    takes 2 operations per weight and token. A token that is drawn reads all weights once for all
-    rows that are drawn together, which is what it costs where rows are few.
+    For the texts that were counted, else for the longest that the settings allow. A forward pass
+    takes 2 operations per weight and token. A decoded token reads all weights once for all rows
+    decoded together, which dominates with few rows.
     """
     most = Work(tokens=plan.tokens, passes=plan.passes, drawn=plan.drawn, rounds=plan.rounds)
     short, long = plan.typical or (most, most)
@@ -101,7 +103,7 @@ def seconds_per_step(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float
 
 
 def seconds_in_all(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float, float] | None:
-    """Between which the whole stage takes; None where nobody knows how many steps it has."""
+    """The range of seconds of the whole stage; None if its number of steps is unknown."""
     if plan.steps is None:
         return None
     each, found = seconds_per_step(plan, shape, speed), []

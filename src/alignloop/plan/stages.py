@@ -20,17 +20,17 @@ from alignloop.plan.memory import (
     trunk_role,
 )
 
-Wanted = list[tuple[str, bool, bool]]  # role, whether it is trained, whether it scores
-HELD_OUT = "held-out reward model"  # asked at evaluations alone
+Roles = list[tuple[str, bool, bool]]  # role, whether it is trained, whether it scores
+HELD_OUT = "held-out reward model"  # used in evaluations only
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Texts:
-    """How many texts a step reads, how long they may be, in micro-batches of how many tokens."""
+    """How many texts a step reads, their longest length, and tokens per micro-batch."""
 
     count: int
     length: int
-    together: int  # texts that no micro-batch parts
+    together: int  # texts that must share a micro-batch
     micro: int
     steps: int | None
     on_host: bool
@@ -38,12 +38,12 @@ class _Texts:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """What was counted of a stage's files: steps, and tokens of a text at the mean.
+    """The count of a stage's files: rows, steps, and mean tokens of a text.
 
-    `count` are the rows that it learns from or answers, in all models of the stage together;
-    `tokens` None = not counted; `answer` the mean tokens of an answer, where a stage draws them;
-    `read` are tokens that are read once beside the steps (report cards, perplexity, a reference);
-    `validation` the prompts of RL's curves, `models` those that the evaluation asks.
+    `count` is the rows trained on or answered, over all models of the stage; `tokens` None = not
+    counted; `answer` the mean tokens of an answer, if the stage draws them; `read` are tokens read
+    once, outside the steps (report cards, perplexity, a reference); `validation` the prompts of
+    RL's curves; `models` those that the evaluation compares.
     """
 
     count: int
@@ -57,7 +57,7 @@ class Rows:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What takes time: tokens that pass through a model so often, and tokens that are drawn."""
+    """What takes time: tokens times passes through a model, and tokens that are decoded."""
 
     tokens: float
     passes: float
@@ -69,12 +69,12 @@ class Work:
 class StagePlan:
     """One stage: bytes by role and by purpose, and the work of one step.
 
-    `tokens` are those of a step at most, prompts included; `passes` counts how often a token goes
-    forwards through a model's layers, a backward pass as two; `drawn` are the tokens of answers
-    that are decoded one after the other, in `rounds` of as many rows as fit the sampler.
+    `tokens` is the most per step, prompts included; `passes` counts forward passes through a
+    model's layers, a backward pass as two; `drawn` is the number of answer tokens decoded one after
+    another, in `rounds` of as many rows as the sampler decodes together.
 
-    `rows` is what was counted of the stage's files; `typical` is then the work of a step with texts
-    of the mean length, and with short and with the longest answers; `beside` what comes once.
+    `rows` is what was counted in the stage's files; `typical` is the work of a step with texts of
+    mean length, with short and with the longest answers; `beside` is the work outside the steps.
     """
 
     stage: str
@@ -94,18 +94,18 @@ class StagePlan:
 
     @property
     def update(self) -> int:
-        """Bytes at the height of an update."""
+        """Bytes at the peak of an update."""
         return sum(role.total for role in self.roles) + self.activations + self.logits
 
     @property
     def rollout(self) -> int:
-        """Bytes while answers are drawn: no gradients, but what the sampler keeps."""
+        """Bytes while answers are drawn: no gradients, but the sampler's cache and copies."""
         held = sum(role.held for role in self.roles)
         return held + self.cache + self.copies if self.drawn else 0
 
     @property
     def host(self) -> int:
-        """Bytes in the host's memory, where optimisers live there."""
+        """Bytes in host memory, if optimisers are offloaded."""
         return sum(role.host for role in self.roles)
 
     @property
@@ -117,29 +117,29 @@ class StagePlan:
 def stage_plans(
     recipe: Recipe, shape: Shape, counted: Mapping[str, Rows] = MappingProxyType({})
 ) -> tuple[StagePlan, ...]:
-    """Every stage that learns, and the evaluation; `counted` is what was found in their files."""
-    plans = _at_most(recipe, shape)
+    """Every training stage, and the evaluation; `counted` is what was found in their files."""
+    plans = _upper_bounds(recipe, shape)
     return tuple(
         with_rows(plan, recipe, counted[plan.stage]) if plan.stage in counted else plan
         for plan in plans
     )
 
 
-def _at_most(recipe: Recipe, shape: Shape) -> tuple[StagePlan, ...]:
+def _upper_bounds(recipe: Recipe, shape: Shape) -> tuple[StagePlan, ...]:
     numbers = numbers_of(recipe)
-    policy: Wanted = [("policy", True, False)]
-    scorer: Wanted = [("reward model", True, True)]
+    policy: Roles = [("policy", True, False)]
+    scorer: Roles = [("reward model", True, True)]
     return (
-        _learns("sft", policy, shape, numbers, _texts(recipe.sft, 1)),
-        _learns("reward", scorer, shape, numbers, _texts(recipe.reward, 2)),
+        _training_plan("sft", policy, shape, numbers, _texts(recipe.sft, 1)),
+        _training_plan("reward", scorer, shape, numbers, _texts(recipe.reward, 2)),
         _rl(recipe, shape, numbers),
-        _learns("dpo", policy, shape, numbers, _texts(recipe.dpo, 2)),
+        _training_plan("dpo", policy, shape, numbers, _texts(recipe.dpo, 2)),
         _evaluate(recipe, shape, numbers),
     )
 
 
 def numbers_of(recipe: Recipe) -> Numbers:
-    """A recipe in bfloat16 is taken to be for a GPU, unless it says otherwise."""
+    """A bfloat16 recipe is assumed to be for a GPU, unless it sets another device."""
     model = recipe.model
     low = model.dtype == "bfloat16"
     gpu = model.device.startswith("cuda") or (model.device == "auto" and low)
@@ -152,10 +152,10 @@ def numbers_of(recipe: Recipe) -> Numbers:
     )
 
 
-def _roles(
-    wanted: Wanted, shape: Shape, numbers: Numbers, *, on_host: bool
+def _role_memories(
+    roles: Roles, shape: Shape, numbers: Numbers, *, on_host: bool
 ) -> tuple[RoleMemory, ...]:
-    """Models of their own, or one trunk with an adapter for each role."""
+    """Separate models, or one trunk with an adapter for each role."""
     if numbers.rank is None:
         return tuple(
             full_role(
@@ -165,30 +165,32 @@ def _roles(
                 trained=trained,
                 on_host=on_host and trained,
             )
-            for role, trained, scores in wanted
+            for role, trained, scores in roles
         )
-    trunk = trunk_role(shape, numbers, scores=all(scores for *_, scores in wanted))
-    adapters = (adapter_role(role, shape, numbers, trained=trained) for role, trained, _ in wanted)
+    trunk = trunk_role(shape, numbers, scores=all(scores for *_, scores in roles))
+    adapters = (adapter_role(role, shape, numbers, trained=trained) for role, trained, _ in roles)
     return (trunk, *adapters)
 
 
 def _passes(numbers: Numbers) -> float:
-    """One forward and one backward pass, in forward passes.
+    """One forward and one backward pass, in units of a forward pass.
 
-    A backward pass is two, of which one is the weights' own; with checkpointing the forward pass
-    comes twice.
+    A backward pass counts two, one of them for the weights' own gradients (skipped with adapters);
+    with checkpointing the forward pass runs twice.
     """
     backward = 2.0 if numbers.rank is None else 1.0
     return 1.0 + backward + float(numbers.checkpointing)
 
 
-def _learns(stage: str, wanted: Wanted, shape: Shape, numbers: Numbers, text: _Texts) -> StagePlan:
-    """A stage that learns from texts, and draws none of them."""
-    batch = max(text.micro, text.together * text.length)  # what is longer is one by itself
-    scores = all(role_scores for *_, role_scores in wanted)
+def _training_plan(
+    stage: str, roles: Roles, shape: Shape, numbers: Numbers, text: _Texts
+) -> StagePlan:
+    """A stage that trains on texts and draws none."""
+    batch = max(text.micro, text.together * text.length)  # a longer text gets its own micro-batch
+    scores = all(role_scores for *_, role_scores in roles)
     return StagePlan(
         stage=stage,
-        roles=_roles(wanted, shape, numbers, on_host=text.on_host),
+        roles=_role_memories(roles, shape, numbers, on_host=text.on_host),
         activations=activation_bytes(shape, numbers, batch, text.length),
         logits=0 if scores else logits_bytes(shape, numbers, batch),
         cache=0,
@@ -213,7 +215,7 @@ def _texts(config: SftConfig | RewardConfig | DpoConfig, per_row: int) -> _Texts
 
 
 def _rl(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
-    config, sampling, wanted = recipe.rl, recipe.rl.sampling, rl_roles(recipe)
+    config, sampling, roles = recipe.rl, recipe.rl.sampling, rl_roles(recipe)
     answers = config.batch_size * config.algorithm.needs.rollouts_per_prompt
     length = config.max_prompt_tokens + sampling.max_new_tokens
     texts = _Texts(
@@ -224,37 +226,37 @@ def _rl(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
         steps=config.num_steps,
         on_host=config.offload_optimizer,
     )
-    learning = sum(trained for _, trained, _ in wanted)
-    asked = sum(role != HELD_OUT for role, *_ in wanted)
+    learning = sum(trained for _, trained, _ in roles)
+    readers = sum(role != HELD_OUT for role, *_ in roles)
     return replace(
-        _learns("rl", wanted, shape, numbers, texts),
+        _training_plan("rl", roles, shape, numbers, texts),
         cache=cache_bytes(shape, numbers, min(answers, sampling.batch_size), length),
         copies=side_by_side_bytes(shape, numbers),
-        passes=asked + config.algorithm.num_epochs * learning * _passes(numbers),
+        passes=readers + config.algorithm.num_epochs * learning * _passes(numbers),
         drawn=answers * sampling.max_new_tokens,
         rounds=math.ceil(answers / sampling.batch_size) * sampling.max_new_tokens,
     )
 
 
-def rl_roles(recipe: Recipe) -> Wanted:
-    """Who takes part in reinforcement learning: role, whether it is trained, whether it scores."""
+def rl_roles(recipe: Recipe) -> Roles:
+    """The models of reinforcement learning: role, whether it is trained, whether it scores."""
     config = recipe.rl
     needs = config.algorithm.needs
-    wanted: Wanted = [("policy", True, False)]
+    roles: Roles = [("policy", True, False)]
     if needs.reference or config.kl_budget is not None:
-        wanted.append(("reference", False, False))
+        roles.append(("reference", False, False))
     models = sum(not names_function(source) for source in config.reward_sources)
-    wanted += [("reward model", False, True)] * models
+    roles += [("reward model", False, True)] * models
     second = recipe.reward.held_out_model and config.uses_reward_stage
     if config.held_out_reward_model is not None or second:
-        wanted.append((HELD_OUT, False, True))
+        roles.append((HELD_OUT, False, True))
     if needs.critic:
-        wanted.append(("critic", True, True))
-    return wanted
+        roles.append(("critic", True, True))
+    return roles
 
 
 def _evaluate(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
-    """One policy after the other and then the judge: each is alone. Adapters are left apart."""
+    """One policy at a time and then the judge, each loaded alone. Adapters stay separate."""
     config, sampling = recipe.evaluate, recipe.evaluate.sampling
     alone = replace(numbers, checkpointing=False, rank=None, four_bit=False)
     policy = full_role("policy", shape.parameters, alone, trained=False)
@@ -278,7 +280,7 @@ def _evaluate(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
 
 
 def with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
-    """The plan with what was counted: steps, and the work of texts as long as they are."""
+    """The plan with the counts: steps, and the work of texts of their actual length."""
     if plan.stage == "rl":
         return _rl_with_rows(plan, recipe, rows)
     if plan.stage == "evaluate":
@@ -293,7 +295,7 @@ def with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
 
 
 def _answers(asked: int, prompt: float, answer: float, batch: int, passes: float) -> Work:
-    """`asked` prompts are answered, in batches, and what results is read `passes` times."""
+    """`asked` prompts are answered, in batches, and the results are read `passes` times."""
     return Work(
         tokens=asked * (prompt + answer),
         passes=passes,
@@ -303,7 +305,7 @@ def _answers(asked: int, prompt: float, answer: float, batch: int, passes: float
 
 
 def _rl_with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
-    """Validation comes before the first step, every `eval_every` steps and at the end."""
+    """Validation runs before the first step, every `eval_every` steps and at the end."""
     config, sampling = recipe.rl, recipe.rl.sampling
     if rows.tokens is None:
         return replace(plan, rows=rows)
@@ -322,7 +324,7 @@ def _rl_with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
 
 
 def _evaluation_with_rows(plan: StagePlan, recipe: Recipe, rows: Rows) -> StagePlan:
-    """One step: every model answers as many prompts as there are."""
+    """One step: every model answers all prompts."""
     sampling, models = recipe.evaluate.sampling, rows.models
     if rows.tokens is None:
         return replace(plan, rows=rows)

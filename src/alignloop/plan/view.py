@@ -1,4 +1,4 @@
-"""What `alignloop plan` prints: for people, and for programs."""
+"""What `alignloop plan` prints, as text or JSON."""
 
 import json
 from dataclasses import asdict
@@ -32,7 +32,7 @@ def as_json(plan: Plan) -> str:
 
 
 def as_text(plan: Plan) -> str:
-    """Tables of a width that a terminal has; memory in GiB, parameters in millions."""
+    """Tables that fit a terminal; memory in GiB, parameters in millions."""
     shape = plan.shape
     head = (
         f"{plan.name}: {plan.model}, {shape.parameters / 1e9:.2f} billion parameters"
@@ -42,8 +42,8 @@ def as_text(plan: Plan) -> str:
     if plan.speed is not None:
         parts.append(_speed(plan))
     parts.append(
-        "Memory in GiB, for the longest texts that the settings allow; beside it the libraries take"
-        "\nup to 1 GiB. docs/performance.md says how close this comes."
+        "Memory in GiB, for the longest texts that the settings allow; libraries take up to 1 GiB\n"
+        "more. docs/performance.md shows how accurate this is."
     )
     return "\n\n".join(parts)
 
@@ -52,14 +52,14 @@ def _stage(stage: StagePlan, plan: Plan) -> str:
     drawing = f", rollouts {_gib(stage.rollout)}" if stage.drawn else ""
     peak = f"{stage.stage}: peak {_gib(stage.peak)} GiB (update {_gib(stage.update)}{drawing})"
     if stage.host:
-        peak += f", and {_gib(stage.host)} GiB of the host's memory"
+        peak += f", plus {_gib(stage.host)} GiB of host memory"
     lines = [peak, f"  {'role':24}" + "".join(f"{name:>11}" for name in COLUMNS)]
     lines += [f"  {r.role:24}" + "".join(f"{text:>11}" for text in _row(r)) for r in stage.roles]
     extra = {
         "activations": stage.activations,
         "logits": stage.logits,
         "KV cache": stage.cache,
-        "the sampler's copies": stage.copies,
+        "sampler copies": stage.copies,
     }
     lines.append("  " + ", ".join(f"{name} {_gib(size)}" for name, size in extra.items() if size))
     return "\n".join([*lines, _work(stage, plan)])
@@ -73,29 +73,29 @@ def _work(stage: StagePlan, plan: Plan) -> str:
         work += f"; {_duration(low)} to {_duration(high)} per step"
     if stage.stage in plan.totals and (stage.rows is not None or (stage.steps or 1) > 1):
         low, high = plan.totals[stage.stage]
-        work += f", {_duration(low)} to {_duration(high)} for all"
+        work += f", {_duration(low)} to {_duration(high)} in all"
     return "\n".join([*lines, work])
 
 
 def _counted(stage: StagePlan) -> str:
-    """What was found in the stage's files."""
+    """The counts from the stage's files."""
     rows = stage.rows
     assert rows is not None
     what = {"sft": "demonstrations", "rl": "prompts", "evaluate": "prompts"}
     text = f"  {rows.count:,} {what.get(stage.stage, 'pairs')}"
     if rows.tokens is not None:
-        text += f", {rows.tokens:.0f} tokens at the mean"
+        text += f", {rows.tokens:.0f} tokens on average"
     if stage.stage == "evaluate":
         return f"{text}, {rows.models} models answer"
     return text + (f", {stage.steps:,} steps" if stage.steps else "")
 
 
 def _of_run(plan: Plan) -> tuple[float, float] | None:
-    """What `alignloop run` takes, where every stage of it is known: DPO is none of them."""
-    wanted = [stage.stage for stage in plan.stages if stage.stage != "dpo"]
-    if not all(name in plan.totals for name in wanted):
+    """Seconds of `alignloop run`, if every stage but DPO, which it does not include, is known."""
+    stages = [stage.stage for stage in plan.stages if stage.stage != "dpo"]
+    if not all(name in plan.totals for name in stages):
         return None
-    low, high = (sum(plan.totals[name][i] for name in wanted) for i in (0, 1))
+    low, high = (sum(plan.totals[name][i] for name in stages) for i in (0, 1))
     return low, high
 
 
@@ -115,7 +115,7 @@ def _speed(plan: Plan) -> str:
     )
     counted = any(stage.typical for stage in plan.stages)
     texts = (
-        "texts as long as yours (those of stages without a count: of full length)"
+        "texts as long as yours (full length for stages without a count)"
         if counted
         else "texts of full length"
     )

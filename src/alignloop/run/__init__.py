@@ -1,6 +1,6 @@
 """A run's folder: settings, metrics, samples, seeds, progress bars.
 
-Checkpoints live in `alignloop.run.checkpoints`, the only part that imports torch.
+Checkpoints are in `alignloop.run.checkpoints`, which this module does not import: it needs torch.
 """
 
 from alignloop.run.files import append_jsonl, atomic_folder, atomic_write, read_jsonl

@@ -1,8 +1,8 @@
-"""The chain of a run: what each stage read when it began, what it wrote, and whether both stand.
+"""The chain of a run: what each stage read and wrote, and whether both are still unchanged.
 
-`<stage>/inputs.json` is written before a stage's work, the outputs' checksums with its done.json
-after it. Both name content (sha256) and not time or size: a file may change and keep these.
-lineage.json is a view of all of them for people, and is written anew from them at any time.
+`<stage>/inputs.json` is written before a stage's work, checksums of the outputs with its done.json
+afterwards. Files are compared by content (sha256), since a changed file may keep its time and size.
+lineage.json is a readable view of these records and can be rewritten from them at any time.
 """
 
 import json
@@ -26,7 +26,7 @@ Inputs = dict[str, dict[str, str | None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that a stage's result does not stand on any more."""
+    """A reason why a stage's result is out of date."""
 
     stage: str
     text: str
@@ -36,33 +36,33 @@ class Problem:
 
 
 class Fingerprints:
-    """Checksums of what a command reads, each taken once until something is written."""
+    """Checksums of what a command reads, each computed once until `forget` is called."""
 
     def __init__(self, run_path: Path) -> None:
         self._run = run_path
         self._known, self._alone = (dict[Path, str | None]() for _ in range(2))
 
     def forget(self) -> None:
-        """Something was written: look again."""
+        """Drop all checksums: something was written."""
         self._known.clear()
         self._alone.clear()
 
     def of(self, path: Path) -> str | None:
-        """The sha256 of a file or folder, with an adapter's base; None where there is neither."""
+        """The sha256 of a file or folder, with an adapter's base; None if it does not exist."""
         if path not in self._known:
             own = self.alone(path)
             self._known[path] = None if own is None else _with_base(path, own)
         return self._known[path]
 
     def alone(self, path: Path) -> str | None:
-        """The same of what lies there, without the base of an adapter: what a stage has written."""
+        """The same without an adapter's base: the stage's own output."""
         if path not in self._alone:
             there = path.is_dir() or path.is_file()
             self._alone[path] = fingerprint(path) if there else None
         return self._alone[path]
 
     def inputs(self, named: Mapping[str, str]) -> Inputs:
-        """What a stage reads, by role: names as they stand, those within the run relative to it."""
+        """The record of a stage's inputs, by role; paths inside the run are relative to it."""
         return {
             role: {"path": name_in(self._run, text), "sha256": self.of(Path(text))}
             for role, text in named.items()
@@ -70,7 +70,7 @@ class Fingerprints:
 
 
 def name_in(run_path: Path, text: str) -> str:
-    """A path within a stage's folder relative to the run; any other text as it is."""
+    """A path in a stage's folder, relative to the run; any other text unchanged."""
     for path, root in ((Path(text), run_path), (Path(text).absolute(), run_path.absolute())):
         if path.is_relative_to(root) and path.relative_to(root).parts[:1] in _STAGES:
             return path.relative_to(root).as_posix()
@@ -78,9 +78,9 @@ def name_in(run_path: Path, text: str) -> str:
 
 
 def begin(folder: RunFolder, stage: str, inputs: Inputs, threads: int) -> list[str]:
-    """Write down what a stage reads; returns what the machine has changed since it began.
+    """Record what a stage reads; returns how the machine differs from when the stage began.
 
-    A stage that goes on keeps its first entry, with each machine that it has run on.
+    A resumed stage keeps its first entry and adds each machine that it has run on.
     """
     path, now = folder.stage(stage).path / INPUTS, machine(threads)
     earlier = _read(path) if folder.stage(stage).begun else {}
@@ -94,9 +94,9 @@ def begin(folder: RunFolder, stage: str, inputs: Inputs, threads: int) -> list[s
 
 
 def problems(run_path: Path, stage: str, now: Inputs, prints: Fingerprints) -> list[Problem]:
-    """Why what a stage has made, or begun to make, does not stand on what is there now.
+    """Why a stage's finished or begun work is out of date.
 
-    An input within the run that is gone is no contradiction: its stage will make it again.
+    A missing input within the run is no problem: its own stage will make it again.
     """
     found: list[Problem] = []
     if StageFolder(run_path / stage).begun:
@@ -104,31 +104,31 @@ def problems(run_path: Path, stage: str, now: Inputs, prints: Fingerprints) -> l
         texts = _differences(recorded, now)
         if (run_path / stage / INPUTS).exists():
             more = (role for role in now if role not in recorded)
-            texts += [f"it reads {role} {now[role]['path']} now, and did not" for role in more]
+            texts += [f"it now also reads {role} {now[role]['path']}" for role in more]
         found = [Problem(stage=stage, text=text) for text in texts]
     return found + altered(run_path, stage, prints)
 
 
 def altered(run_path: Path, stage: str, prints: Fingerprints) -> list[Problem]:
-    """Files that are not what a finished stage has written; those that are gone do not count."""
+    """Files of a finished stage that have changed since; missing ones do not count."""
     found: list[Problem] = []
     for name, recorded in outputs_of(run_path, stage).items():
         present = prints.alone(run_path / name)
         if present is not None and present != recorded:
-            text = f"{name} is not what this stage has written: it was changed or damaged since"
+            text = f"{name} was changed or damaged after this stage wrote it"
             found.append(Problem(stage=stage, text=text))
     return found
 
 
 def lost(run_path: Path, stage: str) -> list[str]:
-    """What a finished stage has written and is not there any more."""
+    """Files that a finished stage wrote and that are missing now."""
     return [name for name in outputs_of(run_path, stage) if not (run_path / name).exists()]
 
 
 def broken(run_path: Path) -> list[Problem]:
-    """Every break in a run's chain, from its files alone: for the report.
+    """Every break in a run's chain, from its files alone, for the report.
 
-    A file outside the run that is not here is left out: the run may have been copied.
+    A missing file outside the run is ignored: the run may have been copied to another machine.
     """
     prints, found = Fingerprints(run_path), list[Problem]()
     for stage in _ORDER:
@@ -137,31 +137,31 @@ def broken(run_path: Path) -> list[Problem]:
             continue
         recorded = inputs_of(run_path, stage)
         texts = {role: str(one["path"]) for role, one in recorded.items()}
-        paths = {role: _place(run_path, text) for role, text in texts.items()}
+        paths = {role: _path_of(run_path, text) for role, text in texts.items()}
         now = prints.inputs({role: str(path) for role, path in paths.items()})
         here = {r: one for r, one in recorded.items() if paths[r].exists() and one["sha256"]}
         for text in _differences(here, {role: now[role] for role in here}):
             found.append(Problem(stage=stage, text=text))
         found += altered(run_path, stage, prints)
         gone = [name for name in lost(run_path, stage) if folder.finished]
-        found += [Problem(stage=stage, text=f"{name} is not there any more") for name in gone]
+        found += [Problem(stage=stage, text=f"{name} is missing") for name in gone]
     return found
 
 
 def inputs_of(run_path: Path, stage: str) -> Inputs:
-    """What a stage read when it began, by role; {} where nothing is known.
+    """What a stage read when it began, by role; {} if unknown.
 
-    Runs of earlier releases said it in lineage.json alone, when a stage was finished.
+    Earlier releases recorded it only in lineage.json, when the stage finished.
     """
     path = run_path / stage / INPUTS
     if path.exists():
         recorded = _read(path).get("inputs")
-        return _sound(recorded) if isinstance(recorded, dict) else {}
+        return _well_formed(recorded) if isinstance(recorded, dict) else {}
     return inputs_in_lineage(run_path, stage)
 
 
 def inputs_in_lineage(run_path: Path, stage: str) -> Inputs:
-    """What lineage.json says of a stage's inputs: also of one whose folder was removed."""
+    """A stage's inputs by lineage.json, which also keeps those of a removed stage."""
     entry = _lineage(run_path).get(stage)
     if not isinstance(entry, dict) or not isinstance(entry.get("inputs"), dict):
         return {}
@@ -172,11 +172,11 @@ def inputs_in_lineage(run_path: Path, stage: str) -> Inputs:
         for role, text in roles.items()
         if name_in(run_path, text) in prints
     }
-    return _sound(found)
+    return _well_formed(found)
 
 
 def outputs_of(run_path: Path, stage: str) -> dict[str, str]:
-    """The checksums of what a finished stage has written, by name relative to the run."""
+    """The checksums of a finished stage's outputs, by name relative to the run."""
     folder = StageFolder(run_path / stage)
     if not folder.finished:
         return {}
@@ -189,9 +189,9 @@ def outputs_of(run_path: Path, stage: str) -> dict[str, str]:
 
 
 def write_lineage(folder: RunFolder) -> None:
-    """lineage.json from what the stages have recorded; of removed stages the last entry stays.
+    """Write lineage.json from the stages' records; removed stages keep their last entry.
 
-    So an entry that a kill has prevented, or a torn file, comes back with the next command.
+    An entry lost in a kill, or a torn file, is thus restored by the next command.
     """
     before = _lineage(folder.path)
     entries = dict(before)
@@ -209,7 +209,7 @@ def _entry(run_path: Path, stage: str, done: StageFolder) -> dict[str, Any]:
     machines: list[Any] = record.get("machines") or [{}]
     last: dict[str, Any] = machines[-1] if isinstance(machines[-1], dict) else {}
     facts = done.facts() if stage in LABELS else {}
-    paths = {role: str(_place(run_path, str(one["path"]))) for role, one in inputs.items()}
+    paths = {role: str(_path_of(run_path, str(one["path"]))) for role, one in inputs.items()}
     return {
         **paths,
         **facts,
@@ -224,12 +224,12 @@ def _entry(run_path: Path, stage: str, done: StageFolder) -> dict[str, Any]:
 
 
 def unlike_before(run_path: Path, stage: str, now: Inputs) -> list[str]:
-    """How a stage whose folder was removed will read something else than lineage.json says."""
+    """How the inputs of a removed stage differ from those in lineage.json."""
     return _differences(inputs_in_lineage(run_path, stage), now)
 
 
 def _differences(recorded: Inputs, now: Inputs) -> list[str]:
-    """In words how what is there differs from what was read, for the roles that both know."""
+    """How present inputs differ from recorded ones, in words, for the roles in both."""
     found: list[str] = []
     for role in (role for role in recorded if role in now):
         old, new = recorded[role]["path"], str(now[role]["path"])
@@ -237,22 +237,22 @@ def _differences(recorded: Inputs, now: Inputs) -> list[str]:
         if was == present and (was is not None or old == new):
             continue
         if old != new:
-            found.append(f"its {role} was {old} and is now {new}, which is not the same")
+            found.append(f"its {role} was {old} and is now {new}, with different content")
         elif present is not None:
             found.append(f"its {role} {new} has changed since it was read")
-        elif new.split("/")[0] not in _ORDER:  # what a stage has made, it can make again
-            found.append(f"its {role} {new} is not there any more")
+        elif new.split("/")[0] not in _ORDER:  # a stage's output can be made again
+            found.append(f"its {role} {new} is missing")
     return found
 
 
-def _place(run_path: Path, name: str) -> Path:
-    """Where a recorded name is: stages' folders are within the run, all else as it was named."""
+def _path_of(run_path: Path, name: str) -> Path:
+    """The path of a recorded name: in the run if it starts with a stage, else as given."""
     within = run_path / name
     return within if name.split("/")[0] in _ORDER else Path(name)
 
 
 def _with_base(path: Path, found: str) -> str:
-    """A checksum; that of an adapter covers the model which it belongs to."""
+    """A checksum; an adapter's also covers its base model."""
     settings = path / "adapter_config.json"
     if not settings.is_file():
         return found
@@ -263,7 +263,7 @@ def _with_base(path: Path, found: str) -> str:
     return f"{found}+{fingerprint(base)}" if base.is_absolute() and base.is_dir() else found
 
 
-def _sound(recorded: Mapping[str, Any]) -> Inputs:
+def _well_formed(recorded: Mapping[str, Any]) -> Inputs:
     return {
         str(role): {"path": str(one.get("path")), "sha256": one.get("sha256")}
         for role, one in recorded.items()
@@ -274,7 +274,7 @@ def _sound(recorded: Mapping[str, Any]) -> Inputs:
 def _lineage(run_path: Path) -> dict[str, Any]:
     try:
         return _read(run_path / "lineage.json")
-    except UserError:  # torn: it is written anew from the stages' own files
+    except UserError:  # torn: it will be rewritten from the stages' own records
         return {}
 
 

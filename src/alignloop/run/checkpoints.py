@@ -1,6 +1,6 @@
-"""Checkpoints that a kill or a full disk cannot spoil: tensors as safetensors, the rest as JSON.
+"""Checkpoints that survive a kill or a full disk: tensors as safetensors, the rest as JSON.
 
-The only submodule of the room that imports torch at its top; `alignloop.run` does not import it.
+The only module of `run` with torch imported at the top; `alignloop.run` does not import it.
 """
 
 import hashlib
@@ -27,7 +27,9 @@ _TENSORS, _STATE = "tensors.safetensors", "state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """What `save_checkpoint` was given: everything a stage needs to go on after `step`."""
+    """The arguments of `save_checkpoint`: everything a stage needs to resume after `step`."""
+
+    # no pickle anywhere: a checkpoint from a stranger must not run code (decision 0005)
 
     step: int
     tensors: dict[str, Tensor]
@@ -44,9 +46,9 @@ def save_checkpoint(
 ) -> Path:
     """Write `folder/step-000123`, whole or not at all, then delete all but the newest `keep`.
 
-    `state` is JSON: keys come back as text and tuples as lists. Checkpoints of later steps belong
-    to a future that was given up and go too. Tied tensors are stored once per name.
-    Raises `UserError` when the disk is full; the earlier checkpoints are then intact.
+    `state` is JSON: keys come back as text and tuples as lists. Checkpoints of later steps are
+    deleted too, since the run went back to before them. Tied tensors are stored once per name.
+    Raises `UserError` if the disk is full; earlier checkpoints are then intact.
     """
     assert keep >= 1 and step >= 0, (keep, step)
     target = Path(folder) / f"step-{step:06d}"
@@ -56,7 +58,7 @@ def save_checkpoint(
         header = {"step": step, "sha256": _sha256(path), "bytes": path.stat().st_size}
         text = json.dumps({**header, "state": dict(state)}, ensure_ascii=False, allow_nan=False)
         (temporary / _STATE).write_text(text + "\n", encoding="utf-8")
-        # safetensors makes private files (0600); colleagues may read a checkpoint like any file.
+        # safetensors creates private files (0600); give them the mode of the other files
         path.chmod((temporary / _STATE).stat().st_mode & 0o777)
     _prune(Path(folder), step, keep)
     return target
@@ -70,27 +72,27 @@ def load_latest(
 ) -> Checkpoint | None:
     """The newest checkpoint that is complete and whose checksum is right, or None.
 
-    One that is torn or altered, or whose state is not `sound`, is passed over with a warning.
+    A torn or altered one, or one whose state is not `sound`, is skipped with a warning.
     """
     for step in sorted(_steps(Path(folder)), reverse=True):
         path = Path(folder) / f"step-{step:06d}"
         try:
             state = _verified_state(path, step)
             if not sound(state):
-                raise ValueError(f"{_STATE} is not what a stage saves")
+                raise ValueError(f"{_STATE} was not written by a stage")
             return Checkpoint(step=step, tensors=load_file(path / _TENSORS, device), state=state)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
-            _log.warning("passing over the damaged checkpoint %s: %s", path, error)
+            _log.warning("skipping the damaged checkpoint %s: %s", path, error)
     return None
 
 
 def any_checkpoint(folder: Path) -> bool:
-    """Whether there is a checkpoint to go on from, sound or not."""
+    """Whether there is any checkpoint, sound or not."""
     return bool(_steps(folder))
 
 
 def memories(folder: Path) -> list[dict[str, Any]]:
-    """What the stage remembered at each checkpoint that can be read."""
+    """The stage's memory at each readable checkpoint."""
     found: list[dict[str, Any]] = []
     for step in _steps(folder):
         try:
@@ -104,12 +106,12 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
     """The optimiser's state as tensors named `<prefix>.<parameter index>.<key>`, without pickle.
 
     For Adam the keys are exp_avg, exp_avg_sq and step. The groups' numbers (lr, betas) are not
-    stored: they come from the config and the schedule.
+    stored: config and schedule give them.
     """
     found: dict[str, Tensor] = {}
     for index, entries in optimizer.state_dict()["state"].items():
         for key, value in entries.items():
-            if value is None:  # SGD without momentum keeps empty places
+            if value is None:  # SGD without momentum has empty entries
                 continue
             assert isinstance(value, Tensor), f"cannot store {key} of type {type(value).__name__}"
             found[f"{prefix}.{index}.{key}"] = value
@@ -119,10 +121,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 def load_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
-    """Put back what `optimizer_tensors` took, in place; the groups keep their present numbers.
+    """Restore the output of `optimizer_tensors` in place; the groups keep their current numbers.
 
-    A schedule is made again by the caller: `LambdaLR(optimizer, f, last_epoch=steps_done - 1)`
-    after setting each group's `initial_lr`. Raises `UserError` when the shapes are not the model's.
+    The caller recreates a schedule: `LambdaLR(optimizer, f, last_epoch=steps_done - 1)` after
+    setting each group's `initial_lr`. Raises `UserError` if the shapes do not match the model's.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.(.+)")
@@ -133,26 +135,26 @@ def load_optimizer(
             continue
         index, key = int(match[1]), match[2]
         _check_belongs(name, tensor, parameters, index)
-        # A clone: the optimiser writes in place, and a checkpoint is not ours to change.
+        # Clone: the optimiser writes in place, and the caller's checkpoint must not change.
         state.setdefault(index, {})[key] = tensor.clone()
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 def _check_belongs(name: str, tensor: Tensor, parameters: list[Tensor], index: int) -> None:
-    # Every state of Adam, SGD and RMSprop has its parameter's shape or, like a step, none at all.
+    # Every state of Adam, SGD and RMSprop has its parameter's shape or, like a step, is a scalar.
     if index < len(parameters) and (tensor.dim() == 0 or tensor.shape == parameters[index].shape):
         return
     shape = tuple(parameters[index].shape) if index < len(parameters) else "no such parameter"
     raise UserError(
-        f"the checkpoint holds {tuple(tensor.shape)} where this model has {shape}",
+        f"shape {tuple(tensor.shape)} in the checkpoint, {shape} in this model",
         where=name,
         fix="resume with the model and settings that wrote the checkpoint",
     )
 
 
 def _untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous tensors on the CPU of which no two share memory, as safetensors wants them."""
+    """Contiguous CPU tensors, no two of which share memory, as safetensors requires."""
     seen: set[int] = set()
     result: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -170,7 +172,7 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         number = re.search(r"os error (\d+)", str(error))
         if number is None:
             raise
-        # safetensors hides the system's error in its text; a full disk has to be recognised.
+        # safetensors hides the errno in its message; a full disk has to be recognised
         raise OSError(int(number[1]), str(error)) from error
 
 
@@ -178,13 +180,13 @@ def _verified_state(path: Path, step: int) -> dict[str, Any]:
     content = json.loads((path / _STATE).read_text(encoding="utf-8"))
     tensors = path / _TENSORS
     if content["step"] != step:
-        raise ValueError(f"it says that it is of step {content['step']}")
+        raise ValueError(f"it claims to be of step {content['step']}")
     if tensors.stat().st_size != content["bytes"]:
         raise ValueError(f"{_TENSORS} has {tensors.stat().st_size} of {content['bytes']} bytes")
     if _sha256(tensors) != content["sha256"]:
-        raise ValueError(f"{_TENSORS} has another checksum")
+        raise ValueError(f"the checksum of {_TENSORS} is wrong")
     if not isinstance(content["state"], dict):
-        raise ValueError(f"{_STATE} holds no state")
+        raise ValueError(f"{_STATE} contains no state")
     return content["state"]
 
 

@@ -1,4 +1,4 @@
-"""Writes that happen or do not: after a kill or on a full disk the previous file is whole."""
+"""Atomic writes: after a kill or on a full disk, the previous file is intact."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from pydantic import BaseModel
 
 from alignloop.errors import UserError, explain_full_disk
 
-_RESTORE = "restore it, or remove it with what its stage has made: that stage is then done again"
+_RESTORE = "restore it, or delete it together with its stage's output to redo that stage"
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.(?P<role>tmp|old)-(?P<pid>\d+)-\d+")
 
 
 def atomic_write(path: Path | str, content: str | bytes) -> None:
-    """Write a whole file or nothing: temporary file beside it, fsync, rename, fsync of the folder.
+    """Write a whole file or nothing: temporary sibling, fsync, rename, fsync of the folder.
 
-    Text is written as UTF-8. Raises `UserError` when the disk is full; the old file then stays.
+    Text is written as UTF-8. Raises `UserError` if the disk is full; the old file is then kept.
     """
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -42,10 +42,10 @@ def atomic_write(path: Path | str, content: str | bytes) -> None:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Fill a whole folder or nothing: yields a hidden sibling that takes `path`'s place at the end.
+    """Fill a whole folder or nothing: yields a hidden sibling that replaces `path` at the end.
 
-    On an exception the sibling is removed and a previous folder at `path` stays as it was.
-    Raises `UserError` when the disk is full.
+    On an exception the sibling is removed and an existing folder at `path` is left as it was.
+    Raises `UserError` if the disk is full.
     """
     target = Path(path)
     temporary = _sibling(target, "tmp")
@@ -64,7 +64,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder so that no reader, and no kill half-way, ever sees a part of it."""
+    """Delete a folder so that no reader ever sees part of it, even after a kill."""
     aside = _sibling(path, "old")
     path.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
@@ -73,8 +73,8 @@ def remove_folder(path: Path) -> None:
 def append_jsonl(path: Path | str, records: Iterable[BaseModel | Mapping[str, Any]]) -> None:
     """Append one JSON object per line, all of `records` or none, and fsync.
 
-    A last line torn by an earlier kill is cut off first. Raises `UserError` when the disk is full
-    (the file keeps its earlier length) and `ValueError` for a NaN or an infinity in a mapping.
+    A last line torn by an earlier kill is cut off first. Raises `UserError` if the disk is full
+    (the file keeps its length) and `ValueError` for a NaN or an infinity in a mapping.
     """
     data = "".join(json_line(record) for record in records).encode()
     if not data:
@@ -95,17 +95,17 @@ def append_jsonl(path: Path | str, records: Iterable[BaseModel | Mapping[str, An
 
 
 def json_line(record: BaseModel | Mapping[str, Any]) -> str:
-    """One record as one line of JSON, newline included; `ValueError` for NaN in a mapping."""
+    """One record as a line of JSON, newline included; raises `ValueError` for NaN in a mapping."""
     if isinstance(record, BaseModel):
         return record.model_dump_json() + "\n"
     return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def whole_lines(path: Path | str) -> list[bytes]:
-    """The complete lines of a file without their newlines; [] when there is no file.
+    """The complete lines of a file without their newlines; [] if there is no file.
 
-    Split at "\\n" alone, since texts may hold other line separators. A last line without its
-    newline counts only when it is whole JSON: otherwise a kill tore it.
+    Split at "\\n" only, since texts may contain other line separators. A last line without a
+    newline counts only if it is complete JSON: otherwise a kill tore it.
     """
     source = Path(path)
     if not source.exists():
@@ -115,15 +115,15 @@ def whole_lines(path: Path | str) -> list[bytes]:
 
 
 def read_jsonl(path: Path | str) -> list[dict[str, Any]]:
-    """Every object of a JSONL file in order; [] when there is no file, torn last lines left out.
+    """Every object of a JSONL file in order; [] if there is no file; a torn last line is dropped.
 
-    Raises `UserError` with file and line for a line in the middle that is not a JSON object.
+    Raises `UserError` with file and line for any other line that is not a JSON object.
     """
     return [parse_line(path, n, line) for n, line in enumerate(whole_lines(path), 1) if line]
 
 
 def parse_line(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
-    """One line as a JSON object; `UserError` naming `path:number` when it is not one."""
+    """One line as a JSON object; raises `UserError` naming `path:number` if it is not."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -131,31 +131,31 @@ def parse_line(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
     if isinstance(value, dict):
         return value
     raise UserError(
-        "this line is not a JSON object", where=f"{path}:{number}", fix="mend or delete the line"
+        "this line is not a JSON object", where=f"{path}:{number}", fix="fix or delete the line"
     )
 
 
 def read_object(path: Path | str, *, fix: str = "") -> dict[str, Any]:
-    """A small JSON file of ours as a dictionary; `UserError` where it is torn or something else."""
+    """A small JSON file of ours as a dictionary; raises `UserError` if it is not one."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         problem = f"this file is not JSON ({str(error)[:80]})"
         raise UserError(problem, where=str(path), fix=fix or _RESTORE) from error
     if not isinstance(value, dict):
-        problem = f"this file holds {type(value).__name__} where an object should be"
+        problem = f"expected a JSON object, found {type(value).__name__}"
         raise UserError(problem, where=str(path), fix=fix or _RESTORE)
     return cast("dict[str, Any]", value)
 
 
 @contextmanager
 def explain_shape(path: Path | str, *, fix: str = "") -> Iterator[None]:
-    """Turn what a file of another shape brings about into a `UserError` that names the file."""
+    """Turn errors caused by a file of unexpected shape into a `UserError` naming the file."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        said = f"{type(error).__name__}: {str(error)[:120]}"
-        problem = f"this is not as alignloop writes it ({said})"
+        reason = f"{type(error).__name__}: {str(error)[:120]}"
+        problem = f"unexpected content: not as alignloop writes it ({reason})"
         raise UserError(problem, where=str(path), fix=fix or _RESTORE) from error
 
 
@@ -169,19 +169,19 @@ def fsync_path(path: Path) -> None:
 
 
 def _sibling(path: Path, role: str) -> Path:
-    # The thread is in the name because a server's threads may write the same file at once.
+    # The thread id too, because a server's threads may write the same file at once.
     return path.with_name(f".{path.name}.{role}-{os.getpid()}-{threading.get_native_id()}")
 
 
 def _write_all(handle: FileIO, data: bytes) -> None:
-    # Unbuffered: a buffer would be flushed again on close, after we have cut a failed write off.
+    # Unbuffered: on close a buffer would be flushed again, after a failed write was cut off.
     rest = memoryview(data)
     while rest:
         rest = rest[handle.write(rest) :]
 
 
 def _mend_tail(handle: FileIO) -> bytes:
-    """Cut off a torn last line; what to write first where it is whole but lacks its newline."""
+    """Cut off a torn last line; if it is complete, return the newline that it lacks."""
     size = handle.seek(0, os.SEEK_END)
     if size == 0:
         return b""
@@ -213,7 +213,7 @@ def _fsync_tree(folder: Path) -> None:
 
 
 def _move_into_place(temporary: Path, target: Path) -> None:
-    """Rename over `target`; a folder there is moved aside first and put back if we fail."""
+    """Rename over `target`; an existing folder is moved aside first, and back if that fails."""
     aside = _sibling(target, "old")
     replaces = target.exists()
     if replaces:
@@ -231,7 +231,7 @@ def _move_into_place(temporary: Path, target: Path) -> None:
 
 
 def _clear_leftovers(parent: Path) -> None:
-    """Remove what killed processes left; a folder killed between its two renames is put back."""
+    """Remove leftovers of killed processes; restore a folder killed between its two renames."""
     for path in sorted(parent.glob(".*")):
         match = _LEFTOVER.fullmatch(path.name)
         if match is None or _is_alive(int(match["pid"])) or not path.is_dir():
@@ -249,5 +249,5 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        pass  # somebody else's, or a number that no system gives: not ours to clear
+        pass  # another user's process, or an impossible number: not ours to clear
     return True

@@ -1,4 +1,4 @@
-"""A run's folder: who holds it, which stages are finished, which settings and inputs made it."""
+"""A run's folder: its lock, which stages are finished, and the settings and inputs behind them."""
 
 import fcntl
 import hashlib
@@ -24,13 +24,13 @@ from alignloop.run.files import (
 from alignloop.run.machine import available_cores
 
 _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-# What a stage's folder holds beside its results.
+# Files of a stage's folder that are not results.
 _WORKING = {"checkpoints", "best", "done.json", "inputs.json"}
-# What a folder that is a run holds at least one of.
+# A run folder has at least one of these.
 _OURS = ("config.toml", "metrics.jsonl", "lineage.json", "evaluate/results.json")
 _held_locks: set[int] = set()
 
-# What is finished by itself, and the stage whose time it counts towards.
+# Parts that finish on their own, and the stage that their time counts towards.
 PARTS = {
     "sft": "sft",
     "comparisons": "reward",
@@ -44,7 +44,7 @@ PARTS = {
 
 
 def _close_locks_in_child() -> None:
-    # A forked worker inherits the lock; it would keep the folder locked after its parent's death.
+    # A forked worker inherits the lock and would keep it after its parent's death.
     for descriptor in _held_locks:
         os.close(descriptor)
     _held_locks.clear()
@@ -61,23 +61,23 @@ class StageFolder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where the stage keeps its checkpoints while it runs."""
+        """The folder of the checkpoints while the stage runs."""
         return self.path / "checkpoints"
 
     @property
     def finished(self) -> bool:
-        """True once `finish` has been called: everything the stage writes is complete."""
+        """True once `finish` has been called: all the stage's files are complete."""
         return (self.path / "done.json").exists()
 
     @property
     def begun(self) -> bool:
-        """Whether there is anything to lose: the stage is finished, or has a checkpoint."""
+        """Whether there is work to lose: the stage is finished, or has a checkpoint."""
         return self.finished or any(self.checkpoints.glob("step-*"))
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Declare the stage complete, with the facts (JSON) that later stages and reports read.
+        """Mark the stage complete, with the facts (JSON) that later stages and reports read.
 
-        What it has written is kept as checksums, so that a later change of it is noticed.
+        Checksums of its files are stored, to notice later changes.
         """
         made = sorted(path for path in self.path.iterdir() if not path.name.startswith("."))
         outputs = {path.name: fingerprint(path) for path in made if path.name not in _WORKING}
@@ -85,33 +85,33 @@ class StageFolder:
         atomic_write(self.path / "done.json", _pretty(content))
 
     def done(self) -> dict[str, Any]:
-        """The whole of done.json; raises `UserError` where it is torn."""
-        return read_object(self.path / "done.json", fix=self._again)
+        """The whole of done.json; raises `UserError` if it is torn."""
+        return read_object(self.path / "done.json", fix=self._redo_hint)
 
     def facts(self) -> dict[str, Any]:
-        """What `finish` was given; raises `UserError` when the stage is not finished."""
+        """The facts given to `finish`; raises `UserError` if the stage is not finished."""
         if not self.finished:
             raise UserError(
                 f"the stage {self.path.name} is not finished",
                 where=str(self.path),
-                fix="run the stage again: it goes on where it stopped",
+                fix="run the stage again: it resumes where it stopped",
             )
         facts = self.done().get("facts")
         if not isinstance(facts, dict):
             raise UserError(
-                "this file has no facts", where=str(self.path / "done.json"), fix=self._again
+                "no facts in this file", where=str(self.path / "done.json"), fix=self._redo_hint
             )
         return facts
 
     def discard(self) -> None:
-        """Throw away what the stage has made, so that it begins again."""
+        """Delete the stage's files, so that it starts over."""
         if self.path.exists():
             remove_folder(self.path)
             self.path.mkdir()
 
     @property
-    def _again(self) -> str:
-        return f"remove {self.path}: its stage is then done again"
+    def _redo_hint(self) -> str:
+        return f"delete {self.path} to redo its stage"
 
 
 class RunFolder:
@@ -128,31 +128,31 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | str, world: World = SINGLE) -> "RunFolder":
-        """Make the folder, or open it again, and hold it alone until `close` or the process's end.
+        """Create or reopen the folder, and lock it until `close` or the end of the process.
 
-        The lock is the kernel's (flock), so that it goes with a killed process. Of the processes of
-        a `world` the main one holds it for all.
-        Raises `UserError` when another process holds the folder or `path` is a file.
+        The lock is the kernel's (flock), so a killed process releases it. Of the processes of a
+        `world`, only the main one takes it. Raises `UserError` if another process holds the folder
+        or `path` is a file.
         """
         run = cls(path)
         run.world = world
         if run.path.exists() and not run.path.is_dir():
             raise UserError(
-                "this is a file, and a run needs a folder",
+                "this is a file, but a run needs a folder",
                 where=str(run.path),
-                fix="name another folder",
+                fix="choose another folder",
             )
         try:
             with explain_full_disk(run.path):
                 run.path.mkdir(parents=True, exist_ok=True)
                 if world.is_main:
                     run._lock = _take_lock(run.path)
-        except (OSError, ValueError) as error:  # the second: a NUL in its name
-            said = getattr(error, "strerror", None) or str(error)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = getattr(error, "strerror", None) or str(error)
             raise UserError(
-                f"no folder can be made here: {said.lower()}",
+                f"cannot create this folder: {reason.lower()}",
                 where=repr(str(run.path)),
-                fix="name another folder",
+                fix="choose another folder",
             ) from error
         return run
 
@@ -163,7 +163,7 @@ class RunFolder:
         self.close()
 
     def close(self) -> None:
-        """Let the folder go; calling it twice does no harm."""
+        """Release the folder; safe to call twice."""
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
             _held_locks.discard(self._lock)
@@ -171,7 +171,7 @@ class RunFolder:
             self._lock = None
 
     def stage(self, name: str) -> StageFolder:
-        """The folder of one stage; it is made when this process, or its world, holds the run."""
+        """The folder of one stage, created if this process or its world holds the run."""
         assert _STAGE_NAME.fullmatch(name), f"not a stage's name: {name!r}"
         folder = StageFolder(self.path / name)
         if self._lock is not None or not self.world.is_main:
@@ -179,21 +179,21 @@ class RunFolder:
         return folder
 
     def write_config(self, text: str) -> None:
-        """Keep the resolved settings as config.toml, in place of what stood there."""
+        """Write the resolved settings to config.toml, unless they are unchanged."""
         path = self.path / "config.toml"
         if not path.exists() or path.read_bytes() != text.encode():
             atomic_write(path, text)
 
 
 def is_run(path: Path) -> bool:
-    """Whether a folder holds what a run writes, at least of its first stage."""
+    """Whether a folder contains any file that a run writes."""
     if any((path / name).exists() for name in _OURS):
         return True
     return any((path / part / "inputs.json").exists() for part in PARTS)
 
 
 def seconds_by_stage(run_path: Path) -> dict[str, float]:
-    """The time of every finished stage, that of its parts included, in the order of `PARTS`."""
+    """Seconds of every finished stage, including its parts, in the order of `PARTS`."""
     found: dict[str, float] = {}
     for part, stage in PARTS.items():
         folder = StageFolder(run_path / part)
@@ -205,15 +205,15 @@ def seconds_by_stage(run_path: Path) -> dict[str, float]:
 
 
 def holds_model(folder: Path) -> bool:
-    """Whether a directory holds a model, or an adapter that belongs to one."""
+    """Whether a directory contains a model, or an adapter of one."""
     return any((folder / name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
 def fingerprint(path: Path | str) -> str:
     """The sha256 of a file, or of a folder's sorted (relative name, sha256) lines.
 
-    Files of a folder are read side by side: hashing, at about 0.6 GB/s a core, waits for nothing
-    else. Raises `UserError` when there is nothing at `path`.
+    A folder's files are hashed in parallel: at about 0.6 GB/s a core, hashing is the bottleneck.
+    Raises `UserError` if `path` does not exist.
     """
     source = Path(path)
     if source.is_dir():
@@ -224,7 +224,7 @@ def fingerprint(path: Path | str) -> str:
         lines = [f"{name} {digest}\n" for name, digest in zip(names, sums, strict=True)]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     if not source.exists():
-        raise UserError("there is no such file", where=str(source), fix="give an existing path")
+        raise UserError("file not found", where=str(source), fix="give an existing path")
     return _sha256(source)
 
 
@@ -233,6 +233,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+# non-blocking: a second run should fail at once and say who holds the folder
 def _take_lock(folder: Path) -> int:
     path = folder / ".lock"
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -245,9 +246,9 @@ def _take_lock(folder: Path) -> int:
         holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
         os.close(descriptor)
         raise UserError(
-            f"another run holds this folder ({holder or 'it is just starting'})",
+            f"another run is using this folder ({holder or 'it is just starting'})",
             where=str(folder),
-            fix="wait for it or stop that process, or name another run folder",
+            fix="wait for it, stop that process, or use another run folder",
         ) from error
     except BaseException:
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""What the last digits of a run depend on beside its settings: threads, processor, libraries."""
+"""What affects the last digits of a run besides its settings: threads, processor, libraries."""
 
 import math
 import os
@@ -12,23 +12,23 @@ _PACKAGES = (
     *("alignloop", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy"),
     "pydantic",
 )
-_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2; of version 1 there are two files
+_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2; version 1 has the two files below
 _QUOTA_1 = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 
 def available_cores() -> int:
-    """The cores that this process may use: those of taskset, or of a container's share if less.
+    """The cores this process may use: by affinity (taskset), or by a container's quota if lower.
 
-    Threads beyond these wait for each other. A share of 1.5 cores counts as 2.
+    More threads than that would wait for each other. A quota of 1.5 cores counts as 2.
     """
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it, macOS has not
+    affinity = getattr(os, "sched_getaffinity", None)  # missing on macOS
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     share = _container_share()
     return max(1, cores if share is None else min(cores, math.ceil(share)))
 
 
 def machine(threads: int) -> dict[str, Any]:
-    """What `changes_of` compares: number of threads, processor, versions of the libraries."""
+    """The facts for `changes_of`: number of threads, processor, versions of the libraries."""
     return {
         "threads": threads,
         "processor": _processor(),
@@ -37,7 +37,7 @@ def machine(threads: int) -> dict[str, Any]:
 
 
 def changes_of(before: Any, now: dict[str, Any]) -> list[str]:
-    """In words what is not as it was, such as "threads: 2, and now 1"."""
+    """What has changed, in words: "threads: 2, and now 1"."""
     if not isinstance(before, dict):
         return []
     old, new = _flat(before), _flat(now)
@@ -53,7 +53,7 @@ def _flat(described: Any) -> dict[str, str]:
 
 
 def _container_share() -> float | None:
-    """How many cores' time a control group grants; None where it sets no limit."""
+    """The number of cores that a control group grants; None if it sets no limit."""
     try:
         if _QUOTA.exists():
             quota, period = _QUOTA.read_text().split()[:2]
@@ -66,7 +66,7 @@ def _container_share() -> float | None:
 
 
 def _processor() -> str:
-    """The processor's name, and which instructions PyTorch uses of it where that is loaded."""
+    """The processor's name, and PyTorch's instruction set if PyTorch is loaded."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
@@ -74,7 +74,7 @@ def _processor() -> str:
         name = next(named, name)
     except OSError:
         pass
-    torch: Any = sys.modules.get("torch")  # a reader of run folders does without it
+    torch: Any = sys.modules.get("torch")  # do not import it just to read a run folder
     if torch is None:
         return name
     return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
@@ -86,5 +86,5 @@ def _versions() -> dict[str, str]:
         try:
             found[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            continue  # run from a source tree, or a room used without the model libraries
+            continue  # run from a source tree, or without the model libraries
     return found

@@ -1,7 +1,7 @@
-"""A run's curves and samples: one JSON object per line, and the curves again for TensorBoard.
+"""A run's curves and samples, one JSON object per line, with a copy of the curves for TensorBoard.
 
-A run that stops and goes on leaves the same curves as one that never stopped: on resuming from
-step k, what the stage had written after k is dropped before it is written again.
+A resumed run leaves the same curves as an uninterrupted one: when it resumes from step k, the
+stage's lines after k are dropped first.
 """
 
 import math
@@ -35,8 +35,8 @@ _RESERVED = frozenset({"stage", "step", "time"})
 class MetricLog:
     """Appends a stage's numbers to `<run>/metrics.jsonl` and `<run>/tensorboard/<stage>`.
 
-    `resume_from_step=k` keeps the stage's lines up to and including step k; None or 0 is a fresh
-    start. Other stages' lines stay. Raises `UserError` on a line that is not JSON.
+    `resume_from_step=k` keeps the stage's lines up to and including step k; None or 0 starts
+    afresh. Other stages' lines are kept. Raises `UserError` on a line that is not JSON.
     """
 
     def __init__(self, run_path: Path | str, stage: str, resume_from_step: int | None) -> None:
@@ -58,9 +58,9 @@ class MetricLog:
             self._board.close()
 
     def log(self, step: int, metrics: Mapping[str, SupportsFloat]) -> None:
-        """Append one line; NaN and infinity become null beside `"<name>_not_finite": true`.
+        """Append one line; NaN and infinity become null, with `"<name>_not_finite": true`.
 
-        Raises `UserError` when the disk is full.
+        Raises `UserError` if the disk is full.
         """
         assert not _RESERVED & metrics.keys(), f"reserved: {_RESERVED & metrics.keys()}"
         values = {name: float(value) for name, value in metrics.items()}
@@ -69,7 +69,7 @@ class MetricLog:
         if self._board is None:
             return
         for name, value in values.items():
-            if math.isfinite(value):  # tensorboardX would warn at each; metrics.jsonl says it
+            if math.isfinite(value):  # tensorboardX would warn at each; metrics.jsonl records it
                 self._board.add_scalar(f"{self.stage}/{name}", value, step)
 
 
@@ -82,25 +82,25 @@ class SampleLog:
         _drop_after(self.path, stage, resume_from_step or 0)
 
     def log(self, samples: Iterable[Sample]) -> None:
-        """Append samples of this log's stage; raises `UserError` when the disk is full."""
+        """Append samples of this log's stage; raises `UserError` if the disk is full."""
         kept = list(samples)
         assert all(sample.stage == self.stage for sample in kept), f"not all are {self.stage}'s"
         append_jsonl(self.path, kept)
 
 
 def read_metrics(run_path: Path | str, stage: str | None = None) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl in the order written, of one stage or of all; [] without a file.
+    """The lines of metrics.jsonl in order, of one stage or of all; [] if there is no file.
 
-    Raises `UserError` with file and line where a line is not a JSON object.
+    Raises `UserError` with file and line if a line is not a JSON object.
     """
     lines = read_jsonl(Path(run_path) / "metrics.jsonl")
     return [line for line in lines if stage is None or line.get("stage") == stage]
 
 
 def read_samples(run_path: Path | str, stage: str | None = None) -> list[Sample]:
-    """The samples of samples.jsonl in the order written, of one stage or of all; [] without a file.
+    """The samples of samples.jsonl in order, of one stage or of all; [] if there is no file.
 
-    Raises `UserError` with file and line where a line is not a sample.
+    Raises `UserError` with file and line if a line is not a sample.
     """
     path = Path(run_path) / "samples.jsonl"
     samples = [_sample(path, n, line) for n, line in enumerate(whole_lines(path), 1) if line]
@@ -114,7 +114,7 @@ def _sample(path: Path, number: int, line: bytes) -> Sample:
         raise UserError(
             f"this line is not a sample ({error.errors()[0]['msg']})",
             where=f"{path}:{number}",
-            fix="mend or delete the line",
+            fix="fix or delete the line",
         ) from error
 
 
@@ -128,7 +128,7 @@ def _as_json(values: Mapping[str, float]) -> dict[str, float | bool | None]:
 
 
 def _drop_after(path: Path, stage: str, last_step: int) -> None:
-    """Rewrite a log without the stage's lines past `last_step` and without a torn last line."""
+    """Rewrite a log without the stage's lines after `last_step` and without a torn last line."""
     kept = [
         line
         for number, line in enumerate(whole_lines(path), 1)
@@ -150,12 +150,12 @@ def _say_once(text: str) -> None:
 
 
 def _open_board(folder: Path, last_step: int) -> "SummaryWriter | None":
-    # Here and not at the top: tensorboardX imports torch, and readers of metrics do without both.
+    # Imported here: tensorboardX imports torch, and readers of metrics need neither.
     try:
         with needs("tensorboard", "TensorBoard's view of metrics.jsonl"):
             from tensorboardX import SummaryWriter
     except UserError as error:
-        _say_once(str(error))  # the numbers are in metrics.jsonl: no reason to stop
+        _say_once(str(error))  # metrics.jsonl has the numbers: no reason to stop
         return None
 
     if last_step == 0:

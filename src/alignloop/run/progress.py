@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: one bar on a terminal, a few plain lines elsewhere."""
+"""Progress of a stage: one bar on a terminal, a line every ten seconds elsewhere."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from alignloop.errors import harmless
 
 _MAX_FIGURES = 5
 _PLAIN_SECONDS = 10.0
-_live_console: Console | None = None  # the console of the one bar that may be alive
+_live_console: Console | None = None  # the console of the one active bar
 
 
 Say = Callable[[str], None]
@@ -28,18 +28,18 @@ def now_and_then(
     sizes: Iterable[int] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Item]:
-    """The items one by one; every ten seconds `say` hears `words`, with {done} and {total} filled.
+    """Iterate over items; every ten seconds `say` gets `words` with {done} and {total} filled in.
 
-    `sizes` are what each item counts, 1 where it is not given. For work without steps of its own.
+    `sizes` is how much each item counts, by default 1. For work without steps of its own.
     """
     counts = list(sizes) if sizes is not None else [1] * len(items)
-    done, total, told = 0, sum(counts), clock()
+    done, total, printed_at = 0, sum(counts), clock()
     for item, count in zip(items, counts, strict=True):
         yield item
         done += count
-        if say is not None and clock() - told >= _PLAIN_SECONDS:
+        if say is not None and clock() - printed_at >= _PLAIN_SECONDS:
             say(words.format(done=done, total=total))
-            told = clock()
+            printed_at = clock()
 
 
 class Progress(Protocol):
@@ -66,10 +66,10 @@ def progress_for(
     start: int = 0,
     clock: Callable[[], float] = time.monotonic,
 ) -> Progress:
-    """A bar for `total` steps, `start` of them done earlier (a resumed run); stderr by default.
+    """A bar for `total` steps, of which `start` were done before (a resumed run); default: stderr.
 
-    Plain lines where the console is not a terminal, or while another bar is alive: they then
-    appear above that bar.
+    Plain lines if the console is not a terminal, or while another bar is active: they then appear
+    above that bar.
     """
     console = _live_console or console or Console(stderr=True)
     if _live_console is None and console.is_interactive:
@@ -78,12 +78,12 @@ def progress_for(
 
 
 def say_line(text: str) -> None:
-    """A line for the person who watches, where no stage is at work yet; above the bar if any."""
+    """Print a line for the user outside of any stage; above the bar if there is one."""
     _print(_live_console or Console(stderr=True), text)
 
 
 class _Clock:
-    """Elapsed and remaining seconds, at the mean pace since this process began the stage."""
+    """Elapsed and remaining seconds, at the mean pace since this process started the stage."""
 
     def __init__(self, start: int, total: int, clock: Callable[[], float]) -> None:
         self.start, self.total, self.read = start, total, clock
@@ -111,7 +111,7 @@ class _PlainLines:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._waiting:  # stopped early: the last step is still worth a line
+        if self._waiting:  # stopped early: still show the last step
             self.say(self._waiting)
 
     def update(self, step: int, **figures: float) -> None:
@@ -139,7 +139,7 @@ class _Bar:
             BarColumn(bar_width=20),
             TextColumn("{task.fields[figures]}", markup=False),
             TimeElapsedColumn(),
-            # rich's own estimate forgets steps older than a minute; PPO's may take longer.
+            # rich's own estimate forgets steps older than a minute; PPO's may take longer
             TextColumn("left {task.fields[left]}", markup=False),
             console=console,
         )
@@ -168,7 +168,7 @@ class _Bar:
 
 
 def _print(console: Console, text: str) -> None:
-    # Numbers and names as they are: no markup, no colouring, no breaking at the console's width.
+    # As is: no markup, no colour, no line breaks at the console's width.
     console.print(harmless(text), markup=False, highlight=False, soft_wrap=True, emoji=False)
 
 

@@ -1,8 +1,8 @@
-"""One seed for a whole run, and a number of its own for every random choice.
+"""One seed for a whole run, from which every random choice gets its own.
 
-Stages draw every random number from generators derived from (seed, stage, step, ...). So step 500
-draws the same numbers whether the run came there in one go or was stopped and resumed, and no
-random state has to be stored in a checkpoint.
+Stages draw every random number from generators derived from (seed, stage, step, ...). Step 500 thus
+draws the same numbers in a resumed run as in an uninterrupted one, and checkpoints need not store
+random states.
 """
 
 import hashlib
@@ -35,8 +35,8 @@ def generator(seed: int, *names: str | int, device: str = "cpu") -> "torch.Gener
 def row_seeds(count: int, seed: int, *names: str | int) -> list[int]:
     """A seed for each row of a batch: `derive_seed(seed, *names, row)` for row = 0 .. count - 1.
 
-    `count` is of the whole batch, so that a process that computes some of its rows takes their part
-    of this list, and draws what one process would.
+    `count` is that of the whole batch: a process that computes some of its rows takes its part of
+    this list, and draws the same numbers as a single process.
     """
     return [derive_seed(seed, *names, row) for row in range(count)]
 
@@ -44,7 +44,7 @@ def row_seeds(count: int, seed: int, *names: str | int) -> list[int]:
 def set_determinism(seed: int) -> None:
     """Seed the global generators of random, numpy and torch, for libraries that draw from them.
 
-    Our own code draws from `generator` instead.
+    Our own code uses `generator` instead.
     """
     import numpy
     import torch

@@ -1,4 +1,4 @@
-"""One stage at work: from which step it goes on, what it logs, when it saves, how it is stopped."""
+"""One running stage: where it resumes, what it logs, when it saves, how it is stopped."""
 
 import os
 import signal
@@ -18,39 +18,39 @@ from alignloop.run.folder import RunFolder, StageFolder
 from alignloop.run.metrics import MetricLog, SampleLog
 from alignloop.run.progress import Progress, progress_for
 
-# What a terminal, a scheduler or a container sends before it stops a process for good.
+# What a terminal, a scheduler or a container sends before it kills a process.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):
-    """A signal to stop arrived, and everything is saved; the message says how to go on."""
+    """A stop signal arrived and everything is saved; the message says how to resume."""
 
     def __init__(self, message: str, number: int = signal.SIGINT) -> None:
         super().__init__(message)
-        self.exit_code = 128 + number  # as a shell reports a process that a signal has ended
+        self.exit_code = 128 + number  # the shell's code for a process ended by a signal
 
 
 class Resumable(Protocol):
-    """What a stage hands over to be saved: tensors, and its memory in JSON."""
+    """The state of a stage to be saved: tensors, and a memory in JSON."""
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """All tensors that the stage needs to go on."""
+        """All tensors that the stage needs to resume."""
         ...
 
     def remembered(self) -> dict[str, Any]:
-        """What it keeps in mind from step to step, as JSON."""
+        """What it remembers from step to step, as JSON."""
         ...
 
     def load(self, tensors: Mapping[str, Tensor], memory: Mapping[str, Any]) -> None:
-        """Put both back; raises ValueError for a memory that another version wrote."""
+        """Restore both; raises ValueError for a memory written by another version."""
         ...
 
 
 class StageRun:
-    """One stage of a run folder while it works.
+    """One stage of a run folder while it runs.
 
-    `seconds` counts working time over all the times it was resumed. Of the processes of the
-    folder's `world` the main one alone writes and speaks.
+    `seconds` is its total working time over all resumptions. In a `world` of several processes only
+    the main one writes and prints.
     """
 
     def __init__(self, folder: RunFolder, name: str, seed: int) -> None:
@@ -64,37 +64,37 @@ class StageRun:
         self._bar: Progress | None = None
         self._metrics: MetricLog | None = None
         self._samples: SampleLog | None = None
-        self._stop_wanted = 0  # the number of the signal that wants it
+        self._stop_wanted = 0  # the number of the signal that asks to stop
         self._ended = False
 
     @property
     def seconds(self) -> float:
-        """Working time so far, earlier sittings included."""
+        """Working time so far, including before it was resumed."""
         return self._earlier_seconds + time.monotonic() - self._began
 
     def steps(self, total: int, state: Resumable, *, save_every: int) -> Iterator[int]:
-        """Yield the steps 1..total that are still to do, after restoring the last checkpoint.
+        """Restore the last checkpoint and yield the remaining steps of 1..total.
 
-        After the body of a step it saves where `save_every` says so, at the end, and on Ctrl-C,
-        SIGTERM (a scheduler, a container) and SIGHUP (a terminal that was closed).
+        It saves after the steps that `save_every` chooses, at the end, and on Ctrl-C, SIGTERM (a
+        scheduler, a container) and SIGHUP (a closed terminal).
         """
         first = self._resume(state)
         try:
-            with self._watched(total, first), self._gentle_interrupt():
+            with self._logging(total, first), self._graceful_interrupt():
                 if first:
-                    self.say(f"{self.name}: going on after step {first}")
+                    self.say(f"{self.name}: resuming after step {first}")
                 for step in range(first + 1, total + 1):
                     if self._ended:
                         break
                     yield step
-                    last = step == total or self._ended  # what follows may be long: keep it
+                    last = step == total or self._ended  # save: the work after the loop may be long
                     stop = self.world.any(bool(self._stop_wanted))  # all at the same step
                     if stop or last or (save_every and step % save_every == 0):
                         self.save(step)
                     if stop:
                         raise Interrupted(
                             f"stopped after step {step} of {total} of the stage {self.name};"
-                            " everything is saved: the same command goes on from here",
+                            " everything is saved: run the same command to resume",
                             self._stop_wanted or signal.SIGTERM,
                         )
         finally:
@@ -103,8 +103,8 @@ class StageRun:
                 self._metrics.close()
 
     @contextmanager
-    def _watched(self, total: int, first: int) -> Iterator[None]:
-        """Logs and a progress bar, in the main process."""
+    def _logging(self, total: int, first: int) -> Iterator[None]:
+        """Open the logs and a progress bar, in the main process."""
         if not self.world.is_main:
             yield
             return
@@ -114,7 +114,7 @@ class StageRun:
             yield
 
     def end(self) -> None:
-        """No further steps after this one; what the loop has done so far is its result."""
+        """Make this the last step; the loop's result so far is final."""
         self._ended = True
 
     def save(self, step: int) -> None:
@@ -128,7 +128,7 @@ class StageRun:
         self.world.barrier()
 
     def log(self, step: int, metrics: Mapping[str, float], *, show: tuple[str, ...] = ()) -> None:
-        """Append metrics; the progress line shows those named in `show`."""
+        """Append metrics; the progress line shows those in `show`."""
         if not self.world.is_main:
             return
         assert self._metrics is not None, "log belongs inside the loop over steps()"
@@ -144,7 +144,7 @@ class StageRun:
         self._samples.log(samples)
 
     def say(self, text: str) -> None:
-        """A line for the person who watches."""
+        """Print a line for the user."""
         if not self.world.is_main:
             return
         if self._bar is not None:
@@ -154,8 +154,8 @@ class StageRun:
                 bar.say(text)
 
     def finish(self, facts: Mapping[str, Any]) -> None:
-        """Declare the stage complete; its checkpoints are no longer needed."""
-        self.world.barrier()  # all have written what they write
+        """Mark the stage complete and delete its checkpoints."""
+        self.world.barrier()  # until all processes have written their files
         if self.world.is_main:
             self.stage.finish({"seconds": round(self.seconds, 2), **facts})
             if self.stage.checkpoints.exists():
@@ -163,7 +163,7 @@ class StageRun:
         self.world.barrier()
 
     def write_folder(self, target: Path, write: Callable[[Path], object]) -> Path:
-        """`write(folder)` fills a folder, whole or not at all; all processes return when it is."""
+        """Let `write(folder)` fill a folder atomically; all processes return when it is done."""
         if self.world.is_main:
             with atomic_folder(target) as folder:
                 write(folder)
@@ -179,36 +179,36 @@ class StageRun:
             state.load(checkpoint.tensors, checkpoint.state["memory"])
         except ValueError as error:
             raise UserError(
-                "what this checkpoint remembers was written by another version of alignloop",
+                "this checkpoint was written by another version of alignloop",
                 where=str(self.stage.checkpoints),
-                fix="go on with that version, or remove the folder: the stage then begins again",
+                fix="resume with that version, or delete the folder to start the stage over",
             ) from error
         self._earlier_seconds = float(checkpoint.state["seconds"])
         self._ended = bool(checkpoint.state.get("ended"))
         return checkpoint.step
 
     @contextmanager
-    def _gentle_interrupt(self) -> Iterator[None]:
-        """The first signal to stop lets the step end and saves; the second one stops at once.
+    def _graceful_interrupt(self) -> Iterator[None]:
+        """The first stop signal lets the step end and saves; the second one stops at once.
 
-        A signal that was ignored stays so: `nohup` asks for that.
+        An ignored signal stays ignored: `nohup` relies on that.
         """
 
         def on_signal(number: int, _frame: object) -> None:
             if number == signal.SIGHUP:
-                _leave_terminal()
+                _detach_from_terminal()
             if self._stop_wanted:
                 raise KeyboardInterrupt
             self._stop_wanted = number
             again = "press Ctrl-C again" if number == signal.SIGINT else "a second signal is"
-            self.say(f"stopping after this step and saving; {again} to stop at once")
+            self.say(f"saving after this step; {again} to stop at once")
 
         earlier: dict[int, Any] = {}
         try:
             for number in STOP_SIGNALS:
                 if signal.getsignal(number) != signal.SIG_IGN:
                     earlier[number] = signal.signal(number, on_signal)
-        except ValueError:  # not the main thread: its owner handles signals
+        except ValueError:  # not the main thread, which alone may set handlers
             yield
             return
         try:
@@ -219,13 +219,13 @@ class StageRun:
 
 
 def _is_state(state: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's state is what `save` writes."""
+    """Whether a checkpoint's state has the shape that `save` writes."""
     seconds = state.get("seconds")
     return isinstance(state.get("memory"), dict) and isinstance(seconds, int | float)
 
 
-def _leave_terminal() -> None:
-    """A terminal that has hung up refuses what is written to it, which must not end a save."""
+def _detach_from_terminal() -> None:
+    """Redirect output from a terminal that has hung up: a failing write must not break a save."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         if os.isatty(descriptor):

@@ -15,11 +15,11 @@ Memory = TypeVar("Memory")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingState(Generic[Memory]):
-    """What a stage trains, and a dataclass of what it keeps in mind from step to step.
+    """What a stage trains, and a dataclass of what it remembers from step to step.
 
     `TrainingState(modules={"policy": model}, optimizers={"policy": adam}, memory=LearningMemory())`
 
-    Schedules, data order and random numbers are functions of the step, so they need no state.
+    Schedules, data order and random numbers are functions of the step and need no state.
     """
 
     modules: dict[str, nn.Module]
@@ -40,7 +40,7 @@ class TrainingState(Generic[Memory]):
         return asdict(self.memory)  # pyright: ignore[reportArgumentType]
 
     def load(self, tensors: Mapping[str, Tensor], memory: Mapping[str, Any]) -> None:
-        """Put everything back, in place; raises ValueError for a memory of another shape."""
+        """Restore everything in place; raises ValueError for a memory of another shape."""
         kind = type(self.memory)
         names = {field.name for field in fields(kind)}  # pyright: ignore[reportArgumentType]
         if names != set(memory):

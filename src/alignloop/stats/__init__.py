@@ -1,6 +1,6 @@
-"""Statistics that training and evaluation share: intervals, agreement, calibration, win rates.
+"""Statistics for training and evaluation: intervals, agreement, calibration, win rates.
 
-The names below are pure functions on numbers and texts: no torch.
+Pure functions on numbers and texts; no torch.
 """
 
 from alignloop.stats.abilities import abilities

@@ -1,4 +1,4 @@
-"""How sure abilities are: intervals that know what the data do not bound."""
+"""Abilities with intervals, open-ended if the data set no bound."""
 
 from itertools import combinations
 
@@ -20,31 +20,32 @@ from alignloop.stats.ranking import (
     scores_of_rows,
 )
 
-_RIDGE = 1e-6  # a stop where the likelihood rises for ever
-_FARTHEST = 40.0  # nats from the estimate; an end is not looked for beyond
-_CHANCE = 0.025
-_SINGULAR = 1e-9
-_MANY_CLUSTERS = 100  # from which their variance can be told where models hardly ever lose
+_RIDGE = 1e-6  # makes Newton's method stop if the likelihood rises forever
+_FARTHEST = 40.0  # nats from the estimate at which the search for an end gives up
+_CHANCE = 0.025  # one tail of a 95 % interval
+_SINGULAR = 1e-9  # smallest eigenvalue, as a share of the curvature, that counts as invertible
+_MANY_CLUSTERS = 100  # with fewer, their variance is unreliable for models that hardly ever lose
 
 
 def abilities(choices: Choices, *, level: float = 0.95) -> list[Estimate] | None:
-    """Every contestant's ability in nats about the mean of all, with its interval.
+    """Every contestant's ability in nats above the mean of all, with its interval.
 
-    The value is the most likely one; where none exists (somebody never lost, or never won), that
-    with one more comparison of each two that were compared, tied. The ends are those of the profile
-    likelihood: 2 (max l - max_{ability = x} l) <= c chi2(level), where c >= 1 is the variance over
-    clusters (the jackknife's, each left out once) by that of independent choices. Where clusters
-    hold several choices, so that c is estimated, Student's quantile of clusters - 1, squared,
-    stands in place of chi2, all ends are open where the comparisons hang on one cluster, and below
-    a hundred clusters the votes on one choice within a cluster count as one.
+    The value is the maximum likelihood estimate; if none exists (a contestant never lost, or never
+    won), it is computed with one tied comparison added between each two that were compared. The
+    ends are those of the profile likelihood: 2 (max l - max_{ability = x} l) <= c chi2(level),
+    where c >= 1 is the variance over clusters (by the jackknife, leaving each out once) divided by
+    that of independent choices. If clusters hold several choices, c is estimated: Student's
+    quantile of clusters - 1, squared, replaces chi2; all ends are open if the comparisons depend on
+    one cluster; and below a hundred clusters repeated votes on one choice within a cluster count
+    once.
 
-    An upper end is open where the data bound nothing: where not everybody else beat this contestant
-    (if by a chain: A beat B, B beat it), or where it lost or tied in so few clusters that of
-    resamples of them more than 2.5 % would hold none. Lower ends likewise. `n` counts the clusters
-    in which the contestant was compared. None where two groups were never compared.
+    An upper end is open if the data set no bound: if some other contestant never beat this one
+    (even by a chain: A beat B, B beat it), or if it lost or tied in so few clusters that more than
+    2.5 % of bootstrap resamples would contain none of them. Lower ends likewise. `n` counts the
+    clusters in which the contestant was compared. None if two groups were never compared.
 
-    Source: Ford 1957 on what is finite; Venzon and Moolgavkar 1988 on profiles; Rotnitzky and
-    Jewell 1990 on the likelihood ratio in clusters; Bell and McCaffrey 2002 on the jackknife.
+    Source: Ford 1957 on existence; Venzon and Moolgavkar 1988 on profiles; Rotnitzky and Jewell
+    1990 on the likelihood ratio in clusters; Bell and McCaffrey 2002 on the jackknife.
     """
     pooled, num = merged(choices), choices.chosen.shape[1]
     beats = pooled.beats
@@ -77,7 +78,7 @@ def _estimate(pooled: Choices) -> Floats:
         met = pooled.beats + pooled.beats.T
         ties = [[[a, b]] for a, b in combinations(range(num), 2) if met[a, b] > 0]
         pooled = merged(_joined(pooled, choices_of(ties, num)))
-        # choices among many may still leave somebody unbeaten by a chain
+        # choices among several may still leave a contestant unbeaten by any chain
         ridge = 0.0 if exists(pooled) else _RIDGE
     scores, _ = climb(pooled, np.zeros(num), differences(num), ridge=ridge)
     return scores - scores.mean()
@@ -99,7 +100,8 @@ def _highest(pooled: Choices) -> float:
 
 
 def _reaches(beats: Floats) -> np.ndarray:
-    """[n, n]: whether the row beat the column, if by a chain; everybody reaches himself."""
+    """[n, n]: whether the row beat the column, possibly by a chain; the diagonal is true."""
+    # Warshall's transitive closure
     reach = (beats > 0) | np.eye(len(beats), dtype=bool)
     for middle in range(len(reach)):
         reach |= reach[:, middle, None] & reach[None, middle]
@@ -107,14 +109,14 @@ def _reaches(beats: Floats) -> np.ndarray:
 
 
 def _clusters(choices: Choices, one: int) -> tuple[int, int, int]:
-    """In how many clusters the contestant lost, won and was compared; a tie is both."""
+    """In how many clusters the contestant lost, won and was compared; a tie counts as both."""
     there = choices.offered[:, one] > 0
     won, lost = choices.chosen[:, one] > 0, there & (choices.chosen[:, one] < 1)
     return tuple(len(np.unique(choices.clusters[rows])) for rows in (lost, won, there))  # type: ignore[return-value]
 
 
 def _rare(clusters: int, choices: Choices) -> bool:
-    """Whether a resample holds none of these clusters with more than a chance of 2.5 %."""
+    """Whether a bootstrap resample misses all these clusters with more than a chance of 2.5 %."""
     count = len(np.unique(choices.clusters))
     return (1 - clusters / count) ** count > _CHANCE
 
@@ -122,41 +124,41 @@ def _rare(clusters: int, choices: Choices) -> bool:
 def _cuts(choices: Choices, pooled: Choices, scores: Floats, level: float) -> Floats:
     """How far twice the log likelihood may fall for each contestant, [n]."""
     num = len(scores)
-    names, places = np.unique(choices.clusters, return_inverse=True)
+    names, codes = np.unique(choices.clusters, return_inverse=True)
     count = len(names)
-    if count == len(choices.clusters):  # one choice each: independent, as the likelihood says
+    if count == len(choices.clusters):  # one choice per cluster: they are independent
         return np.full(num, float(chdtri(1, 1 - level)))
     basis = differences(num)
     whole = basis.T @ likelihood(pooled, scores)[2] @ basis
     pulls, parts = np.zeros((count, num)), np.zeros((count, num, num))
-    np.add.at(pulls, places.reshape(-1), scores_of_rows(choices, scores))
-    np.add.at(parts, places.reshape(-1), curvatures_of_rows(choices, scores))
+    np.add.at(pulls, codes.reshape(-1), scores_of_rows(choices, scores))
+    np.add.at(parts, codes.reshape(-1), curvatures_of_rows(choices, scores))
     left = whole - basis.T @ parts @ basis
     if count < 2 or np.linalg.eigvalsh(left)[:, 0].min() < _SINGULAR * np.trace(whole):
-        return np.full(num, np.inf)  # without one of the clusters nothing holds the rest together
+        return np.full(num, np.inf)  # one cluster alone connects the contestants
     moves = np.linalg.solve(left, (pulls @ basis)[:, :, None])[:, :, 0] @ basis.T
     robust = (moves**2).sum(axis=0) * (count - 1) / count
     assumed = np.diag(basis @ np.linalg.inv(whole) @ basis.T)
-    least = _usual_votes(choices, places.reshape(-1)) if count < _MANY_CLUSTERS else 1.0
+    least = _repeats_per_cluster(choices, codes.reshape(-1)) if count < _MANY_CLUSTERS else 1.0
     return np.maximum(least, robust / assumed) * float(stdtrit(count - 1, (1 + level) / 2)) ** 2
 
 
-def _usual_votes(choices: Choices, places: Ints) -> float:
-    """How often the same choice is asked within one cluster: sum(m^2) / sum(m) over clusters."""
-    asked = np.concatenate([places[:, None], choices.offered], axis=1)
-    groups, owners = np.unique(asked, axis=0, return_inverse=True)
+def _repeats_per_cluster(choices: Choices, codes: Ints) -> float:
+    """How often a cluster repeats the same choice: sum(m^2) / sum(m) over clusters."""
+    repeated = np.concatenate([codes[:, None], choices.offered], axis=1)
+    groups, owners = np.unique(repeated, axis=0, return_inverse=True)
     weights = np.bincount(owners.reshape(-1), weights=choices.weights)
-    most = np.zeros(int(places.max()) + 1)
+    most = np.zeros(int(codes.max()) + 1)
     np.maximum.at(most, groups[:, 0].astype(np.int64), weights)
     return max(1.0, float(most @ most / most.sum()))
 
 
 def _end(pooled: Choices, one: int, fitted: Floats, side: int, best: float, cut: float) -> float:
-    """Where the profile likelihood of one ability has fallen by cut / 2."""
+    """The point at which the profile likelihood of one ability has fallen by cut / 2."""
     num, at, guess = len(fitted), float(fitted[one]), fitted
     ridge = 0.0 if exists(pooled) else _RIDGE
     others = np.delete(np.eye(num), one, axis=1) @ differences(num - 1)
-    unit = np.eye(num)[one] * num / (num - 1)  # the others' mean 0: an ability of 1 about all
+    unit = np.eye(num)[one] * num / (num - 1)  # the others' mean is 0: one ability above all
 
     def fall(distance: float) -> float:
         nonlocal guess

@@ -1,4 +1,4 @@
-"""How far people agree, and how good each annotator is."""
+"""How far annotators agree, and how accurate each one is."""
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -20,13 +20,13 @@ _OVERLAP = "give some items to two or more annotators"
 
 
 def raw_agreement(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
-    """Share of the pairs of annotators that gave the same label, pooled over the items' pairs.
+    """Share of annotator pairs that gave the same label, pooled over all items.
 
     p_o = sum_i sum_k n_ik (n_ik - 1) / sum_i n_i (n_i - 1)
 
     With the same number of annotators on every item this is the mean of the items' shares.
-    Input: the labels that each item got; items with one label say nothing.
-    Raises UserError where no item has two labels.
+    Input: the labels of each item; items with one label are ignored.
+    Raises UserError if no item has two labels.
     """
     agreeing = pairs = 0
     for labels in labels_by_item:
@@ -38,15 +38,14 @@ def raw_agreement(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
 
 
 def agreement_per_label(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
-    """The chance that another annotator of the same item said the same, averaged over labels.
+    """The chance that another annotator gave an item the same label, averaged over labels.
 
     p = sum_i sum_k n_ik (n_ik - 1) / (n_i - 1) / sum_i n_i
 
-    In `raw_agreement` an item counts by its pairs of labels; here it counts by its labels, as in
-    an accuracy over labels. They differ where items have different numbers of them.
-    Input: the labels that each item got; items with one label say nothing.
-    Raises UserError where no item has two labels. Source: the diagonal of the coincidences of
-    Krippendorff 2011.
+    In `raw_agreement` an item counts by its pairs of labels; here it counts by its labels, as in an
+    accuracy over labels. They differ if items have different numbers of labels. Input: the labels
+    of each item; items with one label are ignored. Raises UserError if no item has two labels.
+    Source: the diagonal of the coincidences in Krippendorff 2011.
     """
     agreeing, labels_in_all = 0.0, 0
     for labels in labels_by_item:
@@ -60,12 +59,11 @@ def agreement_per_label(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
 
 
 def accuracy_ceiling(agreement: float) -> float:
-    """The accuracy of one annotator that explains the agreement of two: no model is asked for more.
+    """The accuracy of one annotator that explains the agreement of two: the most to ask of a model.
 
     Two annotators who are right with probability a, independently and on two choices, agree with
-    probability p = a^2 + (1 - a)^2, so a = (1 + sqrt(2p - 1)) / 2; 0.5 where p <= 0.5.
-
-    To be compared with an accuracy over labels, p is `agreement_per_label` of the same labels.
+    probability p = a^2 + (1 - a)^2, so a = (1 + sqrt(2p - 1)) / 2; 0.5 if p <= 0.5.
+    For comparison with an accuracy over labels, p is `agreement_per_label` of the same labels.
     """
     assert 0 <= agreement <= 1, agreement
     return (1 + max(0.0, 2 * agreement - 1) ** 0.5) / 2
@@ -74,10 +72,10 @@ def accuracy_ceiling(agreement: float) -> float:
 def cohen_kappa(table: ArrayLike, weights: Literal["linear", "quadratic"] | None = None) -> float:
     """Agreement of two raters beyond chance: kappa = 1 - sum(w o) / sum(w e).
 
-    o is the table as shares, e the product of its margins; w is 0 on the diagonal and elsewhere
-    1 (no weights), |i - j| (linear) or (i - j)^2 (quadratic). NaN where chance alone agrees fully.
+    o is the table as shares, e the product of its margins; w is 0 on the diagonal and elsewhere 1
+    (no weights), |i - j| (linear) or (i - j)^2 (quadratic). NaN if chance alone agrees fully.
 
-    Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError where it is empty.
+    Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError if it is empty.
     Source: Cohen 1960 and 1968.
     """
     shares = _shares_of(table)
@@ -91,10 +89,10 @@ def cohen_kappa(table: ArrayLike, weights: Literal["linear", "quadratic"] | None
 def scott_pi(table: ArrayLike) -> float:
     """Agreement of two raters beyond chance, chance being one margin for both: (p_o - e) / (1 - e).
 
-    e = sum_k ((row_k + column_k) / 2)^2, the margins as shares. NaN where only one label was used.
+    e = sum_k ((row_k + column_k) / 2)^2, the margins as shares. NaN if only one label was used.
 
-    Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError where it is empty.
-    Source: Scott 1955. (Fleiss' kappa is its form for many raters.)
+    Shapes: `table` [k, k] of counts, first rater in the rows. Raises UserError if it is empty.
+    Source: Scott 1955. (Fleiss' kappa generalises it to many raters.)
     """
     shares = _shares_of(table)
     margins = (shares.sum(axis=1) + shares.sum(axis=0)) / 2
@@ -104,10 +102,10 @@ def scott_pi(table: ArrayLike) -> float:
 def bennett_s(table: ArrayLike) -> float:
     """Agreement of two raters beyond chance, chance being 1 / k: S = (k p_o - 1) / (k - 1).
 
-    k counts the labels that could be given (the table's size), whether used or not. For two labels
-    it is 2 p_o - 1, which skewed labels do not lower as they lower kappa. NaN for one label.
+    k counts the labels that could be given (the table's size), used or not. For two labels it is
+    2 p_o - 1, which skewed labels do not lower as they do kappa. NaN for one label.
 
-    Shapes: `table` [k, k] of counts. Raises UserError where it is empty.
+    Shapes: `table` [k, k] of counts. Raises UserError if it is empty.
     Source: Bennett, Alpert and Goldstein 1954.
     """
     shares = _shares_of(table)
@@ -126,10 +124,10 @@ def fleiss_kappa(table: ArrayLike) -> float:
     """Agreement of many raters beyond chance: kappa = (P - P_e) / (1 - P_e).
 
     P is the raw agreement, P_e = sum_k p_k^2 with p_k the share of label k among all labels.
-    NaN where only one label was ever used.
+    NaN if only one label was ever used.
 
     Shapes: `table` [items, labels] of counts, the same number (two or more) in every row.
-    Raises UserError where the rows differ in their number of raters: use Krippendorff's alpha.
+    Raises UserError if the rows differ in their number of raters: use Krippendorff's alpha.
     Source: Fleiss 1971.
     """
     counts = np.asarray(table, dtype=float)
@@ -145,7 +143,7 @@ def fleiss_kappa(table: ArrayLike) -> float:
 
 
 def _beyond_chance(observed: float, expected: float) -> float:
-    # a rounding error is not disagreement: 1 - sum p^2 of a single label may be 1e-16
+    # 1 - sum p^2 of a single label may be 1e-16: a rounding error is not disagreement
     return 1 - observed / expected if expected > 1e-12 else float("nan")
 
 
@@ -155,10 +153,10 @@ def krippendorff_alpha(triples: Iterable[Triple], level: Level = "nominal") -> f
     alpha = 1 - (n - 1) sum_ck o_ck d_ck / sum_ck n_c n_k d_ck over the coincidences o of values
     within units, where n_c are its margins, n their sum, and d the squared distance: c != k
     (nominal), (c - k)^2 (interval), (sum_{g=c..k} n_g - (n_c + n_k) / 2)^2 (ordinal).
-    NaN where only one value was ever paired.
+    NaN if only one value was ever paired.
 
-    Input: (coder, unit, value) triples; units with one value are left out. Raises UserError where
-    no unit has two values. Source: Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
+    Input: (coder, unit, value) triples; units with one value are ignored. Raises UserError if no
+    unit has two values. Source: Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
     """
     values, coincidences = _coincidences(triples, level)
     return _alpha(coincidences.sum(axis=0), values, level)
@@ -171,18 +169,18 @@ def krippendorff_interval(
     clusters: Mapping[Hashable, Hashable] | None = None,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Krippendorff's alpha with an interval whose cases are the units.
+    """Krippendorff's alpha with an interval over the units.
 
-    alpha = 1 - (D_o / d_max) / (D_e / d_max): the disagreement seen, as a share of the largest that
-    the values allow, has the interval of a share (`share_estimate`), and alpha's ends follow with
-    D_e as it is. The design effect comes from the jackknife of alpha, so that it holds
-    what is not known of D_e, too. Where all agree, low = 1 - (1 - w) / D_e with w the low end of
-    Wilson's interval of the raw agreement.
+    alpha = 1 - (D_o / d_max) / (D_e / d_max): the observed disagreement, as a share of the largest
+    that the values allow, has the interval of a share (`share_estimate`), and alpha's ends follow
+    with D_e held fixed. The design effect comes from the jackknife of alpha, so it includes the
+    uncertainty of D_e. If all agree, low = 1 - (1 - w) / D_e with w the low end of Wilson's
+    interval of the raw agreement.
 
-    Both ends are open where alpha hangs on one unit (without it only one value was ever paired).
+    Both ends are open if alpha depends on one unit (without it only one value was ever paired).
 
-    `clusters` says of each unit what it belongs to (its prompt), and then these are the cases; `n`
-    of the result counts them. Input and errors: see `krippendorff_alpha`.
+    `clusters` maps each unit to its cluster (its prompt), over which the interval is then taken;
+    `n` of the result counts them. Input and errors: see `krippendorff_alpha`.
     """
     listed = list(triples)
     values, coincidences = _coincidences(listed, level)
@@ -198,7 +196,7 @@ def krippendorff_interval(
     pseudo = count * value - (count - 1) * np.array(without)
     if count < 2 or not np.all(np.isfinite(pseudo)):
         return Estimate(value=value, low=-np.inf, high=np.inf, n=count)
-    share = expected / float(distances.max())  # of the largest disagreement, what chance brings
+    share = expected / float(distances.max())  # expected disagreement relative to the largest
     seen = (1 - value) * share
     doubt = share_estimate(
         min(1.0, seen),
@@ -210,7 +208,7 @@ def krippendorff_interval(
 
 
 def _summed(coincidences: Floats, clusters: Sequence[Hashable]) -> Floats:
-    """The coincidences of each cluster's units together: [clusters, v, v]."""
+    """The coincidences of each cluster's units, summed: [clusters, v, v]."""
     numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
     sums = np.zeros((len(numbers), *coincidences.shape[1:]))
     np.add.at(sums, [numbers[name] for name in clusters], coincidences)
@@ -218,7 +216,7 @@ def _summed(coincidences: Floats, clusters: Sequence[Hashable]) -> Floats:
 
 
 def _by_unit(triples: Iterable[Triple]) -> dict[Hashable, list[int | float | str]]:
-    """The labels of each unit that has two or more."""
+    """The labels of each unit that has at least two."""
     found: dict[Hashable, list[int | float | str]] = {}
     for _, unit, value in triples:
         found.setdefault(unit, []).append(value)
@@ -226,14 +224,14 @@ def _by_unit(triples: Iterable[Triple]) -> dict[Hashable, list[int | float | str
 
 
 def _coincidences(triples: Iterable[Triple], level: Level) -> tuple[Floats, Floats]:
-    """The values [v] as numbers in their order, and each pairable unit's coincidences [u, v, v]."""
+    """The sorted values [v] as numbers, and each pairable unit's coincidences [u, v, v]."""
     units = list(_by_unit(triples).values())
     if not units:
         raise UserError(_NO_PAIRS, fix=_OVERLAP)
     names = np.unique(np.array([label for labels in units for label in labels]))
     counts = np.array([[labels.count(name) for name in names.tolist()] for labels in units], float)
     pairs = counts[:, :, None] * counts[:, None, :]
-    pairs -= counts[:, :, None] * np.eye(len(names))  # nobody is paired with himself
+    pairs -= counts[:, :, None] * np.eye(len(names))  # no coder is paired with themselves
     numbers = names.astype(float) if level == "interval" else np.arange(len(names), dtype=float)
     return numbers, pairs / (counts.sum(axis=1) - 1)[:, None, None]
 
@@ -250,18 +248,18 @@ def _squared_distances(values: Floats, margins: Floats, level: Level) -> Floats:
         return 1 - np.eye(len(values))
     if level == "interval":
         return np.subtract.outer(values, values) ** 2
-    # the sum of the margins from c to k less half of both ends is a difference of mid-ranks
+    # ordinal: the margins from c to k less half of both ends are a difference of mid-ranks
     middles = np.cumsum(margins) - margins / 2
     return np.subtract.outer(middles, middles) ** 2
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DawidSkene:
-    """What the labels say about items and annotators.
+    """Estimates of the items' true classes and the annotators' error rates.
 
     `posteriors` [items, classes]: probability of each true class; `class_shares` [classes];
     `error_rates` [annotators, classes, classes]: probability that an annotator reports the last
-    index where the truth is the middle one. Rows follow `items` and `annotators`.
+    index when the truth is the middle one. Rows follow `items` and `annotators`.
     """
 
     items: tuple[Hashable, ...]
@@ -289,12 +287,12 @@ def dawid_skene(
 
     p(labels of i) = sum_k share_k prod_{a, l} error_rates[a, k, l]^{n_ial}
 
-    Starts from each item's label shares; ends when the class shares and the error rates both
-    moved by less than `tolerance` in sum of absolute changes. A row of error rates for a class
-    that an annotator certainly never saw is uniform.
+    Starts from each item's label shares; ends when the class shares and the error rates both moved
+    by less than `tolerance` in sum of absolute changes. The error rates for a class that an
+    annotator certainly never saw are uniform.
 
     Input: (annotator, item, label) triples, labels in 0..num_classes-1, repeats allowed.
-    Raises UserError where there are none or where a label is out of range.
+    Raises UserError if there are none or if a label is out of range.
     Source: Dawid and Skene 1979, eq. 2.3 to 2.5.
     """
     annotators, items, counts = _label_counts(responses, num_classes)
@@ -322,10 +320,10 @@ def dawid_skene(
 def _label_counts(
     responses: Iterable[tuple[Hashable, Hashable, int]], num_classes: int
 ) -> tuple[tuple[Hashable, ...], tuple[Hashable, ...], Floats]:
-    """Who, what, and how often annotator a called item i class k: counts [i, a, k]."""
+    """Annotators, items, and counts [i, a, k]: how often annotator a gave item i the label k."""
     triples = list(responses)
     if not triples:
-        raise UserError("there are no labels", fix="give at least one (annotator, item, label)")
+        raise UserError("no labels", fix="give at least one (annotator, item, label)")
     wrong = next((t for t in triples if not 0 <= t[2] < num_classes), None)
     if wrong is not None:
         raise UserError(
@@ -352,7 +350,7 @@ def _maximise(counts: Floats, posteriors: Floats) -> tuple[Floats, Floats]:
 
 
 def _expect(counts: Floats, shares: Floats, rates: Floats) -> tuple[Floats, float]:
-    # xlogy: a label that never came has no say, even where its rate is zero
+    # xlogy: a label that never occurs adds nothing, even if its rate is zero
     joint = xlogy(1.0, shares) + np.stack(
         [xlogy(counts, rates[:, true]).sum(axis=(1, 2)) for true in range(len(shares))], axis=1
     )

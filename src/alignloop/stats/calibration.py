@@ -1,4 +1,4 @@
-"""Whether a probability means what it says, and whether a score is only a length in disguise."""
+"""Whether probabilities are calibrated, and how far a score only measures length."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from alignloop.errors import UserError
 from alignloop.stats.intervals import Floats
 
-FEW_PAIRS = 50  # fewer leave the temperature open by a factor of two and more
+FEW_PAIRS = 50  # with fewer, the temperature is uncertain by a factor of two and more
 
 _NEAR = 1e-6
 _EPSILON = np.finfo(float).eps
@@ -19,7 +19,7 @@ _EPSILON = np.finfo(float).eps
 
 @dataclass(frozen=True, kw_only=True)
 class ReliabilityBin:
-    """`count` forecasts near each other: what they promised on average, and what came."""
+    """`count` similar forecasts: their mean probability, and how often the outcome was 1."""
 
     mean_probability: float
     frequency: float
@@ -31,11 +31,11 @@ def reliability_bins(
 ) -> tuple[ReliabilityBin, ...]:
     """Group forecasts in bins of equal mass, from the lowest to the highest probability.
 
-    Equal probabilities share a bin, so that the order of the data cannot matter; there are fewer
-    bins where many are equal.
+    Equal probabilities share a bin, so the order of the data cannot matter; there are fewer bins if
+    many are equal.
 
     Shapes: `probabilities` [n] in [0, 1], `outcomes` [n] of 0 and 1 (or soft, between them).
-    Raises UserError where there are no forecasts.
+    Raises UserError if there are no forecasts.
     """
     forecasts, came = _checked(probabilities, outcomes)
     starts = np.arange(1, num_bins) * len(forecasts) // num_bins
@@ -58,13 +58,13 @@ def reliability_bins(
 def expected_calibration_error(
     probabilities: ArrayLike, outcomes: ArrayLike, *, num_bins: int = 10
 ) -> float:
-    """The mean gap between promise and outcome over bins of equal mass, in [0, 1].
+    """The mean gap between forecast and outcome over bins of equal mass, in [0, 1].
 
     ECE = sum_b (count_b / n) |frequency_b - mean_probability_b|
 
-    Means little below some 300 forecasts, and nothing where the sides of the pairs are not shuffled
-    (then every outcome is 1). Shapes and errors: see `reliability_bins`.
-    Source: Naeini et al. 2015; equal mass after Nguyen and O'Connor 2015.
+    Means little below some 300 forecasts, and nothing if the sides of the pairs are not shuffled
+    (then every outcome is 1). Shapes and errors: see `reliability_bins`. Source: Naeini et al.
+    2015; equal mass after Nguyen and O'Connor 2015.
     """
     bins = reliability_bins(probabilities, outcomes, num_bins=num_bins)
     gaps = sum(one.count * abs(one.frequency - one.mean_probability) for one in bins)
@@ -74,7 +74,7 @@ def expected_calibration_error(
 def log_loss(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     """Mean of -(y log p + (1 - y) log(1 - p)), in nats.
 
-    p is kept 2.2e-16 away from 0 and 1: one certain and wrong forecast costs 36 nats, not infinity.
+    p is kept 2.2e-16 away from 0 and 1: a certain and wrong forecast costs 36 nats, not infinity.
     Shapes and errors: see `reliability_bins`.
     """
     forecasts, came = _checked(probabilities, outcomes)
@@ -83,7 +83,7 @@ def log_loss(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
 
 
 def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
-    """Mean of (p - y)^2, in [0, 1]; always saying 0.5 earns 0.25.
+    """Mean of (p - y)^2, in [0, 1]; always forecasting 0.5 earns 0.25.
 
     Shapes and errors: see `reliability_bins`. Source: Brier 1950.
     """
@@ -92,17 +92,17 @@ def brier(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
 
 
 def temperature_range(score_differences: ArrayLike) -> tuple[float, float]:
-    """The least and the greatest temperature that so many pairs can bear out.
+    """The lowest and the highest temperature that this many pairs can support.
 
-    low = m / log(n + 1), high = m / logit(0.51), with m the median of |d| over n pairs: with all n
-    right the chance of the next is (n + 1) / (n + 2) by the rule of succession, and a typical pair
-    is said with no more than that, and with no less than 0.51. (1, 1) where all d are 0.
+    low = m / log(n + 1), high = m / logit(0.51), with m the median of |d| over n pairs: if all n
+    are right, the next one is with probability (n + 1) / (n + 2) by the rule of succession, so a
+    typical pair gets at most that probability, and at least 0.51. (1, 1) if all d are 0.
 
-    Shapes: [n] in units of the score. Raises UserError where there are no pairs.
+    Shapes: [n] in units of the score. Raises UserError if there are no pairs.
     """
     sizes = np.abs(np.asarray(score_differences, dtype=float))
     if sizes.size == 0:
-        raise UserError("there are no pairs to calibrate on", fix="give at least one held-out pair")
+        raise UserError("no pairs to calibrate on", fix="give at least one held-out pair")
     typical = float(np.median(sizes)) or float(sizes.mean())
     if typical == 0:
         return 1.0, 1.0
@@ -110,15 +110,15 @@ def temperature_range(score_differences: ArrayLike) -> tuple[float, float]:
 
 
 def fit_temperature(score_differences: ArrayLike, outcomes: ArrayLike) -> float:
-    """The temperature T that makes sigmoid(d / T) most likely: T > 1 says the scores are too sure.
+    """The most likely temperature T of sigmoid(d / T); above 1 the scores are overconfident.
 
-    Maximises sum y log sigmoid(d/T) + (1 - y) log sigmoid(-d/T) over `temperature_range`; an end
-    of that range means that the pairs know no answer within it (every pair right, or no better
-    than chance), and `temperature_note` says so.
+    Maximises sum y log sigmoid(d/T) + (1 - y) log sigmoid(-d/T) over `temperature_range`. An end of
+    that range means that the data do not determine T (every pair right, or no better than chance);
+    `temperature_note` explains it.
 
-    Shapes: `score_differences` [n] in units of the score, `outcomes` [n] in [0, 1], 1 where the
-    first of the pair was preferred. Raises UserError where there are no pairs.
-    Source: Guo et al. 2017 (arXiv:1706.04599), section 4.2.
+    Shapes: `score_differences` [n] in units of the score, `outcomes` [n] in [0, 1], 1 if the first
+    of the pair was preferred. Raises UserError if there are no pairs. Source: Guo et al. 2017
+    (arXiv:1706.04599), section 4.2.
     """
     differences = np.asarray(score_differences, dtype=float)
     came = np.asarray(outcomes, dtype=float)
@@ -136,28 +136,26 @@ def fit_temperature(score_differences: ArrayLike, outcomes: ArrayLike) -> float:
     inside = float(found.x)  # pyright: ignore[reportAttributeAccessIssue]
     return float(
         np.exp(min((inside, *map(float, ends)), key=cost))
-    )  # the search stops short of ends
+    )  # the bounded search never tries the ends themselves
 
 
 def temperature_note(temperature: float, score_differences: ArrayLike) -> str:
-    """Why a fitted temperature is to be taken with care, in words; "" where it need not be."""
+    """Why a fitted temperature is unreliable, in words; "" if it is not."""
     low, high = temperature_range(score_differences)
     count = np.asarray(score_differences).size
     if temperature <= low * (1 + _NEAR):
-        return f"held at its lower bound: all but all of the {count} calibration pairs are right"
+        return f"at its lower bound: nearly all of the {count} calibration pairs are right"
     if temperature >= high * (1 - _NEAR):
-        return (
-            f"held at its upper bound: on the {count} calibration pairs it is no better than chance"
-        )
+        return f"at its upper bound: no better than chance on the {count} calibration pairs"
     if count < FEW_PAIRS:
-        return f"fitted on {count} calibration pairs only: too few to be sure"
+        return f"fitted on only {count} calibration pairs: too few to be reliable"
     return ""
 
 
 def spearman_length(scores: ArrayLike, lengths: ArrayLike) -> float:
     """Spearman's rank correlation of score with length, in [-1, 1]; ties get their mean rank.
 
-    NaN where all scores or all lengths are equal. Shapes: [n] twice.
+    NaN if all scores or all lengths are equal. Shapes: [n] twice.
     """
     ranks = [rankdata(np.asarray(values, dtype=float)) for values in (scores, lengths)]
     assert ranks[0].shape == ranks[1].shape, (ranks[0].shape, ranks[1].shape)
@@ -173,5 +171,5 @@ def _checked(probabilities: ArrayLike, outcomes: ArrayLike) -> tuple[Floats, Flo
     assert np.all((forecasts >= 0) & (forecasts <= 1)), "a probability outside [0, 1]"
     assert np.all((came >= 0) & (came <= 1)), "an outcome outside [0, 1]"
     if forecasts.size == 0:
-        raise UserError("there are no forecasts", fix="give at least one held-out pair")
+        raise UserError("no forecasts", fix="give at least one held-out pair")
     return forecasts, came

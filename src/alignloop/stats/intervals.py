@@ -1,4 +1,4 @@
-"""How sure a number is: intervals and tests whose unit is the prompt, not the answer."""
+"""Intervals and tests for which the prompt, not the answer, is the unit."""
 
 import math
 from collections.abc import Iterator
@@ -15,14 +15,14 @@ from alignloop.errors import UserError
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_CHUNK_ENTRIES = 1_000_000  # a resampling table is cut into pieces of about 8 MB
-_FEWEST_CLUSTERS = 5  # fewer say nothing of the spread of what has no bounds
+_CHUNK_ENTRIES = 1_000_000  # resampling tables are cut into chunks of about 8 MB
+_FEWEST_CLUSTERS = 5  # fewer do not determine the spread of an unbounded value
 _EPSILON = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """Two ends, in the unit of what they enclose."""
+    """Two ends, in the unit of the value."""
 
     low: float
     high: float
@@ -32,7 +32,7 @@ class Interval:
 class Estimate:
     """A number, its interval, and `n`, the number of independent units (clusters) behind it.
 
-    An end that the data do not bound is -inf or inf; where both are, there is no interval.
+    An end is -inf or inf if the data do not bound it; if both are, there is no interval.
     """
 
     value: float
@@ -41,7 +41,7 @@ class Estimate:
     n: int
 
     def plain(self) -> dict[str, float | int | None]:
-        """As JSON holds it: None for an open end."""
+        """As JSON: None for an open end."""
         low, high = (end if math.isfinite(end) else None for end in (self.low, self.high))
         return {"value": self.value, "low": low, "high": high, "n": self.n}
 
@@ -59,13 +59,12 @@ def cluster_bootstrap(
     low, high = mean - q se, with q the quantiles of (mean* - mean) / se* over the resamples and
     se^2 = G / (G - 1) sum_g (s_g - mean m_g)^2 / n^2 over the G clusters' sums s and sizes m
 
-    Answers to one prompt are not independent, so prompts are drawn with replacement and each
-    brings all of its values; `n` of the result counts clusters. Percentiles of mean* itself would
-    be too narrow for few clusters and for lengths, whose tail is long. Below five clusters, and
-    where all values are equal, nothing is known of the spread: both ends are open. For values
-    in 0..1 take `cluster_share`.
+    Answers to one prompt are not independent, so prompts are drawn with replacement, each with all
+    its values; `n` of the result counts clusters. Percentiles of mean* itself would be too narrow
+    for few clusters and for lengths, which have a long tail. Below five clusters, and if all values
+    are equal, the spread is unknown and both ends are open. For values in 0..1 use `cluster_share`.
 
-    Shapes: `values` [n], `clusters` [n] of labels. Raises UserError where there are no values.
+    Shapes: `values` [n], `clusters` [n] of labels. Raises UserError if there are no values.
     Source: Efron and Tibshirani 1993, sec. 12.5; Miller 2024 (arXiv:2411.00640) on clusters.
     """
     data = np.asarray(values, dtype=float)
@@ -79,7 +78,7 @@ def cluster_bootstrap(
     drawn = np.concatenate([d @ moments for d in cluster_draws(count, num_resamples, seed)])
     off = drawn[:, 0] / drawn[:, 1]
     squares = drawn[:, 2] - 2 * off * drawn[:, 3] + off**2 * drawn[:, 4]
-    squares[squares < _EPSILON * spread] = 0  # equal values have no spread, whatever rounding says
+    squares[squares < _EPSILON * spread] = 0  # equal values: no spread but rounding errors
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = off * drawn[:, 1] / np.sqrt(squares)
     ratios[np.isnan(ratios)] = 0
@@ -97,13 +96,13 @@ def _cluster_sums(values: Floats, clusters: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def cluster_codes(clusters: ArrayLike) -> tuple[Ints, int]:
-    """Number the clusters 0, 1, ...: the number of each entry, and how many clusters there are.
+    """Number the clusters 0, 1, ...: the code of each entry, and how many clusters there are.
 
-    Shapes: [n] labels; result [n]. Raises UserError where there are none.
+    Shapes: [n] labels; result [n]. Raises UserError if there are none.
     """
     labels = np.asarray(clusters)
     if labels.size == 0:
-        raise UserError("there is nothing to measure", fix="give at least one judged prompt")
+        raise UserError("nothing to measure", fix="give at least one judged prompt")
     names, codes = np.unique(labels, return_inverse=True)
     return codes.reshape(-1), len(names)
 
@@ -125,11 +124,11 @@ def cluster_draws(num_clusters: int, num_resamples: int, seed: int) -> Iterator[
 
 
 def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
-    """Wilson's score interval of a share: honest for small n and for shares near 0 and 1.
+    """Wilson's score interval of a share: reliable for small n and for shares near 0 and 1.
 
     (p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n),  p = successes / n
 
-    `successes` may hold halves (ties). Raises UserError where n is 0. Source: Wilson 1927.
+    `successes` may contain halves (ties). Raises UserError if n is 0. Source: Wilson 1927.
     """
     if n == 0:
         raise UserError("a share of nothing has no interval", fix="give at least one case")
@@ -144,23 +143,22 @@ def wilson(successes: float, n: float, *, level: float = 0.95) -> Interval:
 
 
 def _ends(successes: float, n: float) -> tuple[bool, bool]:
-    """Whether none and whether all succeeded, but for rounding."""
+    """Whether none and whether all succeeded, up to rounding."""
     return successes <= _EPSILON * n, n - successes <= _EPSILON * n
 
 
 def share_interval(successes: float, n: float, *, level: float = 0.95) -> Interval:
     """The wider end, on either side, of Wilson's and the mid-p interval of a share.
 
-    Each has weak places where the other has none: of 10 cases Wilson's covers a share of .983 in
-    84 % of samples, and of 2 to 7 it is too narrow where all succeed. Together they cover every
-    share in more than 91 % of samples of any size. Where all of seven or more succeed it is
-    Wilson's.
+    Each has weaknesses that the other lacks: with 10 cases Wilson's covers a share of .983 in 84 %
+    of samples, and with 2 to 7 it is too narrow if all succeed. Together they cover every share in
+    more than 91 % of samples of any size. If seven or more all succeed, it is Wilson's.
 
     mid-p: P(X > x) + P(X = x) / 2 = (1 - level) / 2 at the low end, (1 + level) / 2 at the high
-    one, X ~ Binomial(n, p), by incomplete beta functions, so that `n` may be an effective number
-    of cases.
+    one, X ~ Binomial(n, p), by incomplete beta functions, so that `n` may be an effective number of
+    cases.
 
-    Raises UserError where n is 0. Source: Lancaster 1961; Agresti and Gottard 2005.
+    Raises UserError if n is 0. Source: Lancaster 1961; Agresti and Gottard 2005.
     """
     plain, none, every = wilson(successes, n, level=level), *_ends(successes, n)
 
@@ -178,13 +176,13 @@ def share_interval(successes: float, n: float, *, level: float = 0.95) -> Interv
 
 
 def cluster_share(values: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Estimate:
-    """A share: the mean of values in 0..1 with an interval clustered by prompt.
+    """A share: the mean of values in 0..1, with an interval clustered by prompt.
 
-    `share_interval` at n / deff cases, deff being the design effect: the variance of the mean over
-    clusters by that of n independent yes and no. So ties, and scores near each other, make
-    it narrower, and answers to one prompt that go together make it wider.
+    `share_interval` with n / deff cases, where deff is the design effect: the variance of the mean
+    over clusters divided by that of n independent yes-or-no answers. Ties and similar scores make
+    the interval narrower; correlated answers to one prompt make it wider.
 
-    Shapes: `values` [n], `clusters` [n] of labels. Raises UserError where there are no values.
+    Shapes: `values` [n], `clusters` [n] of labels. Raises UserError if there are no values.
     Source: Kish 1965 on design effects; Agresti and Coull 1998 on the four cases added to it.
     """
     shares = np.asarray(values, dtype=float)
@@ -198,10 +196,10 @@ def share_estimate(
 ) -> Estimate:
     """The interval of a share in 0..1 that is, to first order, sum(sums) / sum(sizes).
 
-    deff = sum_g (s_g - p m_g)^2 / (p (1 - p) sum_g m_g) over the clusters and four more of the
-    usual size sum(m^2) / sum(m), two that won all and two that lost all, p the share of all of
-    these. They keep deff defined where all agree (it is then the usual size: the clusters count,
-    not their answers), and fade as clusters come in.
+    deff = sum_g (s_g - p m_g)^2 / (p (1 - p) sum_g m_g) over the clusters plus four of the usual
+    size sum(m^2) / sum(m), two that won all and two that lost all, with p the share over all of
+    these. The four keep deff defined if all agree (it is then the usual size: the clusters count,
+    not their answers), and matter less as clusters are added.
 
     Shapes: `sums` [G] of values or of linearised values (share + influence), `sizes` [G].
     """
@@ -209,7 +207,7 @@ def share_estimate(
     usual = float(counts @ counts / counts.sum())
     totals = np.append(totals, [usual, usual, 0, 0])
     padded = np.append(counts, [usual] * 4)
-    # linearised values may lie beyond 0..1, and so may their mean; a variance needs one within
+    # linearised values, and so their mean, may lie beyond 0..1; a variance needs p inside
     least = 0.5 / padded.sum()
     middle = min(max(totals.sum() / padded.sum(), least), 1 - least)
     gaps = totals - middle * padded
@@ -222,8 +220,8 @@ def share_estimate(
 def paired_sign_test(a: ArrayLike, b: ArrayLike) -> float:
     """Two-sided exact p-value of "a beats b as often as b beats a"; ties are dropped.
 
-    P(|X - m/2| >= |k - m/2|), X ~ Binomial(m, 1/2), with k wins of a in m untied pairs; 1 where
-    every pair is tied. Shapes: [n] twice, one entry per prompt. Source: Conover 1999, sec. 3.4.
+    P(|X - m/2| >= |k - m/2|), X ~ Binomial(m, 1/2), with k wins of a in m untied pairs; 1 if every
+    pair is tied. Shapes: [n] twice, one entry per prompt. Source: Conover 1999, sec. 3.4.
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     assert first.shape == second.shape, (first.shape, second.shape)

@@ -1,4 +1,4 @@
-"""How far a proxy can be pushed before the gold score falls: the curves of Gao et al.
+"""How far a proxy can be optimised before the gold score falls: the curves of Gao et al.
 
 Source: Gao, Schulman and Hilton 2022, Scaling Laws for Reward Model Overoptimization
 (arXiv:2210.10760). d = sqrt(KL(policy || start)), the KL in nats.
@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike
 
 from alignloop.stats.intervals import Floats
 
-# Distance seen through the start model: answers that surprise it more than this quantile of its
-# own are outside of what it would say; where more than this share of them are, a reward model that
-# learnt from answers like its own is asked about what it does not know.
+# Distance measured by the start model: an answer with more surprise than this quantile of the start
+# model's own answers is "outside"; if more than this share of answers is, the reward model is asked
+# about texts unlike those it was trained on.
 USUAL, OUTSIDE = 0.95, 0.5
 
 _MIN_POINTS = 4
@@ -21,7 +21,7 @@ _MIN_POINTS = 4
 
 @dataclass(frozen=True, kw_only=True)
 class GaoFit:
-    """The two coefficients of a curve, and the d at which it says that the gold score peaks."""
+    """The two coefficients of a curve, and the d at which its gold score peaks."""
 
     a: float
     b: float
@@ -31,8 +31,8 @@ class GaoFit:
 def fit_rl_curve(sqrt_kl: ArrayLike, gold: ArrayLike) -> GaoFit | None:
     """Fit R(d) = d (a - b log d), the curve of reinforcement learning; it peaks at exp(a/b - 1).
 
-    Least squares, linear in a and b. Points at d = 0 say nothing and are left out. None where
-    fewer than 4 points remain, or where they show no finite peak (b <= 0).
+    Least squares, linear in a and b. Points at d = 0 carry no information and are left out. None if
+    fewer than 4 points remain, or if they show no finite peak (b <= 0).
 
     Shapes: `sqrt_kl` [n] in sqrt(nats); `gold` [n], already relative to the gold score at d = 0.
     """
@@ -49,7 +49,7 @@ def fit_rl_curve(sqrt_kl: ArrayLike, gold: ArrayLike) -> GaoFit | None:
 def fit_bon_curve(sqrt_kl: ArrayLike, gold: ArrayLike) -> GaoFit | None:
     """Fit R(d) = d (a - b d), the curve of best-of-n; it peaks at a / (2 b).
 
-    As `fit_rl_curve`; None also where the curve falls from the start (a <= 0).
+    As `fit_rl_curve`; None also if the curve falls from the start (a <= 0).
     """
     d, relative = _points(sqrt_kl, gold)
     fitted = _least_squares(d, d**2, relative)
@@ -75,7 +75,7 @@ def bon_curve(fit: GaoFit, sqrt_kl: ArrayLike) -> Floats:
 def best_of_n_kl(n: int) -> float:
     """KL in nats between the best of n samples and one sample: log n - (n - 1) / n.
 
-    Exact where no two samples have the same score, else an upper bound.
+    Exact if no two samples have the same score, else an upper bound.
     Source: Stiennon et al. 2020, appendix G.3; Beirami et al. 2024 on the bound.
     """
     assert n >= 1, n
@@ -90,7 +90,7 @@ def _points(sqrt_kl: ArrayLike, gold: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def _least_squares(d: Floats, bend: Floats, gold: Floats) -> tuple[float, float] | None:
-    """a and b of gold = a d - b bend; None where the points cannot tell or do not bend down."""
+    """a and b of gold = a d - b bend; None if undetermined or if the curve has no peak."""
     if len(d) < _MIN_POINTS:
         return None
     (a, b), _, rank, _ = np.linalg.lstsq(np.stack([d, -bend], axis=1), gold, rcond=None)

@@ -1,4 +1,4 @@
-"""When work is done, going by the days before."""
+"""When work will be done, judging by the last days."""
 
 import math
 import statistics
@@ -8,14 +8,14 @@ from scipy.special import stdtrit
 
 
 def finish_window(left: int, counts: Sequence[int]) -> tuple[float, float]:
-    """In how many days `left` pieces of work are done, earliest and latest, with 95 %.
+    """In how many days `left` pieces of work will be done, earliest and latest, at 95 %.
 
-    The two m at which (m mean - left)^2 = t^2 s^2 (m + m^2 / n): of m days to come the sum has the
-    variance m s^2, and m^2 s^2 / n more, since the mean of n days is not the pace. s^2 is the
+    The two m at which (m mean - left)^2 = t^2 s^2 (m + m^2 / n): the sum of m future days has
+    variance m s^2, plus m^2 s^2 / n, since the mean of n days is not the true pace. s^2 is the
     variance of the days, at least Poisson's (the mean), t Student's quantile of n - 1.
 
-    `counts` are what was done on each of the last days. The second is inf where the pace may be
-    nothing, both where less than two days are known. Source: Fieller 1954.
+    `counts` are the pieces done on each of the last days. The second is inf if the pace may be
+    zero; both are if fewer than two days are known. Source: Fieller 1954.
     """
     days, mean = len(counts), sum(counts) / max(1, len(counts))
     if left == 0:

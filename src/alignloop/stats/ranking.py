@@ -1,4 +1,4 @@
-"""Who wins against whom: abilities from pairs (Bradley, Terry) and rankings (Plackett, Luce)."""
+"""Abilities from pairs (Bradley, Terry) and rankings (Plackett, Luce)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ _MAX_STEPS = 500
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Choices:
-    """Choices of the best of some: [m, n] over n contestants, one row per choice.
+    """Choices of the best out of several: [m, n] over n contestants, one row per choice.
 
-    `offered` counts how often each contestant stood to be chosen, `chosen` holds the share of the
-    choice that each got (rows sum to 1), `weights` [m] how much a row counts; `clusters` [m] is the
-    number of what the row belongs to (a prompt).
+    `offered` counts how often each contestant was on offer, `chosen` is each one's share of the
+    choice (rows sum to 1), `weights` [m] how much a row counts; `clusters` [m] the number of the
+    row's cluster (its prompt).
     """
 
     chosen: Floats
@@ -32,7 +32,7 @@ class Choices:
 
     @property
     def beats(self) -> Floats:
-        """[n, n]: the weight of the choices in which the row was taken where the column was not."""
+        """[n, n]: the weight of the choices in which the row was chosen and the column was not."""
         return (self.chosen * self.weights[:, None]).T @ np.sign(self.offered)
 
 
@@ -45,10 +45,10 @@ def choices_of(
 ) -> Choices:
     """Rankings, each of tiers of contestants best first, as choices of the best of what is left.
 
-    Contestants in one tier are tied: the mean over all orders of the tier counts, as half a win
-    each way does for two, so that each subset S of a tier of t is what is left of it with
-    probability 1 / C(t, |S|). Where `top_only` is true the order of the tiers after the first
-    is not known (one of several was chosen), and only the first choice counts.
+    Contestants in one tier are tied: all orders of the tier count equally, as a tie of two counts
+    half a win each way. Each subset S of a tier of t is therefore what is left of it with
+    probability 1 / C(t, |S|). If `top_only` is true the order of the tiers after the first is
+    unknown (one of several was chosen), and only the first choice counts.
 
     Raises UserError for a tier of more than ten.
     """
@@ -60,13 +60,13 @@ def choices_of(
         for place, tier in enumerate(tiers[:1] if top else tiers):
             below = _counts([one for lower in tiers[place + 1 :] for one in lower], num_contestants)
             rows += [(a, b + below, w, owner) for a, b, w in _orders(tier, num_contestants)]
-    told = [row for row in rows if np.count_nonzero(row[1]) > 1]
-    shape = (len(told), num_contestants)
+    informative = [row for row in rows if np.count_nonzero(row[1]) > 1]
+    shape = (len(informative), num_contestants)
     return Choices(
-        chosen=np.array([row[0] for row in told]).reshape(shape),
-        offered=np.array([row[1] for row in told]).reshape(shape),
-        weights=np.array([row[2] for row in told]),
-        clusters=np.array([row[3] for row in told], dtype=np.int64),
+        chosen=np.array([row[0] for row in informative]).reshape(shape),
+        offered=np.array([row[1] for row in informative]).reshape(shape),
+        weights=np.array([row[2] for row in informative]),
+        clusters=np.array([row[3] for row in informative], dtype=np.int64),
     )
 
 
@@ -78,7 +78,7 @@ def _orders(tier: Sequence[int], num_contestants: int) -> list[tuple[Floats, Flo
     """(chosen, offered within the tier, weight) of each subset that may be left of a tier."""
     if len(tier) > MOST_TIED:
         raise UserError(
-            f"{len(tier)} contestants are tied in one ranking, and more than {MOST_TIED} cannot be"
+            f"{len(tier)} contestants are tied in one ranking; more than {MOST_TIED} cannot be"
             " counted in all their orders",
             fix="leave the ranking out, or break some of its ties",
         )
@@ -99,7 +99,7 @@ def likelihood(choices: Choices, scores: Floats) -> tuple[float, Floats, Floats]
 
 
 def _rows(choices: Choices, scores: Floats) -> tuple[Floats, Floats, Floats]:
-    """Of each row its log likelihood [m], gradient [m, n] and chances [m, n]."""
+    """Log likelihood [m], gradient [m, n] and choice probabilities [m, n] of each row."""
     top = float(scores.max())
     worth = choices.offered * np.exp(scores - top)
     total = worth.sum(axis=1)
@@ -108,7 +108,7 @@ def _rows(choices: Choices, scores: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def scores_of_rows(choices: Choices, scores: Floats) -> Floats:
-    """The weighted gradient of each row's log likelihood, [m, n]: what a sandwich is made of."""
+    """The weighted gradient of each row's log likelihood, [m, n], for a sandwich estimator."""
     return _rows(choices, scores)[1] * choices.weights[:, None]
 
 
@@ -122,7 +122,7 @@ def curvatures_of_rows(choices: Choices, scores: Floats) -> Floats:
 
 
 def merged(choices: Choices) -> Choices:
-    """Equal rows as one, with the sum of their weights; whose they were is lost."""
+    """Equal rows as one, with summed weights; their clusters are lost."""
     if not len(choices.weights):
         return choices
     both = np.concatenate([choices.chosen, choices.offered], axis=1)
@@ -146,9 +146,9 @@ def climb(
 ) -> tuple[Floats, float]:
     """The most likely scores of the form start + directions @ z, by damped Newton steps.
 
-    Shapes: `start` and `guess` (where to begin) [n], `directions` [n, k] orthonormal; result:
-    scores [n] and the log likelihood there less ridge |z|^2 / 2. Where no finite maximum exists a
-    ridge is needed.
+    Shapes: `start` and `guess` (the starting point) [n], `directions` [n, k] orthonormal; result:
+    scores [n] and their log likelihood less ridge |z|^2 / 2. If no finite maximum exists, a ridge
+    is needed.
     """
     z = directions.T @ ((np.zeros_like(start) if guess is None else guess) - start)
     scores = start + directions @ z
@@ -159,7 +159,7 @@ def climb(
         step = np.linalg.solve(bend, slope)
         z = z + step * newton_damping(np.ptp(directions @ step))
         scores = start + directions @ z
-        if np.abs(step).max() < 1e-8:  # the error left is its square
+        if np.abs(step).max() < 1e-8:  # Newton converges quadratically: the error is its square
             break
     return scores, likelihood(choices, scores)[0] - ridge * float(z @ z) / 2
 
@@ -175,12 +175,12 @@ def differences(num: int) -> Floats:
 def bradley_terry(wins: ArrayLike, ties: ArrayLike | None = None) -> Floats:
     """Log abilities by maximum likelihood, the first one 0: P(i beats j) = sigmoid(s_i - s_j).
 
-    Newton's method with a step that is sure to descend. Ties count half for either side.
+    Newton's method with a step that always descends. Ties count half for either side.
 
-    Shapes: `wins` [n, n], row beats column (the diagonal is not read); `ties` [n, n] symmetric,
-    how often the two were tied; result [n] in nats.
-    Raises UserError where no maximum exists: some group never lost (or never won) against the rest.
-    Source: Bradley and Terry 1952; Ford 1957 on existence.
+    Shapes: `wins` [n, n], row beats column (the diagonal is ignored); `ties` [n, n] symmetric, how
+    often the two were tied; result [n] in nats. Raises UserError if no maximum exists: some group
+    never lost (or never won) against the rest. Source: Bradley and Terry 1952; Ford 1957 on
+    existence.
     """
     counts = np.array(wins, dtype=float)
     counts += 0 if ties is None else np.asarray(ties, dtype=float) / 2
@@ -203,10 +203,10 @@ def plackett_luce(rankings: Iterable[Sequence[Sequence[int]]], num_contestants: 
     P(i_1 > i_2 > ... > i_k) = prod_j exp(s_{i_j}) / sum_{l >= j} exp(s_{i_l})
 
     Each ranking is a sequence of tiers, best first: [[2], [0, 1]] puts 2 before 0 and 1, which are
-    tied (see `choices_of`). Two contestants are Bradley and Terry's case.
+    tied (see `choices_of`). With two contestants this is Bradley and Terry's model.
 
-    Result [n] in nats. Raises UserError where no maximum exists: some group always stood before,
-    or always behind, the rest. Source: Plackett 1975; Luce 1959; Hunter 2004 on existence.
+    Result [n] in nats. Raises UserError if no maximum exists: some group was always ranked above,
+    or always below, the rest. Source: Plackett 1975; Luce 1959; Hunter 2004 on existence.
     """
     scores = _most_likely(merged(choices_of(rankings, num_contestants)))
     return scores - scores.mean()
@@ -223,16 +223,16 @@ def _most_likely(choices: Choices) -> Floats:
 
 
 def exists(choices: Choices) -> bool:
-    """Whether the most likely scores are finite: everybody beats everybody, if by a chain."""
+    """Whether the maximum likelihood is finite: everyone beats everyone, possibly by a chain."""
     return connected_components(choices.beats > 0, connection="strong")[0] == 1
 
 
 def newton_damping(reach: ArrayLike) -> Floats:
-    """How much of a Newton step of a logistic likelihood to take: log(1 + r) / r.
+    """The share of a Newton step of a logistic likelihood to take: log(1 + r) / r.
 
-    r is the largest change of any difference of logits under the full step. The likelihood's third
-    derivative is at most r times its second, so this share is certain to descend, and it tends to
-    1 at the end. Shapes: any. Source: Bach 2010 (arXiv:0910.4627), proposition 1.
+    r is the largest change of any logit difference under the full step. The likelihood's third
+    derivative is at most r times its second, so this share always descends, and it tends to 1 at
+    the end. Shapes: any. Source: Bach 2010 (arXiv:0910.4627), proposition 1.
     """
     size = np.asarray(reach, dtype=float)
     return np.divide(np.log1p(size), size, out=np.ones_like(size), where=size > 0)

@@ -1,4 +1,4 @@
-"""How often a policy's answer is preferred, plainly and at equal length."""
+"""How often a policy's answer is preferred, as is and at equal length."""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,14 +13,14 @@ from alignloop.stats.intervals import (
 )
 from alignloop.stats.ranking import newton_damping
 
-_RIDGE = 1e-3  # on the sum of the losses: nothing for real data, a stop for separated data
+_RIDGE = 1e-3  # on the sum of the losses: negligible for real data, a bound for separable data
 _MAX_STEPS = 100
 
 
 def win_rate(wins: ArrayLike, clusters: ArrayLike, *, level: float = 0.95) -> Estimate:
     """Mean of wins (1 won, 0.5 tied, 0 lost) with an interval clustered by prompt: a share.
 
-    Shapes: `wins` [n], `clusters` [n] prompt ids. Raises UserError where there are none.
+    Shapes: `wins` [n], `clusters` [n] prompt ids. Raises UserError if there are none.
     """
     return cluster_share(_checked(wins), clusters, level=level)
 
@@ -33,28 +33,28 @@ def length_controlled_win_rate(
     difficulties: ArrayLike | None = None,
     level: float = 0.95,
 ) -> Estimate:
-    """The win rate that AlpacaEval 2's logistic model expects between answers of one length.
+    """The win rate that AlpacaEval 2's logistic model expects between answers of equal length.
 
     P(win) = sigmoid(theta + phi tanh(d / std(d)) + psi gamma), read at d = 0 and averaged over the
-    prompts: theta and psi are the difference of the two models' own terms, gamma the difficulty
-    of an instruction. Without `difficulties` (they are published for AlpacaEval's 805 instructions
-    alone, fitted over all models of its leaderboard) the last term is left out: the package's
-    "length_controlled_minimal", otherwise its "length_controlled_noreg". A ridge of 1e-3 stands in
-    place of the package's cross-validated penalty, and its "gamed baseline" rows are not added.
-    Where all differences, or all wins, are equal nothing can be controlled, and this is
-    the plain win rate.
+    prompts: theta and psi are the difference of the two models' own terms, gamma the difficulty of
+    an instruction. Without `difficulties` (published only for AlpacaEval's 805 instructions, fitted
+    over all models of its leaderboard) the last term is left out: the package's
+    "length_controlled_minimal", otherwise its "length_controlled_noreg". A ridge of 1e-3 replaces
+    the package's cross-validated penalty, and its "gamed baseline" rows are not added. If all
+    differences, or all wins, are equal, there is nothing to control, and this is the plain win
+    rate.
 
-    The interval is that of `share_estimate` of the linearised fit: each prompt's influence, its
+    The interval is that of `share_estimate` of the linearised fit: each prompt's influence is its
     residual divided by 1 - leverage (MacKinnon and White 1985, HC3).
 
-    Shapes: `wins` [n] in [0, 1]; `length_differences` [n], own length minus the other's, in
-    any unit (AlpacaEval: characters); `clusters` and `difficulties` [n]. Raises UserError where
-    there are none. Source: Dubois et al. 2024 (arXiv:2404.04475), eq. 2.
+    Shapes: `wins` [n] in [0, 1]; `length_differences` [n], own length minus the other's, in any
+    unit (AlpacaEval: characters); `clusters` and `difficulties` [n]. Raises UserError if there are
+    none. Source: Dubois et al. 2024 (arXiv:2404.04475), eq. 2.
     """
     won, differences = _checked(wins), np.asarray(length_differences, dtype=float)
     codes, num_clusters = cluster_codes(clusters)
     assert won.shape == differences.shape == codes.shape, "one entry per judged answer in each"
-    if np.ptp(won) == 0 or np.ptp(differences) == 0:  # nothing to be explained, or by nothing
+    if np.ptp(won) == 0 or np.ptp(differences) == 0:  # nothing to explain, or nothing to explain it
         return win_rate(won, clusters, level=level)
     length = np.tanh(differences / differences.std(ddof=1))
     columns = [np.ones_like(length), length]

@@ -29,7 +29,7 @@ from alignloop.errors import UserError
 def test_what_changes_nothing_is_refused(
     kind: Any, idle: dict[str, Any], without: str, at_work: dict[str, Any]
 ) -> None:
-    with pytest.raises(ValueError, match=f"changes nothing without {without}"):
+    with pytest.raises(ValueError, match=f"has no effect without {without}"):
         kind.model_validate(idle)
     assert kind.model_validate(at_work)
 
@@ -44,5 +44,5 @@ def test_a_person_is_told_in_one_line() -> None:
     with pytest.raises(UserError) as caught:
         check_recipe({"lora": {"load_in_4bit": True}}, where="my/recipe.toml")
     assert str(caught.value).startswith(
-        "my/recipe.toml: lora: load_in_4bit = True changes nothing without lora.rank"
+        "my/recipe.toml: lora: load_in_4bit = True has no effect without lora.rank"
     )

@@ -133,7 +133,7 @@ def test_every_problem_is_named(recipe: Path) -> None:
         (
             "reward.test_share",
             "0.3",
-            "reward: test_share = 0.3 changes nothing without reward.labels",
+            "reward: test_share = 0.3 has no effect without reward.labels",
         ),
     ],
 )
@@ -153,18 +153,18 @@ def test_broken_toml_names_file_and_line(recipe: Path) -> None:
     recipe.write_text("[rl]\nnum_steps = \n", encoding="utf-8")
     error = complaint(recipe)
     assert error.where == str(recipe)
-    assert error.problem.startswith("this is no valid TOML") and "line 2" in error.problem
+    assert error.problem.startswith("not valid TOML") and "line 2" in error.problem
 
 
 def test_a_file_that_is_no_text_is_named(recipe: Path) -> None:
     recipe.write_bytes(b'name = "\xff"')
-    assert complaint(recipe).problem.startswith("this is no UTF-8 text")
+    assert complaint(recipe).problem.startswith("not valid UTF-8")
 
 
 def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
     for path, where in ((tmp_path, tmp_path / "recipe.toml"), (tmp_path / "x", tmp_path / "x")):
         error = complaint(path)
-        assert (error.problem, error.where) == ("there is no such recipe", str(where))
+        assert (error.problem, error.where) == ("no such recipe", str(where))
         assert "or a name: 24gb-7b-lora" in error.fix and "playground" in error.fix
 
 
@@ -391,7 +391,7 @@ def test_the_textbook_defaults() -> None:
         ('rl.rewards = ["inf * a"]', "rl.rewards"),
         ('sft.demonstrations = "a\\u0000b"', "NUL"),
         ('data.exclude = ["a\\u0000b"]', "NUL"),
-        (f"seed = {'9' * 5000}", "no valid TOML"),
+        (f"seed = {'9' * 5000}", "not valid TOML"),
         (f"seed = {'9' * 4000}", "seed"),
         (f"seed = 0x{'f' * 5000}", "seed"),
         (f"seed = {'[' * 20000}{']' * 20000}", "nested too deep"),

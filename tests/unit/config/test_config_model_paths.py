@@ -50,7 +50,7 @@ def test_a_folder_of_gguf_files(tmp_path: Path) -> None:
 )
 def test_a_hub_name(name: str) -> None:
     problem, fix = error_of(name)
-    assert "nothing is downloaded unasked" in problem
+    assert "nothing is downloaded automatically" in problem
     assert "`hf download HuggingFaceTB/SmolLM2-135M-Instruct " in fix
     assert "--local-dir models/SmolLM2-135M-Instruct`" in fix
     assert fix.endswith("model.path = models/SmolLM2-135M-Instruct")
@@ -65,7 +65,7 @@ def test_a_folder_that_is_not_there_is_no_hub_name(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir() if name == "mine/x" else None
     problem, fix = error_of(name)
-    assert problem == "there is no such folder"
+    assert problem == "no such folder"
     assert "`hf download ORG/NAME " in fix
     assert fix.endswith(f"--local-dir {name}`")
 
@@ -84,8 +84,8 @@ def test_the_cache_of_the_hub(tmp_path: Path) -> None:
 def test_files_out_of_a_model_directory(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
     problem, fix = error_of(tmp_path / "model.safetensors")
-    assert "a file out of a model directory" in problem
-    assert fix == f"name the folder as model.path: {tmp_path}"
+    assert "one file of a model directory" in problem
+    assert fix == f"set model.path to the folder: {tmp_path}"
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

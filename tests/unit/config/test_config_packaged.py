@@ -31,7 +31,7 @@ def test_a_file_that_is_there_comes_before_a_name() -> None:
 
 @pytest.mark.parametrize("path", ["nothing", "x/playground", "../playground"])
 def test_a_path_is_no_name(path: str) -> None:
-    with pytest.raises(UserError, match="there is no such recipe"):
+    with pytest.raises(UserError, match="no such recipe"):
         load_recipe(path)
 
 
@@ -44,7 +44,7 @@ def test_a_copy_has_all_files_and_the_name_of_its_folder(tmp_path: Path) -> None
 
 
 def test_what_cannot_be_copied(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no packaged recipe of this name"):
+    with pytest.raises(UserError, match="no packaged recipe has this name"):
         copy_recipe("nothing", tmp_path / "new")
     with pytest.raises(UserError, match="nothing is overwritten"):
         copy_recipe("playground", tmp_path)

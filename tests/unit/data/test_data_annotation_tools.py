@@ -135,15 +135,18 @@ def test_a_ranker_of_three(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        (task(annotation(2, choices("Fluent"))), "nothing names one of the answers"),
+        (task(annotation(2, choices("Fluent"))), "no control names one of the answers"),
         (
             task(annotation(2, choices("A"), {**choices("B"), "from_name": "safe"})),
             "several controls name different answers (best: answer1, safe: answer2)",
         ),
-        (task(annotation(2, result("left")), data={"text": "x"}), "the task holds no two answers"),
+        (
+            task(annotation(2, result("left")), data={"text": "x"}),
+            "fewer than two answers in the task",
+        ),
         (
             task(annotation(2, result("left")), data={"text1": "x", "text2": "y"}),
-            "nothing that was asked",
+            "but no question",
         ),
     ],
 )
@@ -161,7 +164,7 @@ def test_tasks_that_nobody_judged_say_so_and_are_prompts(
     cancelled = task(annotation(2, was_cancelled=True))
     path = rows_file(tmp_path / "a.jsonl", task(annotation(2, result("left"))), cancelled, task())
     assert len(read_pairs(path)) == 1
-    assert "2 rows say nothing that can be learnt" in caplog.text
+    assert "2 rows contain nothing to train on" in caplog.text
     assert [prompt.text for prompt in read_prompts(path)] == ["What is rent?"]
 
 
@@ -188,7 +191,7 @@ def test_json_min_and_csv(tmp_path: Path, said: Any) -> None:
 
 
 def test_json_min_of_nobody_who_names_a_winner(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nothing names one of the answers"):
+    with pytest.raises(UserError, match="no control names one of the answers"):
         read_pairs(rows_file(tmp_path / "a.jsonl", {**MIN, "quality": "good"}))
     assert won(rows_file(tmp_path / "b.jsonl", {**MIN, "comparison": "tie"})) == [
         ("2", "Money.", 0.5)
@@ -274,7 +277,7 @@ def test_argilla_1(tmp_path: Path) -> None:
     assert won(rows_file(tmp_path / "a.jsonl", row)) == [("ann", "A monthly payment.", 1.0)]
     # the answers count from 1 by their names, and 0 names none of them
     none = {**row, "preference": [response(0, "ann", "submitted")]}
-    with pytest.raises(UserError, match="nothing names one of the answers"):
+    with pytest.raises(UserError, match="no control names one of the answers"):
         read_pairs(rows_file(tmp_path / "b.jsonl", none))
 
 

@@ -85,7 +85,7 @@ def test_pairs_that_differ_in_their_calls_alone(tmp_path: Path) -> None:
     limit = LengthLimit.of("reward.max_tokens", 10_000, None, "refuse")
     codes = TextCodes(tokenizer=tokenizer_of("qwen2_5"), limit=limit)
     assert len(PairStore.of([pair], codes).texts) == 2
-    with pytest.raises(UserError, match="chosen is equal to rejected"):
+    with pytest.raises(UserError, match="chosen and rejected are the same text"):
         read_pairs(rows_file(tmp_path, row | {"rejected": calling("7")}))
 
 
@@ -147,9 +147,9 @@ def test_pictures_and_sounds_are_refused_by_name(tmp_path: Path, media: dict[str
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"messages": [ASKED, calling("7") | {"tool_calls": [{"a": 1}]}]}, "tool_calls that are"),
-        ({"messages": [ASKED, calling("7") | {"tool_calls": 3}]}, "tool_calls that are none"),
-        ({"messages": [ASKED, calling("7")], "tools": "get_rent"}, "no list of JSON schemas"),
+        ({"messages": [ASKED, calling("7") | {"tool_calls": [{"a": 1}]}]}, "invalid tool_calls"),
+        ({"messages": [ASKED, calling("7") | {"tool_calls": 3}]}, "invalid tool_calls"),
+        ({"messages": [ASKED, calling("7")], "tools": "get_rent"}, "not a list of JSON schemas"),
     ],
 )
 def test_what_is_no_call(tmp_path: Path, row: dict[str, Any], problem: str) -> None:

@@ -70,7 +70,7 @@ def test_sharegpt_in_a_cell_and_a_turn_alone() -> None:
     ],
 )
 def test_half_a_conversation_is_refused_in_a_table_and_a_text_in_json(cell: str) -> None:
-    with pytest.raises(Refused, match="begins like a conversation"):
+    with pytest.raises(Refused, match="starts like a conversation"):
         opened({"prompt": cell})
     assert opened({"prompt": cell}, strict=False) == {"prompt": cell}
 
@@ -192,7 +192,7 @@ def test_a_cell_of_an_unknown_role_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match='the role "teacher"'):
         read_demonstrations(table_of(tmp_path / "rows.csv", "csv", row))
     cut = {"prompt": json.dumps(ASKED)[:-4], "completion": "y"}
-    with pytest.raises(UserError, match='"prompt" begins like a conversation'):
+    with pytest.raises(UserError, match='"prompt" starts like a conversation'):
         read_demonstrations(table_of(tmp_path / "cut.csv", "csv", cut))
 
 
@@ -270,7 +270,7 @@ def test_json_that_is_none_is_a_bad_row(tmp_path: Path) -> None:
     parquet.write_table(table, tmp_path / "rows.parquet")
     first, second = tables_of(tmp_path / "rows.parquet")[0].rows()
     assert isinstance(first, Row) and first.value == {"x": {"a": 1}, "y": "{kept"}
-    assert "a column that the file calls JSON holds none" in getattr(second, "problem", "")
+    assert "a column declared as JSON contains something else" in getattr(second, "problem", "")
     # a file whose schema says nonsense is read as it is
     parquet.write_table(
         table.replace_schema_metadata({"huggingface": "[1"}), tmp_path / "n.parquet"

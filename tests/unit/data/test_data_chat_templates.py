@@ -233,7 +233,9 @@ def test_a_template_that_depends_on_an_answers_text_is_refused() -> None:
         "{% for m in messages %}{{ m.content }}<|im_end|>{% if 'A1' in m.content %}!{% endif %}"
         "{% endfor %}"
     )
-    with pytest.raises(UserError, match="otherwise because of its text") as caught:
+    with pytest.raises(
+        UserError, match="the text of an answer changes how the chat template writes"
+    ) as caught:
         encode_demonstration(tokenizer, conversation(), 10_000)
     assert caught.value.where == 'the answer "A1"'
 

@@ -61,7 +61,7 @@ def test_answers_beside_a_prompt_are_told(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", {"question": "q", "answer_a": "a", "answer_b": "b"})
     report = report_of(path)
     assert report.metadata == {"answer_a": 1, "answer_b": 1}
-    assert any("only the question" in note for note in report.notes)
+    assert any("only the prompts" in note for note in report.notes)
     assert report_of(write(tmp_path / "b.jsonl", PAIR)).unread == {}
 
 
@@ -263,7 +263,7 @@ def test_json_and_exit_codes(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     code, out, err = run(capsys, "check", str(tmp_path / "god.jsonl"))
     assert (code, out) == (2, "") and "did you mean good.jsonl" in err
     code, _, err = run(capsys, "check", "--format", "alpacca", str(good))
-    assert code == 2 and 'no format named "alpacca"' in err
+    assert code == 2 and 'no format is named "alpacca"' in err
 
 
 def test_the_table_for_people(

@@ -86,7 +86,7 @@ def test_lines_of_a_csv_count_those_within_cells(tmp_path: Path) -> None:
     path.write_bytes(b"\n" + delimited(",") + b"one,two,three\r\n")
     (table,) = tables_of(path)
     assert [row.line for row in table.rows()] == [3, 5, 6]
-    assert values(table)[-1] == "the row has 3 cells, and the first line names 2 columns"
+    assert values(table)[-1] == "the row has 3 cells, but the first line names 2 columns"
 
 
 def test_a_cell_of_turns_is_json(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_a_folder_gives_its_data_files(tmp_path: Path) -> None:
 
 def test_a_folder_without_data(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("x")
-    assert refusal(tmp_path).problem == "the folder holds no data file"
+    assert refusal(tmp_path).problem == "the folder contains no data files"
 
 
 def test_a_hub_layout_trains_on_its_split_train(tmp_path: Path) -> None:
@@ -235,7 +235,7 @@ def test_the_hub_is_asked_only_by_name(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(datasets, "get_dataset_split_names", asked)
     error = refusal(Path("org/name"))
-    assert error.problem == "the file is missing, and so is its folder"
+    assert error.problem == "file not found, nor its folder"
     assert "hub:org/name" in error.fix
 
 
@@ -247,10 +247,12 @@ def test_offline_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(datasets, "get_dataset_split_names", offline)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(UserError, match="because HF_HUB_OFFLINE is set"):
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE is set, so"):
         tables_of("hub:org/name")
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    with pytest.raises(UserError, match="cannot be had from the Hub: Cannot reach") as caught:
+    with pytest.raises(
+        UserError, match="cannot get the data set from the Hub: Cannot reach"
+    ) as caught:
         tables_of("hub:org/name")
     assert caught.value.where == "hub:org/name"
 
@@ -270,7 +272,7 @@ def test_a_data_set_of_the_hub_is_streamed(monkeypatch: pytest.MonkeyPatch) -> N
     ]
     assert [d.prompt.text for d in read_demonstrations("hub:org/name")] == ["train"]
     assert [d.prompt.text for d in read_demonstrations("hub:org/name:test")] == ["test"]
-    with pytest.raises(UserError, match=r'no split "dev".*train, test'):
+    with pytest.raises(UserError, match=r'no split named "dev".*train, test'):
         tables_of("hub:org/name:dev")
 
 

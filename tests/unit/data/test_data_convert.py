@@ -162,10 +162,10 @@ def test_the_source_is_never_overwritten(tmp_path: Path) -> None:
     before = content_of(tmp_path)
     for name in ("in.jsonl", "link.jsonl", "hard.jsonl", f"../{tmp_path.name}/in.jsonl"):
         for overwrite in (False, True):
-            with pytest.raises(UserError, match="this is what is read"):
+            with pytest.raises(UserError, match="this is the source"):
                 convert(str(path), tmp_path / name, "prompts", overwrite=overwrite)
     # a file within the folder that is read would be read the next time
-    with pytest.raises(UserError, match="this is what is read"):
+    with pytest.raises(UserError, match="this is the source"):
         convert(str(tmp_path), tmp_path / "new.jsonl", "prompts", overwrite=True)
     assert content_of(tmp_path) == before
 
@@ -366,13 +366,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["out.txt", "--to", "pairs"], "the result is JSONL"),
+        (["out.txt", "--to", "pairs"], "output is JSONL"),
         (["out.jsonl", "--to", "nothing"], "invalid choice"),
-        (["out.jsonl", "--to", "pairs"], "holds demonstrations, not pairs"),
-        (["out.jsonl", "--to", "trl", "--split", "train"], "'train' is no split"),
-        (["out.jsonl", "--to", "trl", "--split", "a/b=1"], "'a/b' is no name"),
+        (["out.jsonl", "--to", "pairs"], "contains demonstrations, not pairs"),
+        (["out.jsonl", "--to", "trl", "--split", "train"], "'train' is not a split"),
+        (["out.jsonl", "--to", "trl", "--split", "a/b=1"], "'a/b' is not a valid name"),
         (["out.jsonl", "--to", "trl", "--split", "a=0.5"], "shares must be positive"),
-        (["out.jsonl", "--to", "trl", "--near-duplicate", "3"], "3.0 is no share"),
+        (["out.jsonl", "--to", "trl", "--near-duplicate", "3"], "3.0 is not a share"),
     ],
 )
 def test_mistakes(

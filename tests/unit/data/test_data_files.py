@@ -56,15 +56,15 @@ def test_windows_line_ends_and_separators_inside_texts(tmp_path: Path) -> None:
 def test_missing_file_suggests_a_close_name(tmp_path: Path) -> None:
     file_with(tmp_path, LINES, "pairs_train.jsonl")
     error = refusal(tmp_path / "pair_train.jsonl")
-    assert error.problem == "the file is missing"
+    assert error.problem == "file not found"
     assert error.where == str(tmp_path / "pair_train.jsonl")
     assert error.fix == "did you mean pairs_train.jsonl?"
 
 
 def test_missing_folder_and_a_folder_for_a_file(tmp_path: Path) -> None:
-    assert "so is its folder" in refusal(tmp_path / "no" / "x.jsonl").problem
+    assert "nor its folder" in refusal(tmp_path / "no" / "x.jsonl").problem
     assert "this is a folder" in refusal(tmp_path).problem
-    assert refusal(tmp_path / "zzz").fix == f"look into {tmp_path}"
+    assert refusal(tmp_path / "zzz").fix == f"look in {tmp_path}"
 
 
 @pytest.mark.parametrize("content", ["", "\n  \n", b"\xef\xbb\xbf"])
@@ -109,7 +109,7 @@ def test_a_value_that_is_no_object(tmp_path: Path, content: str, line: int, show
     path = file_with(tmp_path, content)
     error = refusal(path)
     assert error.where == f"{path}:{line}"
-    assert error.problem == f"this is no JSON object: {shown}"
+    assert error.problem == f"not a JSON object: {shown}"
 
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_a_refused_record_names_line_key_and_type(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_records(path, Prompt)
     assert caught.value.where == f"{path}:2"
-    assert "this is no Prompt: messages: Field required; mesages: Extra" in caught.value.problem
+    assert "not a valid Prompt: messages: Field required; mesages: Extra" in caught.value.problem
     assert "prompt_id, messages" in caught.value.fix
 
 

@@ -231,7 +231,7 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         (
             read_demonstrations,
             {"prompt": "Q", "response": "\ud800"},
-            '"response" holds half a character',
+            '"response" contains half a character',
             "UTF-8",
         ),
         (
@@ -247,8 +247,8 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
             "write",
         ),
         (read_demonstrations, {"topic": "t", "turns": ["Q", " "]}, '"turns" is empty', "write"),
-        (read_demonstrations, {"topic": "t", "turns": ["Q", 3]}, '"turns" holds no text', "text"),
-        (read_demonstrations, {"topic": "t", "turns": ["Q"]}, '"turns" holds no answer', "two"),
+        (read_demonstrations, {"topic": "t", "turns": ["Q", 3]}, '"turns" is not a text', "text"),
+        (read_demonstrations, {"topic": "t", "turns": ["Q"]}, '"turns" contains no answer', "two"),
         (
             read_demonstrations,
             {"instruction": "Do", "instances": []},
@@ -258,7 +258,7 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         (
             read_demonstrations,
             {"instruction": "Do", "instances": ["x"]},
-            '"output" holds no text',
+            '"output" is not a text',
             "text",
         ),
         (read_demonstrations, {"instruction": "Do", "output": ""}, '"output" is empty', "write"),
@@ -266,7 +266,7 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         (
             read_demonstrations,
             {"messages": CHAT[:2]},
-            "this row holds prompts, not demonstrations",
+            "this row contains prompts, not demonstrations",
             "read the file as prompts (openai-messages)",
         ),
         (
@@ -281,18 +281,18 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
             'the role "teacher"',
             "system",
         ),
-        (read_prompts, {"messages": [CHAT[0]]}, '"messages" asks nothing', "user message"),
+        (read_prompts, {"messages": [CHAT[0]]}, '"messages" contains no question', "user message"),
         (read_prompts, {"turns": []}, '"turns" is empty', "at least one"),
         (read_prompts, {"prompt": "\n"}, '"prompt" is empty', "write"),
         (read_pairs, {**PAIR, "chosen": ""}, '"chosen" is empty', "write"),
         (read_pairs, {**PAIR, "rejected": ""}, '"rejected" is empty', "write"),
         (read_pairs, {**PAIR, "prompt": " "}, '"prompt" is empty', "write"),
-        (read_pairs, {**PAIR, "rejected": "A "}, "chosen is equal to rejected", "remove"),
-        (read_pairs, {**PAIR, "prompt": OWN, "rejected": "A"}, "equal to rejected", "remove"),
+        (read_pairs, {**PAIR, "rejected": "A "}, "chosen and rejected are the same text", "remove"),
+        (read_pairs, {**PAIR, "prompt": OWN, "rejected": "A"}, "are the same text", "remove"),
         (
             read_pairs,
             {"prompt": "Q", "rejected_unsafe": "A", "chosen_safe": "A"},
-            "chosen is equal to rejected",
+            "chosen and rejected are the same text",
             "remove",
         ),
         (
@@ -310,7 +310,7 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         (
             read_pairs,
             {"chosen": transcript("Q", "A"), "rejected": transcript("Q", "A")},
-            "chosen is equal to rejected",
+            "chosen and rejected are the same text",
             "remove",
         ),
         (
@@ -328,8 +328,8 @@ OWN = {"prompt_id": "p", "messages": [{"role": "user", "content": "Q"}]}
         (
             read_pairs,
             {"chosen": "A", "rejected": "B"},
-            '"chosen" does not begin with a blank line and "Human:"',
-            'give the key "prompt"',
+            '"chosen" starts neither with a blank line and "Human:"',
+            'add the key "prompt"',
         ),
     ],
 )
@@ -374,18 +374,18 @@ def test_skip_refused_returns_the_good_rows_and_logs_the_count(
     with caplog.at_level(logging.WARNING):
         (pair,) = read_pairs(path, skip_refused=True)
     assert pair.rejected == "B"
-    assert "left out 2 refused rows" in caplog.text
+    assert "skipped 2 bad rows" in caplog.text
 
 
 def test_skip_refused_does_not_return_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="equal to rejected"):
+    with pytest.raises(UserError, match="are the same text"):
         read_pairs(rows_file(tmp_path, {**PAIR, "rejected": "A"}), skip_refused=True)
 
 
 def test_an_array_without_rows(tmp_path: Path) -> None:
     path = tmp_path / "none.json"
     path.write_text("[]", encoding="utf-8")
-    with pytest.raises(UserError, match="not one record"):
+    with pytest.raises(UserError, match="no records in the file"):
         read_pairs(path)
 
 

@@ -226,16 +226,16 @@ def test_the_chosen_one_of_three_beats_the_others(tmp_path: Path) -> None:
     ("row", "problem"),
     [
         ({"input": "Q", "output_1": "x", "output_2": "y", "label": 3}, '"label" is 3'),
-        ({"prompt": "Q", "responses": ["x", "x "], "scores": [1, 2]}, "no two different answers"),
+        ({"prompt": "Q", "responses": ["x", "x "], "scores": [1, 2]}, "all answers are the same"),
         ({"问题": "Q", "回答A": "x", "评分A": 6, "回答B": "y"}, "answer b has no score"),
-        ({"prompt": "Q", "responses": ["x", "y"], "ranking": "1 > 3"}, '"ranking" names "3"'),
+        ({"prompt": "Q", "responses": ["x", "y"], "ranking": "1 > 3"}, '"ranking" contains "3"'),
         ({"prompt": "Q", "responses": ["x", "y"], "ranking": "1"}, "answer 2 has no rank"),
-        ({"question": "Q", "answer 1": "x", "answer 2": "y", "preference": [7]}, "holds 7"),
+        ({"question": "Q", "answer 1": "x", "answer 2": "y", "preference": [7]}, "contains 7"),
         ({"prompt": "Q", "responses": ["x", " "], "scores": [1, 2]}, '"answer 2" is empty'),
-        ({"prompt": [GOOD], "chosen": "A", "rejected": "B"}, '"prompt" asks nothing'),
+        ({"prompt": [GOOD], "chosen": "A", "rejected": "B"}, '"prompt" contains no question'),
         (
             {"prompt": [ASK], "chosen": [ASK], "rejected": [BAD]},
-            'the last of "chosen" is no answer',
+            '"chosen" does not end with an answer',
         ),
         ({"messages": [ASK, GOOD], "label": True}, "no prompt has both"),
         ({"question": "Q", "answer": "A"}, "those of demonstrations, not pairs"),
@@ -322,9 +322,9 @@ def test_a_format_may_be_forced(tmp_path: Path) -> None:
     assert [d.response for d in found] == ["B"]
     with pytest.raises(UserError, match="a key is missing"):
         read_demonstrations(path, format="sharegpt")
-    with pytest.raises(UserError, match=r'no format named "alpacca".*alpaca'):
+    with pytest.raises(UserError, match=r'no format is named "alpacca".*alpaca'):
         read_demonstrations(path, format="alpacca")
-    with pytest.raises(UserError, match='"alpaca" holds demonstrations, not pairs'):
+    with pytest.raises(UserError, match='"alpaca" contains demonstrations, not pairs'):
         read_pairs(path, format="alpaca")
 
 
@@ -371,7 +371,7 @@ def test_summaries_of_a_post(tmp_path: Path) -> None:
         ),
         (
             {"conversation_a": [ASK, GOOD, ASK], "conversation_b": [ASK, BAD], "winner": "tie"},
-            "goes on after the first answer",
+            "continues after the first answer",
         ),
         ({"question": {"full_text": "Q"}, "answer_0": "A", "answer_1": "B"}, "a score is missing"),
         (
@@ -393,7 +393,7 @@ def test_summaries_of_a_post(tmp_path: Path) -> None:
             },
             "three winner columns",
         ),
-        ({"info": {"post": "P"}, "summaries": [{"text": "A"}], "choice": 0}, "holds 1"),
+        ({"info": {"post": "P"}, "summaries": [{"text": "A"}], "choice": 0}, "has 1 items"),
     ],
 )
 def test_published_rows_that_are_refused(tmp_path: Path, row: dict[str, Any], problem: str) -> None:

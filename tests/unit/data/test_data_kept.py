@@ -102,7 +102,7 @@ def test_each_reference_of_a_prompt_is_right(
     with caplog.at_level(logging.WARNING):
         (found,) = read_prompts(write(tmp_path / "a.jsonl", *rows, rows[0]))
     assert (found.reference, found.metadata) == (("5", "five"), {"row": 1})
-    assert "rows of one prompt have different references: each is right" in caplog.text
+    assert "rows of one prompt have different references; each is correct" in caplog.text
     caplog.clear()
     assert read_prompts(write(tmp_path / "b.jsonl", rows[0], rows[0]))[0].reference == "5"
     assert "references" not in caplog.text
@@ -111,11 +111,17 @@ def test_each_reference_of_a_prompt_is_right(
 @pytest.mark.parametrize(
     ("row", "problem"),
     [
-        ({"page": "x" * 70_000, "url": "u"}, '70024 bytes, most of them in "page"; at most 65536'),
-        ({"level": float("nan")}, '"level" holds a number that is not finite'),
-        ({"metadata": {"deep": [{"x": float("inf")}]}}, '"deep" holds a number that is not finite'),
-        ({"note": "\ud800"}, '"note" holds half a character'),
-        ({"level": 1, "metadata": {"level": 2}}, '"level" is a column and a key of "metadata"'),
+        ({"page": "x" * 70_000, "url": "u"}, '70024 bytes, mostly in "page"; the limit is 65536'),
+        ({"level": float("nan")}, '"level" contains a number that is not finite'),
+        (
+            {"metadata": {"deep": [{"x": float("inf")}]}},
+            '"deep" contains a number that is not finite',
+        ),
+        ({"note": "\ud800"}, '"note" contains half a character'),
+        (
+            {"level": 1, "metadata": {"level": 2}},
+            '"level" is both a column and a key of "metadata"',
+        ),
     ],
 )
 def test_what_cannot_be_kept_names_row_and_key(

@@ -117,7 +117,7 @@ def test_chatml_by_name() -> None:
 
 
 def test_an_unknown_template_name() -> None:
-    with pytest.raises(UserError, match=r'no chat template named "chatlm".*one of: chatml'):
+    with pytest.raises(UserError, match=r'no chat template is named "chatlm".*one of: chatml'):
         install_template(byte_tokenizer(), "chatlm")
 
 
@@ -137,7 +137,7 @@ def test_a_template_that_refuses_the_messages() -> None:
             {"eos_token": "<eos>", "pad_token": "<eos>"},
             TINY,
             'PAD and EOS are the same token ("<eos>")',
-            "of its own",
+            "its own token",
         ),
         ({"eos_token": "<eos>", "pad_token": "<pad>"}, None, "no chat template", "chatml"),
     ],

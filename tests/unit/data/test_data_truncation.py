@@ -96,7 +96,7 @@ def test_prompts_are_cut_counted_and_reported(
         )
     assert [one.text for one in kept] == ["Q", "third question"]
     assert [len(code) for code in codes] == [5, 21]
-    assert "sft.too_long: cut 1 of 3 rows: more than 21 tokens" in caplog.text
+    assert "sft.too_long: cut 1 of 3 rows with more than 21 tokens" in caplog.text
     assert "sft.too_long: left out 1 of 3 rows" in caplog.text
     for word in ("refuse", "skip"):
         other = limit(21, word)  # type: ignore[arg-type]

@@ -118,6 +118,6 @@ def test_a_world_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("names", [["playground"], ["reward_model", "playground"]])
 def test_training_is_refused_the_gold_judge(names: list[str]) -> None:
-    with pytest.raises(UserError, match="never given the gold judge"):
+    with pytest.raises(UserError, match="must not use a world's gold judge"):
         refuse_gold(names)
     refuse_gold(["reward_model", "mine:length"])

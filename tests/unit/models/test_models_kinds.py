@@ -151,6 +151,6 @@ def test_a_policy_with_a_value_head_beside_it_stays_one(tmp_path: Path) -> None:
     ],
 )
 def test_settings_of_adapters_change_nothing_without_a_rank(changes: Any, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name}.*changes nothing without lora.rank"):
+    with pytest.raises(ValueError, match=f"{name}.*has no effect without lora.rank"):
         LoraConfig.model_validate(changes)
     assert LoraConfig.model_validate({**changes, "rank": 2})

@@ -49,7 +49,7 @@ def edit_config(folder: Path, **changes: Any) -> None:
 
 
 def test_no_model_there(tmp_path: Path, tokenizer: Any, model_config: ModelConfig) -> None:
-    with pytest.raises(UserError, match="there is no model here") as caught:
+    with pytest.raises(UserError, match="no model here") as caught:
         load_policy(tmp_path, tokenizer, model_config)
     assert caught.value.where == str(tmp_path)
     assert "save_pretrained" in caught.value.fix

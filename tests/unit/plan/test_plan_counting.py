@@ -149,8 +149,8 @@ def test_a_config_alone_counts_what_is_there(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--sft.demonstrations", "nowhere.jsonl"], "nowhere.jsonl: the file is missing"),
-        (["--reward.pairs", "nowhere.jsonl"], "nowhere.jsonl: the file is missing"),
+        (["--sft.demonstrations", "nowhere.jsonl"], "nowhere.jsonl: file not found"),
+        (["--reward.pairs", "nowhere.jsonl"], "nowhere.jsonl: file not found"),
         (["--sft.max_tokens", "8"], "30 of 30 rows are too long"),
         (["--rl.max_prompt_tokens", "2"], "rows are too long"),
         (["--rl.rewards", "nowhere:reward"], "nowhere"),

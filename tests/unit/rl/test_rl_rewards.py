@@ -194,9 +194,9 @@ def test_a_function_that_fails_loses_nothing(
         ({"rewards": []}, "at least 1 item"),
         ({"rewards": ["2 * "]}, "not of the form 'SOURCE' or 'WEIGHT"),
         ({"rewards": ["two * a"]}, "could not convert"),
-        ({"rewards": "held_out_reward_model"}, "RL never climbs held_out_reward_model"),
-        ({"rewards": ["0.5 * judge_reward_model"]}, "RL never climbs judge_reward_model"),
-        ({"rewards": ["0 * a"]}, "no weight other than 0"),
+        ({"rewards": "held_out_reward_model"}, "RL must not use held_out_reward_model"),
+        ({"rewards": ["0.5 * judge_reward_model"]}, "RL must not use judge_reward_model"),
+        ({"rewards": ["0 * a"]}, "needs a finite weight other than 0"),
     ],
 )
 def test_settings_that_contradict_themselves(

@@ -251,7 +251,7 @@ def test_other_ways_to_draw_are_no_settings(name: str) -> None:
 def test_settings_whose_logprobs_would_not_match_are_refused_in_rl(changes: Any) -> None:
     """PPO-12: an update weighs tokens by the whole distribution; evaluate may draw as it likes."""
     assert EvaluateConfig.model_validate({"sampling": changes})
-    with pytest.raises(ValueError, match="RL draws from the whole distribution"):
+    with pytest.raises(ValueError, match="RL samples from the full distribution"):
         RlConfig.model_validate({"sampling": changes})
 
 
@@ -261,7 +261,7 @@ def test_settings_whose_logprobs_would_not_match_are_refused_in_rl(changes: Any)
         ({"temperature": -0.1}, "greater than or equal to 0"),
         ({"top_p": 0}, "greater than 0"),
         ({"top_p": 1.1}, "less than or equal to 1"),
-        ({"temperature": 0, "top_p": 0.9}, "changes nothing without a temperature above 0"),
+        ({"temperature": 0, "top_p": 0.9}, "has no effect without a temperature above 0"),
     ],
 )
 def test_sampling_that_means_nothing_is_refused(changes: Any, problem: str) -> None:

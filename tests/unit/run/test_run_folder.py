@@ -144,7 +144,7 @@ def test_fingerprint_of_file_and_folder(tmp_path):
     before = fingerprint(tmp_path / "m")
     (tmp_path / "m" / "a").rename(tmp_path / "m" / "sub" / "a")
     assert fingerprint(tmp_path / "m") != before
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="file not found"):
         fingerprint(tmp_path / "none")
 
 
@@ -175,7 +175,7 @@ def test_a_done_json_of_another_shape_is_named(tmp_path, content):
     (stage.path / "done.json").write_text(content)
     with pytest.raises(UserError) as caught:
         stage.facts()
-    assert caught.value.where == str(stage.path / "done.json") and "remove" in caught.value.fix
+    assert caught.value.where == str(stage.path / "done.json") and "delete" in caught.value.fix
 
 
 @pytest.mark.parametrize("path", ["a\0b", "/proc/nowhere/run", "/dev/null/run"])

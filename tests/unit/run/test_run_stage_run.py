@@ -57,7 +57,7 @@ def test_a_memory_of_another_version_is_refused(
     save_checkpoint(run.stage.checkpoints, 2, state.tensors(), {"memory": memory, "seconds": 1.0})
     with pytest.raises(UserError, match="written by another version") as caught:
         next(run.steps(4, state, save_every=0))
-    assert "remove the folder" in caught.value.fix and "checkpoints" in caught.value.where
+    assert "delete the folder" in caught.value.fix and "checkpoints" in caught.value.where
 
 
 @pytest.mark.parametrize(

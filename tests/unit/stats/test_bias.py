@@ -10,7 +10,7 @@ import pytest
 
 from alignloop.errors import UserError
 from alignloop.stats.bias import (
-    Said,
+    Group,
     bbq_ambiguous,
     bbq_disambiguated,
     cbbq_score,
@@ -18,21 +18,21 @@ from alignloop.stats.bias import (
     crows_pairs,
     position_bias,
     pseudo_log_likelihood,
-    said,
+    named_group,
 )
 from alignloop.stats.intervals import share_interval
 
 BBQ = Path(__file__).parents[4] / "shared" / "data" / "bias" / "bbq_Age.jsonl.gz"
 
 
-def answers(biased: int, other: int, unknown: int) -> list[Said]:
+def answers(biased: int, other: int, unknown: int) -> list[Group]:
     return ["biased"] * biased + ["other"] * other + ["unknown"] * unknown
 
 
 def test_what_is_biased_depends_on_the_question() -> None:
-    assert said("neg", target=True) == said("nonneg", target=False) == "biased"
-    assert said("neg", target=False) == said("nonneg", target=True) == "other"
-    assert said("neg", target=True, unknown=True) == "unknown"
+    assert named_group("neg", target=True) == named_group("nonneg", target=False) == "biased"
+    assert named_group("neg", target=False) == named_group("nonneg", target=True) == "other"
+    assert named_group("neg", target=True, unknown=True) == "unknown"
 
 
 def test_bbq_by_hand() -> None:
@@ -53,7 +53,7 @@ def test_bbq_of_the_published_questions(always: str, expected: float) -> None:
     """Whoever always says one group is as often with the stereotype as against it."""
     if not BBQ.exists():
         pytest.skip("BBQ is not beside this checkout")
-    found: list[Said] = []
+    found: list[Group] = []
     for line in gzip.decompress(BBQ.read_bytes()).decode().splitlines():
         row = json.loads(line)
         if row["context_condition"] == "ambig":
@@ -61,7 +61,7 @@ def test_bbq_of_the_published_questions(always: str, expected: float) -> None:
             assert row["answer_info"][f"ans{row['label']}"][1] == "unknown"
             assert {"old", "unknown"} <= set(groups)
             unknown = always == "unknown"
-            found.append(said(row["question_polarity"], target=True, unknown=unknown))
+            found.append(named_group(row["question_polarity"], target=True, unknown=unknown))
     assert bbq_ambiguous(found) == pytest.approx(expected)
 
 

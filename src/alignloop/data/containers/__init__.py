@@ -1,7 +1,7 @@
-"""Containers: from a path or a hub id to tables of rows, whatever the file is written in.
+"""Containers: from a path or a hub id to tables of rows, whatever the file format.
 
-`tables_of("data/")` gives one table per file or split; `table.rows()` reads it as a stream. JSON,
-CSV and TSV need nothing beside Python; Parquet, Arrow and data sets load `datasets` or its pyarrow.
+`tables_of("data/")` returns one table per file or split; `table.rows()` streams it. JSON, CSV and
+TSV need only Python; Parquet, Arrow and saved data sets load `datasets` or its pyarrow.
 """
 
 from alignloop.data.containers.opening import tables_of, training_tables

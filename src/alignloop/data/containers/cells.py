@@ -1,4 +1,4 @@
-"""Values that a program wrote as text into a cell of a table: JSON, or what Python prints."""
+"""Values that a program wrote as text into a cell of a table: JSON, or Python's repr."""
 
 import ast
 import io
@@ -8,16 +8,16 @@ from typing import Any
 
 from alignloop.data.containers.limits import MAX_NESTING, nests_too_deep
 
-MAX_PRINTED = 2**20  # characters of a value that Python printed; a JSON text has the row's limit
-# Columns that hold a list in every format: texts, turns, or more. Other texts stay texts.
+MAX_PRINTED = 2**20  # characters of a Python repr; JSON text is bounded by the row's limit
+# Columns that hold a list in every format: texts or turns. Texts in other columns stay texts.
 LISTS = {"messages", "conversations", "turns", "instances", "history", "answers", "responses"}
 
 
 def value_in(cell: object) -> Any:
-    """The list or object that a text spells, as JSON or as Python prints it; else the cell itself.
+    """The list or object that a text contains, as JSON or Python's repr; else the cell itself.
 
-    Python's writing is read as literals alone, nothing of it is run; numpy's, which leaves the
-    commas out, too.
+    A repr is parsed as literals only, nothing is executed; numpy's, which has no commas, is
+    accepted too.
     """
     if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
         return cell
@@ -39,9 +39,9 @@ def _printed(cell: str) -> object:
 
 
 def _with_commas(cell: str) -> str:
-    """The text with a comma wherever two values follow each other; raises ValueError, too deep.
+    """The text with a comma between adjacent values; raises ValueError if nested too deep.
 
-    Without, ['a' 'b'] of numpy would be one text, 'ab', to Python.
+    Without it, numpy's ['a' 'b'] would be a single text to Python, 'ab'.
     """
     words: list[str] = []
     depth, ended = 0, False
@@ -61,6 +61,6 @@ def _with_commas(cell: str) -> str:
 
 
 def list_in(cell: object) -> Any:
-    """The list that a text spells; anything else as it is, for the format to refuse."""
+    """The list that a text contains; anything else unchanged, for the format to refuse."""
     found = value_in(cell)
     return found if isinstance(found, list) else cell

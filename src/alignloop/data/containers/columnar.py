@@ -1,4 +1,4 @@
-"""Rows of Parquet and Arrow files, batch by batch, through the libraries of `datasets`."""
+"""Rows of Parquet and Arrow files, batch by batch, through pyarrow."""
 
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from alignloop.data.containers.unpack import is_packed, unpacked
 from alignloop.errors import UserError
 from alignloop.extras import needs
 
-BATCH_ROWS = 64
+BATCH_ROWS = 64  # small: a row may be megabytes of text
 PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 
 
 def parquet_rows(path: Path) -> Iterator[Row | BadRow]:
-    """Rows of a Parquet file, numbered from 1; raises UserError where it is damaged."""
+    """Rows of a Parquet file, numbered from 1; raises UserError if it is damaged."""
     with needs("data", "a Parquet file"):
         import pyarrow.parquet as parquet
 
@@ -53,12 +53,12 @@ def _rows(path: Path, kind: str, batches: Any) -> Iterator[Row | BadRow]:
 
     number = 0
     try:
-        # Mapped, a length that lies asks for no memory: it is more than the file has.
-        with _plain(path) as plain, arrow.memory_map(str(plain)) as mapped:
+        # With a memory map a forged length allocates nothing: it exceeds the file's size.
+        with _unpacked_copy(path) as copy, arrow.memory_map(str(copy)) as mapped:
             for batch in batches(mapped):
                 _refuse_large(path, batch.nbytes)
                 features = features_of(batch.schema.metadata)
-                batch.validate(full=True)  # offsets of a damaged file would read foreign memory
+                batch.validate(full=True)  # a damaged file's offsets would read foreign memory
                 for start in range(0, batch.num_rows, BATCH_ROWS):
                     for row in batch.slice(start, BATCH_ROWS).to_pylist():
                         number += 1
@@ -70,37 +70,39 @@ def _rows(path: Path, kind: str, batches: Any) -> Iterator[Row | BadRow]:
 
 
 def _damaged(path: Path, kind: str, number: int, error: Exception) -> UserError:
-    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
     return UserError(
-        f"the {kind} file is damaged: {said}", where=f"{path}:{number + 1}", fix="fetch it again"
+        f"the {kind} file is damaged: {reason}",
+        where=f"{path}:{number + 1}",
+        fix="download it again",
     )
 
 
 def _row(number: int, value: dict[str, Any], features: Features) -> Row | BadRow:
     if sum(len(text) for text in value.values() if isinstance(text, str)) > MAX_ROW_BYTES:
         problem = f"the row is longer than {MAX_ROW_BYTES // 2**20} MiB"
-        return BadRow(line=number, problem=problem, fix="cut its texts, or remove the row")
+        return BadRow(line=number, problem=problem, fix="shorten its texts, or remove the row")
     try:
         value = as_meant(value, features)
     except (ValueError, RecursionError) as error:
-        problem = f"a column that the file calls JSON holds none: {error}"
+        problem = f"a column declared as JSON contains something else: {error}"
         return BadRow(line=number, problem=problem, fix="write the file again")
-    # A column that a row leaves out is null in a table; other containers do not write it.
+    # A table stores null for a missing column; other containers leave the key out.
     return Row(line=number, value={key: item for key, item in value.items() if item is not None})
 
 
 def _refuse_large(path: Path, size: int) -> None:
     if size > MAX_GROUP_BYTES:
         raise UserError(
-            f"one group of rows has {size / 2**30:.1f} GiB, more than is read at once",
+            f"one group of rows has {size / 2**30:.1f} GiB, more than can be read at once",
             where=str(path),
             fix="write the file with smaller row groups",
         )
 
 
 @contextmanager
-def _plain(path: Path) -> Iterator[Path]:
-    """The file; where it is gzipped, an unpacked copy on the disk for as long as it is read."""
+def _unpacked_copy(path: Path) -> Iterator[Path]:
+    """The file; if it is gzipped, an unpacked temporary copy while it is being read."""
     if not is_packed(path):
         yield path
         return

@@ -1,4 +1,4 @@
-"""Rows of CSV and TSV: the first line names the columns, or is a question itself."""
+"""Rows of CSV and TSV; the first line has the column names, or is itself a question."""
 
 import csv
 import json
@@ -12,17 +12,17 @@ from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.errors import UserError
 
-SHAPE = 'name the columns in the first line, and put texts with line ends or commas in "quotes"'
+SHAPE = 'put column names in the first line, and texts with line breaks or commas in "quotes"'
 
 
 def delimited_rows(
     path: Path, lines: Iterable[tuple[int, str]], delimiter: str
 ) -> Iterator[Row | BadRow]:
-    """Each record with the line on which it begins; a row of another width is a bad one.
+    """Each record with its first line number; a row of another width is a BadRow.
 
-    The first line names the columns; where it is a text and there is one column, that is "prompt".
-    Raises UserError where a quoted cell has no end, and for a first line that names a column twice,
-    or that names none of several.
+    The first line has the column names; if it is a text and there is one column, that is "prompt".
+    Raises UserError if a quoted cell does not end, and for a first line that repeats a name or
+    lacks names for several columns.
     """
     csv.field_size_limit(MAX_ROW_BYTES)
     numbered = iter(lines)
@@ -38,7 +38,7 @@ def delimited_rows(
         except StopIteration:
             return
         except csv.Error as error:
-            problem = f"this is no row of cells between {_NAMES[delimiter]}: {error}"
+            problem = f"not a row of cells separated by {_NAMES[delimiter]}: {error}"
             raise UserError(problem, where=f"{path}:{began}", fix=SHAPE) from error
         if columns is None and _has_no_names(cells):
             columns = _nameless(path, cells, began)
@@ -55,10 +55,10 @@ _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 
 
 def _columns(path: Path, cells: list[str], line: int) -> list[str]:
-    """The names of the columns; one without a name is what pandas calls it, "Unnamed: 0".
+    """The column names; an unnamed one gets pandas' name, "Unnamed: 0".
 
-    Such a column is an index at the start (pandas writes it), or what a spreadsheet leaves at the
-    end; elsewhere it would be a text that nobody finds.
+    An unnamed column is an index at the start (pandas writes it), or a spreadsheet's leftover at
+    the end; in the middle it would be a text that no format could find.
     """
     columns = [cell.strip() for cell in cells]
     named = max((place for place, name in enumerate(columns) if name), default=0)
@@ -69,20 +69,20 @@ def _columns(path: Path, cells: list[str], line: int) -> list[str]:
     columns = [name or f"Unnamed: {place}" for place, name in enumerate(columns)]
     doubled = next((name for name in columns if columns.count(name) > 1), "")
     if doubled:
-        problem = f'the column "{doubled}" is there twice'
+        problem = f'column "{doubled}" appears twice'
         raise UserError(problem, where=f"{path}:{line}", fix=SHAPE)
     return columns
 
 
 def _nameless(path: Path, cells: list[str], line: int) -> list[str]:
-    """The names of a file of questions without a first line of names (XSafety): "prompt".
+    """The column names of a file of questions without a header (XSafety): "prompt".
 
-    Raises UserError where several columns hold something: which of them is asked is a guess.
+    Raises UserError if several columns are filled: which one is the question would be a guess.
     """
     filled = [place for place, cell in enumerate(cells) if cell.strip()]
     if len(filled) > 1:
-        problem = f"the first line names no columns: its {len(filled)} cells are texts or numbers"
-        fix = "write a first line with the names of the columns, such as: prompt,response"
+        problem = f"the first line has no column names: {len(filled)} cells are texts or numbers"
+        fix = "add a first line with the column names, such as: prompt,response"
         raise UserError(problem, where=f"{path}:{line}", fix=fix)
     names = [f"Unnamed: {place}" for place in range(len(cells))]
     names[filled[0]] = "prompt"
@@ -90,8 +90,9 @@ def _nameless(path: Path, cells: list[str], line: int) -> list[str]:
 
 
 def _is_text(cell: str) -> bool:
-    """Whether a cell of the first line is what somebody wrote, and no name of a column."""
+    """Whether a cell of the first line is a text rather than a column name."""
     cell = cell.strip()
+    # above U+2E7F: CJK, where a few characters without spaces make a sentence
     wide = sum(character > "\u2e7f" for character in cell)
     ended = cell.endswith((".", "?", "!", "。", "？", "！", "…", '"', "”"))
     sentence = ended and (len(cell.split()) >= 3 or wide >= 4)
@@ -99,17 +100,17 @@ def _is_text(cell: str) -> bool:
 
 
 def _has_no_names(cells: list[str]) -> bool:
-    """Whether the first line is a row of texts and numbers: not one cell could be a name."""
-    said = [cell for cell in cells if cell.strip()]
-    texts = [cell for cell in said if _is_text(cell)]
+    """Whether the first line is data: no cell could be a column name."""
+    filled = [cell for cell in cells if cell.strip()]
+    texts = [cell for cell in filled if _is_text(cell)]
     return bool(texts) and all(
-        _is_text(cell) or cell.strip().replace(".", "", 1).isdigit() for cell in said
+        _is_text(cell) or cell.strip().replace(".", "", 1).isdigit() for cell in filled
     )
 
 
 def _row(columns: list[str], cells: list[str], line: int) -> Row | BadRow:
     if len(cells) != len(columns):
-        problem = f"the row has {len(cells)} cells, and the first line names {len(columns)} columns"
+        problem = f"the row has {len(cells)} cells, but the first line names {len(columns)} columns"
         content = json.dumps(cells[: 2 * len(columns)], ensure_ascii=False)
         return BadRow(line=line, problem=problem, fix=SHAPE, content=content)
     value: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""What `datasets` says of its columns: values kept as JSON texts, and classes kept as numbers."""
+"""Column types of `datasets`: values stored as JSON texts, and classes stored as numbers."""
 
 import json
 from typing import Any
@@ -10,35 +10,35 @@ _KEPT_OTHERWISE = ("Json", "ClassLabel")
 
 
 def features_of(metadata: Any) -> Features:
-    """The columns whose values are kept otherwise than they are meant, with their features.
+    """The columns whose stored values need decoding, with their features.
 
-    `datasets` types columns as Json where values are of several kinds, also within lists and
-    objects, and as ClassLabel where they are names. The schema of a Parquet or Arrow file says so;
-    one that another program wrote says nothing.
+    `datasets` types a column as Json if its values are of several kinds, also within lists and
+    objects, and as ClassLabel if they are names. The schema of a Parquet or Arrow file records
+    this; files from other programs have no such record.
     """
     try:
-        told = json.loads((metadata or {})[b"huggingface"])
-        return kept_otherwise(told["info"]["features"])
+        stored = json.loads((metadata or {})[b"huggingface"])
+        return kept_otherwise(stored["info"]["features"])
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         return {}
 
 
 def kept_otherwise(features: Features) -> Features:
-    """Those of all features in which something is to be done."""
+    """The features that need decoding."""
     return {name: feature for name, feature in features.items() if _is_kept_otherwise(feature)}
 
 
 def _is_kept_otherwise(feature: Any) -> bool:
     if isinstance(feature, dict):
-        told = feature.get("_type")
-        return (isinstance(told, str) and told in _KEPT_OTHERWISE) or any(
+        kind = feature.get("_type")
+        return (isinstance(kind, str) and kind in _KEPT_OTHERWISE) or any(
             _is_kept_otherwise(inner) for inner in feature.values()
         )
     return isinstance(feature, list) and any(_is_kept_otherwise(inner) for inner in feature)
 
 
 def as_meant(row: dict[str, Any], features: Features) -> dict[str, Any]:
-    """The row with the values that are meant; raises ValueError for broken JSON."""
+    """The row with decoded values; raises ValueError for broken JSON."""
     if not features:
         return row
     return row | {key: _meant(row.get(key), feature) for key, feature in features.items()}
@@ -51,7 +51,7 @@ def _meant(value: Any, feature: Any) -> Any:
         return [_meant(item, feature[0]) for item in value] if len(feature) == 1 else value
     kind = feature.get("_type")
     if isinstance(kind, str) and kind in _KEPT_OTHERWISE:
-        if isinstance(value, list):  # a list of objects, kept as an object of lists
+        if isinstance(value, list):  # a list of objects, stored as an object of lists
             return [_meant(item, feature) for item in value]
         return _of_json(value) if kind == "Json" else _name_of(value, feature.get("names"))
     inner = feature["feature"] if isinstance(kind, str) and "feature" in feature else feature
@@ -70,7 +70,7 @@ def _of_json(value: Any) -> Any:
 
 
 def _name_of(value: Any, names: Any) -> Any:
-    """The name of a class; -1 is how `datasets` writes that there is none."""
+    """The name of a class; `datasets` writes -1 for none."""
     if not isinstance(names, list) or isinstance(value, bool) or not isinstance(value, int):
         return value
     if value == -1:

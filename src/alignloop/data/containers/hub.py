@@ -1,4 +1,4 @@
-"""Data sets of the `datasets` library: directories of save_to_disk, and the Hugging Face Hub."""
+"""Data sets of the `datasets` library: save_to_disk directories, and the Hugging Face Hub."""
 
 import json
 import os
@@ -17,12 +17,12 @@ BINARY = Encoding(name="binary")
 
 
 def is_saved_dataset(folder: Path) -> bool:
-    """Whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` made the folder."""
+    """Whether the folder was made by `Dataset.save_to_disk` or `DatasetDict.save_to_disk`."""
     return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
 
 
 def saved_tables(folder: Path) -> list[Table]:
-    """One table per split of a directory that save_to_disk made."""
+    """One table per split of a save_to_disk directory."""
     if (folder / "state.json").is_file():
         return [_saved(folder, "")]
     try:
@@ -44,16 +44,16 @@ def _saved_rows(folder: Path) -> Iterator[Row | BadRow]:
 
     try:
         data = load_from_disk(str(folder))
-    except Exception as error:  # whatever the library meets in files that are not as it wrote them
+    except Exception as error:  # the library raises anything on damaged files
         problem = f"the data set is damaged: {_first_line(error)}"
         raise UserError(problem, where=str(folder), fix="save it again") from error
     yield from _numbered(data)
 
 
 def hub_tables(name: str) -> list[Table]:
-    """The splits of a data set on the Hub: "hub:org/name", "hub:org/name:split"; streamed.
+    """The splits of a data set on the Hub, streamed: "hub:org/name" or "hub:org/name:split".
 
-    Raises UserError where there is no network, or no such data set.
+    Raises UserError if there is no network or no such data set.
     """
     with needs("data", "a data set of the Hub"):
         from datasets import get_dataset_split_names
@@ -63,11 +63,11 @@ def hub_tables(name: str) -> list[Table]:
         raise UserError("the hub id is empty", where=name, fix="write hub:org/name")
     try:
         splits = get_dataset_split_names(repository)
-    except Exception as error:  # connection, permission, or a name that nobody has
+    except Exception as error:  # connection, permission, or an unknown name
         raise _unreachable(name, error) from error
     if asked and asked not in splits:
         raise UserError(
-            f'there is no split "{asked}"', where=name, fix=f"choose one of: {', '.join(splits)}"
+            f'no split named "{asked}"', where=name, fix=f"choose one of: {', '.join(splits)}"
         )
     return [
         Table(
@@ -93,9 +93,9 @@ def _hub_rows(repository: str, split: str) -> Iterator[Row | BadRow]:
 
 
 def _numbered(rows: Any) -> Iterator[Row]:
-    # The library reads Json itself, and leaves classes as their numbers.
-    told = rows.features.to_dict() if getattr(rows, "features", None) else {}
-    features = {key: one for key, one in kept_otherwise(told).items() if "Json" not in str(one)}
+    # The library decodes Json itself, but leaves classes as numbers.
+    stored = rows.features.to_dict() if getattr(rows, "features", None) else {}
+    features = {key: one for key, one in kept_otherwise(stored).items() if "Json" not in str(one)}
     for number, value in enumerate(rows, start=1):
         meant = as_meant(value, features)
         yield Row(line=number, value={k: item for k, item in meant.items() if item is not None})
@@ -105,14 +105,14 @@ def _unreachable(name: str, error: Exception) -> UserError:
     offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
     if offline:
         return UserError(
-            "the Hub is not asked, because HF_HUB_OFFLINE is set",
+            "HF_HUB_OFFLINE is set, so the Hub is not accessed",
             where=name,
-            fix="set HF_HUB_OFFLINE=0, or download the files and name them",
+            fix="set HF_HUB_OFFLINE=0, or download the files and use their paths",
         )
     return UserError(
-        f"the data set cannot be had from the Hub: {_first_line(error)}",
+        f"cannot get the data set from the Hub: {_first_line(error)}",
         where=name,
-        fix="look at its name and at the network, or download the files and name them",
+        fix="check its name and the network, or download the files and use their paths",
     )
 
 

@@ -9,28 +9,28 @@ from alignloop.data.containers.limits import MAX_NESTING, MAX_ROW_BYTES, nests_t
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.errors import UserError
 
-SHAPE = "give one JSON object per line (JSONL), or one JSON array of objects"
+SHAPE = "use one JSON object per line (JSONL), or one JSON array of objects"
 EXCERPT_CHARACTERS = 80
-NO_OBJECT = "this is no JSON object"
+NO_OBJECT = "not a JSON object"
 WRAPPERS = {"data", "rows", "examples", "records", "train"}
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class _Broken(Exception):
-    """Text that is no JSON, or none that we read: what is wrong with it, and where in it."""
+    """Invalid JSON, or JSON that we do not read: the problem and its position."""
 
     def __init__(self, problem: str, position: int = 0, line: int | None = None) -> None:
         super().__init__(problem)
         self.problem, self.position, self.line = problem, position, line
 
-    def told(self, text: str) -> str:
-        """The problem with the text around its place."""
+    def described(self, text: str) -> str:
+        """The problem with the text around its position."""
         joint = ":" if self.problem == NO_OBJECT else " near:"
         return f"{self.problem}{joint} {_excerpt(text, self.position)}"
 
 
 def line_rows(lines: Iterable[tuple[int, str]]) -> Iterator[Row | BadRow]:
-    """JSONL: a broken line costs no other one; blank ones are passed over."""
+    """JSONL: a broken line does not affect others; blank lines are skipped."""
     for number, line in lines:
         if not line.strip():
             continue
@@ -41,21 +41,20 @@ def line_rows(lines: Iterable[tuple[int, str]]) -> Iterator[Row | BadRow]:
             yield from _rows(value, number)
         except _Broken as broken:
             content = line.rstrip("\r\n")
-            problem = broken.told(line)
+            problem = broken.described(line)
             yield BadRow(line=number, problem=problem, fix=SHAPE, content=content)
 
 
 def value_rows(path: Path, chunks: Iterable[str]) -> Iterator[Row | BadRow]:
-    """A JSON array, or objects that go over several lines; one of them and one chunk are held.
+    """A JSON array, or objects spanning several lines; only one of them and a chunk are in memory.
 
-    Raises UserError with the line where the text stops being JSON: what
-    follows such a place cannot be told apart.
+    Raises UserError with the line at which the JSON breaks: the rest cannot be split into rows.
     """
     window = _Window(chunks)
     try:
         yield from _elements(window) if window.peek() == "[" else _objects(window)
     except _Broken as broken:
-        problem = broken.told(window.text)
+        problem = broken.described(window.text)
         where = f"{path}:{broken.line or window.line_of(broken.position)}"
         raise UserError(problem, where=where, fix=SHAPE) from broken
 
@@ -86,7 +85,7 @@ def _element(window: "_Window") -> Iterator[Row | BadRow]:
     try:
         yield from _rows(value, line)
     except _Broken as broken:
-        yield BadRow(line=line, problem=broken.told(content), fix=SHAPE, content=content)
+        yield BadRow(line=line, problem=broken.described(content), fix=SHAPE, content=content)
 
 
 def _expect(window: "_Window", character: str, name: str) -> None:
@@ -103,18 +102,18 @@ class _Window:
         self.text, self.at, self.line = "", 0, 1
 
     def peek(self) -> str:
-        """The next character that is no space; none at the end of the text."""
+        """The next character that is not a space; "" at the end of the text."""
         while True:
             self._go(_after_space(self.text, self.at))
             if self.at < len(self.text) or not self._more():
                 return self.text[self.at : self.at + 1]
 
     def drop(self) -> None:
-        """Go on after the character that `peek` showed."""
+        """Skip the character that `peek` returned."""
         self._go(self.at + 1)
 
     def decode(self) -> tuple[object, str]:
-        """Take one JSON value, and its text; reads on where the window ends within it."""
+        """Take one JSON value and its text; reads on if the window ends within it."""
         while True:
             try:
                 value, end = _decoded(self.text, self.at)
@@ -122,22 +121,23 @@ class _Window:
                 if not self._more():
                     raise
             else:
-                # A number at the end of the window may go on in the next chunk.
+                # A number at the end of the window may continue in the next chunk.
                 if end < len(self.text) or not self._more():
                     content = self.text[self.at : end]
                     self._go(end)
                     return value, content
 
     def line_of(self, position: int) -> int:
-        """The line of a place in the window."""
+        """The line number of a position in the window."""
         return self.line + self.text.count("\n", self.at, position)
 
     def _go(self, position: int) -> None:
         self.line += self.text.count("\n", self.at, position)
         self.at = position
 
+    # doubling keeps the cost of decoding a long value linear
     def _more(self) -> bool:
-        """Let what is left of the window grow to twice its length; false at the end of the text."""
+        """Grow the rest of the window to twice its length; false at the end of the text."""
         pieces = [self.text[self.at :]]
         if len(pieces[0]) > MAX_ROW_BYTES:
             raise _Broken(f"an element is longer than {MAX_ROW_BYTES // 2**20} MiB", self.at)
@@ -151,9 +151,9 @@ class _Window:
 
 
 def _rows(value: object, line: int) -> list[Row]:
-    """The row that an object is; or those in it, where it only wraps a list: {"data": [...]}.
+    """The row of an object; or the rows in it, if it only wraps a list: {"data": [...]}.
 
-    A bare list of texts is a dialogue without a name.
+    A bare list of texts is an unnamed dialogue.
     """
     if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
         return [Row(line=line, value={"dialogue": value})]
@@ -175,7 +175,7 @@ def _decoded(text: str, start: int) -> tuple[object, int]:
         raise _Broken(f"broken JSON ({error.msg})", error.pos) from error
     except RecursionError as error:
         raise _Broken(f"nested more than {MAX_NESTING} deep", start) from error
-    except ValueError as error:  # a number of more digits than Python reads
+    except ValueError as error:  # a number with more digits than Python accepts
         raise _Broken(f"broken JSON ({error})", start) from error
     brackets = text.count("[", start, end) + text.count("{", start, end)
     if brackets > MAX_NESTING and nests_too_deep(value):
@@ -185,11 +185,11 @@ def _decoded(text: str, start: int) -> tuple[object, int]:
 
 def _after_space(text: str, position: int) -> int:
     found = _SPACE.match(text, position)
-    assert found is not None, "no space at all is matched too"
+    assert found is not None, "the pattern matches the empty string"
     return found.end()
 
 
 def _excerpt(text: str, position: int) -> str:
-    """At most 80 characters around the place, on one line."""
+    """At most 80 characters around the position, on one line."""
     start = max(0, position - EXCERPT_CHARACTERS // 2)
     return " ".join(text[start : start + EXCERPT_CHARACTERS].split())

@@ -1,16 +1,16 @@
-"""How much a file may ask of the memory: the same limits for every container."""
+"""How much memory a file may use: the same limits for every container."""
 
 MAX_ROW_BYTES = 16 * 2**20  # one line, one element of an array, one cell, one row of a table
-MAX_NESTING = 100  # objects and lists within each other
+MAX_NESTING = 100  # depth of objects and lists
 MAX_GROUP_BYTES = 2**30  # one row group of a Parquet file, one batch of an Arrow file, unpacked
 
-# A gzip file of real rows shrinks tenfold, of very repetitive ones fortyfold; a bomb thousandfold.
+# gzip shrinks real rows tenfold, very repetitive ones fortyfold, and a bomb a thousandfold.
 MAX_UNPACK_RATIO = 200
-UNPACK_FREE_BYTES = 64 * 2**20  # below this the ratio does not matter
+UNPACK_FREE_BYTES = 64 * 2**20  # below this the ratio is not checked
 
 
 def nests_too_deep(value: object, limit: int = MAX_NESTING) -> bool:
-    """Whether objects and lists stand within each other more than `limit` deep; no recursion."""
+    """Whether objects and lists are nested more than `limit` deep; works without recursion."""
     level: list[object] = [value]
     for _ in range(limit + 1):
         inner: list[object] = []

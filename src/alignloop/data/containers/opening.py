@@ -1,4 +1,4 @@
-"""What stands under a name: which files, and in which container each of them is."""
+"""From a source's name to its files, and the container of each."""
 
 import difflib
 import logging
@@ -26,7 +26,7 @@ from alignloop.errors import UserError
 logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
-# What a data set's folder holds about itself.
+# Metadata files in a data set's folder.
 NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
 NOT_DATA |= {"config.json", "refused.jsonl", "manifest.json"}
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test|eval)(?![a-z])")
@@ -34,10 +34,10 @@ _SAME = {"valid": "validation", "val": "validation", "dev": "validation", "eval"
 
 
 def tables_of(source: str | Path) -> list[Table]:
-    """The tables under a name: a file, a folder, a `datasets` directory, or "hub:org/name".
+    """The tables of a source: a file, a folder, a `datasets` directory, or "hub:org/name".
 
-    A folder gives its data files, those in its folders too, by name. The network is asked for
-    "hub:..." only. Raises UserError where nothing is there.
+    A folder yields its data files, recursively, sorted by name. The network is used only for
+    "hub:...". Raises UserError if nothing is found.
     """
     if isinstance(source, str) and source.startswith(HUB):
         return hub_tables(source)
@@ -50,8 +50,8 @@ def tables_of(source: str | Path) -> list[Table]:
     files = [file for file in sorted(path.rglob("*")) if _is_data(path, file)]
     if not files:
         names = ", ".join(f"*{suffix}" for suffix in SUFFIXES)
-        problem = "the folder holds no data file"
-        raise UserError(problem, where=str(path), fix=f"name a folder with {names}, or their .gz")
+        problem = "the folder contains no data files"
+        raise UserError(problem, where=str(path), fix=f"use a folder with {names}, or their .gz")
     saved = sorted({file.parent for file in files if is_saved_dataset(file.parent)})
     plain = [file for file in files if file.parent not in saved]
     tables = [_file_table(file, split_of(file.relative_to(path).parent.name)) for file in plain]
@@ -59,18 +59,18 @@ def tables_of(source: str | Path) -> list[Table]:
 
 
 def training_tables(source: str | Path) -> list[Table]:
-    """The tables to learn from: all of them, or only the split "train" where there is one."""
+    """The tables to train on: all, or only the split "train" if there is one."""
     tables = tables_of(source)
     train = [table for table in tables if table.split == "train"]
     if not train or len(train) == len(tables):
         return tables
     others = sorted({table.split or table.name for table in tables} - {"train"})
-    logger.warning("%s: reading the split train, and not %s", source, ", ".join(others))
+    logger.warning("%s: reading only the split train, not %s", source, ", ".join(others))
     return train
 
 
 def split_of(name: str) -> str:
-    """The split that a name says: "test-00000-of-00001.parquet" is "test"."""
+    """The split in a file's name: "test-00000-of-00001.parquet" is "test"."""
     found = _SPLIT.search(name.lower())
     return _SAME.get(found[1], found[1]) if found else ""
 
@@ -98,7 +98,7 @@ def _file_table(path: Path, split_of_folder: str = "") -> Table:
 
 
 def _text_container(path: Path, start: bytes) -> str:
-    """Told by the first character; the name decides only between what a character leaves open."""
+    """Decided by the first character; the file name only breaks ties."""
     text = start.decode("utf-8-sig", errors="replace").lstrip()
     if not text and len(start) < CHUNK_BYTES:
         raise UserError("the file is empty", where=str(path), fix=SHAPE)
@@ -111,7 +111,7 @@ def _text_container(path: Path, start: bytes) -> str:
         return "tsv"
     if name.endswith(".csv") or "," in header:
         return "csv"
-    return "jsonl"  # whose reader says what is wrong
+    return "jsonl"  # its reader reports what is wrong
 
 
 def _text_rows(path: Path, container: str, encoding: Encoding) -> Iterator[Row | BadRow]:
@@ -126,7 +126,7 @@ def _text_rows(path: Path, container: str, encoding: Encoding) -> Iterator[Row |
         first = next(((n, line) for n, line in lines if line.strip()), (1, ""))
         delimiter = "\t" if container == "tsv" else ","
         if container == "csv" and first[1].count(";") > first[1].count(","):
-            delimiter = ";"  # what a spreadsheet writes where the comma is the decimal point
+            delimiter = ";"  # spreadsheets use it if the comma is the decimal point
         yield from delimited_rows(path, chain([first], lines), delimiter)
 
 
@@ -134,9 +134,9 @@ def _require_file(path: Path) -> None:
     if path.is_file():
         return
     if not path.parent.is_dir():
-        fix = f"for a data set on the Hub write {HUB}{path}" if len(path.parts) == 2 else ""
-        raise UserError("the file is missing, and so is its folder", where=str(path), fix=fix)
+        fix = f"for a data set on the Hub use {HUB}{path}" if len(path.parts) == 2 else ""
+        raise UserError("file not found, nor its folder", where=str(path), fix=fix)
     names = sorted(entry.name for entry in path.parent.iterdir())
     close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    fix = f"did you mean {' or '.join(close)}?" if close else f"look into {path.parent}"
-    raise UserError("the file is missing", where=str(path), fix=fix)
+    fix = f"did you mean {' or '.join(close)}?" if close else f"look in {path.parent}"
+    raise UserError("file not found", where=str(path), fix=fix)

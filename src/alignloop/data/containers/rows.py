@@ -1,4 +1,4 @@
-"""What a container gives: rows with their lines, bad rows with their reasons, in order."""
+"""The output of a container: rows with their lines, bad rows with their reasons, in order."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class BadRow:
-    """A row that the container cannot give, such as a line of broken JSON; the next one may be."""
+    """A row that cannot be read, such as a line of broken JSON; the next one may be fine."""
 
     line: int
     problem: str
@@ -25,22 +25,22 @@ class BadRow:
     content: str = ""
 
     def error(self, file: str) -> UserError:
-        """The same as an error for people."""
+        """The same as a UserError."""
         return UserError(self.problem, where=f"{file}:{self.line}", fix=self.fix)
 
 
 @dataclass
 class Encoding:
-    """The encoding of a text as far as it is read: known at the latest at its last line."""
+    """The encoding of a text read so far: final after its last line."""
 
     name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One file, or one split of a data set: what it is, and how to read it again and again.
+    """One file, or one split of a data set, which can be read repeatedly.
 
-    `split` is "train", "test", ... where the name says so, and else empty.
+    `split` is "train", "test", ... if the name contains it, else empty.
     """
 
     name: str

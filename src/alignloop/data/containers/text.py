@@ -1,4 +1,4 @@
-"""Text of bytes: UTF-8 with or without BOM, or GB18030, which is recognised and reported."""
+"""Decoding text: UTF-8 with or without BOM, or GB18030, which is detected and reported."""
 
 import codecs
 from collections.abc import Iterator
@@ -9,15 +9,15 @@ from alignloop.errors import UserError
 
 _BOM = codecs.BOM_UTF8
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_CHINESE_SHARE = 0.5
+_CHINESE_SHARE = 0.5  # by chance, other encodings decode to few common characters
 
 
 class Decoder:
-    """Decodes one text from its start; `encoding.name` says how.
+    """Decodes one text from its start; `encoding.name` is the result.
 
-    The first bytes that are no ASCII decide. If they are no UTF-8 but common Chinese in GB18030,
-    all of the text is; the other way round, UTF-8 stays UTF-8, and a bad byte in it is an error
-    and not a reason to read the rest as something else.
+    The first non-ASCII bytes decide. If they are not UTF-8 but common Chinese in GB18030, the whole
+    text is; if they are UTF-8, a bad byte later is an error and no reason to read the rest in
+    another encoding.
     """
 
     def __init__(self, path: object, encoding: Encoding) -> None:
@@ -35,7 +35,7 @@ class Decoder:
         return content.removeprefix(_BOM)
 
     def decode(self, content: bytes, *, final: bool = False) -> str:
-        """The next bytes as text; raises UserError, with the line, for a byte that is no text."""
+        """The next bytes as text; raises UserError, with the line, for an invalid byte."""
         pending = self._decoder.getstate()[0]
         try:
             text = self._decoder.decode(content, final)
@@ -63,7 +63,7 @@ class Decoder:
 
 
 def looks_like_gb18030(content: bytes) -> bool:
-    """Whether the bytes are Chinese in GB18030: they decode, most of it to common characters.
+    """Whether the bytes are Chinese in GB18030: they decode, mostly to common characters.
 
     German in Latin-1 may decode by chance, but hardly ever to characters of GB 2312.
     """
@@ -83,7 +83,7 @@ def _is_common(character: str) -> bool:
 
 
 def text_chunks(source: Unpacked, encoding: Encoding) -> Iterator[str]:
-    """The text in pieces of any length, none of them empty."""
+    """The text in non-empty pieces of any length."""
     decoder = Decoder(source.path, encoding)
     content = decoder.start(source.read())
     while content:
@@ -94,7 +94,7 @@ def text_chunks(source: Unpacked, encoding: Encoding) -> Iterator[str]:
 
 
 def text_lines(source: Unpacked, encoding: Encoding) -> Iterator[tuple[int, str]]:
-    """Each line with its number from 1, its line end included."""
+    """Each line with its number from 1, including its line end."""
     decoder = Decoder(source.path, encoding)
     for number, raw in enumerate(source.lines(), start=1):
         yield number, decoder.decode(decoder.start(raw) if number == 1 else raw, final=True)

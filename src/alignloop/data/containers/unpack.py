@@ -1,4 +1,4 @@
-"""Bytes of a file, unpacked where it is gzipped, which is told by the content: names lie."""
+"""Bytes of a file, unpacked if it is gzipped by its content: file names may be wrong."""
 
 import gzip
 import zlib
@@ -19,18 +19,18 @@ CHUNK_BYTES = 2**16
 
 
 class Unpacked:
-    """A file's content as bytes, read once from the start; refuses damage, bombs, endless lines."""
+    """A file's bytes, read once from the start; refuses damage, bombs and endless lines."""
 
     def __init__(self, path: Path, raw: BinaryIO, stream: BinaryIO) -> None:
         self.path, self._raw, self._stream = path, raw, stream
         self._given = 0
 
     def read(self, size: int = CHUNK_BYTES) -> bytes:
-        """At most `size` bytes; none at the end."""
+        """At most `size` bytes; empty at the end."""
         return self._counted(self._translated(self._stream.read, size))
 
     def lines(self) -> Iterator[bytes]:
-        """Line by line, line ends included."""
+        """Line by line, including line ends."""
         number = 0
         while line := self._translated(self._stream.readline, MAX_ROW_BYTES + 1, number + 1):
             number += 1
@@ -38,18 +38,18 @@ class Unpacked:
                 raise UserError(
                     f"the line is longer than {MAX_ROW_BYTES // 2**20} MiB",
                     where=f"{self.path}:{number}",
-                    fix="is this a file of rows? Give each row a line of its own",
+                    fix="is this a file of rows? Put each row on its own line",
                 )
             yield self._counted(line)
 
     def _counted(self, content: bytes) -> bytes:
         self._given += len(content)
-        # Of a plain file, as many bytes are given as were read.
+        # For a plain file, as many bytes are returned as were read, so the ratio is 1.
         if self._given > max(UNPACK_FREE_BYTES, MAX_UNPACK_RATIO * self._raw.tell()):
             raise UserError(
                 f"the gzip file unpacks to more than {MAX_UNPACK_RATIO} times its size",
                 where=str(self.path),
-                fix="if it is sound, unpack it with gunzip and give the unpacked file",
+                fix="if it is genuine, unpack it with gunzip and use the unpacked file",
             )
         return content
 
@@ -59,7 +59,7 @@ class Unpacked:
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             where = f"{self.path}:{line}" if line else str(self.path)
             raise UserError(
-                f"the gzip file is damaged: {error}", where=where, fix="fetch it again"
+                f"the gzip file is damaged: {error}", where=where, fix="download it again"
             ) from error
 
 
@@ -73,7 +73,7 @@ def unpacked(path: Path) -> Iterator[Unpacked]:
     try:
         raw = path.open("rb")
     except OSError as error:
-        raise UserError(f"the file cannot be opened: {error.strerror}", where=str(path)) from error
+        raise UserError(f"cannot open the file: {error.strerror}", where=str(path)) from error
     with raw:
         packed = raw.read(2) == GZIP_MAGIC
         raw.seek(0)

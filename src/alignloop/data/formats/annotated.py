@@ -1,7 +1,7 @@
-"""What an annotation tool exports: a question with answers, and what each person said of them.
+"""Exports of annotation tools: a question with answers, and each annotator's vote.
 
-A format of such a tool is one function with the decorator `annotated`; it gives an `Annotated`, of
-which pairs are made (one vote, one or more pairs) and, by `data convert --to judgements`, records.
+A format of such a tool is one function with the decorator `annotated`; it returns an `Annotated`,
+which is turned into pairs (at least one per vote) and, by `data convert --to judgements`, records.
 """
 
 import re
@@ -26,15 +26,15 @@ from alignloop.data.formats.registry import Refused, Row, Type, pairs, shown
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.records import Comparison, Judgement, Message, PreferencePair, Response
 
-UNKNOWN_TIME = datetime.fromtimestamp(0, UTC)  # of a judgement whose export gives no time
+UNKNOWN_TIME = datetime.fromtimestamp(0, UTC)  # for judgements exported without a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vote:
-    """What one person said: `choice` is an answer's name, "tie", "both_bad" or "skip".
+    """One annotator's vote: `choice` is an answer's name, "tie", "both_bad" or "skip".
 
-    `ranking` lists the answers best first, equal ones together; `ratings` are points by answer.
-    `truth` is set where the tool calls it the right one.
+    `ranking` lists the answers best first, in tiers; `ratings` are points by answer. `truth` is set
+    if the tool marks the vote as the ground truth.
     """
 
     annotator: str
@@ -49,13 +49,13 @@ class Vote:
 
 @dataclass(frozen=True, kw_only=True)
 class Annotated:
-    """One question, its answers, and one vote of each person who judged it."""
+    """One question, its answers, and one vote per annotator."""
 
     comparison: Comparison
     votes: tuple[Vote, ...]
 
     def judgements(self) -> list[Judgement]:
-        """All votes as records, those beside the truth too: agreement is measured on them."""
+        """All votes as records, also if there is a ground truth: agreement is measured on them."""
         return [
             Judgement(
                 comparison_id=self.comparison.comparison_id,
@@ -70,7 +70,7 @@ class Annotated:
         ]
 
     def pairs(self) -> list[PreferencePair]:
-        """One judgement's worth of pairs for each vote; where a truth is named, of it alone."""
+        """One judgement's pairs for each vote; if there is a ground truth, only for that."""
         votes = [vote for vote in self.votes if vote.truth] or self.votes
         made = [pair for vote in votes for pair in self._pairs_of(vote)]
         return [pair for pair in made if pair.chosen.strip() != pair.rejected.strip()]
@@ -94,7 +94,7 @@ ANNOTATED: dict[str, Read] = {}
 
 
 def annotated(name: str, fits: Any = None, **keys: Type) -> Callable[[Read], Read]:
-    """A format of an annotation tool's export: `read` gives an Annotated for each row."""
+    """Register a format of an annotation tool's export: `read` returns an Annotated per row."""
 
     def made(read: Read) -> Read:
         ANNOTATED[name] = read
@@ -105,15 +105,15 @@ def annotated(name: str, fits: Any = None, **keys: Type) -> Callable[[Read], Rea
 
 
 def compared(row: Row, source: str, answers: Mapping[str, str]) -> Comparison:
-    """The question of a row with these answers, by name; its id depends on their texts alone."""
+    """The question of a row with these named answers; its id depends only on their texts."""
     asked = prompt(row, source, _asked(row, answers))
-    said = {name: text({name: answers[name]}, name) for name in answers}
-    if len({one.strip() for one in said.values()}) == 1:
-        check_distinct(*list(said.values())[:2])
+    texts = {name: text({name: answers[name]}, name) for name in answers}
+    if len({one.strip() for one in texts.values()}) == 1:
+        check_distinct(*list(texts.values())[:2])
     return Comparison(
-        comparison_id=digest_of([asked.prompt_id, *said.values()]),
+        comparison_id=digest_of([asked.prompt_id, *texts.values()]),
         prompt=asked,
-        responses=tuple(Response(response_id=name, text=one) for name, one in said.items()),
+        responses=tuple(Response(response_id=name, text=one) for name, one in texts.items()),
     )
 
 
@@ -124,7 +124,7 @@ def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
     chats = [key for key in row if key not in answers and _is_chat(row[key])]
     if len(chats) != 1:
         raise Refused(
-            f"there are answers ({', '.join(answers)[:80]}), and nothing that was asked",
+            f"found answers ({', '.join(answers)[:80]}) but no question",
             'give the question as "prompt", or remove the row',
         )
     return messages(row[chats[0]], chats[0])
@@ -148,40 +148,44 @@ _LISTS = ("answers", "responses", "completions", "outputs", "candidates", "items
 _TEXTS = ("text", "body", "response", "answer", "content", "html", "value", "title")
 
 
-def _plain(key: str) -> str:
+def _normalise(key: str) -> str:
     return re.sub(r"[\s_\-.:：]", "", key).lower()
 
 
 def _mark(name: str) -> str:
-    """What tells an answer from the others: "answer_1" -> "1", "b" -> "b", "left" -> "left"."""
-    found = _COLUMN.fullmatch(_plain(name))
-    return next(filter(None, found.groups())) if found else _plain(name)
+    """The part of a name that distinguishes it: "answer_1" -> "1", "b" -> "b", "left" -> "left"."""
+    found = _COLUMN.fullmatch(_normalise(name))
+    return next(filter(None, found.groups())) if found else _normalise(name)
 
 
 def answers_of(row: Row) -> dict[str, str]:
-    """The answers of a row by their names, in columns or in a list; fewer than two are none.
+    """The answers of a row by name, from columns or from a list; {} if fewer than two.
 
-    Columns of one word belong together: answer1 and answer2 are two answers whatever text1 holds.
+    Columns with the same word belong together: answer1 and answer2 are answers, whatever text1 is.
     """
     families: dict[str, dict[str, str]] = {}
     for key, value in row.items():
-        name = _plain(str(key))
-        found, said = _COLUMN.fullmatch(name), _text_of(value)
-        if found and said is not None:
+        name = _normalise(str(key))
+        found, content = _COLUMN.fullmatch(name), _text_of(value)
+        if found and content is not None:
             mark = next(filter(None, found.groups()))
             word = "" if found[3] else name.removesuffix(mark) if found[1] else name[len(mark) :]
-            families.setdefault(word.removeprefix("的"), {})[str(key)] = said
+            families.setdefault(word.removeprefix("的"), {})[str(key)] = content
     several = [word for word in (*_COLUMNS.split("|"), "") if len(families.get(word, ())) > 1]
     if several:
         columns = families[several[0]]
         return {key: columns[key] for key in sorted(columns, key=lambda key: _order(_mark(key)))}
     listed = next((row[key] for key in _LISTS if isinstance(row.get(key), list)), [])
     found_in = dict(_listed(place, item) for place, item in enumerate(listed, start=1))
-    return {name: said for name, said in found_in.items() if said} if len(found_in) > 1 else {}
+    return (
+        {name: content for name, content in found_in.items() if content}
+        if len(found_in) > 1
+        else {}
+    )
 
 
 def _text_of(value: object) -> str | None:
-    """A text, also where it is the only turn of an answer."""
+    """A text, or the text of an answer's only turn."""
     turns: list[Any] = value if isinstance(value, list) else [value]
     if len(turns) == 1 and role_of(turns[0]) == "assistant":
         value = in_one_form(turns[0])["content"]
@@ -193,14 +197,14 @@ def _order(mark: str) -> tuple[int, str]:
 
 
 def _listed(place: int, item: object) -> tuple[str, str]:
-    """An answer of a list with its id, or its place from 1 where it has none."""
+    """An answer in a list with its id, or its position from 1 if it has none."""
     if not isinstance(item, dict):
         return str(place), item if isinstance(item, str) else ""
-    said = next((item[key] for key in _TEXTS if isinstance(item.get(key), str)), None)
-    return str(item.get("id", place)), _text_of(item) or "" if said is None else said
+    content = next((item[key] for key in _TEXTS if isinstance(item.get(key), str)), None)
+    return str(item.get("id", place)), _text_of(item) or "" if content is None else content
 
 
-# --- what was said of them ---------------------------------------------------------------------
+# --- votes -------------------------------------------------------------------------------------
 
 _TIE = {"tie", "tied", "equal", "same", "both", "draw", "bothgood", "equallygood", "nopreference"}
 _TIE |= {"平", "平手", "平局", "一样", "都好", "tiebothgood"}
@@ -213,18 +217,18 @@ _NAMED = re.compile(
 _PLACES = {"left": 0, "first": 0, "right": 1, "second": 1}
 
 
-def choice_of(said: object, answers: Mapping[str, str]) -> str:
-    """The answer that a word names, "tie", "both_bad" or "skip"; "" where it names none.
+def choice_of(value: object, answers: Mapping[str, str]) -> str:
+    """The answer that a word names, "tie", "both_bad" or "skip"; "" if it names none.
 
-    By its whole name first, then by what tells it from the others ("1" of response_1), then by its
-    place: "left", "A", "first".
+    By full name first, then by its distinguishing part ("1" of response_1), then by position:
+    "left", "A", "first".
     """
-    if isinstance(said, bool) or not isinstance(said, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    word = f"{said:g}" if isinstance(said, float) else str(said)
+    word = f"{value:g}" if isinstance(value, float) else str(value)
     plain = re.sub(r"[\s_\-.:：()（）\[\]'’\"。！!]", "", word).lower()
     for name in answers:
-        if plain == _plain(name) or word.strip() == answers[name].strip():
+        if plain == _normalise(name) or word.strip() == answers[name].strip():
             return name
     for words, meaning in ((_TIE, "tie"), (_BAD, "both_bad"), (_SKIP, "skip")):
         if plain in words:
@@ -237,7 +241,7 @@ def choice_of(said: object, answers: Mapping[str, str]) -> str:
 
 
 def _at_place(mark: str, names: Sequence[str], marks: set[str]) -> str:
-    """The answer at a place, "left" or "A"; a number may count from 0 or 1, and is no place."""
+    """The answer at a position, "left" or "A"; digits may count from 0 or 1 and are not used."""
     if mark.isdigit() or any(not known.isdigit() and len(known) == len(mark) for known in marks):
         return ""
     place = _PLACES.get(mark, ord(mark[0]) - ord("a"))
@@ -248,43 +252,45 @@ def _at_place(mark: str, names: Sequence[str], marks: set[str]) -> str:
 def vote_of(
     annotator: str, controls: Mapping[str, object], answers: Mapping[str, str], **known: Any
 ) -> Vote:
-    """What one person said, from the values of all controls of a task by their names.
+    """One annotator's vote, from the values of all controls of a task by name.
 
-    One that names an answer decides; else a ranking; else points for every answer. Raises Refused
-    where none of them does, or where two name different answers.
+    A control that names an answer decides; else a ranking; else points for every answer. Raises
+    Refused if none of them does, or if two controls name different answers.
     """
-    told = {name: simple(value) for name, value in controls.items() if value not in (None, "", [])}
+    values = {
+        name: simple(value) for name, value in controls.items() if value not in (None, "", [])
+    }
     ratings = {
         found: points
-        for name, value in told.items()
+        for name, value in values.items()
         if (found := _rated(name, answers)) and (points := number(value)) is not None
     }
     ratings = ratings if len(ratings) == len(answers) else {}
-    comments = [one for one in told.values() if isinstance(one, str) and " " in one.strip()]
+    comments = [one for one in values.values() if isinstance(one, str) and " " in one.strip()]
     chosen = {
         name: found
-        for name, value in told.items()
+        for name, value in values.items()
         if not (_rated(name, answers) and number(value) is not None)
         and (found := choice_of(value, answers))
     }
-    rankings = [order for one in told.values() if (order := _ranking(one, answers))]
+    rankings = [order for one in values.values() if (order := _ranking(one, answers))]
     ranking = rankings[0] if rankings else _by_points(ratings)
     if len(set(chosen.values())) > 1:
-        said = ", ".join(f"{name}: {found}" for name, found in chosen.items())
+        listed = ", ".join(f"{name}: {found}" for name, found in chosen.items())
         raise Refused(
-            f"several controls name different answers ({said[:120]})",
-            "keep the one that says which answer is better",
+            f"several controls name different answers ({listed[:120]})",
+            "keep the one that gives the better answer",
         )
     if chosen:
         choice, ranking = next(iter(chosen.values())), ()
     elif ranking:
         choice = ranking[0][0] if len(ranking[0]) == 1 else "tie"
-    elif not told:
+    elif not values:
         choice = "skip"
     else:
-        said = ", ".join(f"{name}: {shown(value)}" for name, value in told.items())
+        listed = ", ".join(f"{name}: {shown(value)}" for name, value in values.items())
         raise Refused(
-            f"nothing names one of the answers {', '.join(answers)[:80]} ({said[:120]})",
+            f"no control names one of the answers {', '.join(answers)[:80]} ({listed[:120]})",
             'name the better one (or "tie"), or remove the row',
         )
     known.setdefault("rationale", "\n".join(comments))
@@ -292,7 +298,7 @@ def vote_of(
 
 
 def simple(value: object) -> object:
-    """A control's value without its wrapping: [{"choices": ["left"]}] is "left"."""
+    """A control's value without its wrapper: [{"choices": ["left"]}] is "left"."""
     while True:
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
@@ -307,24 +313,24 @@ _WRAPS = {"selected", "choices", "rating", "number", "ranker", "text", "labels"}
 
 def _rated(control: str, answers: Mapping[str, str]) -> str:
     """The answer that a control's name ends with: "rating_1", "quality of response A"."""
-    plain = _plain(control)
-    whole = next((name for name in answers if plain.endswith(_plain(name))), "")
+    plain = _normalise(control)
+    whole = next((name for name in answers if plain.endswith(_normalise(name))), "")
     words = re.fullmatch(r".*?(?:rating|score|quality|points|stars|评分|打分)([a-i]|[1-9])", plain)
     marks = {_mark(name): name for name in answers}
     return whole or (marks.get(words[1], "") if words else "")
 
 
 def _ranking(value: object, answers: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
-    """All answers in order, the best first: a list of names, or of names with their ranks."""
+    """All answers in order, best first: from a list of names, or of names with ranks."""
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))
     if not isinstance(value, list):
         return ()
     ranks: dict[str, float] = {}
     for place, item in enumerate(value):
-        told = item.get("value", item.get("id")) if isinstance(item, dict) else item
+        named = item.get("value", item.get("id")) if isinstance(item, dict) else item
         rank = number(item.get("rank")) if isinstance(item, dict) else None
-        name = choice_of(told, answers)
+        name = choice_of(named, answers)
         if name in answers and name not in ranks:
             ranks[name] = float(place) if rank is None else rank
     if ranks.keys() != answers.keys():
@@ -338,7 +344,7 @@ def _by_points(points: Mapping[str, float]) -> tuple[tuple[str, ...], ...]:
 
 
 def last_of_each(votes: Sequence[Vote]) -> tuple[Vote, ...]:
-    """One vote for each person: the one that was given last; nobody's name is nobody's second."""
+    """The last vote of each annotator; anonymous votes are all kept."""
     kept: dict[str, Vote] = {}
     for place, vote in enumerate(votes):
         person = vote.annotator or f"\0{place}"
@@ -348,7 +354,7 @@ def last_of_each(votes: Sequence[Vote]) -> tuple[Vote, ...]:
 
 
 def time_of(value: object) -> datetime:
-    """A time as ISO 8601 or in seconds since 1970; UNKNOWN_TIME for anything else."""
+    """A time from ISO 8601 or seconds since 1970; UNKNOWN_TIME for anything else."""
     try:
         if isinstance(value, str):
             found = datetime.fromisoformat(value.strip())
@@ -361,6 +367,6 @@ def time_of(value: object) -> datetime:
 
 
 def seconds_of(value: object) -> float:
-    """A duration in seconds; 0 where none is told."""
+    """A duration in seconds; 0 if there is none."""
     found = number(value)
     return found if found is not None and found > 0 else 0.0

@@ -16,7 +16,7 @@ _RANK = "排名|名次|rank"
 ID = r"[a-l]|\d{1,2}|[甲乙丙丁戊]"
 POINTS = r"(\d+(?:\.\d+)?)\s*(?:分|points?|/\s*\d+)"
 _COLUMN = re.compile(f"(?:{ANSWER})({ID})|({ID})的?(?:{ANSWER})")
-# "回答A（评分：6分）" is a key that holds the points as well.
+# "回答A（评分：6分）" is a key that also contains the points.
 _RATED_COLUMN = re.compile(
     rf"\s*(?:{ANSWER})[\s_-]*({ID})\s*[(\[【]\s*(?:{SCORE})?\s*:?\s*(?:{POINTS}|(\d+(?:\.\d+)?))"
     r"\s*[)\]】]\s*:?\s*",
@@ -29,7 +29,7 @@ _LIKE_AN_ANSWER = re.compile(
     f"{ANSWER}|chosen|rejected|target|summary|label|winner|{SCORE}|{_RANK}"
 )
 _LISTS = ("answers", "responses", "completions", "outputs", "candidates", "回答", "答案")
-_LISTS_OF_TEXTS = ("output", "response", "answer", "completion")  # also names of one answer
+_LISTS_OF_TEXTS = ("output", "response", "answer", "completion")  # may also hold one answer
 _TEXTS = ("text", "response", "answer", "content", "completion", "output", "回答", "内容")
 _SCORES = ("score", "rating", "overall_score", "points", "评分", "分数", "得分")
 _RANKS = ("rank", "ranking", "排名", "名次")
@@ -42,13 +42,12 @@ STEMS = "甲乙丙丁戊"
 
 @dataclass(frozen=True, kw_only=True)
 class Answers:
-    """Answers by their names ("a", "1"), with scores and ranks as far as they are told.
+    """Answers by name ("a", "1"), with the scores and ranks that the row gives.
 
-    The order is that of the names, or of the list. `family` says what the names are: digits,
-    letters, places (of a list, counted from 1 by us and by nobody else) or mixed. `others` are
-    further names of answers, such as the model's that gave it. `rated` and `ranked`: the row has
-    such columns, whatever stands in them. `marks` are what the answers themselves hold as "chosen"
-    or "label".
+    They are in the order of their names, or of the list. `family` is the kind of names: digits,
+    letters, places (in a list, counted from 1 by us only) or mixed. `others` are further names of
+    answers, such as that of the model. `rated` and `ranked`: the row has such columns, whatever is
+    in them. `marks` are the values of "chosen" or "label" in the answers themselves.
     """
 
     texts: Mapping[str, str]
@@ -68,18 +67,18 @@ class Answers:
 
 
 def answers_in(row: Row) -> Answers | None:
-    """What a row tells of its answers; None where it holds fewer than two."""
+    """The answers of a row; None if there are fewer than two."""
     return _in_columns(row) or _in_list(row)
 
 
 def looks_like_an_answer(key: str) -> bool:
-    """Whether a column's name says that it holds an answer, or what somebody thinks of one."""
+    """Whether a column's name suggests an answer, or an opinion of one."""
     return bool(_LIKE_AN_ANSWER.search(plain(key)))
 
 
 @lru_cache(4096)
 def plain(key: str) -> str:
-    """A key without case, spaces and marks: "回答A（评分）" is 回答a评分."""
+    """A key without case, spaces and punctuation: "回答A（评分）" is 回答a评分."""
     return re.sub(r"[\s_\-.:()\[\]【】]", "", unicodedata.normalize("NFKC", key)).lower()
 
 
@@ -90,9 +89,9 @@ def points_of(value: object) -> float | None:
     return number(value)
 
 
-@lru_cache(4096)  # the keys of all rows are the same few
+@lru_cache(4096)  # all rows share a few keys
 def _role_of(key: str) -> tuple[str, str, str]:
-    """What a column holds by its key, of which answer, and the points within the key."""
+    """The role of a column by its key, the answer it belongs to, and points in the key itself."""
     name = plain(key)
     if found := _COLUMN.fullmatch(name):
         return "answer", (found[1] or found[2]).lower(), ""
@@ -111,7 +110,7 @@ def _in_columns(row: Row) -> Answers | None:
     scores: dict[str, object] = {}
     ranks: dict[str, object] = {}
     whose: dict[str, object] = {}
-    for key in row:  # not the values: what is no answer's column is not read
+    for key in row:  # not the values: columns that are not answers must not count as read
         role, place, points = _role_of(str(key))
         if role == "answer":
             value = row[key]
@@ -149,7 +148,7 @@ def _in_columns(row: Row) -> Answers | None:
 
 
 def _ordered(names: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """What the names are, and they in order; those that do not belong together stay as they are."""
+    """The kind of names, and the names in order; mixed names keep theirs."""
     if all(name.isdigit() for name in names):
         return "digits", sorted(names, key=int)
     if all(name in STEMS for name in names):
@@ -165,7 +164,7 @@ def _numbers(values: Mapping[str, object]) -> dict[str, float]:
 
 
 def _unlike(values: Mapping[str, object]) -> dict[str, str]:
-    """Names of answers by what else they are called, where no two are called the same."""
+    """Answer names by what else they are called, if all of those names differ."""
     called = {name: str(value).strip().lower() for name, value in values.items() if value}
     whole = len(called) == len(values) and len(set(called.values())) == len(called)
     return {value: name for name, value in called.items()} if whole else {}
@@ -206,7 +205,7 @@ def _is_turn(item: Row) -> bool:
 
 
 def _of_items(items: Mapping[str, Row]) -> Answers:
-    """Answers that are objects: text, score, rank and a name of their own."""
+    """Answers that are objects: with text, score, rank and a name."""
     scores = {n: item[key] for n, item in items.items() for key in _SCORES if key in item}
     ranks = {n: item[key] for n, item in items.items() for key in _RANKS if key in item}
     called = {n: next((item[k] for k in _NAMES if k in item), None) for n, item in items.items()}
@@ -223,24 +222,25 @@ def _of_items(items: Mapping[str, Row]) -> Answers:
 
 
 def _parallel(row: Row, keys: tuple[str, ...], count: int) -> dict[str, float] | None:
-    """Numbers in a list beside the list of answers; None where there is no such list."""
-    told = next((row[key] for key in keys if isinstance(row.get(key), list)), None)
-    if told is None:
+    """Numbers in a list parallel to the answers; None if there is no such list."""
+    listed = next((row[key] for key in keys if isinstance(row.get(key), list)), None)
+    if listed is None:
         return None
-    if len(told) != count:
+    if len(listed) != count:
         return {}
-    return _numbers({str(place): value for place, value in enumerate(told, start=1)})
+    return _numbers({str(place): value for place, value in enumerate(listed, start=1)})
 
 
 def checked_texts(answers: Answers) -> list[str]:
-    """The answers in order; refused where one is blank."""
+    """The answers in order; refused if one is blank."""
     return [
-        text({f"answer {name}": said}, f"answer {name}") for name, said in answers.texts.items()
+        text({f"answer {name}": answer_text}, f"answer {name}")
+        for name, answer_text in answers.texts.items()
     ]
 
 
 def for_all(answers: Answers, numbers: Mapping[str, float], what: str) -> list[float]:
-    """The numbers in the order of the answers; refused where one is missing."""
+    """The numbers in the order of the answers; refused if one is missing."""
     missing = [name for name in answers.texts if name not in numbers]
     if missing:
         raise Refused(
@@ -250,9 +250,9 @@ def for_all(answers: Answers, numbers: Mapping[str, float], what: str) -> list[f
 
 
 def ranks_of_order(key: str, order: str | Sequence[Any], answers: Answers) -> dict[str, float]:
-    """Ranks from 0 of an order, the best first: "B > A = C", ["b", "a"], [1, 0].
+    """Ranks from 0 for an order, best first: "B > A = C", ["b", "a"], [1, 0].
 
-    Raises Refused where it names something else, or one answer twice.
+    Raises Refused if it names something else, or an answer twice.
     """
     if isinstance(order, str):
         steps = [re.split(r"[=＝]", step) for step in re.split(r"[>＞,，]", order)]
@@ -260,18 +260,18 @@ def ranks_of_order(key: str, order: str | Sequence[Any], answers: Answers) -> di
         steps = [step if isinstance(step, list) else [step] for step in order]
     named = [[_order_name(name) for name in step] for step in steps]
     from_0 = "0" not in answers.texts and any("0" in step for step in named)
-    by_text = {said.strip().lower(): name for name, said in answers.texts.items()}
+    by_text = {answer_text.strip().lower(): name for name, answer_text in answers.texts.items()}
     ranks: dict[str, float] = {}
     for rank, step in enumerate(named):
         for name in step:
             answer = _in_order(str(int(name) + 1) if from_0 and name.isdigit() else name, answers)
             if isinstance(order, list) and answer and by_text.get(name, answer) != answer:
-                answer = None  # a name of one answer, and the text of another
+                answer = None  # the name of one answer and the text of another: ambiguous
             answer = answer or by_text.get(name)
             if answer is None or answer in ranks:
                 raise Refused(
-                    f'"{key}" names {shown(name)}, which is no answer or stands there twice',
-                    f"name each of {', '.join(answers.texts)} once, the best first",
+                    f'"{key}" contains {shown(name)}, which is not an answer or occurs twice',
+                    f"list each of {', '.join(answers.texts)} once, best first",
                 )
             ranks[answer] = float(rank)
     return ranks
@@ -280,12 +280,12 @@ def ranks_of_order(key: str, order: str | Sequence[Any], answers: Answers) -> di
 def _order_name(name: object) -> str:
     found = number(name)
     if found is not None and found.is_integer():
-        return str(int(found))  # 2.0 is what pandas writes
+        return str(int(found))  # pandas writes 2.0
     return str(name).strip().lower()
 
 
 def _in_order(name: str, answers: Answers) -> str | None:
-    """An answer by its name, or by its place where the names are of another sort: 2 is b."""
+    """An answer by name, or by position if the names are of another kind: 2 is b."""
     if name in answers.texts or name in answers.others:
         return answers.others.get(name, name)
     place = int(name) - 1 if name.isdigit() else ord(name) - ord("a") if len(name) == 1 else -1

@@ -1,7 +1,7 @@
 """Argilla: records of version 2, their flat export, and data sets of version 1.
 
-Only responses that were submitted count: a draft was not finished, and a discarded one is none.
-Suggestions are a model's and no judgement.
+Only submitted responses count: drafts are unfinished and discarded ones withdrawn. Suggestions come
+from a model and are no judgements.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +19,7 @@ from alignloop.data.formats.annotated import (
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.registry import Refused, Row
 
-Said = tuple[str, str, object]  # person, question, value
+Response = tuple[str, str, object]  # person, question, value
 
 _RESPONSES = ".responses"
 
@@ -30,7 +30,7 @@ def _record(row: Row, source: str) -> Annotated:
     return _annotated(opened(row["fields"]), source, list(_of_record(row["responses"])))
 
 
-def _of_record(responses: Any) -> Iterator[Said]:
+def _of_record(responses: Any) -> Iterator[Response]:
     if isinstance(responses, dict):
         for question, given in responses.items():
             for one in _objects(given):
@@ -40,12 +40,12 @@ def _of_record(responses: Any) -> Iterator[Said]:
     for one in _objects(responses):
         values = one.get("values")
         if _counts(one.get("status")) and isinstance(values, dict):
-            for question, told in values.items():
-                yield _person(one), str(question), _value(told)
+            for question, answer in values.items():
+                yield _person(one), str(question), _value(answer)
 
 
-def _value(told: object) -> object:
-    return told["value"] if isinstance(told, dict) and "value" in told else told
+def _value(answer: object) -> object:
+    return answer["value"] if isinstance(answer, dict) and "value" in answer else answer
 
 
 def _objects(given: object) -> list[Row]:
@@ -60,7 +60,7 @@ def _person(response: Row) -> str:
 
 
 def _counts(status: object) -> bool:
-    """Exports of some versions leave the status out, and hold only what was submitted."""
+    """Some versions export no status, and then only submitted responses."""
     return status is None or str(getattr(status, "value", status)).lower() == "submitted"
 
 
@@ -78,20 +78,20 @@ def _flat_questions(row: Row) -> list[str]:
 @annotated("argilla-flat", fits=_flat_questions)
 def _flat(row: Row, source: str) -> Annotated:
     """`to_list(flatten=True)`, `to_datasets`: lists of values, of users and of statuses."""
-    said = [one for question in _flat_questions(row) for one in _of_columns(row, question)]
+    responses = [one for question in _flat_questions(row) for one in _of_columns(row, question)]
     fields = {key: value for key, value in row.items() if "." not in str(key)}
-    return _annotated(fields, source, said)
+    return _annotated(fields, source, responses)
 
 
-def _of_columns(row: Row, question: str) -> Iterator[Said]:
+def _of_columns(row: Row, question: str) -> Iterator[Response]:
     key = f"{question}{_RESPONSES}"
     values, users = (_list(row[name]) for name in (key, f"{key}.users"))
-    told = row.get(f"{key}.status")
-    statuses = [None] * len(values) if told is None else _list(told)
+    given = row.get(f"{key}.status")
+    statuses = [None] * len(values) if given is None else _list(given)
     if not len(values) == len(users) == len(statuses):
         raise Refused(
             f'"{key}" has {len(values)} values, {len(users)} users, {len(statuses)} statuses',
-            "give one of each for every response, or remove the row",
+            "give one of each per response, or remove the row",
         )
     for value, user, status in zip(values, users, statuses, strict=True):
         if _counts(status):
@@ -99,7 +99,7 @@ def _of_columns(row: Row, question: str) -> Iterator[Said]:
 
 
 def _list(value: object) -> list[object]:
-    """A list, also where a table holds it as text."""
+    """A list, also if a table stores it as text."""
     found = value_in(value)
     return found if isinstance(found, list) else [] if found in (None, "") else [found]
 
@@ -123,28 +123,28 @@ def _old_questions(row: Row) -> dict[str, list[Row]]:
 
 @annotated("argilla-1", fits=_old_questions)
 def _old(row: Row, source: str) -> Annotated:
-    """A feedback data set of version 1 as `datasets` holds it: a column for each question."""
+    """A feedback data set of version 1 as `datasets` stores it: a column per question."""
     questions = _old_questions(row)
-    said = [
+    responses = [
         (_person(one), question, one.get("value"))
         for question, given in questions.items()
         for one in given
         if _counts(one.get("status"))
     ]
     fields = {key: value for key, value in row.items() if key not in questions}
-    return _annotated(fields, source, said)
+    return _annotated(fields, source, responses)
 
 
-def _annotated(fields: Row, source: str, said: Sequence[Said]) -> Annotated:
+def _annotated(fields: Row, source: str, responses: Sequence[Response]) -> Annotated:
     answers = answers_of(fields)
     if len(answers) < 2:
         raise Refused(
-            f"the fields hold no two answers ({', '.join(map(str, fields))[:120]})",
-            "call them response_1 and response_2, or remove the row",
+            f"fewer than two answers in the fields ({', '.join(map(str, fields))[:120]})",
+            "name them response_1 and response_2, or remove the row",
         )
     comparison = compared(fields, source, answers)
     people: dict[str, dict[str, object]] = {}
-    for place, (person, question, value) in enumerate(said):
+    for place, (person, question, value) in enumerate(responses):
         people.setdefault(person or f"\0{place}", {})[question] = value
     votes = [_vote(person, controls, answers) for person, controls in people.items()]
     return Annotated(

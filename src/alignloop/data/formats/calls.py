@@ -1,4 +1,4 @@
-"""What stands beside the texts of a conversation: tools, calls of them, results and reasoning."""
+"""The parts of a conversation that are not text: tools, tool calls, results and reasoning."""
 
 import json
 from collections.abc import Mapping
@@ -12,33 +12,33 @@ REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 def tools_of(row: Row) -> tuple[dict[str, Any], ...]:
-    """The tools of a row, as JSON schemas; also as a JSON text, which tables hold.
+    """The tools of a row, as JSON schemas; also from a JSON text, as tables store them.
 
-    Raises Refused for what is none.
+    Raises Refused for anything else.
     """
     given = _from_json(row.get("tools"))
     if not given:
         return ()
     if not isinstance(given, list) or not all(isinstance(tool, dict) for tool in given):
         raise Refused(
-            '"tools" is no list of JSON schemas',
+            '"tools" is not a list of JSON schemas',
             'write "tools" as a list of objects with name, description and parameters',
         )
     return tuple(given)
 
 
 def refuse_media(row: Row) -> None:
-    """Refuse a row whose texts are about pictures or sounds that it holds."""
+    """Refuse a row with pictures or sounds, on which its texts depend."""
     for key in MEDIA:
         if isinstance(row.get(key), list | dict) and row[key]:
             raise Refused(
-                f"the row has {key}, and nothing here reads more than texts",
-                f'remove the row, or take out "{key}" where its texts stand by themselves',
+                f"the row has {key}, but only text is supported",
+                f'remove the row, or remove "{key}" if the texts make sense without it',
             )
 
 
 def beside_text(turn: Row, key: str) -> dict[str, Any]:
-    """The fields of a Message that stand beside its text, those that the turn gives."""
+    """The fields of a Message other than its text, as far as the turn has them."""
     given = _from_json(turn.get("tool_calls")) or []
     if isinstance(turn.get("function_call"), dict):  # OpenAI's first form
         given = [*given, turn["function_call"]]
@@ -58,7 +58,7 @@ def _says_tool(turn: Row) -> bool:
 
 
 def _call(given: object, key: str) -> ToolCall:
-    """A call as OpenAI writes it, within "function" or by itself; arguments may be a JSON text."""
+    """A call in OpenAI's form, inside "function" or not; arguments may be a JSON text."""
     outer: Mapping[str, Any] = given if isinstance(given, dict) else {}
     inner = outer.get("function", outer)
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
@@ -76,13 +76,13 @@ def _call(given: object, key: str) -> ToolCall:
 
 def _no_call(key: str) -> Refused:
     return Refused(
-        f'a message in "{key}" has tool_calls that are none',
+        f'a message in "{key}" has invalid tool_calls',
         'write each as {"function": {"name": ..., "arguments": {...}}}',
     )
 
 
 def _from_json(value: Any) -> Any:
-    """The value of a JSON text, or a text that is none; without the keys that hold null."""
+    """The value of a JSON text, or the text if it is not JSON; keys with null are dropped."""
     if not isinstance(value, str):
         return _without_nothing(value)
     try:
@@ -93,7 +93,7 @@ def _from_json(value: Any) -> Any:
 
 
 def _without_nothing(value: Any) -> Any:
-    """Without the keys that hold null: columnar files give every call the keys of all calls."""
+    """Drop keys with null: columnar files give every call the keys of all calls."""
     if isinstance(value, dict):
         return {k: _without_nothing(one) for k, one in value.items() if one is not None}
     return [_without_nothing(one) for one in value] if isinstance(value, list) else value

@@ -1,7 +1,7 @@
-"""Conversations that a table holds as texts: their turns, before a format looks at the row.
+"""Conversations that a table stores as text, parsed before a format sees the row.
 
-A conversation in a CSV file, or in a column of strings, is text for whoever wrote the file; read
-as a text it would be learnt with its brackets and quotes.
+In a CSV file, or a column of strings, a conversation is text; trained on as it is, it would include
+brackets and quotes.
 """
 
 import re
@@ -22,11 +22,11 @@ _TURNS = {"messages", "conversations", "conversation"}
 
 
 def opened(row: Row, *, strict: bool = True) -> Row:
-    """The row with its conversations as turns, where cells hold them as texts.
+    """The row with conversations as turns, if cells store them as text.
 
-    A list of a single turn without anything else is its text. With `strict`, a text that begins
-    like a conversation and cannot be read as one is refused; without, it is left as it is: in JSON
-    it may be what somebody asked. Rows of our own records stay as they are.
+    A single turn with nothing but a text becomes that text. With `strict`, a text that begins like
+    a conversation and cannot be parsed is refused; without, it is left alone: in JSON it may be
+    someone's question. Rows of our own records stay as they are.
     """
     if isinstance(row.get("prompt"), dict):
         return row
@@ -45,14 +45,14 @@ def _opened(key: str, cell: object, strict: bool) -> object:
         return turns if key in LISTS else _alone(turns)
     if strict and _BEGINS.match(cell) and (isinstance(found, str | list) or _is_columns(found)):
         raise Refused(
-            f'"{key}" begins like a conversation and cannot be read as one: {shown(cell)}',
-            "write it as JSON (json.dumps) or as Python prints a list of turns, whole",
+            f'"{key}" starts like a conversation but cannot be parsed: {shown(cell)}',
+            "write it as JSON (json.dumps) or as Python prints a list of turns, complete",
         )
     return cell
 
 
 def _unwrapped(found: object) -> object:
-    """{"messages": [...]} and [[...]] are the list within; an object of lists, its turns."""
+    """Unwrap {"messages": [...]} and [[...]]; turn an object of lists into its turns."""
     if isinstance(found, dict) and len(found) == 1 and _TURNS & found.keys():
         return next(iter(found.values()))
     if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
@@ -68,8 +68,8 @@ def _is_turn(item: object, strict: bool) -> bool:
     """Whether this is a message; with `strict` of any role, which the format then refuses."""
     if not isinstance(item, dict) or not any(key in item for key in _WHAT):
         return False
-    said_by = next((item[key] for key in _WHO if isinstance(item.get(key), str)), None)
-    return said_by is not None and (strict or said_by.strip().lower() in ROLES)
+    role = next((item[key] for key in _WHO if isinstance(item.get(key), str)), None)
+    return role is not None and (strict or role.strip().lower() in ROLES)
 
 
 def _is_columns(found: object) -> bool:
@@ -77,11 +77,11 @@ def _is_columns(found: object) -> bool:
 
 
 def _alone(turns: list[Row]) -> object:
-    """One turn that is nothing but role and text is that text, for formats of texts."""
+    """Unwrap a single turn of nothing but role and text, for formats of texts."""
     only = turns[0]
     texts = all(isinstance(value, str) for value in only.values())
     plain = len(turns) == 1 and only.keys() <= {*_WHO, *_WHAT} and texts
-    said_by = str(only.get("role", only.get("from"))).strip().lower()
-    if not plain or ROLES.get(said_by) not in ("user", "assistant"):
+    role = str(only.get("role", only.get("from"))).strip().lower()
+    if not plain or ROLES.get(role) not in ("user", "assistant"):
         return turns
     return only.get("content", only.get("value"))

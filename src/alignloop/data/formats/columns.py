@@ -1,8 +1,7 @@
-"""What a whole column holds: seen in a first pass over a table, asked by the formats in the second.
+"""Facts about whole columns: collected in a first pass over a table, used by formats in the second.
 
-Whether 1 is the first answer or the second, or what a label's words mean, cannot be told from one
-row. An observer looks at a row and names facts, of which there is a small number whatever the
-length of the file.
+One row cannot show whether 1 is the first answer or the second, or what a label's words mean. An
+observer looks at a row and reports facts, of which there are few, however long the file.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -10,25 +9,25 @@ from typing import Any
 
 Fact = tuple[Hashable, Hashable]  # the column, and what was seen in it
 Observer = Callable[[dict[str, Any]], Iterable[Fact]]
-MOST_FACTS = 200  # of one column, so that no file can fill the memory
+MOST_FACTS = 200  # per column, so that no file can fill the memory
 
 OBSERVERS: list[Observer] = []
 
 
 class Columns:
-    """The facts about a table's columns: `columns.seen("winner")` is a set, empty for no fact."""
+    """The facts about a table's columns: `columns.seen("winner")` is a set, maybe empty."""
 
     def __init__(self) -> None:
         self._facts: dict[Hashable, set[Hashable]] = {}
 
     def note(self, column: Hashable, fact: Hashable) -> None:
-        """One more fact; those beyond a column's limit are passed over."""
+        """Add a fact; those beyond a column's limit are dropped."""
         facts = self._facts.setdefault(column, set())
         if len(facts) < MOST_FACTS:
             facts.add(fact)
 
     def look(self, row: dict[str, Any]) -> None:
-        """What all observers see in one more row."""
+        """Add the facts that all observers report for a row."""
         for observer in OBSERVERS:
             for column, fact in observer(row):
                 self.note(column, fact)
@@ -42,6 +41,6 @@ NOTHING_SEEN = Columns()
 
 
 def observes(observer: Observer) -> Observer:
-    """The decorator of a function that sees facts in a row."""
+    """Decorator that registers a function from a row to facts."""
     OBSERVERS.append(observer)
     return observer

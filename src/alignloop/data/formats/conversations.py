@@ -1,4 +1,4 @@
-"""Chat as lists of turns: OpenAI messages, ShareGPT conversations, TRL's conversational types."""
+"""Chats as lists of turns: OpenAI messages, ShareGPT conversations, TRL's conversational types."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,43 +25,43 @@ ANSWER = (str, dict, list)
 
 @pairs("trl-preference", prompt=list, chosen=ANSWER, rejected=ANSWER)
 def _conversational_pair(row: Row, source: str) -> list[PreferencePair]:
-    """TRL's conversational preference, with the prompt by itself."""
+    """TRL's conversational preference, with a separate prompt."""
     return [_chat_pair(row, source, messages(row["prompt"], "prompt"))]
 
 
 @pairs("trl-preference", prompt=str, chosen=list, rejected=list)
 def _ultrafeedback(row: Row, source: str) -> list[PreferencePair]:
-    """A prompt as text beside whole conversations (UltraFeedback), or beside answers as turns."""
+    """A prompt as text with whole conversations (UltraFeedback), or with answers as turns."""
     chosen = messages(row["chosen"], "chosen")
     asked = [] if chosen[0].role != "assistant" else [_user(text(row, "prompt"))]
     return [_chat_pair(row, source, asked)]
 
 
 def _lists_of_texts(row: Row) -> bool:
-    return all(isinstance(said, str) for key in ("chosen", "rejected") for said in row[key])
+    return all(isinstance(one, str) for key in ("chosen", "rejected") for one in row[key])
 
 
 @pairs("moss-rlhf", fits=_lists_of_texts, chosen=list, rejected=list)
 def _alternating_pair(row: Row, source: str) -> list[PreferencePair]:
-    """MOSS-RLHF (Zheng et al. 2023): two lists of texts, the last of which are the answers."""
-    told = {key: _by_turns(row[key], last="assistant") for key in ("chosen", "rejected")}
-    return [_chat_pair(row | told, source, [])]
+    """MOSS-RLHF (Zheng et al. 2023): two lists of texts, each ending with an answer."""
+    turns = {key: _by_turns(row[key], last="assistant") for key in ("chosen", "rejected")}
+    return [_chat_pair(row | turns, source, [])]
 
 
-def _by_turns(said: Sequence[object], last: Role) -> list[Row]:
-    """Texts by turns of user and assistant, counted from the end: a start may be cut off."""
+def _by_turns(texts: Sequence[object], last: Role) -> list[Row]:
+    """Texts as alternating turns, counted from the end, since the start may be cut off."""
     roles: tuple[Role, Role] = (last, "user" if last == "assistant" else "assistant")
     return [
-        {"role": roles[(len(said) - place) % 2 ^ 1], "content": one}
-        for place, one in enumerate(said)
+        {"role": roles[(len(texts) - place) % 2 ^ 1], "content": one}
+        for place, one in enumerate(texts)
     ]
 
 
 @pairs("trl-preference-implicit", chosen=list, rejected=list)
 def _implicit_pair(row: Row, source: str) -> list[PreferencePair]:
-    """TRL's conversational preference with the prompt within both conversations.
+    """TRL's conversational preference with the prompt inside both conversations.
 
-    Where both are answers alone, the question stands in a column of its own.
+    If both contain only an answer, the question is in another column.
     """
     alone = asks(row) and messages(row["chosen"], "chosen")[0].role == "assistant"
     asked = asked_in(row) if alone else []
@@ -71,8 +71,8 @@ def _implicit_pair(row: Row, source: str) -> list[PreferencePair]:
 @pairs("llamafactory-1", chosen_messages=list, rejected_messages=list)
 def _llama_factory_pair(row: Row, source: str) -> list[PreferencePair]:
     """LLaMA-Factory 1: two conversations, contents in parts."""
-    told = {key: row[f"{key}_messages"] for key in ("chosen", "rejected")}
-    return [_chat_pair(row | told, source, [])]
+    renamed = {key: row[f"{key}_messages"] for key in ("chosen", "rejected")}
+    return [_chat_pair(row | renamed, source, [])]
 
 
 @pairs("sharegpt", conversations=list, chosen=ANSWER, rejected=ANSWER)
@@ -86,12 +86,12 @@ def _messages_pair(row: Row, source: str) -> list[PreferencePair]:
 
 
 def _chat_pair(row: Row, source: str, asked: Sequence[Message]) -> PreferencePair:
-    """Both answers may repeat the prompt, and may share turns before they part at the last one."""
+    """Both answers may repeat the prompt and share turns, but must differ only in the last one."""
     chosen, rejected = (_answer(row, key, asked) for key in ("chosen", "rejected"))
     if chosen[:-1] != rejected[:-1]:
         raise Refused(
             '"chosen" and "rejected" differ before their last turn',
-            "let both be the same conversation up to the last answer",
+            "make both the same conversation up to the last answer",
         )
     before = [*asked, *chosen[:-1]]
     _check_question(before, "prompt")
@@ -106,13 +106,13 @@ def _answer(row: Row, key: str, asked: Sequence[Message]) -> list[Message]:
     if asked and turns[: len(asked)] == list(asked):
         turns = turns[len(asked) :]
     if not turns or turns[-1].role != "assistant":
-        raise Refused(f'the last of "{key}" is no answer', "end with an assistant message")
+        raise Refused(f'"{key}" does not end with an answer', "end with an assistant message")
     return turns
 
 
 def _check_question(before: Sequence[Message], key: str) -> None:
     if not before or before[-1].role not in ("user", "tool"):
-        raise Refused(f'"{key}" asks nothing', "end the question with a user message")
+        raise Refused(f'"{key}" contains no question', "end the question with a user message")
 
 
 def _user(content: str) -> Message:
@@ -124,20 +124,20 @@ def _user(content: str) -> Message:
 
 @demonstrations("trl-prompt-completion", prompt=(str, list), completion=(str, list, dict))
 def _prompt_completion(row: Row, source: str) -> list[Demonstration]:
-    """TRL's prompt-completion, standard or conversational; one for each answer of a completion."""
+    """TRL's prompt-completion, standard or conversational; one per answer in a completion."""
     standard = isinstance(row["prompt"], str)
     asked = [_user(text(row, "prompt"))] if standard else messages(row["prompt"], "prompt")
     if isinstance(row["completion"], str):
         return [demonstration(row, source, asked, text(row, "completion"))]
     turns = _answer(row, "completion", asked)
     each = _each_answer(row, source, [*asked, *turns], "completion", start=len(asked))
-    said: Any = row["completion"]
-    kept = _flags(said if isinstance(said, list) else [said], "completion")
+    completion: Any = row["completion"]
+    kept = _flags(completion if isinstance(completion, list) else [completion], "completion")
     return [made for made, learnt in zip(each, kept[-len(each) :], strict=True) if learnt]
 
 
 def _has_answer(key: str) -> Callable[[Row], bool]:
-    """Whether the last turn is no question; one of an unknown role is left to the reader."""
+    """Whether the last turn is not a question; an unknown role is left to the reader."""
 
     def look(row: Row) -> bool:
         return not row[key] or role_of(row[key][-1]) not in ("user", "system", "tool")
@@ -156,9 +156,9 @@ def _sharegpt(row: Row, source: str) -> list[Demonstration]:
 
 
 def _chat(row: Row, source: str, key: str) -> list[Demonstration]:
-    """One demonstration with every assistant turn in it.
+    """One demonstration with all assistant turns.
 
-    Where some answers are not to be learnt (weight 0), one demonstration for each of the others.
+    If some answers have weight 0, one demonstration for each of the others.
     """
     turns = messages(row[key], key)
     each, kept = _each_answer(row, source, turns, key), _flags(row[key], key)
@@ -169,7 +169,7 @@ def _chat(row: Row, source: str, key: str) -> list[Demonstration]:
 
 
 def _flags(items: Sequence[Row], key: str) -> list[bool]:
-    """Of each answer, in order, whether it is to be learnt."""
+    """For each answer, in order, whether it is trained on."""
     present = [(turn, item) for item in items if (turn := message(item, key)) is not None]
     return [is_learnt(item) for turn, item in present if turn.role == "assistant"]
 
@@ -177,7 +177,7 @@ def _flags(items: Sequence[Row], key: str) -> list[bool]:
 def _each_answer(
     row: Row, source: str, turns: Sequence[Message], key: str, start: int = 0
 ) -> list[Demonstration]:
-    """One demonstration for each assistant turn from `start` on, asked by all turns before it."""
+    """One demonstration per assistant turn from `start` on, with all turns before it as prompt."""
     answers = [n for n, turn in enumerate(turns) if turn.role == "assistant" and n >= start]
     if any(n == 0 or turns[n - 1].role not in ("user", "tool") for n in answers):
         raise Refused(
@@ -191,7 +191,7 @@ def _each_answer(
     "dialogue", fits=lambda row: row["dialogue"] and len(row["dialogue"]) % 2 == 0, dialogue=list
 )
 def _dialogue(row: Row, source: str) -> list[Demonstration]:
-    """Texts by turns, the last of which is an answer (MOSS-RLHF writes them as bare lists)."""
+    """Alternating texts that end with an answer (MOSS-RLHF writes them as bare lists)."""
     return _chat(
         row | {"dialogue": _by_turns(row["dialogue"], last="assistant")}, source, "dialogue"
     )
@@ -213,9 +213,9 @@ def _are_turns(value: object) -> bool:
 def _question_turns(row: Row, source: str) -> list[Demonstration]:
     """A question, and its answer as turns, under any of the usual names."""
     asked = asked_in(row)
-    told = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
+    question = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
     answer = row[_turns_in(row)]
-    return _prompt_completion(row | {"prompt": told, "completion": answer}, source)
+    return _prompt_completion(row | {"prompt": question, "completion": answer}, source)
 
 
 # --- prompts -----------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def _conversational_prompt(row: Row, source: str) -> list[Prompt]:
 
 
 def _question(row: Row, source: str, key: str) -> Prompt:
-    """All messages; an answer at the end is what the prompt asks for and is left out."""
+    """All messages; a final answer is left out, since it is what the prompt asks for."""
     turns = messages(row[key], key)
     asked = turns[:-1] if turns and turns[-1].role == "assistant" else turns
     _check_question(asked, key)

@@ -1,7 +1,6 @@
-"""How files spell a turn: names of roles, contents in parts, calls of tools, weights; one form out.
+"""Dialects of a turn: role names, contents in parts, tool calls, weights; normalised to one form.
 
-The form is OpenAI's: {"role", "content"}, and where there are such "tool_calls" and
-"reasoning_content".
+The form is OpenAI's: {"role", "content"}, and "tool_calls" and "reasoning_content" if present.
 """
 
 import json
@@ -40,23 +39,23 @@ _CALLS = {"function_call", "tool_call"}
 _SAID_BY, _SAYS = ("role", "from"), ("content", "value")
 
 
-def said_by(item: object) -> object:
-    """Who speaks, as the file spells it."""
+def speaker_of(item: object) -> object:
+    """The speaker, as spelled in the file."""
     fields = item if isinstance(item, dict) else {}
     return next((fields[key] for key in _SAID_BY if key in fields), None)
 
 
 def role_of(item: object) -> Role | None:
-    """Who speaks: {"from": "gpt"} and {"role": "Assistant"} are one; None for an unknown one."""
-    named = said_by(item)
+    """The role: {"from": "gpt"} and {"role": "Assistant"} are the same; None if unknown."""
+    named = speaker_of(item)
     return ROLES.get(named.strip().lower()) if isinstance(named, str) else None
 
 
 def in_one_form(item: object) -> Row:
     """A turn with role and content, whatever the file calls them; further keys stay.
 
-    A content in parts becomes one text where all parts are text, reasoning or calls. A turn of the
-    role "function_call" becomes an answer that calls.
+    A content in parts becomes one text if all parts are text, reasoning or calls. A turn with the
+    role "function_call" becomes an answer with a call.
     """
     if not isinstance(item, dict):
         return {}
@@ -66,14 +65,14 @@ def in_one_form(item: object) -> Row:
         turn.pop(name, None)
     if isinstance(turn["content"], list):
         turn |= _of_parts(turn["content"])
-    named = said_by(item)
+    named = speaker_of(item)
     if isinstance(named, str) and named.strip().lower() in _CALLS:
         turn |= {"content": "", "tool_calls": calls_in(turn["content"])}
     return turn
 
 
 def _of_parts(parts: list[Any]) -> Row:
-    """The texts of a content together, its reasoning and its calls; as it is where more is in it.
+    """A content's texts joined, with its reasoning and calls; unchanged if it has other parts.
 
     Parts are {"type", "text"} (OpenAI), {"type", "value"} (LLaMA-Factory 1), or plain texts.
     """
@@ -81,33 +80,33 @@ def _of_parts(parts: list[Any]) -> Row:
     names = {"thinking": "reasoning", "output_text": "text", "input_text": "text"}
     for part in parts:
         fields = part if isinstance(part, dict) else {"text": part}
-        told = fields.get("type")
-        kind = names.get(told, told) if isinstance(told, str) else "text"
-        said = next((fields[key] for key in ("text", "value", kind) if key in fields), None)
-        if kind not in found or not isinstance(said, str):
+        kind_given = fields.get("type")
+        kind = names.get(kind_given, kind_given) if isinstance(kind_given, str) else "text"
+        content = next((fields[key] for key in ("text", "value", kind) if key in fields), None)
+        if kind not in found or not isinstance(content, str):
             return {"content": parts}
-        found[kind].append(said)
+        found[kind].append(content)
     turn: Row = {"content": "".join(found["text"])}
     if found["reasoning"]:
         turn["reasoning_content"] = "".join(found["reasoning"])
     if found["tool_call"]:
-        turn["tool_calls"] = [call for said in found["tool_call"] for call in calls_in(said)]
+        turn["tool_calls"] = [call for content in found["tool_call"] for call in calls_in(content)]
     return turn
 
 
-def calls_in(told: object) -> list[Row]:
-    """The calls of tools that a text holds as JSON, {"name", "arguments"} or a list of them.
+def calls_in(value: object) -> list[Row]:
+    """The tool calls in a JSON text, {"name", "arguments"} or a list of them.
 
     Raises Refused for any other text.
     """
     try:
-        found: Any = json.loads(told) if isinstance(told, str) else told
+        found: Any = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         found = None
     calls = found if isinstance(found, list) else [found]
     if not calls or not all(isinstance(one, dict) and one.get("name") for one in calls):
         raise Refused(
-            f"a call of a tool is {shown(told)}",
+            f"invalid tool call: {shown(value)}",
             'write {"name": ..., "arguments": {...}} as JSON, or remove the row',
         )
     return [
@@ -124,28 +123,28 @@ def calls_in(told: object) -> list[Row]:
 
 # --- weights -----------------------------------------------------------------------------------
 
-# 1 or true: the turn is learnt.
+# 1 or true: the turn is trained on.
 _LEARNT = ("weight", "loss_weight", "loss", "train", "training", "trainable", "loss_mask", "learn")
 _LEARNT += ("train_on_turn", "compute_loss")
-_NOT_LEARNT = ("masked", "is_masked", "ignore_loss")  # 1 or true: it is not
+_NOT_LEARNT = ("masked", "is_masked", "ignore_loss")  # 1 or true: it is not trained on
 
 
 def is_learnt(item: Row) -> bool:
-    """Whether a turn counts in the loss, as far as the file says; raises Refused if unclear.
+    """Whether a turn counts in the loss, by the file; raises Refused if that is unclear.
 
-    Weights are 0 or 1 (true or false): an answer is learnt or not.
+    Weights are 0 or 1 (false or true): fractions are not supported.
     """
-    told = [_flag(item, key) for key in _LEARNT]
-    told += [None if (flag := _flag(item, key)) is None else not flag for key in _NOT_LEARNT]
-    said = {one for one in told if one is not None}
-    if len(said) > 1:
+    flags = [_flag(item, key) for key in _LEARNT]
+    flags += [None if (flag := _flag(item, key)) is None else not flag for key in _NOT_LEARNT]
+    distinct = {one for one in flags if one is not None}
+    if len(distinct) > 1:
         raise Refused("the weights of a turn contradict each other", "keep one of them")
     if item.get("mask") is not None:
         raise Refused(
-            f'"mask" of a turn is {shown(item["mask"])}, and files do not agree on what it means',
-            'write "loss_mask" (1: learnt) or "masked" (true: not learnt)',
+            f'"mask" of a turn is {shown(item["mask"])}, whose meaning differs between files',
+            'use "loss_mask" (1: trained on) or "masked" (true: not trained on)',
         )
-    return said != {False}
+    return distinct != {False}
 
 
 _FLAGS = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
@@ -162,7 +161,7 @@ def _flag(item: Row, key: str) -> bool | None:
     )
     if flag is None:
         raise Refused(
-            f'"{key}" of a turn is {shown(value)}, and a turn is learnt or not',
+            f'"{key}" of a turn is {shown(value)}; only 0 and 1 are supported',
             f'write 0 or 1 in "{key}", or remove the row',
         )
     return flag

@@ -1,4 +1,4 @@
-"""Published answers that people graded: they are good or bad, and never demonstrations as such."""
+"""Published answers graded by people: good or bad, so not demonstrations as they are."""
 
 from alignloop.data.formats.labels import good_ones
 from alignloop.data.formats.parts import Labelled, prompt, text
@@ -10,8 +10,8 @@ from alignloop.records import Demonstration
 def _xstest(row: Row, source: str) -> list[Labelled]:
     """XSTest completions (Röttger et al. 2024): 1 complied, 2 refused, 3 refused in part.
 
-    To comply is good where the prompt is safe, to refuse where it is not: types that begin with
-    "contrast". As in the paper, a refusal in part is a refusal.
+    Complying is good if the prompt is safe, refusing if it is not: types that begin with
+    "contrast". As in the paper, a partial refusal counts as a refusal.
     """
     grade = str(row["final_label"]).strip()[:1]
     if grade not in ("1", "2", "3"):
@@ -20,8 +20,8 @@ def _xstest(row: Row, source: str) -> list[Labelled]:
             "write 1_full_compliance, 2_full_refusal or 3_partial_refusal, or remove the row",
         )
     unsafe = row["type"].strip().lower().startswith("contrast")
-    told = row | {"category": row["type"].strip()}
-    asked = prompt(told, source, text(row, "prompt"))
+    fields = row | {"category": row["type"].strip()}
+    asked = prompt(fields, source, text(row, "prompt"))
     return [Labelled(prompt=asked, response=text(row, "completion"), good=(grade == "1") != unsafe)]
 
 

@@ -1,8 +1,8 @@
-"""Several answers that were judged, by the order of precedence of docs/data.md.
+"""Several judged answers, by the order of precedence in docs/data.md.
 
-An explicit choice decides, then a ranking, then a label, then points in columns of their own, and
-points at the ends of texts only where the whole column has them and nothing else judges. A row that
-is judged and not understood is refused: it never becomes a prompt or a demonstration.
+An explicit choice decides, then a ranking, then a label, then points in their own columns, and
+points at the ends of texts only if the whole column has them and nothing else judges. A judged row
+that cannot be understood is refused: it never becomes a prompt or a demonstration.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,11 +28,11 @@ from alignloop.data.formats.parts import (
     text,
 )
 from alignloop.data.formats.ratings import (
+    answers_of_text,
     one_scale,
     rated_at_ends,
     scale_at_ends,
     scale_in_text,
-    told_in,
 )
 from alignloop.data.formats.registry import Refused, Row, pairs, shown
 from alignloop.data.formats.verdicts import (
@@ -45,7 +45,7 @@ from alignloop.data.formats.verdicts import (
     keys_like,
     verdict_of,
 )
-from alignloop.data.formats.winner_words import TIE, said_in
+from alignloop.data.formats.winner_words import TIE, read_cell
 from alignloop.records import PreferencePair, Prompt
 
 _ORDERS = ("ranking", "order", "排序")
@@ -55,12 +55,12 @@ _NAME_ONE = 'write its name, or "tie", or remove the row'
 
 def _answers(row: Row) -> Answers:
     found = answers_in(row)
-    assert found is not None, "the format is chosen where there are answers"
+    assert found is not None, "the format was chosen because there are answers"
     return found
 
 
 def _with_answers(fits: Callable[[Row, Answers, Columns], object]) -> Callable[..., bool]:
-    """Whether a row asks something, holds answers, and these fit."""
+    """Whether a row has a question and answers, and these fit."""
 
     def look(row: Row, columns: Columns) -> bool:
         found = answers_in(row) if asks(row) else None
@@ -74,7 +74,7 @@ def _with_answers(fits: Callable[[Row, Answers, Columns], object]) -> Callable[.
 
 @observes
 def _judged_columns(row: Row) -> Iterator[Fact]:
-    """What stands in the columns that judge answers; and whether all answers end with points."""
+    """Facts about columns that judge answers; and whether all answers end with points."""
     answers = answers_in(row) if asks(row) else None
     if answers is None:
         if (scale := scale_in_text(row)) is not None:
@@ -83,7 +83,7 @@ def _judged_columns(row: Row) -> Iterator[Fact]:
     keys = keys_like(CHOICE, row, answers) + keys_like(LABEL, row, answers)
     for key in keys:
         yield from facts_of(key, row[key], answers)
-        yield ("filled", key), said_in(row[key], answers).kind != "missing"
+        yield ("filled", key), read_cell(row[key], answers).kind != "missing"
     voters = keys_like(VOTER, row, answers)
     for key in voters:
         yield from facts_of("votes", row[key], answers)
@@ -103,7 +103,7 @@ def _is_ordered(row: Row) -> bool:
 
 
 def _filled(keys: list[str], columns: Columns) -> list[str]:
-    """The keys under which some row of the table says something."""
+    """The keys that are not empty in every row of the table."""
     return [key for key in keys if True in columns.seen(("filled", key))]
 
 
@@ -116,7 +116,7 @@ def _has_table(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("preference-table", fits=_with_answers(_has_table), preference=list)
 def _compared(row: Row, source: str) -> list[PreferencePair]:
-    """One number for each two of K answers, (1, 2), (1, 3), ..: 1 the first, 2 the second, 0 a tie.
+    """One number per pair of K answers, (1, 2), (1, 3), ..: 1 the first, 2 the second, 0 a tie.
 
     Source: FineGrainedRLHF (Wu et al. 2023, arXiv:2306.01693), whose passages are left out.
     """
@@ -124,25 +124,25 @@ def _compared(row: Row, source: str) -> list[PreferencePair]:
     asked = prompt(row, source, asked_in(row))
     couples = list(combinations(range(len(texts)), 2))
     made: list[PreferencePair] = []
-    for (i, j), said in zip(couples, row["preference"], strict=True):
-        if number(said) not in (0, 1, 2):
-            raise Refused(f'"preference" holds {shown(said)}', "write 0, 1 or 2, or remove the row")
+    for (i, j), value in zip(couples, row["preference"], strict=True):
+        if number(value) not in (0, 1, 2):
+            raise Refused(f'"preference" contains {shown(value)}', "use 0, 1, 2, or remove the row")
         if texts[i].strip() == texts[j].strip():
             continue
-        first, second = (j, i) if number(said) == 2 else (i, j)
+        first, second = (j, i) if number(value) == 2 else (i, j)
         made.append(
             PreferencePair(
                 prompt=asked,
                 chosen=texts[first],
                 rejected=texts[second],
-                preference=0.5 if number(said) == 0 else 1.0,
+                preference=0.5 if number(value) == 0 else 1.0,
                 weight=1 / len(couples),
                 source=asked.source,
                 comparison_id=digest_of([asked.prompt_id, *texts]),
             )
         )
     if not made:
-        raise Refused("there are no two different answers", "give two answers, or remove the row")
+        raise Refused("all answers are the same", "give two different answers, or remove the row")
     return made
 
 
@@ -162,9 +162,9 @@ def _is_alpaca_eval(row: Row) -> bool:
     preference=(int, float, str),
 )
 def _alpaca_eval(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
-    """AlpacaEval's annotations: 1 to 2, and p = preference - 1 is how sure the second is better.
+    """AlpacaEval: 1 to 2, where p = preference - 1 is the probability that the second is better.
 
-    0 (older files) and 1.5 are ties (Li et al. 2023, alpaca_eval's own reading).
+    0 (older files) and 1.5 are ties (Li et al. 2023, as alpaca_eval itself reads them).
     """
     answers = _answers(row)
     known = {"base": 1, "ties_are_0": True}
@@ -180,7 +180,7 @@ def _llmbar(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
 
 
 def _is_chosen(row: Row, answers: Answers, columns: Columns) -> bool:
-    """Whether a choice or a label decides; an empty column leaves it to ranks and points."""
+    """Whether a choice or a label decides; if that column is empty, ranks and points do."""
     choices, labels = (keys_like(pattern, row, answers) for pattern in (CHOICE, LABEL))
     if _filled(choices, columns):
         return True
@@ -191,7 +191,7 @@ def _is_chosen(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("chosen-answer", fits=_with_answers(_is_chosen))
 def _chosen_of(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
-    """LLMBar (output_1, output_2, label) and its like: the chosen one beats each other one."""
+    """Like LLMBar (output_1, output_2, label): the chosen one beats each other one."""
     answers = _answers(row)
     choices, labels = (keys_like(pattern, row, answers) for pattern in (CHOICE, LABEL))
     keys = _filled(choices, columns) or _filled(labels, columns) or choices or labels
@@ -201,7 +201,7 @@ def _chosen_of(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
 def _verdict(
     row: Row, keys: list[str], answers: Answers, columns: Columns, base: int | None = None
 ) -> Verdict:
-    """What all keys together say; refused where none is understood, or where two disagree."""
+    """The verdict of all keys; refused if none is understood, or if two disagree."""
     found: dict[str, Verdict] = {}
     refused: list[Refused] = []
     for key in keys:
@@ -212,15 +212,15 @@ def _verdict(
     if not found:
         raise refused[0]
     if len({verdict.choice for verdict in found.values()}) > 1:
-        told = ", ".join(f'"{key}" names {verdict.choice}' for key, verdict in found.items())
-        raise Refused(f"two columns disagree: {told}", "keep the one that is right")
+        listed = ", ".join(f'"{key}" names {verdict.choice}' for key, verdict in found.items())
+        raise Refused(f"two columns disagree: {listed}", "keep the correct one")
     return next(iter(found.values()))
 
 
 def _pairs_of(
     row: Row, source: str, answers: Answers, verdict: Verdict, who: str = ""
 ) -> list[PreferencePair]:
-    """The chosen one beats each other one, all of them weighing 1; the source is who judged."""
+    """The chosen one beats each other one, with total weight 1; the source is the judge."""
     asked = prompt(row, source, asked_in(row))
     texts = dict(zip(answers.texts, checked_texts(answers), strict=True))
     who = who or _who(row) or asked.source
@@ -246,12 +246,12 @@ def _pairs_of(
 
 
 def _who(row: Row) -> str:
-    told = next((row[key] for key in _WHO if isinstance(row.get(key), str | int)), "")
-    return str(told).strip()
+    judge = next((row[key] for key in _WHO if isinstance(row.get(key), str | int)), "")
+    return str(judge).strip()
 
 
 def _strength(answers: Answers, better: str, worse: str) -> float:
-    """The difference of the points where these say the same as the choice; else none."""
+    """The difference of the points if they agree with the choice; else 0."""
     points = answers.scores
     if better not in points or worse not in points:
         return 0.0
@@ -263,7 +263,7 @@ def _counts(row: Row, answers: Answers, columns: Columns) -> list[str]:
 
 
 def _counted_from(base: int) -> None:
-    """A format that a person names where the column leaves open what it counts from."""
+    """A format to name explicitly if the column does not show what it counts from."""
 
     @pairs(f"chosen-from-{base}", fits=_with_answers(_counts), named_only=True)
     def _chosen(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
@@ -282,9 +282,9 @@ def _has_votes(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("annotators", fits=_with_answers(_has_votes))
 def _votes(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
-    """One judgement for each annotator's column (PandaLM, Wang et al. 2023): 1, 2, or 0 for a tie.
+    """One judgement per annotator's column (PandaLM, Wang et al. 2023): 1, 2, or 0 for a tie.
 
-    What most of them say is nowhere written, and is not made up here.
+    The file contains no majority vote, and none is computed here.
     """
     answers = _answers(row)
     made: list[PreferencePair] = []
@@ -293,7 +293,7 @@ def _votes(row: Row, source: str, columns: Columns) -> list[PreferencePair]:
         try:
             verdict = verdict_of(key, row[key], answers, columns, ties_are_0=True, column="votes")
         except Refused as error:
-            if error.whole_file or said_in(row[key], answers).kind != "missing":
+            if error.whole_file or read_cell(row[key], answers).kind != "missing":
                 raise
             refused.append(error)
         else:
@@ -309,12 +309,12 @@ def _has_marks(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("chosen-answer", fits=_with_answers(_has_marks))
 def _marked(row: Row, source: str) -> list[PreferencePair]:
-    """Answers that are objects, of which one is marked: {"text": ..., "chosen": true}."""
+    """Answers as objects, one of which is marked: {"text": ..., "chosen": true}."""
     answers = _answers(row)
-    said = said_in(list(answers.marks), answers)
-    if said.kind != "answer":
-        raise Refused(f"of the answers not just one is marked ({shown(answers.marks)})", _NAME_ONE)
-    return _pairs_of(row, source, answers, Verdict(choice=said.answer))
+    cell = read_cell(list(answers.marks), answers)
+    if cell.kind != "answer":
+        raise Refused(f"not exactly one answer is marked ({shown(answers.marks)})", _NAME_ONE)
+    return _pairs_of(row, source, answers, Verdict(choice=cell.answer))
 
 
 # --- rankings ----------------------------------------------------------------------------------
@@ -326,7 +326,7 @@ def _is_ranked(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("ranked-answers", fits=_with_answers(_is_ranked))
 def _ranked(row: Row, source: str) -> list[PreferencePair]:
-    """Ranks (1 is the best) or an order, the best first ("B > A = C", or a list) of K answers."""
+    """Ranks (1 is the best) or an order, best first ("B > A = C", or a list) of K answers."""
     answers = _answers(row)
     if answers.ranked:
         ranks = for_all(answers, answers.ranks, "rank")
@@ -347,7 +347,7 @@ def _is_rated(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("rated-answers", fits=_with_answers(_is_rated))
 def _rated(row: Row, source: str) -> list[PreferencePair]:
-    """回答A 6 分, 回答B 9 分: B is preferred, and the strength is the difference, 3 at most."""
+    """回答A 6 分, 回答B 9 分: B is preferred, with the difference as strength, at most 3."""
     return _by_points(row, source, _answers(row))
 
 
@@ -363,8 +363,8 @@ def _left_out(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("chosen-answer", fits=_with_answers(_left_out))
 def _not_judged(row: Row, source: str) -> list[PreferencePair]:
-    """A row that says nothing, in a table whose other rows say which answer is better."""
-    problem = "nothing says which answer is better, as other rows of this file do"
+    """An unjudged row, in a table whose other rows are judged."""
+    problem = "the row does not say which answer is better, as other rows of this file do"
     raise Refused(problem, "judge it, or remove the row")
 
 
@@ -374,19 +374,19 @@ def _ends_with_points(row: Row, answers: Answers, columns: Columns) -> bool:
 
 @pairs("rated-at-ends", fits=_with_answers(_ends_with_points))
 def _rated_at_ends(row: Row, source: str) -> list[PreferencePair]:
-    """回答A "... （6 分）": in every row of the table, on one scale, and nothing else judges."""
+    """回答A "... （6 分）": in every row of the table, on one scale, with no other judgement."""
     return _by_points(row, source, rated_at_ends(_answers(row)))
 
 
 def _is_rated_text(row: Row, columns: Columns) -> bool:
-    """Markers and points for each answer make the layout; only the scale is the column's."""
-    return told_in(row) is not None and len(columns.seen("points in texts") - {""}) == 1
+    """Markers and points for each answer make the layout; the column only fixes the scale."""
+    return answers_of_text(row) is not None and len(columns.seen("points in texts") - {""}) == 1
 
 
 @pairs("rated-text", fits=_is_rated_text)
 def _rated_text(row: Row, source: str) -> list[PreferencePair]:
-    """Question, answers and their points as one text."""
-    answers = told_in(row)
+    """Question, answers and their points in one text."""
+    answers = answers_of_text(row)
     assert answers is not None, "fits has found it"
     asked = prompt(row, source, text({"question": answers.question}, "question"))
     scores = for_all(answers, answers.scores, "score")

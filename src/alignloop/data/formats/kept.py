@@ -1,6 +1,6 @@
-"""What a row holds beside what its format reads: a reference to check answers against, metadata.
+"""Fields that a format does not read itself: a reference to check answers against, and metadata.
 
-A format reads the columns that it knows; the others are kept here, for all formats alike.
+A format reads the columns it knows; the others are handled here, for all formats alike.
 """
 
 import re
@@ -20,25 +20,25 @@ from alignloop.data.formats.registry import FORMATS, Format, Refused, Row
 from alignloop.data.formats.verdicts import CHOICE, LABEL, VOTER
 from alignloop.records import Prompt, metadata_problem
 
-# The surest name first: of a problem with a solution and an answer, the answer is the reference.
+# The most certain name first: between a solution and an answer, the answer is the reference.
 GUESSED = (
     "ground_truth", "reward_model", "reference_answer", "expected_answer", "final_answer",
     "std_answer", "answer", "参考答案", "标准答案", "答案", "solution", "label",
 )  # fmt: skip
-_JUDGES = re.compile(  # who judged what, and how
+_JUDGES = re.compile(  # columns about who judged, and how
     r"(?:chosen|rejected|safer)[\w-]*|(?:\w+[_-])?(?:score|rating|point|rank)s?(?:[_-]\w+)?"
     r"|\w*(?:评分|分数|得分|打分|排名|名次)\w*"
     r"|(?:annotator|judge)(?:[_-]\w+)?|标注员|comparison_id|record_source|margin|weight",
     re.I,
 )
-_NOT_COLUMNS = ("open-assistant",)  # a tree; exports of annotation tools are no columns either
+_NOT_COLUMNS = ("open-assistant",)  # a tree; exports of annotation tools are excluded too
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What a row keeps with its prompt: the reference, the column it came from, and metadata.
+    """What a prompt keeps of its row: the reference, the column it came from, and metadata.
 
-    `columns` names the columns that became metadata; `metadata` may hold keys of one such column.
+    `columns` are those that became metadata; `metadata` may contain keys of one such column.
     """
 
     reference: str | tuple[str, ...] | None = None
@@ -48,7 +48,7 @@ class Kept:
 
     @property
     def read(self) -> tuple[str, ...]:
-        """The columns that are kept in one way or the other."""
+        """The columns that are kept either way."""
         return (self.reference_column, *self.columns)
 
     def within(self, records: Iterable[Any]) -> list[Any]:
@@ -66,9 +66,9 @@ def kept_of(
 ) -> Kept:
     """What becomes of the columns that a format did not read.
 
-    An answer is a reference only beside a prompt alone: beside answers that were judged it is one
-    of the row's columns. What judges answers, and was not read as that, is not kept. In cells
-    of a table a list is a text. Raises Refused for metadata that cannot be kept, naming the key.
+    An answer is a reference only next to a bare prompt; next to judged answers it is just another
+    column. Columns that judge answers, but were not read as such, are not kept. In tables a list is
+    stored as text. Raises Refused for metadata that cannot be kept, naming the key.
     """
     if format_.name in ANNOTATED or format_.name in _NOT_COLUMNS:
         return Kept()
@@ -91,7 +91,7 @@ def kept_of(
 
 
 def _with(record: Any, more: Mapping[str, Any]) -> Any:
-    if isinstance(record, str):  # a text that nobody asked for
+    if isinstance(record, str):  # plain text without a prompt
         return record
     if isinstance(record, Prompt):
         return record.model_copy(update=more)
@@ -102,14 +102,14 @@ def _with(record: Any, more: Mapping[str, Any]) -> Any:
 
 
 def _is_judged(row: Row, free: Sequence[str], columns: Columns) -> bool:
-    """Whether a row that is read for its prompt holds answers that somebody judged."""
+    """Whether a row read only for its prompt contains judged answers."""
     if not any(map(looks_like_an_answer, free)):
         return False
     usable = (one for one in FORMATS if one.kind in ("pairs", "labels") and not one.named_only)
     return any(one.holds(row, columns) for one in usable)
 
 
-@lru_cache(4096)  # the keys of all rows are the same few
+@lru_cache(4096)  # all rows share a few keys
 def _judges(key: str) -> bool:
     name = plain(key)
     named = any(pattern.fullmatch(name) for pattern in (CHOICE, LABEL, VOTER))
@@ -122,7 +122,7 @@ def _judges(key: str) -> bool:
 def _reference(
     row: Row, names: Sequence[str], in_cells: bool
 ) -> tuple[str, str | tuple[str, ...] | None]:
-    """The first of the names under which a row holds a text, a number or a list of these."""
+    """The first of the names that holds a text, a number or a list of these."""
     for name in names:
         value = list_in(row[name]) if in_cells else row[name]
         if name == "reward_model":  # verl: {"style": "rule", "ground_truth": "72"}
@@ -133,7 +133,7 @@ def _reference(
 
 
 def _texts(value: Any) -> str | tuple[str, ...] | None:
-    """A text, or the texts of a list; None for anything else, and if one of them is blank."""
+    """A text, or the texts of a list; None for anything else, or if one is blank."""
     if not isinstance(value, list):
         return _text(value) or None
     found = tuple(map(_text, value))
@@ -145,16 +145,16 @@ def _text(value: Any) -> str:
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
-    said = str(value)
-    sound = said.strip() and not any("\ud800" <= c <= "\udfff" for c in said)
-    return said if sound and said not in ("nan", "inf", "-inf") else ""
+    content = str(value)
+    sound = content.strip() and not any("\ud800" <= c <= "\udfff" for c in content)
+    return content if sound and content not in ("nan", "inf", "-inf") else ""
 
 
 # --- metadata ----------------------------------------------------------------------------------
 
 
 def _metadata(row: Row, free: Sequence[str]) -> dict[str, Any]:
-    """The columns, and the keys of a column "metadata" in its place; without bytes and the like."""
+    """The columns and the keys of a column "metadata", without values that JSON cannot hold."""
     found: dict[str, Any] = {}
     for key in free:
         value = value_in(row[key]) if key == "metadata" else row[key]
@@ -162,7 +162,7 @@ def _metadata(row: Row, free: Sequence[str]) -> dict[str, Any]:
         for name, one in more.items():
             if name in found and found[name] != one:
                 raise Refused(
-                    f'"{name}" is a column and a key of "metadata", with two values',
+                    f'"{name}" is both a column and a key of "metadata", with different values',
                     "rename one of them",
                 )
             if _is_json(one):
@@ -171,7 +171,7 @@ def _metadata(row: Row, free: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_json(value: Any) -> bool:
-    """Whether JSON has such a type: dates and bytes of a table are no metadata."""
+    """Whether JSON can represent it: a table's dates and bytes are no metadata."""
     if isinstance(value, dict):
         return all(isinstance(key, str) and _is_json(one) for key, one in value.items())
     if isinstance(value, list):

@@ -1,8 +1,8 @@
-"""Label Studio: its JSON of tasks with annotations, and JSON_MIN and CSV of one annotation a row.
+"""Label Studio: JSON of tasks with annotations, and JSON_MIN and CSV with one annotation per row.
 
-https://labelstud.io/guide/export: cancelled annotations were skipped by the annotator and say
-nothing; predictions and drafts are nobody's judgement; the annotation that is the ground truth is
-the right one of its task, and what pairs are made of, while agreement is measured on all.
+https://labelstud.io/guide/export: cancelled annotations were skipped and are ignored, as are
+predictions and drafts. If an annotation is marked as ground truth, pairs are made from it alone,
+while agreement is measured on all.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def _is_task(row: Row) -> bool:
 
 @annotated("label-studio", fits=_is_task, data=dict)
 def _task(row: Row, source: str) -> Annotated:
-    """One task with the annotations of several people; the last one of each person counts."""
+    """One task with annotations of several people; each person's last one counts."""
     data = opened(row["data"])
     answers = answers_of(data)
     if len(answers) < 2:
@@ -54,14 +54,14 @@ def _task(row: Row, source: str) -> Annotated:
     if named:
         answers = {name: answers.get(name) or data[name] for name in named}
     votes = last_of_each([_vote(one, answers) for one in given])
-    said = tuple(vote for vote in votes if vote.choice != "skip")
-    return Annotated(comparison=compared(data, source, answers), votes=said)
+    given_votes = tuple(vote for vote in votes if vote.choice != "skip")
+    return Annotated(comparison=compared(data, source, answers), votes=given_votes)
 
 
 def _no_answers(data: Row) -> Refused:
     return Refused(
-        f"the task holds no two answers (its keys: {', '.join(map(str, data))[:120]})",
-        "call them answer1 and answer2, or give them as a list",
+        f"fewer than two answers in the task (its keys: {', '.join(map(str, data))[:120]})",
+        "name them answer1 and answer2, or give them as a list",
     )
 
 
@@ -70,7 +70,7 @@ def _is_cancelled(annotation: Row) -> bool:
 
 
 def _sides(annotation: Row, data: Row) -> tuple[str, ...]:
-    """Left and right, where the tags that a Pairwise compares are called as the task's texts."""
+    """Left and right, if the tags that a Pairwise compares have the names of the task's texts."""
     for item in _results(annotation):
         if item.get("type") == "pairwise":
             names = tuple(name.strip() for name in str(item.get("to_name")).split(","))
@@ -101,20 +101,20 @@ def _vote(annotation: Row, answers: Mapping[str, str]) -> Vote:
     )
 
 
-def _person(told: object) -> str:
+def _person(person: object) -> str:
     """A number, an address, or an object that holds one of them."""
-    if isinstance(told, dict):
-        told = next((told[key] for key in ("email", "username", "id") if told.get(key)), "")
-    return str(told) if isinstance(told, str | int) else ""
+    if isinstance(person, dict):
+        person = next((person[key] for key in ("email", "username", "id") if person.get(key)), "")
+    return str(person) if isinstance(person, str | int) else ""
 
 
 @prompts("label-studio", fits=lambda row: row.keys() & {*_ANNOTATIONS, "is_labeled"}, data=dict)
 def _task_prompt(row: Row, source: str) -> list[Prompt]:
-    """What a task asks, whoever has judged it."""
+    """A task's question, whoever judged it."""
     data = opened(row["data"])
     if not asks(data):
         raise Refused(
-            f"the task asks nothing (its keys: {', '.join(map(str, data))[:120]})",
+            f"no question in the task (its keys: {', '.join(map(str, data))[:120]})",
             'give the question as "prompt"',
         )
     return [prompt(data, source, asked_in(data))]
@@ -124,15 +124,15 @@ def _task_prompt(row: Row, source: str) -> list[Prompt]:
 
 
 def _is_flat(row: Row) -> bool:
-    """Who annotated, and which annotation it is or how long it took: no other file has both."""
+    """An annotator together with an annotation id or a duration: no other format has both."""
     return "annotator" in row and bool(row.keys() & {"annotation_id", "lead_time"})
 
 
 @annotated("label-studio-min", fits=_is_flat)
 def _flat(row: Row, source: str) -> Annotated:
-    """A task's texts, an annotation's values by the names of their controls, and who gave them.
+    """A task's texts, an annotation's values by control name, and the annotator.
 
-    Rows of one task have one comparison_id, so that the judgements of several people meet.
+    Rows of one task share a comparison_id, so judgements of several people are joined.
     """
     answers = answers_of(row)
     if len(answers) < 2:
@@ -154,5 +154,5 @@ def _flat(row: Row, source: str) -> Annotated:
 
 
 def _is_set(flag: object) -> bool:
-    """Whether a flag of an annotation is true, as JSON or as a table writes it."""
+    """Whether a flag is true, as written in JSON or in a table."""
     return str(flag).strip().lower() in ("true", "1", "1.0")

@@ -1,4 +1,4 @@
-"""Single responses that somebody called good or bad: KTO, and TRL's unpaired preference."""
+"""Single responses labelled good or bad: KTO, and TRL's unpaired preference."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -36,7 +36,7 @@ _ALSO = re.compile(
     r"(?:is)?(?:desirable|good|accepted|acceptable)|is(?:chosen|preferred)|thumbs?(?:up)?"
     r"|(?:human|binary|final|gold)(?:label|feedback)|标签|标注|好评|是否(?:好|可取|合格)"
 )
-_REMARK = re.compile(r"feedback|评价|反馈")  # a label where it is one of the known words
+_REMARK = re.compile(r"feedback|评价|反馈")  # a label only if its value is a known word
 _GOOD = {
     "true", "yes", "y", "t", "good", "desirable", "desired", "chosen", "accept", "accepted",
     "acceptable", "positive", "pos", "up", "thumbsup", "like", "liked", "upvote", "preferred",
@@ -53,7 +53,7 @@ _WRITE = 'write true or false in "{}", or remove the row'
 
 
 def label_keys(row: Row) -> list[str]:
-    """The keys under which a row calls its answer good or bad; `label` and `kto_tag` first."""
+    """The keys that label a row's answer good or bad; `label` and `kto_tag` first."""
     if {"final_label", "type"} <= row.keys():
         return []  # XSTest: whether an answer is good depends on the prompt's type
     named = [key for key in LABELS if key in row]
@@ -61,16 +61,16 @@ def label_keys(row: Row) -> list[str]:
 
 
 def _may_label(key: str, row: Row) -> bool:
-    """Whether this is a label's key, and no long text or object is under it."""
+    """Whether this is a label's key with a short value."""
     if not (kind := _label_kind(key)):
         return False
     value = row[key]
     if kind == "remark":
-        return isinstance(_said(value), float)
+        return isinstance(_label_value(value), float)
     return not value or (not isinstance(value, list | dict) and len(str(value)) < 20)
 
 
-@lru_cache(4096)  # the keys of all rows are the same few
+@lru_cache(4096)  # all rows share a few keys
 def _label_kind(key: str) -> str:
     name = plain(key)
     return "label" if _ALSO.fullmatch(name) else "remark" if _REMARK.fullmatch(name) else ""
@@ -78,15 +78,15 @@ def _label_kind(key: str) -> str:
 
 @observes
 def _label_columns(row: Row) -> Iterator[Fact]:
-    """What stands under the keys of labels, beside a single answer."""
+    """The values under label keys, in rows with a single answer."""
     keys = label_keys(row)
     if keys and _single_answer(row) is not None:
         yield from (("labelled", key) for key in keys)
-        yield from ((("label", key), _said(row[key])) for key in keys)
+        yield from ((("label", key), _label_value(row[key])) for key in keys)
 
 
-def _said(value: object) -> float | str:
-    """1 for good words, 0 for bad ones; a number as it is; "missing", or "unknown" words."""
+def _label_value(value: object) -> float | str:
+    """1 for good words, 0 for bad ones; a number as it is; else "missing" or "unknown"."""
     if isinstance(value, bool):
         return float(value)
     if value is None or str(value).strip().lower() in ("", "nan", "none", "null", "<na>"):
@@ -98,42 +98,42 @@ def _said(value: object) -> float | str:
 
 
 def _is_good(row: Row, columns: Columns) -> bool:
-    """Whether the answer is called good, by what the whole column holds: 1 and 0, or 1 and -1.
+    """Whether the answer is labelled good, by the whole column's values: 1 and 0, or 1 and -1.
 
-    Raises Refused for a row without a label that is understood, and RefusedFile where the column
-    holds other numbers: in 1 and 2, or in 1 to 5, nobody can tell which are good.
+    Raises Refused for a row without an understandable label, and RefusedFile if the column has
+    other numbers: with 1 and 2, or 1 to 5, it is unclear which are good.
     """
     keys = label_keys(row)
     if not keys:
         key = min(map(str, columns.seen("labelled")), default=LABELS[0])
-        raise Refused(f'"{key}" is missing, which other rows have', _WRITE.format(key))
-    told = {key: _meant(key, row[key], columns) for key in keys}
-    if len(set(told.values())) > 1:
-        raise Refused(f"the labels {', '.join(keys)} disagree", "keep the one that is right")
-    return told[keys[0]]
+        raise Refused(f'"{key}" is missing, but other rows have it', _WRITE.format(key))
+    labels_given = {key: _meant(key, row[key], columns) for key in keys}
+    if len(set(labels_given.values())) > 1:
+        raise Refused(f"the labels {', '.join(keys)} disagree", "keep the correct one")
+    return labels_given[keys[0]]
 
 
 def _meant(key: str, value: object, columns: Columns) -> bool:
-    said = _said(value)
-    if isinstance(said, str):
-        problem = f'"{key}" is {shown(value)}, which calls the answer neither good nor bad'
-        raise Refused(problem, _WRITE.format(key) + ", or rename it where it is no judgement")
-    found = {fact for fact in columns.seen(("label", key)) if isinstance(fact, float)} | {said}
+    label = _label_value(value)
+    if isinstance(label, str):
+        problem = f'"{key}" is {shown(value)}, which means neither good nor bad'
+        raise Refused(problem, _WRITE.format(key) + ", or rename the key if it is not a label")
+    found = {fact for fact in columns.seen(("label", key)) if isinstance(fact, float)} | {label}
     if not found <= {0.0, 1.0} and not (found <= {-1.0, 0.0, 1.0} and 1.0 in found):
         numbers = ", ".join(f"{one:g}" for one in sorted(found)[:8])
         raise RefusedFile(
-            f'"{key}" is {shown(value)} (in the column: {numbers}), and nothing says which numbers '
-            "call an answer good",
-            f'write true or false in "{key}"; where it is no judgement, rename or remove it',
+            f'"{key}" is {shown(value)} (in the column: {numbers}), and it is unclear which '
+            "numbers mean good",
+            f'write true or false in "{key}"; if it is not a label, rename or remove it',
         )
-    if said == 0.0 and -1.0 in found:
+    if label == 0.0 and -1.0 in found:
         problem = f'"{key}" is {shown(value)} between -1 and 1: neither good nor bad'
         raise Refused(problem, _WRITE.format(key))
-    return said == 1.0
+    return label == 1.0
 
 
 def _is_labelled(row: Row, columns: Columns) -> bool:
-    """Whether this row has a label, or ought to have one as others of its table."""
+    """Whether this row has a label, or should have one like others of its table."""
     return bool(label_keys(row)) or bool(columns.seen("labelled"))
 
 
@@ -142,12 +142,12 @@ def _is_labelled_answer(row: Row, columns: Columns) -> bool:
 
 
 def _single_answer(row: Row) -> Format | None:
-    """The format of demonstrations that would read this row if nobody had judged it."""
+    """The demonstration format that would read this row if it were not labelled."""
     usable = (one for one in FORMATS if one.kind == "demonstrations" and one.name not in _NO_LABEL)
     return next((one for one in usable if not one.named_only and one.holds(row)), None)
 
 
-_NO_LABEL = ("kto", "alignloop", "open-assistant")  # itself, and those that have no such key
+_NO_LABEL = ("kto", "alignloop", "open-assistant")  # itself, and those without such a key
 
 
 @labels("kto", fits=_is_labelled, messages=list)
@@ -188,13 +188,13 @@ def _is_other_labelled(row: Row, columns: Columns) -> bool:
 
 @labels("kto", fits=_is_other_labelled)
 def _kto_any(row: Row, source: str, columns: Columns) -> list[Labelled]:
-    """A label beside any other single answer, in whatever layout demonstrations have."""
+    """A label with any other single answer, in any layout of demonstrations."""
     found = _single_answer(row)
     assert found is not None, "fits has found it"
     good = _is_good(row, columns)
     made: list[Demonstration] = found.read(row, source, columns)
     if len(made) != 1:
-        raise Refused(f"there are {len(made)} answers and one label", "give a row for each answer")
+        raise Refused(f"there are {len(made)} answers but one label", "use one row per answer")
     return [
         Labelled(prompt=one.prompt, response=one.response, good=good, extra=one.extra)
         for one in made
@@ -203,7 +203,7 @@ def _kto_any(row: Row, source: str, columns: Columns) -> list[Labelled]:
 
 def _last_answer(row: Row, source: str, turns: Sequence[Message], columns: Columns) -> Labelled:
     if len(turns) < 2 or [turn.role for turn in turns[-2:]] != ["user", "assistant"]:
-        raise Refused("the last turns are no question and answer", "end with an assistant message")
+        raise Refused("no question and answer at the end", "end with an assistant message")
     return _labelled(row, source, turns[:-1], turns[-1], columns)
 
 
@@ -220,7 +220,7 @@ def _labelled(
 
 
 def good_ones(labelled: Labelled) -> list[Demonstration]:
-    """What was called good is a demonstration; what was called bad is none."""
+    """A demonstration if the answer was labelled good; none if bad."""
     source = labelled.prompt.source
     if not labelled.good:
         return []
@@ -229,9 +229,9 @@ def good_ones(labelled: Labelled) -> list[Demonstration]:
 
 
 def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
-    """Each good response of a prompt with each bad one, weighing 1 together.
+    """Each good response of a prompt with each bad one, with total weight 1.
 
-    Prompts with one sort of label alone give nothing.
+    Prompts with only good or only bad responses give no pairs.
     """
     sorted_out: dict[str, tuple[list[Labelled], list[Labelled]]] = {}
     for one in labelled:
@@ -252,7 +252,7 @@ def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
 
 
 def _alike(one: Labelled, other: Labelled) -> bool:
-    """Whether two answers are the same but for white space."""
+    """Whether two answers differ only in white space."""
     return one.response.strip() == other.response.strip() and one.extra == other.extra
 
 
@@ -265,7 +265,7 @@ def _labelled_format(row: Row, columns: Columns) -> Format | None:
 
 @demonstrations("kto", fits=_labelled_format)
 def _good_demonstration(row: Row, source: str, columns: Columns) -> list[Demonstration]:
-    """Before the formats that would read a bad answer as a demonstration."""
+    """Comes before the formats that would read a bad answer as a demonstration."""
     found = _labelled_format(row, columns)
     assert found is not None, "fits has found it"
     return [made for one in found.read(row, source, columns) for made in good_ones(one)]

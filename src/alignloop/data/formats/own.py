@@ -1,4 +1,4 @@
-"""Our own records, as `write_records` and `alignloop data convert` write them."""
+"""Our own records, as written by `write_records` and `alignloop data convert`."""
 
 from alignloop.data.files import without_provenance
 from alignloop.data.formats.parts import check_distinct, checked, text

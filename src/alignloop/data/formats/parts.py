@@ -1,4 +1,4 @@
-"""The parts that formats are made of: texts, messages, prompts, and records of them."""
+"""Building blocks of formats: texts, messages, prompts, and records made of them."""
 
 import hashlib
 import json
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from alignloop.data.files import explain
 from alignloop.data.formats.calls import beside_text, refuse_media, tools_of
-from alignloop.data.formats.dialects import in_one_form, said_by
+from alignloop.data.formats.dialects import in_one_form, speaker_of
 from alignloop.data.formats.registry import Refused, Row
 from alignloop.records import (
     Demonstration,
@@ -26,15 +26,15 @@ from alignloop.records import (
 
 RecordType = TypeVar("RecordType", bound=Record)
 
-MAX_STRENGTH = 3.0
+MAX_STRENGTH = 3.0  # "significantly better", the top of the scale of judgements
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
-    """One response to a prompt that somebody called good or bad (KTO, TRL's unpaired preference).
+    """One response to a prompt, labelled good or bad (KTO, TRL's unpaired preference).
 
-    Nothing on disk and no stage reads it, so that it is no record: it becomes pairs, or a
-    demonstration where it is good.
+    Not a record, since it is neither stored nor trained on: it becomes pairs, or a demonstration if
+    it is good.
     """
 
     prompt: Prompt
@@ -44,45 +44,45 @@ class Labelled:
 
     @property
     def answer(self) -> Message:
-        """The response with the calls and the reasoning that it holds."""
+        """The response with its calls and reasoning."""
         return answer_of(self.response, self.extra)
 
 
 def prompt_id(messages: Sequence[Message], tools: Sequence[Row] = ()) -> str:
-    """Twelve hexadecimal digits (blake2b, 48 bits) that depend on what the model reads only."""
+    """Twelve hexadecimal digits (blake2b, 48 bits) of what the model reads, nothing else."""
     turns: list[Any] = [[message.role, message.content, *_beside(message)] for message in messages]
     return digest_of([*turns, *tools])
 
 
 def _beside(message: Message) -> list[Any]:
-    """What a turn holds beside role and content, where it holds something."""
+    """The non-empty fields of a turn other than role and content."""
     more = message.model_dump(exclude={"role", "content"})
     return [more] if more else []
 
 
 def digest_of(value: object) -> str:
-    """Twelve hexadecimal digits of anything that JSON can write."""
+    """Twelve hexadecimal digits for anything that JSON can represent."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
 def text(row: Row, key: str) -> str:
-    """The text under a key; refused if it is missing, no text, blank, or no valid Unicode."""
+    """The text under a key; refused if it is missing, not a text, blank, or invalid Unicode."""
     value = row.get(key)
     if not isinstance(value, str):
-        raise Refused(f'"{key}" holds no text', f'give "{key}" a text, or remove the row')
+        raise Refused(f'"{key}" is not a text', f'give "{key}" a text, or remove the row')
     if not value.strip():
         raise Refused(f'"{key}" is empty', f'write a text in "{key}", or remove the row')
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        problem = f'"{key}" holds half a character (a lone surrogate)'
+        problem = f'"{key}" contains half a character (a lone surrogate)'
         raise Refused(problem, f'write "{key}" as UTF-8, or remove the row') from error
     return value
 
 
 def word(row: Row, key: str) -> str:
-    """A short text that a row may give, or none."""
+    """An optional short text: "" if the row has none."""
     value = row.get(key)
     return value if isinstance(value, str) and _sound(value) else ""
 
@@ -92,7 +92,7 @@ def _sound(value: str) -> bool:
 
 
 def number(value: object) -> float | None:
-    """A number, also where a table or a person wrote it as text; None for anything else."""
+    """A number, also if it is stored as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
@@ -105,7 +105,7 @@ def number(value: object) -> float | None:
 def messages(value: object, key: str) -> list[Message]:
     """Turns with role and content (OpenAI) or from and value (ShareGPT), calls and reasoning.
 
-    A system message without a text says nothing and is left out.
+    A system message without text is left out.
     """
     if not isinstance(value, list) or not value:
         raise Refused(f'"{key}" is empty', "give at least one message, or remove the row")
@@ -118,25 +118,25 @@ def message(item: object, key: str) -> Message | None:
     role = fields.get("role")
     if role is None:
         raise Refused(
-            f'a message in "{key}" has the role {json.dumps(said_by(item), default=str)}',
+            f'a message in "{key}" has the role {json.dumps(speaker_of(item), default=str)}',
             'use "system", "user", "assistant" or "tool", or remove the row',
         )
     if role == "system" and not str(fields["content"] or "").strip():
         return None
     more = beside_text(fields, key)
-    if role == "tool" or more.get("tool_calls"):  # these may say nothing else
-        said = fields["content"] or ""
-        words = said if isinstance(said, str) else json.dumps(said, ensure_ascii=False)
+    if role == "tool" or more.get("tool_calls"):  # these may have no text
+        content = fields["content"] or ""
+        words = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     else:
         words = text(fields, "content")
     return Message(role=role, content=words, **more)
 
 
 def prompt(row: Row, source: str, asked: str | Sequence[Message]) -> Prompt:
-    """The prompt of a row: its own prompt_id if it gives one, else the hash of the messages.
+    """The prompt of a row: with its own prompt_id if it has one, else the hash of the messages.
 
-    A row's "system" comes before the first message; where that is a system message, too, both are
-    one. A row with pictures or sounds is refused, since nothing here reads them.
+    A row's "system" comes before the first message; if that is a system message too, they are
+    joined. A row with pictures or sounds is refused, since only text is supported.
     """
     refuse_media(row)
     turns = (Message(role="user", content=asked),) if isinstance(asked, str) else tuple(asked)
@@ -158,7 +158,7 @@ def prompt(row: Row, source: str, asked: str | Sequence[Message]) -> Prompt:
 
 
 def record_source(row: Row, asked: Prompt) -> str:
-    """Whose record it is: a judgement's annotator may differ from the prompt's source."""
+    """The source of the record: a judgement's annotator may differ from the prompt's source."""
     return word(row, "record_source") if "record_source" in row else asked.source
 
 
@@ -170,7 +170,7 @@ def demonstration(
     *,
     every_turn: bool = False,
 ) -> Demonstration:
-    """A demonstration of one response; `every_turn` counts the answers before it as well."""
+    """A demonstration of one response; with `every_turn` earlier answers count as well."""
     made, answer = prompt(row, source, asked), as_answer(response)
     return Demonstration(
         prompt=made,
@@ -182,7 +182,7 @@ def demonstration(
 
 
 def as_answer(response: str | Message) -> Message:
-    """An answer as a turn, whether it was given as one or as a text."""
+    """An answer as a turn, from a turn or a text."""
     return answer_of(response) if isinstance(response, str) else response
 
 
@@ -193,7 +193,7 @@ def pair(
     chosen: str | Message,
     rejected: str | Message,
 ) -> PreferencePair:
-    """A pair; the row may give preference, margin and weight beside it."""
+    """A pair; the row may also have preference, margin and weight."""
     better, worse = as_answer(chosen), as_answer(rejected)
     if better.extra == worse.extra:
         check_distinct(better.content, worse.content)
@@ -210,10 +210,10 @@ def pair(
 
 
 def check_distinct(chosen: str, rejected: str) -> None:
-    """Refuse two answers that are the same but for white space."""
+    """Refuse two answers that differ only in white space."""
     if chosen.strip() == rejected.strip():
         raise Refused(
-            "chosen is equal to rejected, so that nothing can be learnt from the pair",
+            "chosen and rejected are the same text",
             "remove the row, or give two different responses",
         )
 
@@ -223,14 +223,14 @@ def grouped_pairs(
 ) -> list[PreferencePair]:
     """The pairs of K answers: the higher score is preferred, each pair weighs 1 / C(K, 2).
 
-    So one prompt weighs the same whatever K is (InstructGPT, Ouyang et al. 2022, section 3.5).
-    Equal scores are a tie, preference 0.5. With `strength` the margin is the difference of the
-    scores, 3 at most. Answers with the same text are one.
+    Every prompt thus has the same total weight, whatever K is (InstructGPT, Ouyang et al. 2022,
+    section 3.5). Equal scores are a tie, preference 0.5. With `strength` the margin is the
+    difference of the scores, at most 3. Answers with the same text count as one.
     """
     distinct = {answer.strip(): place for place, answer in reversed(list(enumerate(answers)))}
     places = sorted(distinct.values())
     if len(places) < 2:
-        raise Refused("there are no two different answers", "give two answers, or remove the row")
+        raise Refused("all answers are the same", "give two different answers, or remove the row")
     couples = list(combinations(places, 2))
     comparison = digest_of([made.prompt_id, *answers])
     return [
@@ -249,11 +249,11 @@ def grouped_pairs(
 
 
 def checked(record_type: type[RecordType], fields: Row) -> RecordType:
-    """The record, or the refusal of its row."""
+    """The record; raises Refused if the fields are not valid."""
     try:
         return record_type.model_validate(fields)
     except ValidationError as error:
-        fix = f"write the keys of {record_type.__name__}: {', '.join(record_type.model_fields)}"
+        fix = f"use the keys of {record_type.__name__}: {', '.join(record_type.model_fields)}"
         raise Refused(explain(error), fix) from error
 
 
@@ -275,7 +275,7 @@ def asks(row: Row) -> bool:
 
 
 def asked_in(row: Row) -> str | list[Message]:
-    """What is asked, under one of the usual names; Alpaca's input, Dolly's context follows it."""
+    """The question, under one of the usual names, followed by Alpaca's input or Dolly's context."""
     key = next(key for key in ASKING if isinstance(row.get(key), str | list))
     value: Any = row[key]
     if isinstance(value, list):

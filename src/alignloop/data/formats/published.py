@@ -1,4 +1,4 @@
-"""Published preference data whose columns are its own: one small function for each."""
+"""Published preference data with columns of their own: one small function for each."""
 
 import json
 from typing import Any
@@ -16,7 +16,7 @@ from alignloop.data.formats.parts import (
 )
 from alignloop.data.formats.registry import Refused, Row, pairs, shown
 from alignloop.data.formats.verdicts import CHOICE, LABEL, keys_like
-from alignloop.data.formats.winner_words import said_in
+from alignloop.data.formats.winner_words import read_cell
 from alignloop.records import Message, PreferencePair
 
 _BETTER = ("better", "preferred", "chosen_response", "response_chosen", "win", "好回答", "更好")
@@ -32,7 +32,7 @@ _WORSE = (
 
 
 def _named_pair(row: Row) -> tuple[str, str] | None:
-    """The columns of the better and of the worse answer."""
+    """The columns of the better and the worse answer."""
     return next(
         (
             (better, worse)
@@ -45,7 +45,7 @@ def _named_pair(row: Row) -> tuple[str, str] | None:
 
 @pairs("better-worse", fits=lambda row: asks(row) and _named_pair(row))
 def _better_worse(row: Row, source: str) -> list[PreferencePair]:
-    """A question beside a better and a worse answer, in words other than chosen and rejected."""
+    """A question with a better and a worse answer, under names other than chosen and rejected."""
     named = _named_pair(row)
     assert named is not None, "fits has found it"
     return [pair(row, source, asked_in(row), text(row, named[0]), text(row, named[1]))]
@@ -59,26 +59,26 @@ def _judged(
     better: int | None,
     margin: float = 0.0,
 ) -> list[PreferencePair]:
-    """Answer 0 or 1 is better, or neither."""
+    """Pairs from `better`, the index of the better answer, or None for a tie."""
     if better is None:
-        # pair() reads what the row itself says of preference, margin and weight
+        # pair() reads preference, margin and weight from the row
         return [pair(row | {"preference": 0.5, "margin": 0.0}, source, asked, *answers)]
-    told = row | {"margin": margin} if margin else row
-    return [pair(told, source, asked, answers[better], answers[1 - better])]
+    fields = row | {"margin": margin} if margin else row
+    return [pair(fields, source, asked, answers[better], answers[1 - better])]
 
 
 def _ranked_outputs(row: Row) -> bool:
-    """Whether the order alone says which is better: an explicit choice goes before it."""
+    """Whether only the order shows which is better: an explicit choice takes precedence."""
     answers = answers_in(row)
-    told: Any = row["output"]
-    if answers is None or len(told) < 2 or not all(isinstance(one, str) for one in told):
+    outputs: Any = row["output"]
+    if answers is None or len(outputs) < 2 or not all(isinstance(one, str) for one in outputs):
         return False
     return not keys_like(CHOICE, row, answers) and not keys_like(LABEL, row, answers)
 
 
 @pairs("alpaca-ranked", fits=_ranked_outputs, instruction=str, output=list)
 def _alpaca_ranked(row: Row, source: str) -> list[PreferencePair]:
-    """LLaMA-Factory's older preference files: the outputs stand in order, the best first."""
+    """LLaMA-Factory's older preference files: outputs in order, best first."""
     answers = [text({"output": one}, "output") for one in row["output"]]
     made = prompt(row, source, asked_in(row))
     return grouped_pairs(made, answers, [-float(n) for n in range(len(answers))], strength=False)
@@ -86,7 +86,7 @@ def _alpaca_ranked(row: Row, source: str) -> list[PreferencePair]:
 
 @pairs("shp", history=str, human_ref_A=str, human_ref_B=str, labels=(int, float, str))
 def _shp(row: Row, source: str) -> list[PreferencePair]:
-    """Stanford Human Preferences (Ethayarajh et al. 2022): labels is 1 where A has more votes."""
+    """Stanford Human Preferences (Ethayarajh et al. 2022): labels is 1 if A has more votes."""
     better = _one_of(row, "labels", {"1": 0, "0": 1})
     answers = text(row, "human_ref_A"), text(row, "human_ref_B")
     return _judged(row, source, text(row, "history"), answers, better)
@@ -98,7 +98,7 @@ def _safe_question(row: Row) -> bool:
 
 @pairs("pku-saferlhf", fits=_safe_question, response_0=str, response_1=str)
 def _safe_rlhf(row: Row, source: str) -> list[PreferencePair]:
-    """PKU-SafeRLHF (Ji et al. 2023): the more helpful answer; `safer_response_id` is left out."""
+    """PKU-SafeRLHF (Ji et al. 2023): the more helpful answer; `safer_response_id` is ignored."""
     better = _one_of(row, "better_response_id", {"0": 0, "1": 1})
     answers = text(row, "response_0"), text(row, "response_1")
     return _judged(row, source, asked_in(row), answers, better)
@@ -112,7 +112,7 @@ def _safe_rlhf(row: Row, source: str) -> list[PreferencePair]:
     preference_strength=(int, float, str),
 )
 def _helpsteer(row: Row, source: str) -> list[PreferencePair]:
-    """HelpSteer2 (Wang et al. 2024): -3, the first is much better, to 3, the second is."""
+    """HelpSteer2 (Wang et al. 2024): from -3, the first is much better, to 3, the second is."""
     strength = number(row["preference_strength"])
     if strength is None or abs(strength) > 3:
         raise Refused(
@@ -137,11 +137,11 @@ def _webgpt(row: Row, source: str) -> list[PreferencePair]:
 
 @pairs("summarize-from-feedback", info=dict, summaries=list, choice=(int, float, str))
 def _summaries(row: Row, source: str) -> list[PreferencePair]:
-    """Two summaries of a post, and the place of the better one (Stiennon et al. 2020)."""
+    """Two summaries of a post, and the index of the better one (Stiennon et al. 2020)."""
     found: list[Any] = row["summaries"]
     texts = [text(one if isinstance(one, dict) else {}, "text") for one in found]
     if len(texts) != 2:
-        raise Refused(f'"summaries" holds {len(texts)}', "give two, or remove the row")
+        raise Refused(f'"summaries" has {len(texts)} items', "give two, or remove the row")
     body = "post" if row["info"].get("post") else "article"
     asked = f"Summarize the following text.\n\n{text(row['info'], body)}"
     better = _one_of(row, "choice", {"0": 0, "1": 1})
@@ -150,35 +150,35 @@ def _summaries(row: Row, source: str) -> list[PreferencePair]:
 
 @pairs("chatbot-arena", conversation_a=list, conversation_b=list, winner=str)
 def _arena(row: Row, source: str) -> list[PreferencePair]:
-    """Two models asked the same (Zheng et al. 2023), in rows of one exchange.
+    """Two models' answers to one question (Zheng et al. 2023), in rows of one exchange.
 
-    `winner` is model_a, model_b or "tie"; "tie (bothbad)" prefers neither, and is a tie as well.
+    `winner` is model_a, model_b or "tie"; "tie (bothbad)" is read as a tie as well.
     """
-    said = said_in(row["winner"], Answers(texts={"a": "", "b": ""}, family="letters"))
-    if said.kind != "answer":
+    winner = read_cell(row["winner"], Answers(texts={"a": "", "b": ""}, family="letters"))
+    if winner.kind != "answer":
         raise Refused(
             f'"winner" is {shown(row["winner"])}',
             'write model_a, model_b or "tie", or remove the row',
         )
-    better = {"a": 0, "b": 1}.get(said.answer)
+    better = {"a": 0, "b": 1}.get(winner.answer)
     talks = [messages(row[f"conversation_{side}"], f"conversation_{side}") for side in "ab"]
     first, second = (
         _first_answer(turns, f"conversation_{side}")
         for turns, side in zip(talks, "ab", strict=True)
     )
     if first[0] != second[0]:
-        raise Refused("the two conversations begin with different questions", "remove the row")
+        raise Refused("the two conversations start with different questions", "remove the row")
     return _judged(row, source, first[0], (first[1], second[1]), better)
 
 
 def _first_answer(turns: list[Message], key: str) -> tuple[list[Message], str]:
-    """Everything up to the first answer, and it."""
+    """All turns before the first answer, and that answer."""
     place = next((n for n, turn in enumerate(turns) if turn.role == "assistant"), None)
     if not place:
-        raise Refused(f'"{key}" holds no question and answer', "remove the row")
+        raise Refused(f'"{key}" has no question followed by an answer', "remove the row")
     if len(turns) > place + 1:
         raise Refused(
-            f'"{key}" goes on after the first answer, and the vote is for the whole of it',
+            f'"{key}" continues after the first answer, but the vote is on the whole conversation',
             "keep rows of one exchange, or remove the row",
         )
     return turns[:place], turns[place].content
@@ -193,30 +193,30 @@ def _votes(row: Row, source: str) -> list[PreferencePair]:
     sides = {"winner_model_a": 0, "winner_model_b": 1, "winner_tie": None}
     won = [side for key, side in sides.items() if number(row.get(key)) == 1]
     if len(won) != 1:
-        raise Refused("none, or several, of the three winner columns are 1", "remove the row")
+        raise Refused("exactly one of the three winner columns must be 1", "remove the row")
     asked, first, second = (one[0] for one in turns)
     return _judged(row, source, asked, (first, second), won[0])
 
 
 def _listed(row: Row, key: str) -> list[str]:
-    """A JSON list of texts, written as a text; a plain text is a list of one."""
-    said = text(row, key)
+    """A list of texts stored as JSON text; a plain text is a list of one."""
+    value = text(row, key)
     try:
-        found = json.loads(said)
+        found = json.loads(value)
     except (ValueError, RecursionError):
-        return [said]
+        return [value]
     if not isinstance(found, list):
-        return [said]
+        return [value]
     return [text({key: one}, key) for one in found]
 
 
 def _one_of(row: Row, key: str, meanings: dict[str, int | None]) -> int | None:
-    value = number(row.get(key))  # 1.0 is what pandas writes
+    value = number(row.get(key))  # pandas writes 1.0
     whole = value is not None and value.is_integer()
-    said = str(int(value)) if whole and value is not None else str(row.get(key)).strip().lower()
-    if said not in meanings:
+    word = str(int(value)) if whole and value is not None else str(row.get(key)).strip().lower()
+    if word not in meanings:
         raise Refused(
             f'"{key}" is {shown(row.get(key))}',
             f"write {' or '.join(meanings)}, or remove the row",
         )
-    return meanings[said]
+    return meanings[word]

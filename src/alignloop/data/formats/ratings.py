@@ -1,7 +1,7 @@
-"""Points that stand in texts: at the ends of answers, and in texts of question and answers.
+"""Points inside texts: at the ends of answers, and in texts of a question with its answers.
 
-A number at an answer's end is a rating only where the whole column has one there, set off from
-the sentence, on one scale, and where nothing else says which answer is better: "It is 3/4" is none.
+A number at an answer's end is a rating only if the whole column has one there, set off from the
+sentence, on one scale, and if nothing else judges the answers: "It is 3/4" is none.
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Any
 from alignloop.data.formats.answers import ANSWER, ID, SCORE, Answers
 from alignloop.data.formats.columns import Columns
 
-_TAIL = 40  # characters in which points at the end of an answer may stand
+_TAIL = 40  # characters at the end of an answer that are searched for points
 _NUMBER = r"(\d+(?:\.\d+)?)"
 _UNIT = r"(分|points?|/\s*(?:5|7|10|100)(?!\d))"
 _SET_OFF = re.compile(
@@ -36,7 +36,7 @@ TEXTS = ("text", "内容", "文本")
 
 
 def cut_points(answer: str) -> tuple[str, float, str] | None:
-    """The answer without the points at its end, these, and their scale: "分", "/10"."""
+    """The answer without the points at its end, the points, and their scale: "分", "/10"."""
     tail = answer[-_TAIL:]
     found = _SET_OFF.search(tail) or _BARE.search(tail)
     if not found:
@@ -51,26 +51,26 @@ def _is_set_off(answer: str) -> bool:
 
 
 def _value_and_unit(groups: tuple[str | None, ...]) -> tuple[float, str]:
-    """The number and the unit among the groups of a pattern, of which one alternative matched."""
+    """Number and unit from the groups of a pattern, of which one alternative matched."""
     given = [group for group in groups if group]
     unit = re.sub(r"\s", "", given[1].lower()) if len(given) > 1 else "分"
     return float(given[0]), "分" if unit.startswith("point") else unit
 
 
 def scale_at_ends(answers: Answers) -> str:
-    """The one scale of the points at the ends of all answers; "" where there is none.
+    """The common scale of the points at the ends of all answers; "" if there is none.
 
-    Bare points ("y 9 分") count beside such as are set off: "（6 分）", "评分：6", "... end. 6 分".
+    Bare points ("y 9 分") count next to set-off ones: "（6 分）", "评分：6", "... end. 6 分".
     """
-    found = [cut_points(said) for said in answers.texts.values()]
+    found = [cut_points(answer) for answer in answers.texts.values()]
     scales = {cut[2] for cut in found if cut}
-    set_off = any(_is_set_off(said) for said in answers.texts.values())
+    set_off = any(_is_set_off(answer) for answer in answers.texts.values())
     return scales.pop() if all(found) and len(scales) == 1 and set_off else ""
 
 
 def rated_at_ends(answers: Answers) -> Answers:
-    """The answers without the points at their ends, and with these as scores."""
-    found = {name: cut for name, said in answers.texts.items() if (cut := cut_points(said))}
+    """The answers without the points at their ends, which become scores."""
+    found = {name: cut for name, answer in answers.texts.items() if (cut := cut_points(answer))}
     assert len(found) == len(answers.texts), "the column has points at all ends"
     return replace(
         answers,
@@ -79,38 +79,38 @@ def rated_at_ends(answers: Answers) -> Answers:
     )
 
 
-def told_in(row: Mapping[str, Any]) -> Answers | None:
-    """Question, answers and points in one text of a row."""
+def answers_of_text(row: Mapping[str, Any]) -> Answers | None:
+    """Question, answers and points from one text of a row."""
     texts = (row[key] for key in TEXTS if isinstance(row.get(key), str))
-    return next((found for told in texts if (found := answers_in_text(told)[0])), None)
+    return next((found for one in texts if (found := answers_in_text(one)[0])), None)
 
 
-def answers_in_text(told: str) -> tuple[Answers | None, str]:
+def answers_in_text(content: str) -> tuple[Answers | None, str]:
     """Lines such as 问题：... 回答A：... 6 分 回答B：... 9 分, and the scale; None for other texts.
 
-    The points may stand behind an answer's name: 回答A（评分：6分）：, the answer below.
+    The points may also follow an answer's name: 回答A（评分：6分）：, with the answer below.
     """
-    marks = list(_marks(told))
+    marks = list(_marks(content))
     if not marks:
         return None, ""
-    ends = [*(mark.start() for mark in marks[1:]), len(told)]
+    ends = [*(mark.start() for mark in marks[1:]), len(content)]
     texts: dict[str, str] = {}
     scores: dict[str, float] = {}
     scales: set[str] = set()
-    question = told[: marks[0].start()].strip()
+    question = content[: marks[0].start()].strip()
     for mark, end in zip(marks, ends, strict=True):
-        said = told[mark.end() : end].strip()
+        part = content[mark.end() : end].strip()
         if mark[1]:
-            question = said
+            question = part
             continue
         name = mark[2].lower()
         if name in texts:
             return None, ""
-        texts[name] = said
+        texts[name] = part
         if any(mark.groups()[2:]):
             scores[name], scale = _value_and_unit(mark.groups()[2:])
             scales.add(scale)
-        elif cut := cut_points(said):
+        elif cut := cut_points(part):
             texts[name], scores[name], scale = cut
             scales.add(scale)
     whole = len(texts) > 1 and scores.keys() == texts.keys() and question and len(scales) == 1
@@ -119,10 +119,10 @@ def answers_in_text(told: str) -> tuple[Answers | None, str]:
     return Answers(texts=texts, scores=scores, question=question), scales.pop()
 
 
-def _marks(told: str) -> Iterator[re.Match[str]]:
-    """The openings of question and answers; a question within an answer is part of it."""
+def _marks(content: str) -> Iterator[re.Match[str]]:
+    """The starts of question and answers; a question within an answer is part of it."""
     answered = False
-    for mark in _MARKER.finditer(told):
+    for mark in _MARKER.finditer(content):
         if mark[1] and answered:
             continue
         answered = answered or not mark[1]
@@ -136,6 +136,8 @@ def one_scale(columns: Columns, column: str) -> bool:
 
 
 def scale_in_text(row: Mapping[str, Any]) -> str | None:
-    """The scale of a text of question and answers, "" where it is none; None without a text."""
-    told = [row[key] for key in TEXTS if isinstance(row.get(key), str)]
-    return next((scale for one in told if (scale := answers_in_text(one)[1])), "") if told else None
+    """The scale of a text of question and answers, "" if it is none; None without a text."""
+    texts = [row[key] for key in TEXTS if isinstance(row.get(key), str)]
+    return (
+        next((scale for one in texts if (scale := answers_in_text(one)[1])), "") if texts else None
+    )

@@ -1,4 +1,4 @@
-"""Reading files of any format: records one by one, with the rows that are refused among them."""
+"""Reading files of any format: a stream of records, with the refused rows among them."""
 
 import logging
 from collections import Counter
@@ -28,7 +28,7 @@ Record = TypeVar("Record")
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What one row gave: its format, its records, what these keep, and the keys not read."""
+    """The result of one row: its format, its records, kept fields, and unread keys."""
 
     line: int
     format: Format
@@ -48,9 +48,9 @@ def read_demonstrations(
     """Read demonstrations in any known format; a row may give several.
 
     Raises UserError with the first ten refused rows (file, line, key, what to do). With
-    `skip_refused` these are left out, counted in the log and written to `refused_to` with their
-    reasons, and only a file without a single good row is an error. `format` names the one format
-    that every row must have.
+    `skip_refused` these are skipped, counted in the log and written to `refused_to` with their
+    reasons, and only a file without any good row is an error. `format` names the one format that
+    every row must have.
     """
     records = stream(path, ["demonstrations"], format)
     return _collect(path, records, skip_refused, refused_to)
@@ -65,7 +65,7 @@ def read_pairs(
 ) -> list[PreferencePair]:
     """Read preference pairs in any known format; raises as `read_demonstrations` does.
 
-    Single responses with labels become pairs where one prompt has good and bad ones.
+    Single labelled responses become pairs if a prompt has good and bad ones.
     """
     found = stream(path, ["pairs", "labels"], format)
     records: list[Any] = _collect(path, found, skip_refused, refused_to, empty_is_error=False)
@@ -74,7 +74,7 @@ def read_pairs(
     pairs += pairs_of_labels(labelled)
     if labelled and not pairs:
         raise UserError(
-            "no prompt has both a good and a bad response, so that no pair can be made of labels",
+            "no prompt has both a good and a bad response, so the labels give no pairs",
             where=str(path),
             fix="give pairs, or read the file as demonstrations, which keeps the good ones",
         )
@@ -90,7 +90,7 @@ def read_prompts(
 ) -> list[Prompt]:
     """Read prompts from files of prompts, demonstrations, pairs or labels, each prompt once.
 
-    Rows of one prompt with different references make a list of these, each of which is right; the
+    Rows of one prompt with different references give a list of them, each of which is correct; the
     metadata is that of the first row. Raises as `read_demonstrations` does, and if one prompt_id
     names two different prompts.
     """
@@ -109,7 +109,7 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
             raise UserError(
                 f'prompt_id "{prompt.prompt_id}" names two different prompts',
                 where=str(path),
-                fix="give each prompt an id of its own, or leave prompt_id out",
+                fix="give each prompt its own id, or leave prompt_id out",
             )
     if len(distinct) < len(prompts):
         logger.warning("%s: left out %d repeated prompts", path, len(prompts) - len(distinct))
@@ -117,18 +117,18 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
     for key, found in more.items():
         distinct[key] = distinct[key].model_copy(update={"reference": tuple(found)})
     if any(len(more.get(prompt.prompt_id, ())) > len(prompt.references) for prompt in prompts):
-        logger.warning("%s: rows of one prompt have different references: each is right", path)
+        logger.warning("%s: rows of one prompt have different references; each is correct", path)
     return list(distinct.values())
 
 
-MOST_UNREAD = 100  # names of keys, of which a file may have any number
+MOST_UNREAD = 100  # names of keys, since a file may have any number of them
 PROMPT_SOURCES: tuple[Kind, ...] = ("prompts", "demonstrations", "pairs", "labels")
 
 
 def stream(
     source: str | Path, kinds: Sequence[Kind], format: str | None = None
 ) -> Iterator[Any | Refusal]:
-    """The records of all tables to learn from, one by one, with the refusals among them."""
+    """The records of all training tables, one by one, with the refusals among them."""
     formats = formats_named(format, kinds)
     for table in training_tables(source):
         unread: Counter[str] = Counter()
@@ -144,41 +144,41 @@ def stream(
         if unread and "prompts" not in kinds:
             logger.warning("%s: not read: %s", table.name, in_words(unread, rows))
         if silent:
-            logger.warning("%s: %d rows say nothing that can be learnt", table.name, silent)
+            logger.warning("%s: %d rows contain nothing to train on", table.name, silent)
 
 
 def stream_prompts(source: str | Path, format: str | None = None) -> Iterator[Prompt | Refusal]:
-    """The prompts of all tables to learn from, repeated ones too."""
+    """The prompts of all training tables, including repeated ones."""
     for found in stream(source, PROMPT_SOURCES, format):
         yield found if isinstance(found, Prompt | Refusal) else found.prompt
 
 
 def survey(table: Table) -> Columns:
-    """What the columns of a table hold: the first pass, which keeps facts and no row.
+    """Facts about the columns of a table: a first pass, which stores no rows.
 
-    Where the table is damaged, that is told by the second pass, with the rows before it.
+    Damage is reported in the second pass, after the rows before it.
     """
     columns = Columns()
     with suppress(UserError):
         for row in table.rows():
             if not isinstance(row, BadRow):
-                with suppress(Refused):  # told by the second pass, too
+                with suppress(Refused):  # reported in the second pass
                     columns.look(_opened(table, row))
     return columns
 
 
 def _opened(table: Table, row: TableRow) -> Row:
-    """A row with the conversations in its cells read; raises Refused for one that cannot be."""
+    """A row with the conversations in its cells parsed; raises Refused if one is invalid."""
     return opened(row.value, strict=table.container not in ("json", "jsonl"))
 
 
 def read_table(
     table: Table, formats: Sequence[Format], columns: Columns | None = None
 ) -> Iterator[Recognised | Refusal]:
-    """What every row of a table gave, read twice: what a column means is decided by all its rows.
+    """The results of every row of a table, read twice: all rows decide what a column means.
 
-    `columns` is what a first pass saw, where there was one. Raises UserError where the table itself
-    is damaged, or where it cannot be told what a column means.
+    `columns` is the result of an earlier first pass. Raises UserError if the table itself is
+    damaged, or if the meaning of a column is unclear.
     """
     source = Path(table.name).name.split(".")[0]
     in_cells = table.container not in ("json", "jsonl")
@@ -232,5 +232,5 @@ def _collect(
 
 def _not_empty(path: str | Path, records: list[Record]) -> list[Record]:
     if not records:
-        raise UserError("there is not one record in the file", where=str(path))
+        raise UserError("no records in the file", where=str(path))
     return records

@@ -1,4 +1,4 @@
-"""What a format is, and how a row finds its own: by its keys and the types under them."""
+"""Formats, and how a row is matched to one: by its keys and their types."""
 
 import inspect
 import json
@@ -22,7 +22,7 @@ _WORDS = {str: "text", dict: "an object", list: "a list", bool: "true or false",
 
 
 class Refused(Exception):
-    """One row cannot be used; the reader adds the file and the line."""
+    """A row that cannot be used; the reader adds file and line."""
 
     whole_file = False
 
@@ -32,18 +32,18 @@ class Refused(Exception):
 
 
 class RefusedFile(Refused):
-    """What a column means cannot be told, so that no row of the file can be used."""
+    """The meaning of a column is unclear, so no row of the file can be used."""
 
     whole_file = True
 
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A row with these keys of these types is read by this function of (row, source).
+    """Rows with these keys of these types are read by this function of (row, source).
 
-    `fits` tells more than types can, such as which words a text has to hold. Both may take the
-    table's `columns` as well: what a first pass saw in all rows. One that is `named_only` reads
-    where a person names it, and never by itself.
+    `fits` checks more than types, such as which words a text contains. Both may also take the
+    table's `columns`, the facts from a first pass over all rows. A `named_only` format is used only
+    if the user names it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Format:
     named_only: bool = False
 
     def holds(self, row: Row, columns: Columns = NOTHING_SEEN) -> bool:
-        """Whether the row is of this format."""
+        """Whether the row has this format."""
         typed = all(isinstance(row.get(key), kind) for key, kind in self.keys.items())
         return typed and (self.fits is None or bool(_call(self.fits, row, columns=columns)))
 
@@ -73,7 +73,7 @@ def _wants_columns(function: Callable[..., Any]) -> bool:
 
 
 def _call(function: Callable[..., Any], *given: Any, columns: Columns) -> Any:
-    """Call with the columns where the function has a parameter of that name."""
+    """Pass the columns only if the function has a parameter of that name."""
     return function(*given, columns) if _wants_columns(function) else function(*given)
 
 
@@ -87,7 +87,7 @@ def register(
     fits: Fits | None = None,
     named_only: bool = False,
 ) -> Callable[[ReadType], ReadType]:
-    """The decorator that makes a format of a function; of two that fit, the earlier one reads."""
+    """Decorator that registers a function as a format; if two fit, the earlier one is used."""
 
     def made(read: ReadType) -> ReadType:
         format_ = Format(
@@ -102,35 +102,35 @@ def register(
 def pairs(
     name: str, fits: Any = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
-    """A format of preference pairs: `read` gives a list of PreferencePair."""
+    """A format of preference pairs: `read` returns a list of PreferencePair."""
     return register("pairs", name, keys, fits, named_only)
 
 
 def labels(
     name: str, fits: Any = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
-    """A format of single responses that are good or bad: `read` gives a list of Labelled."""
+    """A format of single responses that are good or bad: `read` returns a list of Labelled."""
     return register("labels", name, keys, fits, named_only)
 
 
 def demonstrations(
     name: str, fits: Any = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
-    """A format of demonstrations: `read` gives a list of Demonstration."""
+    """A format of demonstrations: `read` returns a list of Demonstration."""
     return register("demonstrations", name, keys, fits, named_only)
 
 
 def prompts(
     name: str, fits: Any = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
-    """A format of prompts alone: `read` gives a list of Prompt."""
+    """A format of prompts alone: `read` returns a list of Prompt."""
     return register("prompts", name, keys, fits, named_only)
 
 
 def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
     """The formats of these kinds, in the order of the kinds; only those of a name if it is given.
 
-    Raises UserError for a name that nobody knows, or that holds something else.
+    Raises UserError for an unknown name, or one of another kind.
     """
     usable = [format_ for kind in kinds for format_ in FORMATS if format_.kind == kind]
     if name is None:
@@ -138,9 +138,9 @@ def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
     known = sorted({format_.name for format_ in usable})
     if name not in known:
         others = sorted({format_.kind for format_ in FORMATS if format_.name == name})
-        problem = f'the format "{name}" holds {" and ".join(others)}, not {kinds[0]}'
+        problem = f'the format "{name}" contains {" and ".join(others)}, not {kinds[0]}'
         raise UserError(
-            problem if others else f'there is no format named "{name}"',
+            problem if others else f'no format is named "{name}"',
             where="--format, or the setting `format` of a stage",
             fix=f"choose one of: {', '.join(known)}",
         )
@@ -148,7 +148,7 @@ def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
 
 
 def recognise(row: Row, formats: Sequence[Format], columns: Columns = NOTHING_SEEN) -> Format:
-    """The first of the formats that the row is of; raises Refused, saying what is missing."""
+    """The first of the formats that fits the row; raises Refused, saying what is missing."""
     for format_ in formats:
         if format_.holds(row, columns):
             return format_
@@ -163,8 +163,8 @@ def recognise(row: Row, formats: Sequence[Format], columns: Columns = NOTHING_SE
         both = f"{other.kind}, not {formats[0].kind}"
         missing = f"a key is missing: {keys} are those of {both}"
         raise Refused(
-            f"this row holds {both}" if complete else missing,
-            f"read the file as {other.kind} ({other.name}), or name another file",
+            f"this row contains {both}" if complete else missing,
+            f"read the file as {other.kind} ({other.name}), or use another file",
         )
     known = "; ".join(dict.fromkeys(format_.described() for format_ in formats))
     raise Refused(
@@ -178,7 +178,7 @@ def _wrong_keys(format_: Format, row: Row) -> list[str]:
 
 
 def _wrong_type(row: Row, best: Format, keys: Sequence[str]) -> Refused:
-    """All keys are there, one holds the wrong thing: complain by the format that fits best."""
+    """All keys exist, but one has the wrong type: complain by the format that fits best."""
     kind = best.keys[keys[0]]
     kinds = kind if isinstance(kind, tuple) else (kind,)
     words = " or ".join(_WORDS.get(one, one.__name__) for one in kinds)

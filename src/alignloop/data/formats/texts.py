@@ -10,7 +10,7 @@ from alignloop.records import Demonstration, Message, PreferencePair
 
 @pairs("trl-preference", prompt=str, chosen=str, rejected=str)
 def _text_pair(row: Row, source: str) -> list[PreferencePair]:
-    """TRL's standard preference with the prompt by itself."""
+    """TRL's standard preference with a separate prompt."""
     asked = text(row, "prompt")
     return [pair(row, source, asked, text(row, "chosen"), text(row, "rejected"))]
 
@@ -33,7 +33,7 @@ _UNSAFE = ("违规回答", "违规回复")
 
 @pairs("jade", fits=lambda row: _key_of(row, _SAFE) and _key_of(row, _UNSAFE), 问题=str)
 def _jade_chinese(row: Row, source: str) -> list[PreferencePair]:
-    """JADE 3 as it is published: a question, an answer that breaks the rules, and a safe one."""
+    """JADE 3 as published: a question, an answer that breaks the rules, and a safe one."""
     safe, unsafe = (text(row, _key_of(row, keys)) for keys in (_SAFE, _UNSAFE))
     return [pair(row, source, text(row, "问题"), safe, unsafe)]
 
@@ -44,13 +44,13 @@ def _key_of(row: Row, keys: tuple[str, ...]) -> str:
 
 @pairs("crows-pairs", sent_more=str, sent_less=str)
 def _crows(row: Row, source: str) -> list[PreferencePair]:
-    """CrowS-Pairs (Nangia et al. 2020): the sentence that stereotypes less is preferred.
+    """CrowS-Pairs (Nangia et al. 2020): the less stereotyping sentence is preferred.
 
-    The data set asks nothing, so that all its pairs answer one neutral request.
+    The data set has no prompts, so all its pairs answer one neutral request.
     """
-    told = row | {"category": word(row, "bias_type")}
+    fields = row | {"category": word(row, "bias_type")}
     less, more = text(row, "sent_less"), text(row, "sent_more")
-    return [pair(told, source, "Write one sentence.", less, more)]
+    return [pair(fields, source, "Write one sentence.", less, more)]
 
 
 @pairs("stack-exchange-paired", question=str, response_j=str, response_k=str)
@@ -67,10 +67,10 @@ def _prompt_response(row: Row, source: str) -> list[Demonstration]:
 
 @demonstrations("chatterbot", topic=str, turns=list)
 def _chatterbot(row: Row, source: str) -> list[Demonstration]:
-    """Turn i asks and turn i+1 answers. No history: it would begin with an answer half the time."""
+    """Turn i asks and turn i+1 answers. No history: half of them would begin with an answer."""
     turns = [text({"turns": turn}, "turns") for turn in row["turns"]]
     if len(turns) < 2:
-        raise Refused('"turns" holds no answer', 'give "turns" two texts, or remove the row')
+        raise Refused('"turns" contains no answer', 'give "turns" two texts, or remove the row')
     return [demonstration(row, source, asked, answer) for asked, answer in pairwise(turns)]
 
 
@@ -86,7 +86,7 @@ def _self_instruct(row: Row, source: str) -> list[Demonstration]:
 
 @demonstrations("alpaca", instruction=str, output=str)
 def _alpaca(row: Row, source: str) -> list[Demonstration]:
-    """The turns of "history" (LLaMA-Factory) come before, and their answers count as well."""
+    """The turns of "history" (LLaMA-Factory) come first, and their answers count as well."""
     return [_instructed(row, source, row)]
 
 
@@ -102,8 +102,8 @@ def _instructed(row: Row, source: str, instance: Row) -> Demonstration:
 
 def _history(row: Row) -> list[Message]:
     turns: list[Message] = []
-    told: Any = row.get("history")
-    for couple in told if isinstance(told, list) else []:
+    history: Any = row.get("history")
+    for couple in history if isinstance(history, list) else []:
         asked, answer = couple if isinstance(couple, list) and len(couple) == 2 else (None, None)
         turns.append(Message(role="user", content=text({"history": asked}, "history")))
         turns.append(Message(role="assistant", content=text({"history": answer}, "history")))
@@ -120,13 +120,13 @@ def _question_answer(row: Row, source: str) -> list[Demonstration]:
     "question-answer", fits=lambda row: asks(row) and row["std_answer"].strip(), std_answer=str
 )
 def _standard_answer(row: Row, source: str) -> list[Demonstration]:
-    """BELLE's evaluation set; where it gives no standard answer, the row is a prompt."""
+    """BELLE's evaluation set; without a standard answer, the row is a prompt."""
     return [demonstration(row, source, asked_in(row), text(row, "std_answer"))]
 
 
 @demonstrations("question-answer", fits=asks, answer=str, named_only=True)
 def _asked_answer(row: Row, source: str) -> list[Demonstration]:
-    """Beside a prompt an answer is its reference, unless a person says that it is to be learnt."""
+    """Next to a prompt an answer is its reference, unless the user asks to train on it."""
     return [demonstration(row, source, asked_in(row), text(row, "answer"))]
 
 
@@ -148,5 +148,5 @@ def _question_response(row: Row, source: str) -> list[Demonstration]:
 
 @register("texts", "trl-language-modeling", {"text": str})
 def _language_modeling(row: Row, source: str) -> list[str]:
-    """Text that nobody asked for: it is checked and counted, and no stage learns from it."""
+    """Plain text without a prompt: checked and counted, but no stage trains on it."""
     return [text(row, "text")]

@@ -1,4 +1,4 @@
-"""Prodigy, doccano and Potato: a text or options, and which of them somebody took."""
+"""Prodigy, doccano and Potato: a text or options, and the annotator's selection."""
 
 import html
 import re
@@ -22,10 +22,10 @@ from alignloop.data.formats.registry import Refused, Row, shown
 
 @annotated("prodigy", options=list, answer=str)
 def _prodigy(row: Row, source: str) -> Annotated:
-    """A task of `choice`: the options that were accepted. Ignored and rejected ones say nothing."""
+    """A `choice` task: the accepted options. Ignored and rejected tasks give no vote."""
     answers = answers_of({"options": row["options"]})
     if len(answers) < 2:
-        raise Refused("the task holds no two options with a text", "remove the row")
+        raise Refused("fewer than two options with a text in the task", "remove the row")
     asked = row if asks(row) else row | {"prompt": row.get("text")}
     comparison = compared(asked, source, answers)
     if row["answer"].lower() != "accept":
@@ -62,15 +62,15 @@ _BREAK = re.compile(r"<\s*(?:br|/p|/div)\s*/?>", re.I)
 _TAG = re.compile(r"</?\s*(?:p|div|b|i|em|strong|span|h\d)\b[^<>]*>", re.I)
 
 
-def answers_in_lines(told: str) -> tuple[str, dict[str, str]]:
-    """Question and answers of a text such as "Prompt: ...", "A: ...", "B: ..." on lines.
+def answers_in_lines(content: str) -> tuple[str, dict[str, str]]:
+    """Question and answers of a text with lines such as "Prompt: ...", "A: ...", "B: ...".
 
-    The answers' marks go up from A or 1 in order; anything else is part of a text. ("", {}) where
-    there are no two answers with a question before them.
+    The answers' marks count up from A or 1; anything else is part of a text. ("", {}) unless there
+    are two answers with a question before them.
     """
-    marks = list(_MARK.finditer(told))
+    marks = list(_MARK.finditer(content))
     starts: list[tuple[str, int, int]] = []
-    question, begun = told[: marks[0].start()] if marks else "", 0
+    question, begun = content[: marks[0].start()] if marks else "", 0
     for mark in marks:
         if mark["question"] and not starts and not begun:
             question, begun = "", mark.end()
@@ -78,10 +78,10 @@ def answers_in_lines(told: str) -> tuple[str, dict[str, str]]:
             starts.append((mark["name"].lower(), mark.start(), mark.end()))
     if len(starts) < 2:
         return "", {}
-    question = (question or told[begun : starts[0][1]]).strip()
-    ends = [*(start for _, start, _ in starts[1:]), len(told)]
+    question = (question or content[begun : starts[0][1]]).strip()
+    ends = [*(start for _, start, _ in starts[1:]), len(content)]
     answers = {
-        name: told[start:end].strip() for (name, _, start), end in zip(starts, ends, strict=True)
+        name: content[start:end].strip() for (name, _, start), end in zip(starts, ends, strict=True)
     }
     return (question, answers) if question and all(answers.values()) else ("", {})
 
@@ -90,9 +90,9 @@ def _next_marks(names: list[str]) -> tuple[str, ...]:
     return ("a", "1") if not names else (chr(ord(names[-1]) + 1),)
 
 
-def _plain_text(told: str) -> str:
-    """A text that a page showed: line breaks as such, without the tags of its layout."""
-    return html.unescape(_TAG.sub("", _BREAK.sub("\n", told)))
+def _plain_text(content: str) -> str:
+    """The text of a displayed page: with line breaks, without its layout tags."""
+    return html.unescape(_TAG.sub("", _BREAK.sub("\n", content)))
 
 
 def _annotator(row: Row) -> str:
@@ -104,13 +104,13 @@ def _annotator(row: Row) -> str:
 
 
 def _is_doccano(row: Row) -> bool:
-    told = row["label"]
-    return all(isinstance(one, str) for one in told) and bool(answers_in_lines(row["text"])[1])
+    labels = row["label"]
+    return all(isinstance(one, str) for one in labels) and bool(answers_in_lines(row["text"])[1])
 
 
 @annotated("doccano", fits=_is_doccano, text=str, label=list)
 def _doccano(row: Row, source: str) -> Annotated:
-    """Question and answers in one text, and the label of the better one; a file for each person."""
+    """Question and answers in one text, and the label of the better one; one file per annotator."""
     question, answers = answers_in_lines(text(row, "text"))
     comparison = compared(row | {"prompt": question}, source, answers)
     if len(row["label"]) > 1:
@@ -125,22 +125,22 @@ def _doccano(row: Row, source: str) -> Annotated:
 
 
 def _schemas(row: Row) -> dict[str, object]:
-    """What was said, by schema: {"preference": {"A": "true"}}, or columns "preference:::A"."""
-    told = row.get("label_annotations")
-    if isinstance(told, dict):
-        return {str(schema): _marked(said) for schema, said in told.items()}
+    """Values by schema: {"preference": {"A": "true"}}, or columns "preference:::A"."""
+    annotations = row.get("label_annotations")
+    if isinstance(annotations, dict):
+        return {str(schema): _marked(values) for schema, values in annotations.items()}
     columns = [str(key).partition(":::") for key in row if ":::" in str(key)]
     found: dict[str, dict[str, object]] = {}
     for schema, _, label in columns:
         found.setdefault(schema, {})[label] = row[f"{schema}:::{label}"]
-    return {schema: _marked(said) for schema, said in found.items()}
+    return {schema: _marked(values) for schema, values in found.items()}
 
 
-def _marked(said: object) -> object:
+def _marked(value: object) -> object:
     """{"A": "true", "B": None} is ["A"]; {"selection": "A"} is "A"; {"quality": "4"} is 4."""
-    if not isinstance(said, dict):
-        return said
-    marked = {str(name): value for name, value in said.items() if _is_marked(value)}
+    if not isinstance(value, dict):
+        return value
+    marked = {str(name): value for name, value in value.items() if _is_marked(value)}
     if len(marked) == 1 and isinstance(value := next(iter(marked.values())), str | int):
         only = next(iter(marked))
         plain = str(value).lower() in ("true", "1", "yes", only.lower())
@@ -153,22 +153,26 @@ def _is_marked(value: object) -> bool:
 
 
 def _is_potato(row: Row) -> bool:
-    told = isinstance(row.get("label_annotations"), dict) or any(":::" in str(key) for key in row)
-    return told and bool(row.keys() & {"displayed_text", "instance_id", "id"})
+    has_annotations = isinstance(row.get("label_annotations"), dict) or any(
+        ":::" in str(key) for key in row
+    )
+    return has_annotations and bool(row.keys() & {"displayed_text", "instance_id", "id"})
 
 
 @annotated("potato", fits=_is_potato)
 def _potato(row: Row, source: str) -> Annotated:
-    """One person's file of annotated instances; the answers in its text or in columns."""
+    """One annotator's file of instances; the answers are in its text or in columns."""
     answers, asked = answers_of(row), row
     if len(answers) < 2 or not asks(row):
-        told = row.get("displayed_text", row.get("text"))
-        question, answers = answers_in_lines(_plain_text(told if isinstance(told, str) else ""))
+        displayed = row.get("displayed_text", row.get("text"))
+        question, answers = answers_in_lines(
+            _plain_text(displayed if isinstance(displayed, str) else "")
+        )
         asked = row | {"prompt": question}
     if len(answers) < 2:
         raise Refused(
-            "the text that was shown holds no question with two answers",
-            'show "Prompt: ...", "A: ..." and "B: ..." on lines of their own, or remove the row',
+            "no question with two answers in the displayed text",
+            'show "Prompt: ...", "A: ..." and "B: ..." on separate lines, or remove the row',
         )
     vote = vote_of(_annotator(row), _schemas(row), answers)
     comparison = compared(asked, source, answers)

@@ -1,4 +1,4 @@
-"""Two texts that begin alike: hh-rlhf transcripts, and TRL's implicit prompt."""
+"""Two texts with a common beginning: hh-rlhf transcripts, and TRL's implicit prompt."""
 
 import re
 from itertools import takewhile
@@ -24,16 +24,16 @@ def _transcripts(row: Row, source: str) -> list[PreferencePair]:
     if chosen[:-1] != rejected[:-1]:
         raise Refused(
             '"chosen" and "rejected" differ before their last turn',
-            "let both transcripts be the same conversation up to the last answer",
+            "make both transcripts the same conversation up to the last answer",
         )
     return [pair(row, source, chosen[:-1], chosen[-1].content, rejected[-1].content)]
 
 
 @pairs("trl-preference-implicit", chosen=str, rejected=str)
 def _implicit_prompt(row: Row, source: str) -> list[PreferencePair]:
-    """TRL's standard preference without a prompt: it is what both texts begin with.
+    """TRL's standard preference without a prompt, which is the common beginning of both texts.
 
-    As in TRL, a space at the end of it belongs to the answers.
+    As in TRL, a space at its end belongs to the answers.
     """
     chosen, rejected = text(row, "chosen"), text(row, "rejected")
     alike = takewhile(lambda both: both[0] == both[1], zip(chosen, rejected, strict=False))
@@ -41,22 +41,22 @@ def _implicit_prompt(row: Row, source: str) -> list[PreferencePair]:
     asked = shared.removesuffix(" ")
     if not asked.strip():
         raise Refused(
-            '"chosen" does not begin with a blank line and "Human:", nor as "rejected" does',
-            'write "\\n\\nHuman: ...\\n\\nAssistant: ...", or give the key "prompt" as well',
+            '"chosen" starts neither with a blank line and "Human:" nor like "rejected"',
+            'write "\\n\\nHuman: ...\\n\\nAssistant: ...", or add the key "prompt"',
         )
     answers = {"chosen": chosen[len(asked) :], "rejected": rejected[len(asked) :]}
     return [pair(row, source, asked, text(answers, "chosen"), text(answers, "rejected"))]
 
 
 def _turns(row: Row, key: str) -> list[Message]:
-    """Cut a transcript at its markers; turns of one speaker in a row become one turn."""
+    """Cut a transcript at its markers; successive turns of one speaker become one turn."""
     head, *parts = _MARKER.split(f"\n\n{text(row, key).lstrip()}")
-    assert not head, "the format is chosen by the marker at the start"
+    assert not head, "the format was chosen by the marker at the start"
     turns: list[tuple[str, str]] = []
-    for speaker, said in zip(parts[::2], parts[1::2], strict=True):
+    for speaker, content in zip(parts[::2], parts[1::2], strict=True):
         if turns and turns[-1][0] == speaker:
-            said = f"{turns.pop()[1]}\n\n{said.strip()}"
-        turns.append((speaker, said.strip()))
+            content = f"{turns.pop()[1]}\n\n{content.strip()}"
+        turns.append((speaker, content.strip()))
     return _checked_turns(turns, key)
 
 
@@ -64,12 +64,12 @@ def _checked_turns(turns: list[tuple[str, str]], key: str) -> list[Message]:
     if len(turns) < 2 or turns[0][0] != "Human" or turns[-1][0] != "Assistant":
         raise Refused(
             f'the transcript in "{key}" does not go from a question to an answer',
-            'begin with "\\n\\nHuman:" and end with an answer after "\\n\\nAssistant:"',
+            'start with "\\n\\nHuman:" and end with an answer after "\\n\\nAssistant:"',
         )
-    if not all(said for _, said in turns):
+    if not all(content for _, content in turns):
         what = "response" if not turns[-1][1] else "turn"
         raise Refused(f'the transcript in "{key}" has an empty {what}', "remove the row")
     return [
-        Message(role="user" if speaker == "Human" else "assistant", content=said)
-        for speaker, said in turns
+        Message(role="user" if speaker == "Human" else "assistant", content=content)
+        for speaker, content in turns
     ]

@@ -34,9 +34,9 @@ def _ranked_siblings(row: Row, source: str) -> list[PreferencePair]:
 
 @demonstrations("open-assistant", message_tree_id=str, prompt=dict)
 def _every_answer(row: Row, source: str) -> list[Demonstration]:
-    """Each answer in the tree, asked by the path that leads to it."""
+    """Each answer in the tree, with the path that leads to it as prompt."""
     return [
-        demonstration(_told(row), source, before, text(node, "text"))
+        demonstration(_shared_fields(row), source, before, text(node, "text"))
         for before, node in _answers(row)
     ]
 
@@ -47,11 +47,11 @@ def _every_question(row: Row, source: str) -> list[Prompt]:
 
 
 def _asked(row: Row, source: str, before: Path) -> Prompt:
-    return prompt(_told(row), source, before)
+    return prompt(_shared_fields(row), source, before)
 
 
-def _told(row: Row) -> Row:
-    """What the tree says of all its prompts."""
+def _shared_fields(row: Row) -> Row:
+    """Fields of the tree that apply to all its prompts."""
     return {"language": row["prompt"].get("lang")}
 
 
@@ -63,11 +63,11 @@ def _answers(row: Row) -> Iterator[tuple[Path, Row]]:
 
 
 def _paths(row: Row) -> Iterator[tuple[Path, Row]]:
-    """Every node with the turns from the root to it, itself included; deleted ones are left out."""
+    """Every node with the turns from the root to it, inclusive; deleted ones are left out."""
     root: Row = row["prompt"]
     waiting: list[tuple[Path, Row]] = [((_turn(root),), root)]
     if waiting[0][0][0].role != "user":
-        raise Refused("the tree does not begin with a prompt", "remove the row")
+        raise Refused("the tree does not start with a prompt", "remove the row")
     while waiting:
         path, node = waiting.pop()
         yield path, node
@@ -77,7 +77,7 @@ def _paths(row: Row) -> Iterator[tuple[Path, Row]]:
 def _turn(node: Row) -> Message:
     turn = message({"role": node.get("role"), "content": node.get("text")}, "prompt")
     if turn is None or turn.role == "system":
-        raise Refused("the tree has a message of the system", "remove the row")
+        raise Refused("the tree contains a system message", "remove the row")
     return turn
 
 

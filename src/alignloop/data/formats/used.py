@@ -1,4 +1,4 @@
-"""Which keys of a row a format read: what is not read is named, and never dropped in silence."""
+"""Which keys of a row a format read: the others are reported, never dropped silently."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,17 +6,18 @@ from typing import Any
 
 from alignloop.data.formats.registry import Row
 
-_MARKS_OF_FORM = {"type", "role", "from", "id"}  # of turns and parts: they are no content
+_MARKS_OF_FORM = {"type", "role", "from", "id"}  # of turns and parts: structure, not content
 _ONLY_A_NAME = re.compile(
     r"(.*_)?(id|ids|idx|index|uuid|hash|created_at|updated_at|timestamp)", re.I
 )
 
 
 class Watched(dict[str, Any]):
-    """A row that notes which of its keys are read, those of the objects within it too.
+    """A row that records which of its keys are read, including keys of nested objects.
 
-    `row[key]` and `row.get(key)` read a key, `items()`, `values()` and `{**row}` all of them; keys
-    alone are looked at without reading. `used` holds (top key, key), ("", key) for the row's own.
+    `row[key]` and `row.get(key)` read a key, `items()`, `values()` and `{**row}` all of them;
+    looking at keys alone reads nothing. `used` contains (top key, key), with ("", key) for the
+    row's own.
     """
 
     def __init__(self, row: Mapping[str, Any], used: set[tuple[str, str]], top: str = "") -> None:
@@ -29,10 +30,10 @@ class Watched(dict[str, Any]):
         return _watched(value, self._used, self._top or key)
 
     def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The value, which counts as read; the default where there is none."""
+        """The value, which counts as read; the default if there is none."""
         return self[key] if key in self else default  # noqa: SIM401 (this is get)
 
-    def __iter__(self) -> Iterator[str]:  # so that {**row} asks for each key
+    def __iter__(self) -> Iterator[str]:  # so that {**row} reads each key
         return super().__iter__()
 
     def items(self) -> Any:
@@ -45,7 +46,7 @@ class Watched(dict[str, Any]):
 
     def __or__(self, other: Mapping[str, Any]) -> "Watched":  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same row with other values, still watched."""
-        # dict.items, since {**self} and even dict.copy(self) ask for each key of such a subclass
+        # dict.items, since {**self} and even dict.copy(self) would read each key of this subclass
         return Watched({**dict(dict.items(self)), **other}, self._used, self._top)
 
 
@@ -58,9 +59,9 @@ def _watched(value: Any, used: set[tuple[str, str]], top: str) -> Any:
 
 
 def unread_in(row: Row, used: set[tuple[str, str]]) -> list[str]:
-    """The keys that hold something and were not read: "tools", "tool_calls in messages".
+    """The non-empty keys that were not read: "tools", "tool_calls in messages".
 
-    An object of which nothing was read by itself was taken as a whole.
+    An object of which no single key was read was used as a whole.
     """
     found: list[str] = []
     for key, value in row.items():
@@ -101,5 +102,5 @@ def in_words(unread: Mapping[str, int], rows: int) -> str:
 
 
 def but_names(unread: Iterable[str]) -> list[str]:
-    """Those that may hold content: a row's number is nothing to learn from."""
+    """Those that may have content: a row's id is nothing to train on."""
     return [name for name in unread if not _ONLY_A_NAME.fullmatch(name)]

@@ -1,8 +1,8 @@
-"""What a row says of which answer is better: a word, a number, a share; and what a column means.
+"""Which answer a cell calls better: by a word, a number or a share; and what a column means.
 
-A number alone says nothing: 1 is the first answer where a column counts from 1, and the second
-where it counts from 0. `facts_of` tells what a row holds, all rows together decide (`_base`), and
-where they leave two readings open the file is refused.
+A number alone is ambiguous: 1 is the first answer if a column counts from 1, and the second if it
+counts from 0. `facts_of` describes a cell, all rows together decide (`_base`), and if two readings
+remain, the file is refused.
 """
 
 import re
@@ -14,12 +14,12 @@ from typing import Any
 from alignloop.data.formats.answers import Answers, plain
 from alignloop.data.formats.columns import Columns, Fact
 from alignloop.data.formats.registry import Refused, RefusedFile, Row, shown
-from alignloop.data.formats.winner_words import TIE, said_in
+from alignloop.data.formats.winner_words import TIE, read_cell
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The better answer's name, or a tie; `preference` 0.5..1 is how sure of it one is."""
+    """The better answer's name, or a tie; `preference` 0.5..1 is the probability that it is."""
 
     choice: str
     preference: float = 1.0
@@ -28,7 +28,7 @@ class Verdict:
 # --- keys --------------------------------------------------------------------------------------
 
 CHOICE = re.compile(
-    # a comparison's or a judgement's own id names no answer
+    # a comparison's or a judgement's own id does not name an answer
     r"(?!.*(?:votes?|verdict|judge?ment|selection|comparison|preference)(?:id|idx|index|number)$)"
     r"(?:human|annotator|overall|final|gold|expert|majority|gpt4|is)?"
     r"(?:winner|winning|preferred|preference|better|best|chosen|choice|votes?|verdict|judge?ment"
@@ -44,7 +44,7 @@ VOTER = re.compile(
 
 
 def keys_like(pattern: re.Pattern[str], row: Row, answers: Answers) -> list[str]:
-    """The keys of a row that say which answer is better, in the order of the row."""
+    """The keys of a row that say which answer is better, in order."""
     return [key for key in row if _matches(pattern, key) and not is_table(key, row[key], answers)]
 
 
@@ -61,11 +61,11 @@ def is_table(key: str, value: object, answers: Answers) -> bool:
 
 # --- columns -----------------------------------------------------------------------------------
 
-Kind = tuple[str, str]  # the column's name, and how the answers beside it are named
+Kind = tuple[str, str]  # the column's name, and how the answers of the row are named
 
 
 def kind_of(key: str, answers: Answers) -> Kind:
-    """Rows with answers of one naming are one column: output_1 tells more of a 1 than a list."""
+    """Rows with equally named answers form one column: with output_1, a 1 is less ambiguous."""
     names = answers.names
     for start in (0, 1):
         if answers.family == "digits" and names == [str(start + n) for n in range(len(names))]:
@@ -74,17 +74,17 @@ def kind_of(key: str, answers: Answers) -> Kind:
 
 
 def facts_of(key: str, value: object, answers: Answers) -> Iterator[Fact]:
-    """What a row's cell tells of its column: which numbers occur, and whether there are words."""
-    said, kind = said_in(value, answers), kind_of(key, answers)
-    if said.kind != "number":
-        yield kind, said.kind
+    """What a cell shows about its column: which numbers occur, and whether there are words."""
+    cell, kind = read_cell(value, answers), kind_of(key, answers)
+    if cell.kind != "number":
+        yield kind, cell.kind
         return
-    yield kind, _place_of(said.number, len(answers.texts))
-    yield ("for example", kind), said.number
+    yield kind, _place_of(cell.number, len(answers.texts))
+    yield ("for example", kind), cell.number
 
 
 def _place_of(value: float, count: int) -> str:
-    """Where a number lies if `count` answers are counted from 0 or from 1."""
+    """The position of a number if `count` answers are counted from 0 or from 1."""
     if value.is_integer():
         names = {0: "zero", count: "last"}
         return names.get(int(value), "inside" if 0 < value < count else "beyond")
@@ -96,10 +96,10 @@ def _place_of(value: float, count: int) -> str:
 
 
 def _base(kind: Kind, seen: Set[object], ties_are_0: bool) -> int | None:
-    """0 or 1: what the column counts from. None where both may be, or neither.
+    """0 or 1: what the column counts from. None if both are possible, or neither.
 
-    A 0 is a tie where the column counts from 1, which the second answer, a share above 1, or the
-    answers' own names show.
+    A 0 is a tie if the column counts from 1, which the last answer's number, a share above 1, or
+    the answers' own names show.
     """
     named = kind[1]
     if seen & {"beyond", "below 1"} or ("half" in seen and seen & {"last", "above 1"}):
@@ -123,7 +123,7 @@ _CLASSES = re.compile(r".*labels?|标签|标注|(?:best|chosen).*|.*(?:index|idx
 
 
 def _may_be_tie(kind: Kind) -> bool:
-    """Whether a 0 may be a tie: a winner or a preference may, a class or a place in a list not."""
+    """Whether a 0 may be a tie: yes for a winner or a preference, no for a class or an index."""
     return _CLASSES.fullmatch(plain(kind[0])) is None
 
 
@@ -137,49 +137,49 @@ def verdict_of(
     ties_are_0: bool = False,
     column: str = "",
 ) -> Verdict:
-    """What a cell says of the answers; `base` 0 or 1 is what a person or a publication says of it.
+    """The verdict in a cell; `base` 0 or 1 is known from the user or the publication.
 
-    Raises Refused for a cell that names none of them, and RefusedFile where nothing but numbers is
-    in the column and it cannot be told what they count from.
+    Raises Refused for a cell that names no answer, and RefusedFile if the column has only numbers
+    and it is unclear what they count from.
     """
-    said = said_in(value, answers)
-    if said.kind == "answer":
-        return Verdict(choice=said.answer, preference=0.5 if said.answer == TIE else 1.0)
+    cell = read_cell(value, answers)
+    if cell.kind == "answer":
+        return Verdict(choice=cell.answer, preference=0.5 if cell.answer == TIE else 1.0)
     names = ", ".join(answers.names)
-    if said.kind == "missing":
+    if cell.kind == "missing":
         raise Refused(
-            f'"{key}" is {shown(value)}: nothing says which answer is better',
+            f'"{key}" is {shown(value)}, which does not say which answer is better',
             f'write one of {names} or "tie", or remove the row',
         )
-    if said.kind != "number":
+    if cell.kind != "number":
         none = f"which names none of the answers {names}"
-        two = "which is the text of one answer, and may be the name of another"
+        two = "which is the text of one answer, but may be the name of another"
         raise Refused(
-            f'"{key}" is {shown(value)}, {two if said.kind == "unclear" else none}',
+            f'"{key}" is {shown(value)}, {two if cell.kind == "unclear" else none}',
             f'write one of {names} or "tie", or remove the row',
         )
     if answers.family == "digits" and kind_of(key, answers)[1] == "unnumbered":
-        return _by_digits(key, said.number, answers)
+        return _by_digits(key, cell.number, answers)
     kind = kind_of(column or key, answers)
     seen = columns.seen(kind)
     base = _base(kind, seen, ties_are_0) if base is None else base
     if base is None:
         raise _undecided(key, value, answers, seen, columns.seen(("for example", kind)))
-    return _counted(key, said.number, answers, base)
+    return _counted(key, cell.number, answers, base)
 
 
-def _by_digits(key: str, said: float, answers: Answers) -> Verdict:
-    """Answers 2 and 5 are what is called 2 and 5."""
-    if f"{said:g}" not in answers.texts:
+def _by_digits(key: str, value: float, answers: Answers) -> Verdict:
+    """If the answers are 2 and 5, their names are 2 and 5."""
+    if f"{value:g}" not in answers.texts:
         names = ", ".join(answers.names)
-        problem = f'"{key}" is {said:g}, which names none of the answers {names}'
+        problem = f'"{key}" is {value:g}, which names none of the answers {names}'
         raise Refused(problem, f"write one of {names}, or remove the row")
-    return Verdict(choice=f"{said:g}")
+    return Verdict(choice=f"{value:g}")
 
 
-def _counted(key: str, said: float, answers: Answers, base: int) -> Verdict:
-    place = said - base
-    if base == 1 and said == 0 and kind_of(key, answers)[1] != "named from 0":
+def _counted(key: str, value: float, answers: Answers, base: int) -> Verdict:
+    place = value - base
+    if base == 1 and value == 0 and kind_of(key, answers)[1] != "named from 0":
         return Verdict(choice=TIE, preference=0.5)
     if place.is_integer() and 0 <= place < len(answers.names):
         return Verdict(choice=answers.names[int(place)])
@@ -187,7 +187,7 @@ def _counted(key: str, said: float, answers: Answers, base: int) -> Verdict:
         better = answers.names[int(place > 0.5)]
         return Verdict(choice=TIE if place == 0.5 else better, preference=max(place, 1 - place))
     raise Refused(
-        f'"{key}" is {said:g}, which names none of the {len(answers.names)} answers',
+        f'"{key}" is {value:g}, which names none of the {len(answers.names)} answers',
         f"write a number from {base} to {base + len(answers.names) - 1}, or remove the row",
     )
 
@@ -195,10 +195,10 @@ def _counted(key: str, said: float, answers: Answers, base: int) -> Verdict:
 def _undecided(
     key: str, value: object, answers: Answers, seen: Set[Any], examples: Set[Any]
 ) -> Refused:
-    told = [f"{example:g}" for example in sorted(examples)]
-    numbers = ", ".join(told[:8]) + (", ..." if len(told) > 8 else "")
+    listed = [f"{example:g}" for example in sorted(examples)]
+    numbers = ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")
     if "beyond" in seen:
-        why = f"there are {len(answers.names)} answers, and it cannot be told what these mean"
+        why = f"there are {len(answers.names)} answers, so the meaning of these is unclear"
     elif "below 1" in seen:
         why = "a number between 0 and 1 may be the share of the first answer or of the second"
     elif "zero" in seen and seen & {"last", "half", "above 1"}:
@@ -210,6 +210,6 @@ def _undecided(
     raised = Refused if seen & {"answer"} else RefusedFile
     return raised(
         f'"{key}" is {shown(value)} (in the column: {numbers}), and {why}',
-        f"write the answers' names ({', '.join(answers.names)}), or say what the column counts "
+        f"write the answers' names ({', '.join(answers.names)}), or choose what the column counts "
         "from: --format chosen-from-0 or --format chosen-from-1",
     )

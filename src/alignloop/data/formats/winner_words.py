@@ -1,6 +1,6 @@
 """The words for the better answer: "A", "[[B]]", "A>B", "left", "回答A更好", "tie (bothbad)".
 
-Only whole phrases that are known count: "A is worse" and "not A" name nobody.
+Only complete known phrases count: "A is worse" and "not A" name no answer.
 """
 
 import math
@@ -12,12 +12,12 @@ from typing import Any, Literal
 from alignloop.data.formats.answers import ID, STEMS, Answers, plain
 from alignloop.data.formats.parts import number
 
-TIE = "tie"  # no answer's name: names are letters and digits
+TIE = "tie"  # cannot be an answer's name: those are letters and digits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """What one cell holds, before its column is known: an answer or a tie, a number, or neither."""
+class Cell:
+    """A cell's content before its column is known: an answer or a tie, a number, or neither."""
 
     kind: Literal["answer", "number", "missing", "unclear", "unknown"]
     answer: str = ""
@@ -69,91 +69,91 @@ _AGAINST = re.compile(rf"{_SUBJECT}\s*(?:({_OVER})|({_UNDER})|(=|==|~|≈))\s*{_
 _BETTER_THAN = re.compile(rf"{_SUBJECT}\s*比\s*{_SUBJECT}\s*{_MUCH}(?:(好|强|优)|(差|弱))")
 
 
-def said_in(value: object, answers: Answers) -> Said:
-    """What a cell says: a word of ours, an answer's name or text, or a number."""
+def read_cell(value: object, answers: Answers) -> Cell:
+    """The content of a cell: a known word, an answer's name or text, or a number."""
     if isinstance(value, list):
         if (place := _only_true(value)) is not None and len(value) == len(answers.names):
-            return Said(kind="answer", answer=answers.names[place])
+            return Cell(kind="answer", answer=answers.names[place])
         value = value[0] if len(value) == 1 else False
     if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return Said(kind="missing")
+        return Cell(kind="missing")
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        return Said(kind="unknown")
+        return Cell(kind="unknown")
     if isinstance(value, int | float):
-        return Said(kind="number", number=float(value))
+        return Cell(kind="number", number=float(value))
     by_word, by_text = _by_word(value, answers), _by_text(value, answers)
     if not by_text or by_word.answer == by_text or value.strip().lower() in answers.texts:
-        return by_word  # a column's own name goes before a text
+        return by_word  # an answer's name takes precedence over a text
     may_count = by_word.kind == "number" and 0 <= by_word.number <= len(answers.texts)
     if by_word.kind == "answer" or may_count:
-        return Said(kind="unclear")
-    return Said(kind="answer", answer=by_text)
+        return Cell(kind="unclear")
+    return Cell(kind="answer", answer=by_text)
 
 
 def _only_true(values: list[Any]) -> int | None:
-    """The place of the one that is true among several, of which the others are false."""
+    """The index of the only true value in a list of booleans."""
     truths = [number(int(one) if isinstance(one, bool) else one) for one in values]
     known = len(truths) > 1 and all(one in (0, 1) for one in truths)
     return truths.index(1) if known and truths.count(1) == 1 else None
 
 
 def _by_text(value: str, answers: Answers) -> str:
-    said = value.strip()
-    found = [name for name, told in answers.texts.items() if told.strip() == said]
-    return found[0] if said and len(found) == 1 else ""
+    content = value.strip()
+    found = [name for name, answer in answers.texts.items() if answer.strip() == content]
+    return found[0] if content and len(found) == 1 else ""
 
 
-def _by_word(value: str, answers: Answers) -> Said:
-    said = unicodedata.normalize("NFKC", value).strip().lower()
-    if said in _MISSING:
-        return Said(kind="missing")
-    if (found := number(said)) is not None:
-        return Said(kind="number", number=found)
-    if said in answers.others:
-        return Said(kind="answer", answer=answers.others[said])
-    said = said.strip("\"'*`。.!").strip()
-    if len(named := _BRACKETS.findall(said)) == 1:  # a judge's words around "[[A]]"
+def _by_word(value: str, answers: Answers) -> Cell:
+    word = unicodedata.normalize("NFKC", value).strip().lower()
+    if word in _MISSING:
+        return Cell(kind="missing")
+    if (found := number(word)) is not None:
+        return Cell(kind="number", number=found)
+    if word in answers.others:
+        return Cell(kind="answer", answer=answers.others[word])
+    word = word.strip("\"'*`。.!").strip()
+    if len(named := _BRACKETS.findall(word)) == 1:  # a judge's explanation around "[[A]]"
         if named == ["c"] and len(answers.texts) == 2:
-            return Said(kind="answer", answer=TIE)  # the tie of MT-Bench's judges
-        said = named[0].strip()
-    said = said[1:-1].strip() if said[:1] == "[" and said[-1:] == "]" else said
-    if plain(said) in _TIES:
-        return Said(kind="answer", answer=TIE)
-    if found := _AGAINST.fullmatch(said) or _BETTER_THAN.fullmatch(said):
+            return Cell(kind="answer", answer=TIE)  # MT-Bench's judges write [[C]] for a tie
+        word = named[0].strip()
+    word = word[1:-1].strip() if word[:1] == "[" and word[-1:] == "]" else word
+    if plain(word) in _TIES:
+        return Cell(kind="answer", answer=TIE)
+    if found := _AGAINST.fullmatch(word) or _BETTER_THAN.fullmatch(word):
         return _compared(found, answers)
-    named = _NAMED.fullmatch(said.replace("_", " ").replace("-", " "))
-    return _one(named[1], answers) if named else Said(kind="unknown")
+    named = _NAMED.fullmatch(word.replace("_", " ").replace("-", " "))
+    return _one(named[1], answers) if named else Cell(kind="unknown")
 
 
-def _compared(found: re.Match[str], answers: Answers) -> Said:
-    """ "A > B", "B 不如 A", "A = B", between the two answers that there are."""
+def _compared(found: re.Match[str], answers: Answers) -> Cell:
+    """ "A > B", "B 不如 A", "A = B", if there are exactly two answers."""
     subjects = [found[1], found[5] if found.re is _AGAINST else found[2]]
     first, second = (_one(name, answers) for name in subjects)
     over, under = (found[2], found[3]) if found.re is _AGAINST else (found[3], found[4])
     if len(answers.texts) != 2 or first == second or "unknown" in (first.kind, second.kind):
-        return Said(kind="unknown")
+        return Cell(kind="unknown")
     if not over and not under:
-        return Said(kind="answer", answer=TIE)
+        return Cell(kind="answer", answer=TIE)
     better, worse = (first, second) if over else (second, first)
     if {first.number, second.number} == {1.0, 2.0} and first.kind == second.kind == "number":
-        return Said(kind="answer", answer=answers.names[int(better.number) - 1])
-    return better if worse.kind == better.kind == "answer" else Said(kind="unknown")
+        return Cell(kind="answer", answer=answers.names[int(better.number) - 1])
+    return better if worse.kind == better.kind == "answer" else Cell(kind="unknown")
 
 
-def _one(name: str, answers: Answers) -> Said:
-    """An answer by its name or its place; a digit that is no name waits for its column."""
+def _one(name: str, answers: Answers) -> Cell:
+    """An answer by name or position; for an unknown digit the column decides."""
     if name in _PLACES:
         return _at(_PLACES[name], answers)
     if name.isdigit():
-        return Said(kind="number", number=float(name))
+        return Cell(kind="number", number=float(name))
     if name in answers.texts:
-        return Said(kind="answer", answer=name)
+        return Cell(kind="answer", answer=name)
     if answers.family == "letters" and name.isascii() == answers.names[0].isascii():
-        return Said(kind="unknown")
+        return Cell(kind="unknown")
     return _at(STEMS.index(name) if name in STEMS else ord(name) - ord("a"), answers)
 
 
-def _at(place: int, answers: Answers) -> Said:
+def _at(place: int, answers: Answers) -> Cell:
     if answers.family == "mixed" or place >= len(answers.names):
-        return Said(kind="unknown")
-    return Said(kind="answer", answer=answers.names[place])
+        return Cell(kind="unknown")
+    return Cell(kind="answer", answer=answers.names[place])
