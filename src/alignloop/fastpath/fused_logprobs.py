@@ -1,4 +1,4 @@
-"""From hidden states to log-probabilities of given tokens, without all logits at once."""
+"""Log-probabilities of given tokens from hidden states, without all logits at once."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-# How many logits exist at a time: more does not get faster, and this is what they cost in memory.
+# Logits held at a time. Larger chunks are no faster and cost memory (32 MiB and 512 MiB here).
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 
 
@@ -16,13 +16,13 @@ def target_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """(log p(target), entropy), both [tokens] in nats and float32; entropy has no gradient.
 
-    Without `entropy`, which costs another reading of all logits, it is 0.
+    With `entropy=False`, which saves a pass over all logits, the entropy is 0.
 
         log p = log_softmax((hidden W^T + b) / temperature)
 
     Shapes: hidden [tokens, hidden], targets [tokens]; `head` is a linear layer to the vocabulary.
-    One function for log-softmax, gather and entropy reads each logit half as often as three do.
-    Where the logits need several chunks they are computed again on the way back.
+    Fusing log-softmax, gather and entropy reads each logit half as often as three functions do.
+    If the logits need several chunks, backward computes them again.
     """
     result: Any = _TargetLogprobs.apply(
         hidden, head.weight, head.bias, targets, temperature, entropy
@@ -46,13 +46,14 @@ class _TargetLogprobs(torch.autograd.Function):
         for begin in range(0, max(1, len(hidden)), size):  # no tokens: one empty chunk
             part = slice(begin, begin + size)
             logits = _logits(hidden[part], weight, bias, temperature)
+            # in place: a copy of the logits is the largest tensor of the step
             logits -= logits.amax(dim=-1, keepdim=True)
             kept = logits.exp()
             total = kept.sum(dim=-1)
             logprobs.append(logits.gather(-1, targets[part, None]).squeeze(-1) - total.log())
             kept /= total.unsqueeze(-1)
             if wants_entropy:
-                # a product of matrices reads both once; elementwise, it would write a third
+                # bmm reads both once; an elementwise product would write a third tensor
                 mean = torch.bmm(kept.unsqueeze(1), logits.unsqueeze(2)).flatten()
                 entropies.append(total.log() - mean)
             else:

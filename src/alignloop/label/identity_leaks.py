@@ -1,4 +1,4 @@
-"""Finds answers that say who made them: an annotator who knows the model is not blind any more."""
+"""Find answers that reveal their maker: an annotator who knows the model is no longer blind."""
 
 import re
 
@@ -38,7 +38,7 @@ _CHINESE = re.compile(
 
 
 def names_maker(text: str) -> bool:
-    """Whether an answer says who made it, in English or Chinese.
+    """Whether an answer names its maker, in English or Chinese.
 
     >>> names_maker("As an AI model developed by Example Inc., I cannot do that.")
     True

@@ -120,7 +120,7 @@ def test_the_reason_names_only_the_cause_that_the_figures_show() -> None:
     assert worse.endswith("(best 1.000 at step 0)")
     priced = watch(patience=1, price=0.1).evaluated(seen_at(0, 1.0))
     assert priced.evaluated(seen_at(4, 0.9)).reason.startswith(
-        "the held-out score less the price of KL has not risen"
+        "the held-out score minus the price of KL has not risen"
     )
 
 

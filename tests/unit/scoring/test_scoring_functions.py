@@ -112,7 +112,7 @@ def test_a_function_of_the_current_directory_is_called(here: Path, asked: list[P
     [
         ("picky", r"raised ValueError: no tea, please \(mine\.py, line 17\)"),
         ("short", "gave 0 numbers for 1 responses"),
-        ("nan", "gave nan, which is no finite number"),
+        ("nan", "returned nan, which is not finite"),
         ("word", "gave 'good' in place of a number"),
         ("leaves", "raised SystemExit: 0"),
     ],

@@ -1,4 +1,4 @@
-"""Filing items: in short transactions, each content once a project, the same again adds nothing."""
+"""Importing items in short transactions; each content once per project, so it is idempotent."""
 
 import hashlib
 import json
@@ -28,14 +28,14 @@ from alignloop.label.store.tables import (
 
 __all__ = ["EVERYBODY", "Imported", "NewItem", "import_file", "import_items"]
 
-EVERYBODY = 10**9  # places of a gold question: each annotator is asked
-CHUNK_SIZE = 200  # items in one transaction: a tenth of a second
-MAX_ERRORS_SHOWN = 10  # refused rows that are reported with their places
+EVERYBODY = 10**9  # `wanted` of a gold question: every annotator gets it
+CHUNK_SIZE = 200  # items per transaction: a tenth of a second, so annotators hardly wait
+MAX_ERRORS_SHOWN = 10  # refused rows reported with their lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What became of a file's rows. `refused` are messages with places, the first ten."""
+    """The result of an import. `refused` has the first ten messages, with lines."""
 
     added: int
     duplicates: int
@@ -45,7 +45,7 @@ class Imported:
 
 @dataclass(frozen=True, kw_only=True)
 class _Filed:
-    """An item on its way into the tables."""
+    """An item about to be inserted."""
 
     new: NewItem
     fingerprint: str
@@ -67,11 +67,11 @@ def import_items(
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Imported:
-    """File items in short transactions, so that annotators work on; each content once a project.
+    """Import items in short transactions, so annotators can keep working.
 
-    Running it again adds nothing. `on_progress` gets the number of items read so far. Raises
-    Invalid for an item that cannot be asked, and Conflict where one id of a comparison, prompt or
-    response names two different ones; what was filed before then stays.
+    Each content is added once per project. `on_progress` gets the number of items read so far.
+    Raises Invalid for an item that cannot be labelled, and Conflict if one id of a comparison,
+    prompt or response names two different ones; earlier chunks stay.
     """
     added = read = 0
     refused: list[Refusal] = []
@@ -86,9 +86,9 @@ def import_items(
             added += _file(session, project_id, batch_id, filed)
         read += len(rows)
         on_progress(read)
-    told = [str(refusal.error()) for refusal in refused]
+    messages = [str(refusal.error()) for refusal in refused]
     duplicates = read - num_refused - added
-    return Imported(added=added, duplicates=duplicates, num_refused=num_refused, refused=told)
+    return Imported(added=added, duplicates=duplicates, num_refused=num_refused, refused=messages)
 
 
 def import_file(
@@ -100,10 +100,10 @@ def import_file(
     gold: bool = False,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Imported:
-    """File a file or folder of any known format: Comparison or NewItem records, or pairs.
+    """Import a file or folder of any known format: Comparison or NewItem records, or pairs.
 
-    With `gold` the chosen answer of each pair is the right one of a gold question. Raises as
-    `import_items`, and UserError where the file cannot be read at all.
+    With `gold` the chosen answer of each pair is the right one of a gold question. Raises like
+    `import_items`, and UserError if the file cannot be read.
     """
     items = items_of_file(source, gold=gold)
     return import_items(database, project_id, batch_id, items, on_progress=on_progress)
@@ -112,14 +112,14 @@ def import_file(
 def _filed(new: NewItem) -> _Filed:
     key = new.comparison.comparison_id
     if problem := item_problem(new):
-        raise Invalid(problem, where=f"comparison {key}", fix="mend the comparison")
+        raise Invalid(problem, where=f"comparison {key}", fix="correct the comparison")
     turns = [[message.role, message.content] for message in new.comparison.prompt.messages]
     texts = sorted(response.text for response in new.comparison.responses)
     return _Filed(new=new, fingerprint=_sha256(json.dumps([turns, texts], ensure_ascii=False)))
 
 
 def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Filed]) -> int:
-    """File what is new of some items; how many that are."""
+    """Insert the new ones of some items; returns their number."""
     lock_queue(session, project_id)
     project, batch = session.get_one(Project, project_id), session.get_one(Batch, batch_id)
     new = _without_known(session, project_id, filed)
@@ -132,10 +132,10 @@ def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Fil
     ids = {row.fingerprint: row.id for row in session.execute(made, rows)}
     shown = [
         {"item_id": item_id, "response_id": responses[prompts[one.prompt_key], r.response_id]}
-        | {"position": place}
+        | {"position": position}
         for one in new
         for item_id in [ids[one.fingerprint]]
-        for place, r in enumerate(one.new.comparison.responses)
+        for position, r in enumerate(one.new.comparison.responses)
     ]
     session.execute(insert(ItemResponse), shown)
     batch.num_items += len(rows) + _file_repeats(session, project, batch, new, ids)
@@ -143,7 +143,7 @@ def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Fil
 
 
 def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -> list[_Filed]:
-    """The items whose content the project does not have. Raises Conflict for an id used twice."""
+    """The items whose content is new to the project. Raises Conflict for an id used twice."""
     keys, prints = [one.key for one in filed], [one.fingerprint for one in filed]
     mine = select(ItemRow.comparison_key, ItemRow.fingerprint).where(
         ItemRow.project_id == project_id
@@ -160,7 +160,7 @@ def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -
     new: list[_Filed] = []
     for one in filed:
         if named.setdefault(one.key, one.fingerprint) != one.fingerprint:
-            raise _two_of_a_name("comparison_id", one.key, "comparisons")
+            raise _ambiguous("comparison_id", one.key, "comparisons")
         if one.fingerprint not in known:
             known.add(one.fingerprint)
             new.append(one)
@@ -168,7 +168,7 @@ def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -
 
 
 def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> dict[str, int]:
-    """The id of every prompt by its key; new ones are made."""
+    """The id of every prompt by its key; inserts new ones."""
     wanted = {one.prompt_key: one.new.comparison.prompt for one in new}
     there = select(PromptRow).where(
         PromptRow.project_id == project_id, PromptRow.prompt_key.in_(wanted)
@@ -180,7 +180,7 @@ def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> d
         row = known.get(prompt.prompt_id)
         other = row is not None and row.messages != turns
         if other or wanted[prompt.prompt_id].messages != prompt.messages:
-            raise _two_of_a_name("prompt_id", prompt.prompt_id, "prompts")
+            raise _ambiguous("prompt_id", prompt.prompt_id, "prompts")
     rows = [
         {
             "project_id": project_id,
@@ -204,20 +204,20 @@ def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> d
 def _file_responses(
     session: Session, new: Sequence[_Filed], prompts: dict[str, int]
 ) -> dict[tuple[int, str], int]:
-    """The id of every response by its prompt's id and its own record_id; new ones are made."""
+    """The id of every response by (prompt id, record_id); inserts new ones."""
     wanted: dict[tuple[int, str], dict[str, Any]] = {}
     for one in new:
         for row in _response_rows(one, prompts[one.prompt_key]):
             key = row["prompt_id"], row["record_id"]
             if wanted.setdefault(key, row)["text_hash"] != row["text_hash"]:
-                raise _two_of_a_name("response_id", key[1], "responses")
+                raise _ambiguous("response_id", key[1], "responses")
     columns = ResponseRow.prompt_id, ResponseRow.record_id, ResponseRow.id, ResponseRow.text_hash
     there = select(*columns).where(ResponseRow.prompt_id.in_({prompt for prompt, _ in wanted}))
     known: dict[tuple[int, str], int] = {}
     for prompt_id, record_id, response_id, text_hash in session.execute(there):
         row = wanted.get((prompt_id, record_id))
         if row is not None and row["text_hash"] != text_hash:
-            raise _two_of_a_name("response_id", record_id, "responses")
+            raise _ambiguous("response_id", record_id, "responses")
         known[prompt_id, record_id] = response_id
     rows = [row for key, row in wanted.items() if key not in known]
     made = insert(ResponseRow).returning(*columns[:3])
@@ -262,7 +262,7 @@ def _item_row(
         "gold_choice": responses.get((prompt_id, gold)) if gold is not None else None,
         "wanted": batch.overlap if gold is None else EVERYBODY,
         "taken": 0,
-        # Drawn, so that gold questions lie among the others and a file's order tells nothing.
+        # pseudo-random, so gold questions are mixed in and the file's order reveals nothing
         "position": keyed(project.secret, f"position/{batch.id}/{one.fingerprint}"),
     }
 
@@ -270,7 +270,7 @@ def _item_row(
 def _file_repeats(
     session: Session, project: Project, batch: Batch, new: Sequence[_Filed], ids: dict[str, int]
 ) -> int:
-    """Ask a share of the items again, later in the batch; how many. Gold is not repeated."""
+    """Repeat a share of the items later in the batch, except gold; returns their number."""
     share = int(batch.repeats * KEYED_BELOW)
     chosen = [
         ids[one.fingerprint]
@@ -290,14 +290,14 @@ def _file_repeats(
         session.flush()
         shows = select(ItemResponse).where(ItemResponse.item_id == item.id)
         for shown in session.scalars(shows).all():
-            place = {"response_id": shown.response_id, "position": shown.position}
-            session.add(ItemResponse(item_id=again.id, **place))
+            same = {"response_id": shown.response_id, "position": shown.position}
+            session.add(ItemResponse(item_id=again.id, **same))
     return len(chosen)
 
 
-def _two_of_a_name(key: str, value: str, things: str) -> Conflict:
+def _ambiguous(key: str, value: str, things: str) -> Conflict:
     problem = f'{key} "{value[:80]}" names two different {things}'
-    return Conflict(problem, fix="give each an id of its own")
+    return Conflict(problem, fix="give each its own id")
 
 
 def _sha256(text: str) -> str:
