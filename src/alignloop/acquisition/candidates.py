@@ -68,6 +68,7 @@ def candidates(answers: Iterable[Answered], *, ranking: bool) -> list[Candidate]
 
 def _candidate(answers: Sequence[Answered]) -> Candidate:
     prompt = answers[0].prompt
+    # the id depends on prompt and texts only: models and settings may change between runs
     names = [answer.response_id for answer in answers]
     comparison = Comparison(
         comparison_id=f"{prompt.prompt_id}~{_digest(names)}",

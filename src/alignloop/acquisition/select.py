@@ -72,6 +72,7 @@ _Weighed = tuple[float, dict[str, Any], float, Candidate]
 
 def probability(scores: Sequence[float], first: int, second: int) -> float:
     """P(first is better than second) = sigmoid(score_first - score_second)."""
+    # bounded: exp overflows above 709
     return 1 / (1 + math.exp(-max(-700.0, min(700.0, scores[first] - scores[second]))))
 
 

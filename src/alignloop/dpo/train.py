@@ -49,9 +49,11 @@ class Reader:
     def all_logprobs(self, store: PairStore, say: Say | None = None) -> PerSequence:
         """Those of all texts of a store, [texts], without gradient; `say` reports progress."""
         found = torch.zeros(len(store.texts))
-        cuts = store.text_cuts(self.micro_batch_tokens)
-        for cut in now_and_then(cuts, say, "{done} of {total} texts read", sizes=map(len, cuts)):
-            found[cut] = self.logprobs([store.texts[text] for text in cut])
+        micro_batches = store.text_cuts(self.micro_batch_tokens)
+        for micro_batch in now_and_then(
+            micro_batches, say, "{done} of {total} texts read", sizes=map(len, micro_batches)
+        ):
+            found[micro_batch] = self.logprobs([store.texts[text] for text in micro_batch])
         return found
 
 
@@ -178,6 +180,7 @@ def pair_losses(config: DpoConfig, store: PairStore, reference: Reference) -> Lo
     reference are equal, so the accuracy is 0.5.
     """
     loss_of, beta = make_loss(config.objective), config.objective.beta
+    # for objectives that use lengths
     tokens = torch.tensor([float(sum(text.response_mask)) for text in store.texts])
     chosen_tokens, rejected_tokens = tokens[list(store.chosen)], tokens[list(store.rejected)]
 

@@ -194,6 +194,7 @@ def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> list[Pro
     groups: dict[tuple[str, str], list[Prompt]] = {}
     for prompt in prompts:
         groups.setdefault((prompt.category, prompt.language), []).append(prompt)
+    # shuffled per group: adding a category does not change the choice in others
     for key, group in groups.items():
         random.Random(f"evaluate/{seed}/{key}").shuffle(group)
     rounds = max(len(group) for group in groups.values())

@@ -116,6 +116,7 @@ def _value(measure: Measure, answer: JudgedAnswer) -> float | None:
 
 def _estimate(measure: Measure, counted: Sequence[tuple[str, float]], seed: int) -> dict[str, Any]:
     clusters, values = zip(*counted, strict=True)
+    # shares get a score interval, which stays in 0..1; others a bootstrap
     if measure.unit:
         return cluster_share(values, clusters).plain()
     return cluster_bootstrap(values, clusters, seed=seed).plain()

@@ -59,6 +59,7 @@ def _headline(results: Results, findings: list[Finding]) -> tuple[Mood, str, str
         )
     name = results["judge"]
     rates = [rate["overall"] for rate in results["win_rate"].values()]
+    # a win must hold on every set, a loss on any
     won, lost = all(r["low"] > 0.5 for r in rates), any(r["high"] < 0.5 for r in rates)
     if by_weight["unproven"] and (won or lost):
         doubt = by_weight["unproven"][0]
@@ -252,6 +253,7 @@ def _of_measures(results: Results) -> Iterator[Finding]:
             if before is None or after is None:
                 continue
             up = measure.better > 0
+            # intervals that do not overlap: stricter than a test, but visible in the report
             gone = after["high"] < before["low"] if up else after["low"] > before["high"]
             left = measure.most is not None and after["value"] > measure.most
             if gone or left:
@@ -266,6 +268,7 @@ def _of_measures(results: Results) -> Iterator[Finding]:
                 )
 
 
+# In the order in which findings of equal weight are reported: the first makes the headline.
 LOOKS: tuple[Callable[[Results], Iterator[Finding]], ...] = (
     _of_training,
     _of_answers,

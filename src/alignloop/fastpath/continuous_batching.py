@@ -51,6 +51,7 @@ class Scheduler:
     ) -> None:
         device = uniforms.device
         self.rows = min(rows, len(prompts))
+        # the longest prompt with the longest response: the cache is never reallocated
         capacity = max(map(len, prompts), default=0) + uniforms.shape[1]
         self.decoder = LlamaDecoder(model, rows=self.rows, capacity=capacity)
         self._tokens = torch.zeros(uniforms.shape, dtype=torch.long, device=device)

@@ -58,9 +58,11 @@ class _TargetLogprobs(torch.autograd.Function):
                 entropies.append(total.log() - mean)
             else:
                 entropies.append(torch.zeros_like(total))
+        # keep a single chunk's probabilities; recompute several, which would need too much memory
         ctx.save_for_backward(hidden, weight, bias, targets, kept if len(logprobs) == 1 else None)
         ctx.size, ctx.temperature = size, temperature
         entropy = torch.cat(entropies)
+        # the entropy is a metric: differentiating it would keep another tensor of logits' size
         ctx.mark_non_differentiable(entropy)
         return torch.cat(logprobs), entropy
 

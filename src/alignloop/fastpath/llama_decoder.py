@@ -38,6 +38,7 @@ class LlamaDecoder:
         self._lengths = torch.zeros(rows, dtype=torch.long, device=embedding.device)
         positions = torch.arange(capacity, device=embedding.device)
         cos, sin = base.rotary_emb(embedding, positions.unsqueeze(0))
+        # angles of all positions at once: a step only indexes them
         self._cos, self._sin = cos[0].unsqueeze(1), signed(sin[0]).unsqueeze(1)
 
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
@@ -97,6 +98,7 @@ def _normed(x: Tensor, module: Any) -> Tensor:
 
 def _gated_mlp(mlp: Any, rows: int) -> Project:
     """down(silu(gate) * up) with gate and up in one product; other MLPs are called as modules."""
+    # hooks would be skipped by calling the projections directly
     if not isinstance(mlp.act_fn, nn.SiLU | SiLUActivation) or mlp._forward_hooks:
         return mlp
     gate_up = side_by_side(rows, mlp.gate_proj, mlp.up_proj)

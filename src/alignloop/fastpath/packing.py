@@ -82,11 +82,12 @@ def _common_beginnings(ids: Tensor, lengths: Tensor) -> Tensor | None:
     """
     if len(ids) < 2:
         return None
-    # each row keeps a token of its own, so that it has a query to compute
+    # each row keeps at least one own token, so that it has a query to compute
     own = torch.minimum(lengths[1:], lengths[:-1]) - 1
     alike = (ids[1:] == ids[:-1]).cumprod(dim=1).sum(dim=1)
     found, group, saved = [0] * len(ids), [0], 0
     for row, length in enumerate(torch.minimum(alike, own).tolist(), start=1):
+        # a new row may shorten the group's prefix: join only if (rows - 1) * prefix grows
         shared = min(length, saved // (len(group) - 1)) if len(group) > 1 else length
         if shared * len(group) > saved:
             group, saved = [*group, row], shared * len(group)

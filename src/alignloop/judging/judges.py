@@ -66,7 +66,8 @@ class TokenJudge(Rater):
         assert len(drawn) == len(answers), "these answers were not drawn by our sampler"
         batch = RolloutBatch.of(drawn, self.pad_id, self.micro_batch_tokens)
         raw = torch.zeros(len(drawn))
-        for rows in batch.cuts:
+        # the same micro-batches as policy and reference: batching changes the last digits
+        for rows in batch.micro_batches:
             ids, attention, _ = batch.take(rows)
             raw[rows] = sequence_scores(self.model, ids, attention)
         if bad := (~raw.isfinite()).nonzero().flatten().tolist():

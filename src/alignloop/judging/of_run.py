@@ -74,4 +74,5 @@ def trained(recipe: Recipe) -> tuple[str, ...]:
     if not recipe.reward.held_out_model:
         return (CLIMBED,)
     wanted = recipe.evaluate.judge is None or OF_REWARD_STAGE.get(recipe.evaluate.judge) == JUDGE
+    # the others first, so that a finished climbed model marks the stage as finished
     return (CHOOSER, JUDGE, CLIMBED) if wanted else (CHOOSER, CLIMBED)

@@ -150,6 +150,7 @@ class RewardModel(Rater):
         lengths = torch.tensor([len(code["input_ids"]) for code in codes])
         mask = torch.arange(batch["input_ids"].shape[1]) < lengths.unsqueeze(1)
         pad = self.model.config.pad_token_id or 0
+        # models that find the end by PAD must not see another id there
         batch["input_ids"] = batch["input_ids"].masked_fill(~mask, pad)
         if _reads_one_token(self.model):
             return sequence_scores(self.model, batch["input_ids"], mask, unread=self.unread)
@@ -186,6 +187,7 @@ def _encoding_of(folder: Path, causal: bool, tokenizer: Any, config: ModelConfig
     """The input format the model was trained with: ours, its chat template, or two texts."""
     if not tokenizer.chat_template and config.chat_template and causal:
         install_template(tokenizer, config.chat_template)
+    # decision 0023: a reward model must read texts as in its training
     if is_ours(folder) and tokenizer.eos_token_id is not None:
         return _as_ours
     if tokenizer.chat_template:

@@ -202,6 +202,7 @@ class Client:
                     problem = f"the server does not answer ({error or type(error).__name__})"
                     raise UserError(problem, where=self._url, fix=fix) from error
             else:
+                # 4xx will not change on a retry
                 if response.status_code < 500 or is_last:
                     _raise_for(response)
                     return response

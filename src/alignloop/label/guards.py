@@ -126,6 +126,7 @@ def begin_session(request: Request, response: Response, begun: sign_in.NewSessio
     settings = settings_of(request)
     if old := request.cookies.get(settings.cookie):
         sign_in.log_out(database_of(request), old)
+    # httponly against scripts; lax, so that links to the site still arrive signed in
     response.set_cookie(
         settings.cookie,
         begun.cookie,

@@ -11,6 +11,7 @@ _MODELS = (
     "copilot|grok|command r"
 )
 _MADE = "developed|created|made|trained|built|designed"
+# Only in the first person or with a maker's verb: texts about companies are not leaks.
 _ENGLISH = re.compile(
     rf"\b(?:{_MADE}) (?:and \w+ )?by (?:the team at )?(?:{_NAMES})\b"
     rf"|\bas an? (?:ai|artificial intelligence|large language model|language model)\b"

@@ -42,6 +42,7 @@ def kl_penalty(logprobs: PerToken, old_logprobs: PerToken, ref_logprobs: PerToke
     Shapes: [batch, seq] everywhere. Unit: nats.
     Source: DeepSeek-V3.2 (arXiv:2512.02556), section 3.1; so in TRL's GRPO from 1.16.
     """
+    # not k1: its gradient has the extra term `ratio`, which has mean 0 and only adds variance
     return torch.exp(logprobs - old_logprobs) * kl_estimate(logprobs, ref_logprobs, "k3")
 
 

@@ -40,6 +40,7 @@ def reduce_tokens(
     assert per_token.shape == mask.shape, (per_token.shape, mask.shape)
     assert count is None or count > 0, count
     total, found = _SUMS[over](_keep(per_token, mask), mask)
+    # clamp: a micro-batch without response tokens contributes 0, not NaN
     return total / (found.clamp(min=1) if count is None else count)
 
 

@@ -46,6 +46,7 @@ def ppo_policy_loss(
         loss=torch.maximum(plain, clipped),
         metrics={
             "ratio": ratio.detach(),
+            # only if clipping takes effect: out of range against the advantage the gradient remains
             "clip_fraction": (clipped > plain).to(ratio.dtype),
             # the tokens were drawn from the old policy, so it is the first argument
             "approx_kl": kl_estimate(old_logprobs, logprobs, "k3").detach(),

@@ -75,5 +75,6 @@ def dpo_loss(
     return _soft_label_loss(beta * difference, p)
 
 
+# Both terms: at p = 0.5 the minimum must be at equal scores.
 def _soft_label_loss(difference: Tensor, p: Tensor | float) -> Tensor:
     return -(p * logsigmoid(difference) + (1 - p) * logsigmoid(-difference))

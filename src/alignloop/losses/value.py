@@ -43,6 +43,7 @@ def explained_variance(values: PerToken, returns: PerToken, mask: TokenMask) -> 
     """
     total = masked_var(returns, mask, unbiased=False)
     unexplained = masked_var(returns - values, mask, unbiased=False)
+    # biased variances: the correction would cancel
     return torch.where(total > 0, 1 - unexplained / total, torch.nan)
 
 

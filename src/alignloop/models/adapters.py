@@ -177,6 +177,7 @@ def merged(model: Any, folder: Path) -> Any:
     shape, tensors = read_shape(folder), read_weights(folder)
     from peft.tuners.lora import LoraModel
 
+    # a reward model has no output layer to which the adapter's could apply
     if model.get_output_embeddings() is None:  # a reward model on a policy's adapter
         tensors = {n: value for n, value in tensors.items() if not n.startswith(OUTPUT_LAYERS)}
     matrices = {name: value for name, value in tensors.items() if ".lora_" in name}
@@ -191,6 +192,7 @@ def merged(model: Any, folder: Path) -> Any:
         raise UserError(f"PEFT cannot load this adapter: {reason}", where=str(folder)) from None
     fill(adapter_parameters(model, "merged"), matrices, folder)
     plain: Any = tuner.merge_and_unload()
+    # PEFT freezes the base it wraps
     plain.requires_grad_(True)
     if scores(folder) and hasattr(plain, "score"):
         if HEAD not in whole:

@@ -139,6 +139,7 @@ def read_header(file: Path) -> Header:
 
 
 def _model(file: Path, dtype: str) -> Any:
+    # on the CPU, like the check: equality to the bit needs the same device
     causal: Any = AutoModelForCausalLM
     model, info = causal.from_pretrained(
         file.parent,

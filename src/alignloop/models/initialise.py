@@ -185,6 +185,7 @@ def _begin(
 
 def _read(shared: SharedBase, kind: str, folder: Path) -> str:
     """A frozen adapter with a directory's weights."""
+    # frozen: dropout would make its numbers random
     shape = dataclasses.replace(read_shape(folder), lora_dropout=0.0)
     adapter = shared.add(kind, shape, trains=False)
     fill(shared.parameters(adapter), read_weights(folder), folder)

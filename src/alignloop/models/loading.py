@@ -106,6 +106,7 @@ def load_reward_model(
             where=str(folder),
             fix="train one with `alignloop reward`",
         )
+    # compared by vocabulary, not by name: equal ids must mean equal tokens
     own = load_tokenizer(folder, config, as_it_is=not is_ours(folder))
     if own.get_vocab() != tokenizer.get_vocab():
         raise UserError(
@@ -113,6 +114,7 @@ def load_reward_model(
             where=str(folder),
             fix="train the reward model from the same base model as the policy",
         )
+    # the head then comes from elsewhere, so its absence is no error
     fresh = is_adapter(folder) or not by_transformers(folder)
     kind = AutoModelForSequenceClassification
     model = _load(kind, base_of(folder), config, num_labels=1, fresh_head=fresh)
@@ -239,6 +241,7 @@ def _tokenizer_class(folder: Path) -> Any:
         if config.exists()
         else None
     )
+    # see decision 0008
     generic = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
     return PreTrainedTokenizerFast if generic else AutoTokenizer
 

@@ -51,6 +51,7 @@ def token_logprobs(
         chosen, spread = target_logprobs(hidden, head, targets, temperature, entropy=entropy)
     else:
         logits = _logits_at(model, input_ids, attention_mask, predicting)
+        # float32: in bfloat16 the ratio to the old policy would be off by percents
         logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
         chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         spread = -(logprobs.exp() * logprobs).sum(-1).detach()

@@ -63,6 +63,7 @@ def _stopping(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     known = before if isinstance(before, list) else [] if before is None else [before]
     has_turns = tokenizer.chat_template and tokenizer.eos_token_id is not None
     stops = stop_tokens(tokenizer) if has_turns else ()
+    # a list: `generate` stops at any of them
     made.eos_token_id = list(dict.fromkeys([*stops, *known])) or None
     made.pad_token_id = tokenizer.pad_token_id
     return made

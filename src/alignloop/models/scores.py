@@ -17,6 +17,7 @@ def sequence_scores(
     even if that is EOS. If there is no other token the first one is read.
     """
     read = attention_mask if unread is None else attention_mask & (input_ids != unread)
+    # a text of PAD alone is read at its first position, as in transformers
     nothing = ~read.any(dim=1, keepdim=True)
     read = read | (nothing & _last(attention_mask.flip(1)).flip(1))
     hidden = states_at(model, input_ids, attention_mask, _last(read))

@@ -56,10 +56,12 @@ class SharedBase:
         self._layers = [layer for layer in self.shell.modules() if isinstance(layer, LoraLayer)]
         self.shell.eval()
         for parameter in self.parameters(name).values():
+            # adapters train in float32: a step of 1e-5 is lost in bfloat16
             parameter.data = parameter.data.float()  # PEFT creates it in its layer's dtype
         for other, learns in self._trains.items():  # PEFT has just frozen all but the new one
             for parameter in self.parameters(other).values():
                 parameter.requires_grad_(learns)
+        # a known state, whatever PEFT has activated
         self._switch(None)
         return name
 
@@ -182,6 +184,7 @@ def dropping(model: Any, seed: int) -> Iterator[None]:
         yield
         return
     devices = [model.device] if model.device.type == "cuda" else []
+    # forked, so that dropout does not advance the global random numbers
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed % 2**63)
         for layer in layers:

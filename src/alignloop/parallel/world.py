@@ -76,19 +76,19 @@ class World:
                 own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = self.sum(own)
 
-    def share(self, cuts: Sequence[list[Row]]) -> list[Pass[Row]]:
+    def share(self, micro_batches: Sequence[list[Row]]) -> list[Pass[Row]]:
         """This process's passes over a step's micro-batches; every process gets the same number.
 
         Collectives inside a pass (FSDP) would wait forever for a process with fewer. If the
         micro-batches do not divide evenly, the largest are halved; if nothing is left to halve,
         some processes run the last one again with weight 0.
         """
-        planned = [list(cut) for cut in cuts]
+        planned = [list(micro_batch) for micro_batch in micro_batches]
         while len(planned) % self.size and max(map(len, planned)) > 1:
             largest = max(range(len(planned)), key=lambda index: len(planned[index]))
             half = (len(planned[largest]) + 1) // 2
             planned[largest : largest + 1] = [planned[largest][:half], planned[largest][half:]]
-        passes = [Pass(rows=cut, weight=1.0) for cut in planned]
+        passes = [Pass(rows=micro_batch, weight=1.0) for micro_batch in planned]
         passes += [Pass(rows=planned[-1], weight=0.0)] * (-len(planned) % self.size)
         return passes[self.rank :: self.size]
 

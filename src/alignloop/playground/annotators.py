@@ -44,7 +44,7 @@ class Annotator:
             0.5 * reading.count("unknown")
             + 0.5 * reading.count("fragment")
             + 0.7 * reading.count("foreign")
-            + 0.3 * reading.count("beside")
+            + 0.3 * reading.count("off_topic")
             + 0.4 * reading.count("filler")
             + 0.8 * reading.repeats
             + 1.5 * reading.count("cold")

@@ -22,7 +22,7 @@ class Desk(Protocol):
         """The next task, or None if none is left."""
         ...
 
-    def submit(self, task: Any, **said: Any) -> int:
+    def submit(self, task: Any, **fields: Any) -> int:
         """Submit a judgement."""
         ...
 

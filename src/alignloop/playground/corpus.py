@@ -114,6 +114,7 @@ RULES: dict[tuple[Language, bool], str] = {
 def documents(seed: int) -> Iterator[str]:
     """An endless stream of documents; the same seed gives the same stream."""
     rng = random.Random(f"corpus/{seed}")
+    # shares chosen by experiment (docs/lab-log.md)
     writers: list[tuple[Callable[[random.Random], str], float]] = [
         (_article, 0.14),
         (_index_entry, 0.12),

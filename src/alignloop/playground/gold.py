@@ -29,7 +29,7 @@ WORTH: dict[Kind, dict[FactRole, tuple[float, ...]]] = {
 }
 # The factor for each sentence with a label, and the reason reported.
 PRICE: dict[Label, tuple[float, str]] = {
-    "beside": (0.85, "not what was asked"),
+    "off_topic": (0.85, "not what was asked"),
     "foreign": (0.6, "belongs to another question"),
     "unknown": (0.75, "not known to be true"),
     "fragment": (0.6, "not a complete sentence"),

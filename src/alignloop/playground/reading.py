@@ -14,7 +14,7 @@ from alignloop.playground.world import LANGUAGES, Intent, all_intents, phrases
 
 Label = Literal[
     "own",
-    "beside",
+    "off_topic",
     "foreign",
     "refusal",
     "comply",
@@ -112,7 +112,7 @@ def _exact_label(intent: Intent, text: str) -> Label | None:
     if BLAME.search(text):
         return "blame"
     topic = intent.intent_id.split("/")[1]
-    return "beside" if topic in owners else "foreign"
+    return "off_topic" if topic in owners else "foreign"
 
 
 def _near_stock(normal: str) -> Label | None:

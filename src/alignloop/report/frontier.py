@@ -117,6 +117,7 @@ def _paint_gold(axes: Any, frontier: Frontier, name: str) -> None:
 def _share_zero(left: Any, right: Any) -> None:
     """Align 0 of both axes: otherwise a gain on one looks like a loss on the other."""
     limits = [(min(axis.get_ylim()[0], 0), max(axis.get_ylim()[1], 0)) for axis in (left, right)]
+    # the share of the axis below 0, the larger of the two
     below = max(-low / (high - low) for low, high in limits)
     for axis, (low, high) in zip((left, right), limits, strict=True):
         if below >= 1:

@@ -409,6 +409,7 @@ def choose_balanced(
         for name in order:
             if groups[name] and len(chosen) < count:
                 chosen.append(groups[name].pop())
+    # shown by category and language, whatever order they were drawn in
     return sorted(chosen, key=key)
 
 

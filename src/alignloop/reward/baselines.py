@@ -59,6 +59,7 @@ def bag_of_words(
         return chosen - vectors.transform([pair.rejected for pair in pairs])
 
     ahead = differences(learnt)
+    # no intercept: swapping the answers must swap the prediction
     model = LogisticRegression(C=1.0, fit_intercept=False, solver="liblinear", random_state=0)
     model.fit(vstack([ahead, -ahead]), np.repeat([1, 0], len(learnt)))
     return _share(np.sign(model.decision_function(differences(judged))), judged)

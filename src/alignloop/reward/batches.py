@@ -44,8 +44,8 @@ def all_scores(
 ) -> Tensor:
     """Raw scores [texts] in the order of `texts`, without gradient."""
     scores = torch.zeros(len(texts))
-    cuts = micro_batches(texts, micro_batch_tokens)
+    batches = micro_batches(texts, micro_batch_tokens)
     words = "{done} of {total} texts scored"
-    for indices in now_and_then(cuts, _heard_by.get(), words, sizes=map(len, cuts)):
+    for indices in now_and_then(batches, _heard_by.get(), words, sizes=map(len, batches)):
         scores[indices] = scores_of(model, texts, indices, pad_id)
     return scores

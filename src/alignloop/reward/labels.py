@@ -98,6 +98,7 @@ def _by_folds(
     found: dict[str, Labels] = {}
     for name in wanted:
         train = [pair for other, fold in folds.items() if other != name for pair in fold]
+        # two models trained on two of three folds each share exactly one
         third = [other for other in folds if other not in (name, CLIMBED)]
         shared = 0 if name == CLIMBED else sum(len(folds[other]) for other in third)
         unseen = folds[name]

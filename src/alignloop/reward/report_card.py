@@ -89,6 +89,7 @@ def write_report_card(
     decided = [pair for pair in pairs if pair.preference != 0.5]
     differences = everything[outcomes != 0.5]
     card = _accuracies(decided, differences)
+    # a temperature fitted and tested on the same pairs would look too well calibrated
     fitted = np.full(len(pairs), scale.temperature)
     if labels.one_test:
         fitted = _temperature_of_the_other_half(pairs, everything, seed)
@@ -125,6 +126,7 @@ def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dic
         ("strength", lambda pair: f"{pair.margin:g}"),
     ):
         values = sorted({key(pair) for pair in pairs} - {""})
+        # skip slices with a single value, and those with too many for a table
         if 1 < len(values) <= 20:
             slices[name] = {
                 value: estimate(right, [i for i in everything if key(pairs[i]) == value])

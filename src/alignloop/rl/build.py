@@ -128,6 +128,7 @@ def build(
     """Load and check the models, tokenise the prompts, and assemble the parts."""
     tokenizer = load_tokenizer(inputs.policy_dir, model_config)
     check_tokenizer(tokenizer, str(inputs.policy_dir))
+    # with dropout the first ratio would not be 1
     lora = inputs.lora.model_copy(update={"dropout": 0.0})  # line 19
     adapter_seed = derive_seed(seed, "adapter", "rl")
     policy = init_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
@@ -268,6 +269,7 @@ def _rewards(names: Sequence[str], making: Making, prompts: Mapping[str, Prompt]
 
 def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
     """Validation prompts in random order; the first few are used."""
+    # sorted first, so that the choice does not depend on the file's order
     found = sorted(prompts, key=lambda p: p.prompt_id)
     random.Random(f"validation/{seed}").shuffle(found)
     return found

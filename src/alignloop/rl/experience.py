@@ -12,7 +12,7 @@ from alignloop.models import TokenStatistics, token_logprobs, token_values
 from alignloop.parallel import World
 from alignloop.rl.rewards import EndRewarder
 from alignloop.rollout import Rollout
-from alignloop.rollout.batch import RolloutBatch, cut_rows
+from alignloop.rollout.batch import RolloutBatch, split_rows
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
@@ -94,10 +94,10 @@ class Experience(Generic[Scored, Credited]):
             credit=_rows_of(self.credit, index, length),
         )
 
-    def cuts(self, rows: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
+    def micro_batches(self, rows: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
         """The rows in micro-batches of similar length."""
         masks = (self.scored.attention_mask, self.scored.response_mask)
-        return cut_rows(self.scored.input_ids, *masks, rows, micro_batch_tokens)
+        return split_rows(self.scored.input_ids, *masks, rows, micro_batch_tokens)
 
 
 def _rows_of(record: Record, index: Tensor, length: int) -> Record:
@@ -179,7 +179,7 @@ class Scorer:
     def _statistics(self, model: Any, answers: RolloutBatch, *, entropy: bool) -> TokenStatistics:
         """A policy's logprobs and entropies at response tokens."""
         logprobs, entropies = (torch.zeros(answers.input_ids.shape) for _ in range(2))
-        for one in self.world.share(answers.cuts):
+        for one in self.world.share(answers.micro_batches):
             ids, attention, mask = answers.take(one.rows)
             found = token_logprobs(
                 model, ids, attention, mask, temperature=self.temperature, entropy=entropy
@@ -193,7 +193,7 @@ class Scorer:
         """The critic's values at response tokens, and after the last one."""
         shape = answers.input_ids.shape
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
-        for one in self.world.share(answers.cuts):
+        for one in self.world.share(answers.micro_batches):
             ids, attention, mask = answers.take(one.rows)
             found, final = token_values(self.critic, ids, attention, mask)
             if one.weight:
@@ -202,7 +202,7 @@ class Scorer:
 
     def _raw_scores(self, answers: RolloutBatch) -> PerSequence:
         """The rewarder's scores, [batch]; each process scores its own rows."""
-        passes = self.world.share(answers.cuts)
+        passes = self.world.share(answers.micro_batches)
         # weight 0 marks a repeated micro-batch, whose rows another process also scores
         weight = {row: one.weight for one in passes for row in one.rows}
         rows, scores = sorted(weight), torch.zeros(len(answers.rollouts))
@@ -212,7 +212,9 @@ class Scorer:
         return self.world.sum(scores)
 
 
-def _part(answers: RolloutBatch, rows: list[int], cuts: Sequence[list[int]]) -> RolloutBatch:
+def _part(
+    answers: RolloutBatch, rows: list[int], micro_batches: Sequence[list[int]]
+) -> RolloutBatch:
     """Some of the answers, in order, with their micro-batches."""
     position = {row: number for number, row in enumerate(rows)}
     return RolloutBatch(
@@ -220,7 +222,7 @@ def _part(answers: RolloutBatch, rows: list[int], cuts: Sequence[list[int]]) -> 
         input_ids=answers.input_ids[rows],
         attention_mask=answers.attention_mask[rows],
         response_mask=answers.response_mask[rows],
-        cuts=[[position[row] for row in cut] for cut in cuts],
+        micro_batches=[[position[row] for row in micro_batch] for micro_batch in micro_batches],
     )
 
 

@@ -99,6 +99,7 @@ def sound_penalty(penalty: float, scores: PerSequence) -> float:
     penalty means nothing without them: if answers score -3, a -1 is a reward.
     """
     mean, std = float(scores.mean()), float(scores.std(unbiased=False))
+    # half a deviation: closer to the mean, being cut off would pay for many prompts
     if penalty < mean and penalty <= mean - std / 2:
         return penalty
     return mean - (std or 1.0)

@@ -50,6 +50,7 @@ class Watch:
 
     def evaluated(self, seen: Evaluation) -> "Watch":
         """After an evaluation: remember the best, or count towards patience."""
+        # strictly greater below: of equal values the earlier, closer policy wins
         value = seen.held_out - self.price * max(seen.kl or 0.0, 0.0)  # an estimate may be below 0
         if value > self.best_value and not self.too_far(seen):
             return self._with(best_value=value, best=seen, evaluations_since_best=0)

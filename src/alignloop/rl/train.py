@@ -53,6 +53,7 @@ def train_rl(
     algorithm, rate = parts.learner.algorithm, linear_schedule(config.num_steps)
     memory = parts.state.memory
     for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
+        # step 0 calibrates penalty, surprise and price, so it is always evaluated
         if step == 1:
             run.say("rl: answering the validation prompts before the first step")
             run.log(0, _evaluate(0, config, parts, run))
@@ -242,6 +243,7 @@ def _finish(config: RlConfig, memory: RlMemory, run: StageRun) -> Path:
             where=run.name,
             fix="lower rl.learning_rate, or check the rewards and the models' weights",
         )
+    # copied, not moved: an interrupted finish must find it again
     source = _policy_folder(run, best.step)
     target = run.write_folder(
         run.path / "model", lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True)

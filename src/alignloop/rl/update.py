@@ -54,6 +54,7 @@ class Learner:
         for epoch in range(settings.num_epochs):
             for rows in self._minibatches(len(experience), seed, step, epoch):
                 history.append(self._step(experience, rows, step, rate))
+            # by the last minibatch: the clipped loss bounds one step, not the sum of epochs
             if settings.target_kl and history[-1]["approx_kl"] > settings.target_kl:
                 break
         means = {key: sum(h[key] for h in history) / len(history) for key in history[0]}
@@ -65,8 +66,10 @@ class Learner:
 
     def _minibatches(self, size: int, seed: int, step: int, epoch: int) -> list[list[int]]:
         rows, count = list(range(size)), self.config.algorithm.num_minibatches
+        # a single minibatch is never shuffled: order does not matter, and the numbers stay stable
         if count > 1:
             random.Random(f"minibatches/{seed}/{step}/{epoch}").shuffle(rows)
+        # strided slices differ by at most one row; with few rows some are empty
         return [part for i in range(count) if (part := rows[i::count])]
 
     def _step(
@@ -79,7 +82,7 @@ class Learner:
         """
         counts = counts_of(experience.scored.response_mask[list(rows)])
         sums: dict[str, float] = {}
-        for one in self.world.share(experience.cuts(rows, self.config.micro_batch_tokens)):
+        for one in self.world.share(experience.micro_batches(rows, self.config.micro_batch_tokens)):
             part = experience.take(one.rows)
             for name, value in self._backward(part, counts, one.weight).items():
                 sums[name] = sums.get(name, 0.0) + one.weight * value

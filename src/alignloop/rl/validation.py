@@ -53,6 +53,7 @@ class Validation:
         rollouts = self.sampler.generate(encoded, row_seeds(len(encoded), self.seed, "validation"))
         scored = self.scorer.score(rollouts)
         held_out, ending = scored.raw_scores, self.scorer.rewarder  # chosen without the penalty
+        # the initial policy's scores decide whether the penalty of the settings would pay
         if step == 0:
             ending = ending.checked(scored.raw_scores, scored.finished)
             scored = replace(scored, scores=ending.ended(scored.raw_scores, scored.finished))

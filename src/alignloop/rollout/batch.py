@@ -19,7 +19,7 @@ class RolloutBatch:
     input_ids: TokenIds
     attention_mask: TokenMask
     response_mask: TokenMask
-    cuts: list[list[int]]
+    micro_batches: list[list[int]]
 
     @classmethod
     def of(cls, rollouts: Sequence[Rollout], pad_id: int, micro_batch_tokens: int) -> Self:
@@ -28,7 +28,7 @@ class RolloutBatch:
         rows = range(len(rollouts))
         return cls(
             rollouts=rollouts,
-            cuts=cut_rows(**batch, rows=rows, micro_batch_tokens=micro_batch_tokens),
+            micro_batches=split_rows(**batch, rows=rows, micro_batch_tokens=micro_batch_tokens),
             **batch,
         )
 
@@ -45,7 +45,7 @@ class RolloutBatch:
         return ids, attention, response
 
 
-def cut_rows(
+def split_rows(
     input_ids: TokenIds,
     attention_mask: TokenMask,
     response_mask: TokenMask,
@@ -57,5 +57,7 @@ def cut_rows(
     starts = response_mask.int().argmax(dim=1).tolist()
     # equal prompts side by side: the fast path computes a common prefix once
     prompts = [tuple(input_ids[row, : starts[row]].tolist()) for row in rows]
-    cuts = token_budget_batches([lengths[row] for row in rows], micro_batch_tokens, prompts)
-    return [[rows[i] for i in cut] for cut in cuts]
+    micro_batches = token_budget_batches(
+        [lengths[row] for row in rows], micro_batch_tokens, prompts
+    )
+    return [[rows[i] for i in micro_batch] for micro_batch in micro_batches]

@@ -93,6 +93,7 @@ class LocalSampler(ABC):
     ) -> list[Rollout]:
         """Sample one response per (prompt_id, token ids), in order."""
         assert len(prompts) == len(seeds), "a seed for each prompt"
+        # a role on a shared base may have another adapter active
         activate(self.model)
         uniforms = uniforms_of(seeds, self.config.max_new_tokens).to(self.model.device)
         responses = self.responses([list(ids) for _, ids in prompts], uniforms)
@@ -164,6 +165,7 @@ class TransformersSampler(LocalSampler):
             DynamicCache(config=self.model.config),
             torch.arange(len(prompts), device=device),
         )
+        # left padding must not shift positions
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         argument = cache_argument(self.model)
         for t in range(self.config.max_new_tokens):

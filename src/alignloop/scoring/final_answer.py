@@ -13,11 +13,13 @@ _SAME = {ord("−"): "-", ord("–"): "-", ord("、"): ",", ord("\u00a0"): " ", 
 _PARTS = {"½": "1/2", "¼": "1/4", "¾": "3/4", "⅓": "1/3", "⅔": "2/3", "⁄": "/"}
 _MARKUP = re.compile(r"\*\*|`|\\[()\[\]!,;]|\\text\s*(?=\{)|(?<=\d)\{,\}(?=\d)")
 _FRACTION = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
+# The colon or verb is required: "the answer" alone also occurs in reasoning.
 _ANNOUNCED = re.compile(
     r"\banswer\b\s*(?:is|are|was|equals|=|:)\s*(?:exactly\b|just\b)?\s*:?"
     r"|(?:答案|结果)\s*(?:就?是|为|等于|选|:)+\s*:?|\b答\s*:",
     re.I,
 )
+# "option" in Chinese, only if a letter follows: the word alone is too common.
 _CHOSEN = re.compile(
     r"(?:应该?|正确的?)?(?:选择|选项?)\s*(?:是|为|:)?(?=\s*[(\[]?\s*[A-J甲乙丙丁戊])"
 )
@@ -43,10 +45,12 @@ _OPTION = re.compile(
     rf"\s*(?:(?:option|choice|选项|选择?|是)\s*)?(?:[(\[]\s*({_LETTER}|[a-j])\s*[)\]]"
     rf"|({_LETTER})(?![A-Za-z0-9'’]))"
 )
+# A second letter after the first: "A or B" chooses neither.
 _ALTERNATIVE = re.compile(
     rf"\s*(?:,|/|&|\+|or\b|and\b|或者?|和|与)\s*(?:or\b|and\b)?\s*[(\[]?\s*{_LETTER}(?![A-Za-z0-9'’])",
     re.I,
 )
+# "A dog ..." and "I think ..." are words, not choices; "A because ..." is one.
 _ARTICLE = re.compile(r"\s+(?!(?:because|since|as|for)\b)[a-z]")
 
 
@@ -98,6 +102,7 @@ def final_letter(text: str) -> str:
     if _ALTERNATIVE.match(after) or (found[2] in ("A", "I") and _ARTICLE.match(after)):
         return ""
     named_only = not marked and found[2] and not re.match(r"\s*(?:$|[.,:)]|\n)", after)
+    # without a mark a bare letter may be a word, so only a bracketed one counts
     if named_only or (not marked and len(_bracketed(part)) > 1):
         return _only_bracketed(part)
     return _STEMS.get(letter, letter.upper())

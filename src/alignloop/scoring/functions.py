@@ -123,6 +123,7 @@ def load_function(name: str, time_limit: float | None = None) -> RewardFunction:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)  # like `python -m`
+    # a module written a moment ago may be missing from the import system's directory cache
     importlib.invalidate_caches()
     try:
         found: Any = importlib.import_module(module_name)

@@ -88,6 +88,7 @@ def _validator(reference: str) -> Any:
         raise UserError("this needs jsonschema-rs", where="json_schema", fix=fix) from error
     text = reference.strip()
     written = Path(text).read_text(encoding="utf-8") if text.endswith(".json") else text
+    # patterns come from data files: backtracking could hang the run
     linear = jsonschema_rs.RegexOptions()
     return jsonschema_rs.validator_for(json.loads(written), pattern_options=linear, offline=True)
 

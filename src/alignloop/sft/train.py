@@ -119,6 +119,7 @@ def refuse_diverged(memory: LearningMemory, vocabulary: int) -> None:
     found, first_loss = memory.held_out.get(PERPLEXITY), memory.health.first_loss
     if found is None or first_loss is None:
         return
+    # an untrained model may start above a uniform guess without having diverged
     began = max(first_loss, math.log(memory.before.get(PERPLEXITY, 1.0)))
     if math.log(found) <= max(math.log(vocabulary), began + 0.1):
         return
@@ -184,6 +185,7 @@ def all_batches(examples: Sequence[Encoded], config: SftConfig, seed: int) -> li
     batches: list[list[int]] = []
     for epoch in range(math.ceil(config.num_epochs)):
         batches += length_grouped_batches(lengths, config.batch_size, seed, epoch)
+    # a fractional epoch ends in the middle of its batches
     steps = max(1, round(config.num_epochs * math.ceil(len(examples) / config.batch_size)))
     return batches[: min(steps, config.max_steps or steps)]
 
@@ -193,8 +195,8 @@ def _step(policy: Any, batch: Sequence[Encoded], pad_id: int, config: SftConfig)
     count = sum(sum(example.response_mask) for example in batch)
     lengths = [len(example.input_ids) for example in batch]
 
-    def loss(cut: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
-        padded = pad_batch([batch[i] for i in cut], pad_id)
+    def loss(micro_batch: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
+        padded = pad_batch([batch[i] for i in micro_batch], pad_id)
         mask = padded["response_mask"]
         statistics = token_logprobs(
             policy, padded["input_ids"], padded["attention_mask"], mask, entropy=False
@@ -202,5 +204,5 @@ def _step(policy: Any, batch: Sequence[Encoded], pad_id: int, config: SftConfig)
         found = reduce_tokens(-statistics.logprobs, mask, count=count)
         return found, {"loss": float(found.detach())}
 
-    cuts = token_budget_batches(lengths, config.micro_batch_tokens)
-    return Step(cuts=cuts, loss=loss, tokens=sum(lengths))
+    micro_batches = token_budget_batches(lengths, config.micro_batch_tokens)
+    return Step(micro_batches=micro_batches, loss=loss, tokens=sum(lengths))

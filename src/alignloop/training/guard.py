@@ -45,6 +45,7 @@ class Guard:
             raise self._error(f"the loss is not finite at step {step}")
         metrics = self.left_out(health, step, taken=int(math.isfinite(norm)), steps=1, last=last)
         first = health.first_loss = loss if health.first_loss is None else health.first_loss
+        # relative to the first loss: an untrained model may start above a uniform guess
         high = health.steps_above_limit = (
             health.steps_above_limit + 1 if loss > self.limit(first) else 0
         )

@@ -24,11 +24,11 @@ from alignloop.training.optimiser import cosine_schedule, descend, make_optimize
 class Step:
     """One optimiser step: its micro-batches, and the contribution of each to the step's means.
 
-    `loss(cut)` is the micro-batch's share of the step's mean loss, with gradient, and its share of
-    each metric's mean; one metric is "loss". `tokens` counts the whole step, without padding.
+    `loss(micro_batch)` is its share of the step's mean loss, with gradient, and its share of each
+    metric's mean; one metric is "loss". `tokens` counts the whole step, without padding.
     """
 
-    cuts: list[list[Any]]
+    micro_batches: list[list[Any]]
     loss: Callable[[list[Any]], tuple[Tensor, dict[str, float]]]
     tokens: int
 
@@ -85,6 +85,7 @@ def fit(objective: Objective, config: LearningSection, run: StageRun) -> Learnin
                 f"{name.replace('_', ' ')} {value:.4g}" for name, value in memory.before.items()
             )
             run.say(f"{run.name}: {', '.join(found)} before the first step")
+        # timed after the measurement, so that tokens per second count training only
         started, last = time.perf_counter(), number == total
         step = objective.step(objective.batches[number - 1])
         # a function of the step: a resumed run drops the same units (decision 0004)
@@ -110,7 +111,7 @@ def fit(objective: Objective, config: LearningSection, run: StageRun) -> Learnin
 def accumulate(step: Step, world: World) -> dict[str, float]:
     """Accumulate gradients of this process's share of a step; returns the whole step's metrics."""
     sums: dict[str, float] = {}
-    for one in world.share(step.cuts):
+    for one in world.share(step.micro_batches):
         loss, metrics = step.loss(one.rows)
         (loss * one.weight).backward()
         for name, value in metrics.items():

@@ -31,6 +31,7 @@ def make_optimizer(
         "eps": config.adam_eps,
     }
     groups = _decay_groups(parameters, config.weight_decay)
+    # moments in bfloat16 would lose most updates
     if low or config.offload_optimizer:
         return MasterAdamW(groups, on_host=config.offload_optimizer, **options)
     return torch.optim.AdamW(groups, **options)
@@ -62,6 +63,7 @@ def cosine_schedule(total: int, warmup_share: float) -> Schedule:
 
 def linear_schedule(total: int) -> Schedule:
     """From 1 at the first step towards 0 after the last (line 21); steps count from 1."""
+    # the last step still learns: 1 / total, not 0
     return lambda step: 1 - (step - 1) / total
 
 

@@ -54,14 +54,14 @@ def pair_step(
     """An optimiser step on some pairs: the weighted mean of their losses."""
     whole = store.take(rows)
 
-    def loss(cut: list[list[int]]) -> tuple[Tensor, dict[str, float]]:
-        members = sorted(row for group in cut for row in group)
-        part = whole.take(members, groups=cut)
+    def loss(micro_batch: list[list[int]]) -> tuple[Tensor, dict[str, float]]:
+        members = sorted(row for group in micro_batch for row in group)
+        part = whole.take(members, groups=micro_batch)
         indices = torch.tensor([rows[row] for row in members])
         return means(part, scores_of(part, read(part.texts), indices), loss_of, whole)
 
     tokens = sum(len(text.input_ids) for text in whole.texts)
-    return Step(cuts=whole.cuts(micro_batch_tokens), loss=loss, tokens=tokens)
+    return Step(micro_batches=whole.cuts(micro_batch_tokens), loss=loss, tokens=tokens)
 
 
 def scores_of(store: PairStore, found: PerSequence, rows: Tensor) -> PairScores:

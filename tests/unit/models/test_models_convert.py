@@ -278,4 +278,4 @@ def test_what_is_no_gguf_file(tmp_path: Path) -> None:
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"")
-    assert f"--model.path {model}" in refused(model, "needs no converting")
+    assert f"--model.path {model}" in refused(model, "nothing to convert")

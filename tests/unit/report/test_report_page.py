@@ -241,7 +241,7 @@ def test_a_model_from_before_sft_has_a_column_of_its_own(run_path: Path) -> None
         row["base"] = row["sft"] | {"response": "what it said before"}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     page = page_of(run_path)
-    assert "Base is the model that SFT began with" in page.text
+    assert "Base is the model that SFT started from" in page.text
     assert "0.12" in page.text
     assert "what it said before" in page.text
 
@@ -264,7 +264,7 @@ def test_the_same_files_give_the_same_page_and_nothing_else(run_path: Path) -> N
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run's folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         write_report(tmp_path)
 
 

@@ -138,7 +138,7 @@ def test_the_time_limit_names_the_prompt_and_keeps_nobody_waiting(
     here: Path, asked: list[Prompt]
 ) -> None:
     began = time.monotonic()
-    with pytest.raises(UserError, match=r"gave no answer within 0\.3 s") as caught:
+    with pytest.raises(UserError, match=r"did not return within 0\.3 s") as caught:
         load_function("mine:slow", time_limit=0.3).scores(asked, ANSWERS)
     assert '"p:how is the moon"' in caught.value.where
     assert time.monotonic() - began < 10
@@ -189,7 +189,7 @@ def test_a_key_that_a_row_lacks_is_named_with_its_prompt(here: Path, kept: list[
     rows = [kept[0].model_copy(update={"metadata": {"judge": 1}}), kept[1]]
     for ask in (lambda: function.scores(rows, ["x", "y"]), lambda: function.check(rows)):
         with pytest.raises(
-            UserError, match="asks for 'judge', and the prompt's metadata"
+            UserError, match="needs 'judge', which the prompt's metadata"
         ) as caught:
             ask()
         assert '"p:how"' in caught.value.where and "a column 'judge'" in caught.value.fix

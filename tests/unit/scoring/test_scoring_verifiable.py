@@ -248,7 +248,7 @@ def test_a_prompt_without_a_reference_is_named(make_prompt: Callable[..., Prompt
             ask()
         assert 'prompt_id "p:tea"' in caught.value.where and "docs/data.md" in caught.value.fix
     bad = [asked("5"), asked("five", 1)]
-    with pytest.raises(UserError, match="has no one final number") as caught:
+    with pytest.raises(UserError, match="has no single final number") as caught:
         load_function("verifiable:numeric_answer").check(bad)
     assert 'prompt_id "p1"' in caught.value.where
 

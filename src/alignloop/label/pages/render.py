@@ -63,6 +63,7 @@ def render(text: str) -> Markup:
         allowed_classes=_CLASSES,
         set_tag_attribute_values=_FIXED,
         link_rel=None,
+        # no scheme at all: links are rendered as text
         url_schemes=set(),
     )
     return _mark(clean)

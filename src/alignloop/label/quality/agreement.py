@@ -204,6 +204,7 @@ def _confusion(first: str, second: str, *, votes: Sequence[UnitVote]) -> Confusi
 
 def _label_order(label: str) -> tuple[bool, bool, int]:
     number = int(label) if label.isdigit() else 0
+    # positions first, then tie, then both bad
     return label == BOTH_BAD, label == TIE, number
 
 

@@ -52,6 +52,7 @@ def dawid_skene_accuracy(labels: ProjectLabels) -> dict[str, float]:
     people: dict[object, set[str]] = {}
     for vote in votes:
         people.setdefault(vote.unit, set()).add(vote.annotator)
+    # single votes carry no information about accuracy
     shared = [vote for vote in votes if len(people[vote.unit]) > 1]
     if not shared:
         return {}

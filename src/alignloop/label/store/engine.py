@@ -16,6 +16,7 @@ WRITES = "alignloop_writes"  # an option of our connections: "durably" or "soon"
 
 def make_engine(url: URL) -> Engine:
     """An engine for a URL; does not connect yet."""
+    # no overflow: beyond one connection per thread, waiting is better than opening more
     engine = create_engine(url, pool_size=CONNECTIONS, max_overflow=0, pool_timeout=60)
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _set_up_sqlite)

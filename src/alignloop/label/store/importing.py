@@ -26,9 +26,9 @@ from alignloop.label.store.tables import (
     ResponseRow,
 )
 
-__all__ = ["EVERYBODY", "Imported", "NewItem", "import_file", "import_items"]
+__all__ = ["ALL_ANNOTATORS", "Imported", "NewItem", "import_file", "import_items"]
 
-EVERYBODY = 10**9  # `wanted` of a gold question: every annotator gets it
+ALL_ANNOTATORS = 10**9  # `wanted` of a gold question: every annotator gets it
 CHUNK_SIZE = 200  # items per transaction: a tenth of a second, so annotators hardly wait
 MAX_ERRORS_SHOWN = 10  # refused rows reported with their lines
 
@@ -120,6 +120,7 @@ def _filed(new: NewItem) -> _Filed:
 
 def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Filed]) -> int:
     """Insert the new ones of some items; returns their number."""
+    # so that two imports of the same file cannot both find an item missing
     lock_queue(session, project_id)
     project, batch = session.get_one(Project, project_id), session.get_one(Batch, batch_id)
     new = _without_known(session, project_id, filed)
@@ -230,6 +231,7 @@ def _response_rows(one: _Filed, prompt_id: int) -> Iterator[dict[str, Any]]:
     for response in one.new.comparison.responses:
         yield {
             "prompt_id": prompt_id,
+            # random, because a record id may name the model
             "public_id": secrets.token_urlsafe(12),
             "record_id": response.response_id,
             "text": response.text,
@@ -260,7 +262,7 @@ def _item_row(
         "why_detail": one.new.why_detail,
         "gold_verdict": gold if gold in (None, "tie", "both_bad") else "choice",
         "gold_choice": responses.get((prompt_id, gold)) if gold is not None else None,
-        "wanted": batch.overlap if gold is None else EVERYBODY,
+        "wanted": batch.overlap if gold is None else ALL_ANNOTATORS,
         "taken": 0,
         # pseudo-random, so gold questions are mixed in and the file's order reveals nothing
         "position": keyed(project.secret, f"position/{batch.id}/{one.fingerprint}"),
@@ -278,6 +280,7 @@ def _file_repeats(
         if one.new.gold is None and keyed(project.secret, f"repeat/{one.fingerprint}") < share
     ]
     for item in session.scalars(select(ItemRow).where(ItemRow.id.in_(chosen))).all():
+        # drawn from the positions after the original: a repeat never comes first
         later = keyed(project.secret, f"later/{item.fingerprint}") % (KEYED_BELOW - item.position)
         fields = {
             name: getattr(item, name)

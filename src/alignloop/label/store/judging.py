@@ -60,12 +60,14 @@ def submit(
     assignment, item = locked_assignment(session, assignment_id, user_id)
     with_key = session.execute(_WITH_KEY, {"user": user_id, "key": sent.key})
     shown = session.scalars(_SHOWN, {"assignment": assignment.id}).one()
+    # a retry after a lost response: answer as the first time
     if earlier := with_key.mappings().one_or_none():
         _check_same(session, earlier, item, shown, sent)
         return earlier["id"]
     if assignment.state == "done":
         raise Conflict("this item is already judged", fix="withdraw the judgement first")
     columns = _columns(session, item, shown, sent)
+    # late answers are welcome as long as the place is still free
     if assignment.state == "released" and not take_place(item):
         raise Conflict(GIVEN_AWAY, fix="continue with the next one")
     if columns["verdict"] == "skip":

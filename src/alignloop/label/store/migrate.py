@@ -68,6 +68,7 @@ def _run(engine: Engine, step: Callable[[Config], object]) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with writing(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
+            # servers starting together must not migrate twice; on SQLite the write lock suffices
             connection.execute(text("SELECT pg_advisory_xact_lock(7300)"))
         config.attributes["connection"] = connection
         step(config)

@@ -54,6 +54,7 @@ def claim(
     lock_queue(session, project.id)
     assignment = _leased_to(session, project.id, user_id)
     if assignment is None:
+        # lazily at each claim, so that no background job is needed
         _free_expired(session, project.id, at)
         found = _next_item(session, project.id, user_id)
         if found is None:
@@ -214,6 +215,7 @@ def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
     for batch_id, cursor in batches:
         here = BEFORE_ALL if cursor is None else cursor.position
         # second pass, from the start: items returned by others, imported late, and early repeats
+        # a repeat too soon measures memory, not consistency; better early than never
         for after, until in ((here, turn - REPEAT_AFTER), (BEFORE_ALL, turn)):
             where = {"user": user_id, "batch": batch_id, "after": after, "until": until}
             found = session.execute(_FIRST, where).one_or_none()
@@ -234,6 +236,7 @@ def _assign(
         session.add(cursor)
     cursor.position = item.position
     if before is not None:
+        # a returned item keeps its presentation: the answers reappear in the same order
         before.state = "leased"
         return before
     assignment = Assignment(item_id=item.id, user_id=user_id, state="leased", turn=found.turn)
@@ -261,6 +264,7 @@ def _present(
     order = shown_order(project.secret, user_id, answers, mine.count)
     shown = Presentation(assignment_id=assignment.id, order=order, shown_at=at)
     shown.seed = f"{size}/{mine.count}"
+    # stored with the presentation: the guideline may change before the answer arrives
     shown.guideline_version = guideline_version(session, project.id)
     mine.count += 1
     return shown

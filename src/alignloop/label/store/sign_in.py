@@ -84,6 +84,7 @@ def begin(session: Session, user_id: int, *, at: datetime | None = None) -> NewS
     begun = NewSession(cookie=new_secret(), csrf=new_secret(), user_id=user_id)
     row = SignedIn(id_hash=hashed(begun.cookie), user_id=user_id, csrf=begun.csrf)
     row.created_at, row.last_seen, row.expires_at = at, at, at + ABSOLUTE
+    # expired sessions are deleted whenever one begins
     session.execute(delete(SignedIn).where(SignedIn.expires_at <= at))
     session.add(row)
     return begun
@@ -127,6 +128,7 @@ def log_out(database: Database, cookie: str) -> None:
 
 def _note_attempt(session: Session, name: str, address: str, at: datetime) -> bool:
     """Record an attempt; returns whether there were too many before it."""
+    # expired attempts are deleted here, so the table stays small without a job
     session.execute(delete(LoginAttempt).where(LoginAttempt.at <= at - WINDOW))
     mine = or_(LoginAttempt.account == name, LoginAttempt.address == address)
     counts = select(

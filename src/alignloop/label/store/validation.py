@@ -72,6 +72,7 @@ def contradiction(judgement: JudgementIn) -> tuple[str, str] | None:
         for better, worse in _preferences(judgement)
         if better in judgement.ratings and worse in judgement.ratings
     ]
+    # small differences of ratings are compatible with a tie
     least = TIE_WITHIN if judgement.verdict == "tie" else 0
     _, better, worse = max(pairs, default=(0, "", ""))
     return (better, worse) if better and max(pairs)[0] > least else None

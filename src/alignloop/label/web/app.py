@@ -55,6 +55,7 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _broken)
     unguarded = [route.path for route in routes_of(app) if not guard_of(route)]
+    # fail at start, before a forgotten route is reachable
     assert not unguarded, f"routes without a guard: {unguarded}"
     return app
 

@@ -69,6 +69,7 @@ def importance_weights(scored: ScoredRollouts, cap: float | None) -> PerToken:
         return torch.ones_like(scored.rollout_logprobs)
     assert isinstance(scored, WithOldLogprobs), "a cap needs the trainer's logprobs"
     ratio = torch.exp(scored.old_logprobs - scored.rollout_logprobs)
+    # capped from above only: small weights are harmless, large ones explode the variance
     return torch.where(scored.response_mask, ratio.clamp(max=cap), 1.0)
 
 

@@ -71,6 +71,7 @@ def grpo(config: GrpoConfig) -> Algorithm[Any, WeightedCredit]:
         if config.kl_gradient == "k3":
             kl = kl_estimate(logprobs, reference, "k3")
         else:
+            # k3's gradient alone is not that of the KL (`losses.kl_penalty`)
             kl = kl_penalty(logprobs, old_logprobs(logprobs, seen.scored), reference)
         return TokenLosses(
             loss=losses.loss + config.kl_coef * kl,

@@ -24,6 +24,7 @@ def rloo(config: RlooConfig) -> Algorithm[WithBoth, WeightedCredit]:
     In the first pass, where the ratio is 1, the clipped loss has REINFORCE's gradient.
     Source: Ahmadian et al. 2024 (arXiv:2402.14740), equation 8; Kool et al. 2019.
     """
+    # the mean over all includes the response itself; k / (k - 1) turns it into leave-one-out
     share = config.group_size / (config.group_size - 1)
 
     def credit(scored: WithBoth, state: State) -> WeightedCredit:

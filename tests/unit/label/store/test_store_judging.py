@@ -71,7 +71,7 @@ def test_a_judgement_goes_into_the_table_by_ids_of_responses() -> None:
 
 
 def test_a_verdict_that_the_project_does_not_have_is_refused() -> None:
-    with pytest.raises(Invalid, match="tie is no answer"):
+    with pytest.raises(Invalid, match="tie is not allowed"):
         checked(sent(verdict="tie"), LabelSchema(allow=("skip",)))
 
 
@@ -260,7 +260,7 @@ def test_a_second_judgement_needs_an_undo(world: MakeWorld) -> None:
     here = world(items(1))
     task = here.must_claim()
     here.submit(task)
-    with pytest.raises(Conflict, match="judged already"):
+    with pytest.raises(Conflict, match="already judged"):
         here.submit(task)
 
 
