@@ -140,7 +140,8 @@ def _of_card(card: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding(
             key="judge_at_chance",
             weight="untrusted",
-            english=f"the judge is no better than chance: right on {right} of {pairs} unseen pairs",
+            english=f"the judge is indistinguishable from chance: right on {right} of {pairs}"
+            " unseen pairs",
             chinese=f"评判者与抛硬币无异：在 {pairs} 对未见过的比较中正确率 {right}",
         )
         return

@@ -122,7 +122,7 @@ def test_an_encoder_without_template_reads_two_texts(
         code = other(prompt.text, response, return_tensors="pt")
         assert score == pytest.approx(float(bert(**code).logits[0, 0].detach()), abs=1e-5)
     assert len(set(found)) == 3
-    with pytest.raises(UserError, match="which reads 32") as caught:
+    with pytest.raises(UserError, match="whose context is 32") as caught:
         model.scores(asked[:1], ["very " * 40])
     assert '"p:why"' in caught.value.where
 

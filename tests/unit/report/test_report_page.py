@@ -61,8 +61,8 @@ def test_a_finished_run_fills_every_section(finished_html: str) -> None:
     assert "RLHF made the answers better, by the made-up judge." in page.text
     assert (
         "Judge: judge reward model, trained on 3600 of 5400 pairs (1800"
-        " of them taught the climbed model, too), right on 76.4 % [74–78 %] of 1800 pairs that"
-        " it never saw." in page.text
+        " also trained the model RL optimised), right on 76.4 % [74–78 %] of 1800 unseen pairs."
+        in page.text
     )
     assert "On 300 prompts (new wordings of known requests; 3 of 300 are in training files)" in (
         page.text
@@ -287,7 +287,7 @@ def test_a_broken_file_is_named(run_path: Path, name: str, content: str, message
 def test_the_report_repeats_the_verdict_and_makes_none_of_its_own() -> None:
     assert headline({}).mood == "unknown"
     old = {"judge": "an old one", "win_rate": {}}
-    assert headline(old).mood == "unknown" and "weighed nothing" in headline(old).english
+    assert headline(old).mood == "unknown" and "without a verdict" in headline(old).english
     doubt = {"mood": "untrusted", "english": "No.", "chinese": "否。", "findings": []}
     assert headline({**old, "verdict": doubt}).mood == "untrusted"
 

@@ -155,7 +155,7 @@ def test_choice_letter() -> None:
     assert verifiable.choice_letter("The answer is B.", "(B)") == 1
     assert verifiable.choice_letter("答案：B", "乙") == 1
     assert verifiable.choice_letter("A or B", "B. both") == 0
-    with pytest.raises(ValueError, match="is no letter"):
+    with pytest.raises(ValueError, match="is not a letter"):
         verifiable.choice_letter("B", "both")
 
 
