@@ -46,15 +46,15 @@ def pack(input_ids: TokenIds, attention_mask: TokenMask) -> Packing:
         ids = torch.zeros_like(real, dtype=input_ids.dtype)
         ids = ids.masked_scatter(real, input_ids[attention_mask])
     common = _common_beginnings(ids, lengths)
-    kept = real if common is None else real & (columns >= common.unsqueeze(1))
-    numbers = (kept.flatten().cumsum(0) - 1).view_as(kept)
-    clamped = torch.minimum(columns.expand_as(kept), lengths.unsqueeze(1) - 1)
+    stored = real if common is None else real & (columns >= common.unsqueeze(1))
+    numbers = (stored.flatten().cumsum(0) - 1).view_as(stored)
+    clamped = torch.minimum(columns.expand_as(stored), lengths.unsqueeze(1) - 1)
     rows = numbers.gather(1, clamped)
     if common is not None:
         rows = _with_beginnings(rows, common)
-    owners, positions = kept.nonzero(as_tuple=True)
+    owners, positions = stored.nonzero(as_tuple=True)
     return Packing(
-        tokens=ids[kept],
+        tokens=ids[stored],
         positions=positions,
         owners=owners,
         rows=rows,

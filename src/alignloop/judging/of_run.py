@@ -73,6 +73,8 @@ def trained(recipe: Recipe) -> tuple[str, ...]:
     """
     if not recipe.reward.held_out_model:
         return (CLIMBED,)
-    wanted = recipe.evaluate.judge is None or OF_REWARD_STAGE.get(recipe.evaluate.judge) == JUDGE
+    with_judge = (
+        recipe.evaluate.judge is None or OF_REWARD_STAGE.get(recipe.evaluate.judge) == JUDGE
+    )
     # the others first, so that a finished climbed model marks the stage as finished
-    return (CHOOSER, JUDGE, CLIMBED) if wanted else (CHOOSER, CLIMBED)
+    return (CHOOSER, JUDGE, CLIMBED) if with_judge else (CHOOSER, CLIMBED)

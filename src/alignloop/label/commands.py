@@ -274,8 +274,8 @@ def _greet(database: Database, here: str, options: Options) -> None:
         token = accounts.invite_first_lead(session)
     if token is not None:
         print(f"Create the lead's account (this link works once):\n{here}/invite/{token}")
-    place = database.engine.url.render_as_string()  # without the password
-    print(f"Annotation page: {here}   ({place})\nCtrl+C stops it.", flush=True)
+    url = database.engine.url.render_as_string()  # without the password
+    print(f"Annotation page: {here}   ({url})\nCtrl+C stops it.", flush=True)
 
 
 def _in_url(host: str) -> str:

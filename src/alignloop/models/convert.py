@@ -104,13 +104,13 @@ def convert_gguf(
     # logits before writing: comparing them after reading back finds lost or untied tensors
     ids = torch.tensor([_probe(tokenizer)])
     with torch.no_grad():
-        wanted = model(input_ids=ids).logits
+        expected = model(input_ids=ids).logits
     parameters = sum(p.numel() for p in model.parameters())
     say(f"writing {parameters:,} parameters in {dtype}")
     save_model(out, model, tokenizer)
     del model
     say("checking: reading it back and sampling an answer")
-    answer = _check(out, dtype, header, ids, wanted)
+    answer = _check(out, dtype, header, ids, expected)
     return Converted(
         parameters=parameters,
         header=header,
@@ -202,7 +202,7 @@ def _probe(tokenizer: Any) -> list[int]:
 
 
 def _check(
-    out: Path, dtype: Literal["float32", "bfloat16"], header: Header, ids: Any, wanted: Any
+    out: Path, dtype: Literal["float32", "bfloat16"], header: Header, ids: Any, expected: Any
 ) -> str:
     """Compare the model in `out` with the one read; returns its answer or raises UserError."""
     tokenizer = load_tokenizer(out)
@@ -217,11 +217,11 @@ def _check(
     if _probe(tokenizer) != ids[0].tolist():
         raise UserError("the saved tokenizer gives different tokens", where=str(out))
     with torch.no_grad():
-        found = model(input_ids=ids).logits[..., : wanted.shape[-1]]  # a PAD row may be new
+        found = model(input_ids=ids).logits[..., : expected.shape[-1]]  # a PAD row may be new
         if not bool(torch.isfinite(found).all()):
             raise UserError("the model's logits are not finite", where=str(out))
-        if not torch.equal(found, wanted):
-            worst = float((found - wanted).abs().max())
+        if not torch.equal(found, expected):
+            worst = float((found - expected).abs().max())
             raise UserError(f"the written model's logits differ by {worst:g}", where=str(out))
         drawn = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=GENERATED, do_sample=False

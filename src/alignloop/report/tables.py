@@ -301,9 +301,9 @@ def card_slices(card: Json) -> dict[str, list[tuple[str, Estimate]]]:
     slices: dict[str, list[tuple[str, Estimate]]] = {}
     for name, values in as_dict(card.get("by_slice")).items():
         found = [(key, estimate_of(node)) for key, node in sorted(as_dict(values).items())]
-        kept = [(key, estimate) for key, estimate in found if estimate is not None]
-        if kept:
-            slices[name] = kept
+        estimates = [(key, estimate) for key, estimate in found if estimate is not None]
+        if estimates:
+            slices[name] = estimates
     return slices
 
 

@@ -79,8 +79,8 @@ def _nucleus(p: Tensor, top_p: float) -> Tensor:
     # stable, so that ties are cut alike on every device
     ordered, tokens = p.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
-    kept = torch.where(before < top_p, ordered, 0.0)
-    return torch.zeros_like(p).scatter_(-1, tokens, kept / kept.sum(-1, keepdim=True))
+    nucleus = torch.where(before < top_p, ordered, 0.0)
+    return torch.zeros_like(p).scatter_(-1, tokens, nucleus / nucleus.sum(-1, keepdim=True))
 
 
 def _invert(p: Tensor, share: Tensor) -> Tensor:

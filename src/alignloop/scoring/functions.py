@@ -204,5 +204,5 @@ def _raised(error: BaseException) -> str:
     """Like "raised ValueError: no digits (rewards.py, line 12)", with the innermost line."""
     text = (str(error).strip().splitlines() or [""])[0]
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"raised {type(error).__name__}{': ' if text else ''}{text}{place}"
+    location = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"raised {type(error).__name__}{': ' if text else ''}{text}{location}"

@@ -45,9 +45,9 @@ class MasterAdamW(torch.optim.AdamW):
         """Load AdamW's state and the masters."""
         super().load_state_dict(state_dict)
         for low, master in zip(self._low, self._masters, strict=True):
-            kept = self.state[master].get("master") if master in self.state else None
-            master.copy_(low if kept is None else kept)
-            if kept is not None:
+            saved = self.state[master].get("master") if master in self.state else None
+            master.copy_(low if saved is None else saved)
+            if saved is not None:
                 self.state[master]["master"] = master.detach()
 
 

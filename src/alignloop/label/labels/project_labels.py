@@ -158,5 +158,5 @@ def standing(judgements: Iterable[StoredJudgement]) -> tuple[StoredJudgement, ..
     """
     everything = list(judgements)
     replaced = {one.supersedes for one in everything if one.supersedes is not None}
-    kept = [one for one in everything if one.judgement_id not in replaced and not one.withdrawn]
-    return tuple(sorted(kept, key=lambda one: (one.created_at, one.judgement_id)))
+    valid = [one for one in everything if one.judgement_id not in replaced and not one.withdrawn]
+    return tuple(sorted(valid, key=lambda one: (one.created_at, one.judgement_id)))

@@ -63,8 +63,8 @@ def _left(labels: ProjectLabels) -> tuple[int, int]:
     """Labels missing of open items, and labels done; skips do not count."""
     about = labels.about_answers
     have = Counter(judged.item_id for judged in about.judgements if judged.verdict != "skip")
-    wanted = [item for item in about.items.values() if item.is_open]
-    return sum(max(0, item.wanted - have[item.item_id]) for item in wanted), have.total()
+    open_items = [item for item in about.items.values() if item.is_open]
+    return sum(max(0, item.wanted - have[item.item_id]) for item in open_items), have.total()
 
 
 def _last_days(

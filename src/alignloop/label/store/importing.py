@@ -149,14 +149,14 @@ def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -
     mine = select(ItemRow.comparison_key, ItemRow.fingerprint).where(
         ItemRow.project_id == project_id
     )
-    there = mine.where(ItemRow.repeat_of.is_(None))
+    existing = mine.where(ItemRow.repeat_of.is_(None))
     known = set(
         session.scalars(
-            there.with_only_columns(ItemRow.fingerprint).where(ItemRow.fingerprint.in_(prints))
+            existing.with_only_columns(ItemRow.fingerprint).where(ItemRow.fingerprint.in_(prints))
         )
     )
     named = {
-        row[0]: row[1] for row in session.execute(there.where(ItemRow.comparison_key.in_(keys)))
+        row[0]: row[1] for row in session.execute(existing.where(ItemRow.comparison_key.in_(keys)))
     }
     new: list[_Filed] = []
     for one in filed:
@@ -171,10 +171,10 @@ def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -
 def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> dict[str, int]:
     """The id of every prompt by its key; inserts new ones."""
     wanted = {one.prompt_key: one.new.comparison.prompt for one in new}
-    there = select(PromptRow).where(
+    existing = select(PromptRow).where(
         PromptRow.project_id == project_id, PromptRow.prompt_key.in_(wanted)
     )
-    known = {row.prompt_key: row for row in session.scalars(there)}
+    known = {row.prompt_key: row for row in session.scalars(existing)}
     for one in new:
         prompt = one.new.comparison.prompt
         turns = [message.model_dump() for message in prompt.messages]
@@ -213,9 +213,9 @@ def _file_responses(
             if wanted.setdefault(key, row)["text_hash"] != row["text_hash"]:
                 raise _ambiguous("response_id", key[1], "responses")
     columns = ResponseRow.prompt_id, ResponseRow.record_id, ResponseRow.id, ResponseRow.text_hash
-    there = select(*columns).where(ResponseRow.prompt_id.in_({prompt for prompt, _ in wanted}))
+    existing = select(*columns).where(ResponseRow.prompt_id.in_({prompt for prompt, _ in wanted}))
     known: dict[tuple[int, str], int] = {}
-    for prompt_id, record_id, response_id, text_hash in session.execute(there):
+    for prompt_id, record_id, response_id, text_hash in session.execute(existing):
         row = wanted.get((prompt_id, record_id))
         if row is not None and row["text_hash"] != text_hash:
             raise _ambiguous("response_id", record_id, "responses")

@@ -127,8 +127,8 @@ def list_judgements(
     holding = standing().where(judgements.c.id.in_([row.id for row in rows]))
     valid = set(session.scalars(holding.with_only_columns(judgements.c.id)))
     ids = {one for row in rows for one in row.order}
-    wanted = select(ResponseRow.id, ResponseRow.public_id).where(ResponseRow.id.in_(ids))
-    names = {row[0]: row[1] for row in session.execute(wanted)}
+    public_ids = select(ResponseRow.id, ResponseRow.public_id).where(ResponseRow.id.in_(ids))
+    names = {row[0]: row[1] for row in session.execute(public_ids)}
     return [
         content_of(row, names)
         | {name: getattr(row, name) for name in _SHOWN_OF_JUDGEMENT}

@@ -154,8 +154,10 @@ def submit(assignment_id: Id, body: JudgementIn, principal: Annotator, database:
     """
     source = "api" if principal.via == "token" else "user"
     with database.transaction() as session:
-        kept = judgements.submit(session, assignment_id, principal.user_id, body, source=source)
-    return Judged(judgement_id=kept)
+        judgement_id = judgements.submit(
+            session, assignment_id, principal.user_id, body, source=source
+        )
+    return Judged(judgement_id=judgement_id)
 
 
 @router.post(
