@@ -105,6 +105,7 @@ class Prompt(Record):
     reference: str | tuple[str, ...] | None = _where_given(None)
     metadata: dict[str, JsonValue] = _where_given({})
 
+    # equal prompts hash alike; __eq__ still compares every field
     def __hash__(self) -> int:
         return hash((self.prompt_id, self.messages))  # tools and metadata are unhashable
 

@@ -55,6 +55,7 @@ def copy_recipe(name: str, target: Path) -> Path:
     shutil.copytree(FOLDER / name, target, ignore=shutil.ignore_patterns("__pycache__"))
     file = target / FILE
     text = file.read_text(encoding="utf-8")
+    # the copy runs under its own name, in its own run folder
     file.write_text(text.replace(f'name = "{name}"', f'name = "{own}"', 1), encoding="utf-8")
     return target
 

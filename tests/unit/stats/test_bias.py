@@ -16,9 +16,9 @@ from alignloop.stats.bias import (
     cbbq_score,
     common_tokens,
     crows_pairs,
+    named_group,
     position_bias,
     pseudo_log_likelihood,
-    named_group,
 )
 from alignloop.stats.intervals import share_interval
 
