@@ -162,6 +162,7 @@ class Ahead:
         if "sft" in self.done or source is None:
             return
         records, held_out = inputs.demonstrations(self.recipe, source)
+        # a source with its own held-out set needs no split
         share = 0.0 if held_out else config.held_out_share
         seed = inputs.split_seed(self.recipe, source)
         limit = _limit("sft.max_tokens", config.max_tokens, start, config.too_long)

@@ -101,6 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if rest and options.command not in (*STAGE_COMMANDS, "plan"):
             parser.error(f"unrecognised arguments: {' '.join(rest)}")
         code = options.do(options, rest)
+        # flush here, so that a closed pipe is caught below and not at exit
         sys.stdout.flush()
         if code:
             sys.exit(code)
@@ -355,6 +356,7 @@ def _refuse_to_overwrite(out: Path) -> None:
 
 def _quiet_transformers() -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # progress bars of libraries would break up our own lines
     os.environ.setdefault("TQDM_DISABLE", "1")
     import transformers
 
@@ -432,6 +434,7 @@ def _run_stage(options: argparse.Namespace, rest: Sequence[str]) -> None:
 
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no network unless asked
     overrides = parse_overrides(rest)
+    # `--pairs FILE` is short for the setting of the stage itself
     if options.command in ("reward", "dpo") and "pairs" in overrides:
         overrides[f"{options.command}.pairs"] = overrides.pop("pairs")
     if options.seed is not None:

@@ -107,6 +107,7 @@ def zero_of_reward(recipe: Recipe, pairs: str, folder: RunFolder) -> Sequence[De
     demonstrations.
     """
     source = zero_source(recipe, pairs)
+    # centring is optional: a missing file must not stop the reward stage
     if source is None or (world_of(source) is None and not Path(source).exists()):
         return ()
     return demonstrations(recipe, source, folder)[0]

@@ -34,6 +34,7 @@ def judge_of(recipe: Recipe, folder: Path) -> "tuple[Callable[[], Judge], JudgeF
     called = making.called(name)
     facts = facts_of_model(called, str(path)) if kind_of(name).learnt else make().facts
     climbed = path == models.climbed or name in recipe.rl.reward_sources
+    # without a chooser the climbed model picks the checkpoint itself
     chose = path == (models.chooser or models.climbed)
     card = _card(path) if facts.kind == "reward_model" else None
     return make, replace(facts, climbed=climbed, chose_checkpoint=chose, card=card)
@@ -104,6 +105,7 @@ def learnt_from(recipe: Recipe) -> Mapping[str, Sequence[Prompt]]:
     """
     found: dict[str, Sequence[Prompt]] = {}
     for setting, prompts in _training_prompts(recipe.model_copy(update={"skip_refused": True})):
+        # one entry per conversation: files repeat prompts
         found[setting] = list({prompt.messages: prompt for prompt in prompts}.values())
     return found
 

@@ -318,6 +318,7 @@ class Pipeline:
         files.require_named({"evaluate.prompts": found["prompts"]})
         if base := files.base_to_show(self.config, Path(found["sft"])):
             found["base"] = str(base)
+        # a judge that is a model is an input, compared by content; others by name
         judge = judge_choice.model_of(self.config, self.path) or config.judge
         return found if judge is None else found | {"judge": str(judge)}
 

@@ -83,6 +83,7 @@ class World(Protocol):
 
 
 def _playground() -> World:
+    # imported on use only: the core must work without the playground
     from alignloop.playground.source import PLAYGROUND
 
     return PLAYGROUND

@@ -86,7 +86,7 @@ def test_the_playground_leaves_out_excluded_prompts_too(
 
 def test_everything_excluded_is_an_error(folder: RunFolder, rows_file: Callable[..., str]) -> None:
     file = rows_file("d.jsonl", *ROWS)
-    with pytest.raises(UserError, match="every prompt is held out"):
+    with pytest.raises(UserError, match="all prompts are held out"):
         inputs.demonstrations(recipe(data={"exclude": file}), file, folder)
 
 
@@ -157,7 +157,7 @@ def test_an_unknown_format_is_refused_with_those_that_are_known(
     folder: RunFolder, rows_file: Callable[..., str]
 ) -> None:
     forced = recipe(sft={"demonstrations": "mine", "format": "alpakka"})
-    with pytest.raises(UserError, match='no format named "alpakka"'):
+    with pytest.raises(UserError, match='no format is named "alpakka"'):
         inputs.demonstrations(forced, rows_file("rows.jsonl", BOTH), folder)
 
 
@@ -182,7 +182,7 @@ def test_a_recipe_that_names_no_data_is_told_all_that_is_missing() -> None:
 @pytest.mark.parametrize("section", NAMED)
 def test_each_one_is_told_by_itself(section: str) -> None:
     settings = {name: keys for name, keys in NAMED.items() if name != section}
-    with pytest.raises(UserError, match=f"name no data: {section}[.][a-z]*$"):
+    with pytest.raises(UserError, match=f"no data given for: {section}[.][a-z]*$"):
         try:
             inputs.require_named(inputs.named_in(Recipe.model_validate(settings)))
         except UserError as error:
@@ -197,11 +197,11 @@ def test_what_a_run_does_not_read_need_not_be_named() -> None:
 
 
 def test_a_stage_by_itself_wants_its_own_data(folder: RunFolder) -> None:
-    with pytest.raises(UserError, match="name no data: rl"):
+    with pytest.raises(UserError, match="no data given for: rl"):
         inputs.rl_prompts(Recipe(), "", folder)
-    with pytest.raises(UserError, match="name no data: evaluate"):
+    with pytest.raises(UserError, match="no data given for: evaluate"):
         inputs.evaluation_sets(Recipe(), "", folder)
-    with pytest.raises(UserError, match="name no data: reward"):
+    with pytest.raises(UserError, match="no data given for: reward"):
         inputs.preference_pairs(Recipe(), "reward.pairs", "", folder.path, folder)
 
 

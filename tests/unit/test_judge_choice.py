@@ -191,6 +191,6 @@ def test_validation_prompts_that_are_learnt_from_are_told(
     other = [make_prompt("why is the sea salty")]
     mine = recipe(rl={"prompts": file}, sft={"demonstrations": file})
     told = doubts_about_validation(mine, train, [*train, *other])
-    assert told.startswith("1 of 2 validation prompts are training prompts")
+    assert told.startswith("1 of 2 validation prompts are (nearly) training prompts")
     assert doubts_about_validation(mine, train, other) == ""
     assert doubts_about_validation(recipe(), train, train) == ""

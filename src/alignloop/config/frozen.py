@@ -74,6 +74,7 @@ def counts(key: str, stage: str) -> bool:
     """Whether a setting affects the output of `stage`."""
     if key.endswith(_CHANGE_NOTHING):
         return False
+    # settings of later stages may still change
     return key.split(".")[0] in (*SHARED, OWN.get(stage))
 
 

@@ -23,6 +23,7 @@ def load_recipe(path: str | Path, overrides: dict[str, str] | None = None) -> Re
     """
     file = recipe_file(path)
     settings = read_toml(file)
+    # runs of a copied folder do not mix with those of the original
     settings.setdefault("name", file.parent.name if file.name == "recipe.toml" else file.stem)
     for key, text in (overrides or {}).items():
         _set_dotted(settings, key, _parse_value(text))
@@ -225,6 +226,7 @@ def _write_table(table: dict[str, Any], path: tuple[str, ...], lines: list[str])
         lines += ["", f"[{'.'.join(path)}]"]
     inner: dict[str, dict[str, Any]] = {k: v for k, v in table.items() if isinstance(v, dict)}
     for key, value in table.items():
+        # plain values first: TOML has no way back to an outer table
         if key not in inner:
             lines.append(f"{key} = {_toml_value(value)}")
     for key, value in inner.items():

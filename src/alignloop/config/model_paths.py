@@ -98,4 +98,5 @@ def _below(folder: Path) -> Path | None:
         for pattern in ("*/config.json", "snapshots/*/config.json")
         for p in folder.glob(pattern)
     ]
+    # with several it is not ours to choose
     return found[0] if len(found) == 1 else None

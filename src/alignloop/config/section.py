@@ -63,6 +63,7 @@ def refuse_idle(section: Section, names: tuple[str, ...], without: str) -> None:
     For settings of a feature that was never turned on. Not for details of one that a switch turned
     off (reward.held_out_model = false): a recipe may well have set them before.
     """
+    # a setting without effect is a misunderstanding: say so before hours of training
     for name in names:
         if getattr(section, name) != type(section).model_fields[name].get_default():
             raise ValueError(f"{name} = {getattr(section, name)} has no effect without {without}")

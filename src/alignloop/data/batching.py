@@ -63,6 +63,7 @@ def length_grouped_batches(
     last mega-batch may be smaller.
     """
     assert batch_size > 0, "a batch holds at least one index"
+    # an own generator: the order must not depend on other draws
     rng = random.Random(f"{seed}/{epoch}")
     order = list(range(len(lengths)))
     rng.shuffle(order)
@@ -88,6 +89,7 @@ def token_budget_batches(
     longest: dict[Hashable, tuple[int, int]] = {}
     for index, key in enumerate(keys):
         longest[key] = max(longest.get(key, (0, -index)), (lengths[index], -index))
+    # the index breaks ties, so equal lengths give the same batches everywhere
     order = sorted(
         range(len(lengths)),
         key=lambda i: (-longest[keys[i]][0], -longest[keys[i]][1], -lengths[i]),

@@ -101,6 +101,7 @@ def _shared(
     for prompt in tally.prompts:
         others = where[prompt] & ~(1 << index)
         while others:
+            # lowest set bit: visits only the tables that share the prompt
             lowest = others & -others
             found[tables[lowest.bit_length() - 1].name] += 1
             others ^= lowest
@@ -139,6 +140,7 @@ class _Tally:
 
     def add(self, found: Recognised) -> None:
         self.formats[found.format.name, found.format.kind] += 1
+        # count the labels of single responses, whatever the row became
         given = next((found.row[key] for key in ("label", "kto_tag") if key in found.row), None)
         if isinstance(given, str | int | bool):
             self.label(str(given))

@@ -134,6 +134,7 @@ def _distinct(prompts: Iterator[Any], counts: Counter[str]) -> Iterator[Any]:
     seen: set[str] = set()
     for prompt in prompts:
         if isinstance(prompt, Prompt):
+            # metadata differs between rows of the same prompt
             whole = prompt.model_dump_json(exclude={"metadata"})
             if whole in seen:
                 counts[REPEATED] += 1
@@ -143,6 +144,7 @@ def _distinct(prompts: Iterator[Any], counts: Counter[str]) -> Iterator[Any]:
 
 
 def _with_pairs_of_labels(records: Iterator[Any]) -> Iterator[Any]:
+    # labels must be collected first: a pair joins two rows
     labelled: list[Labelled] = []
     for record in records:
         if isinstance(record, Labelled):

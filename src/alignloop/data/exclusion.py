@@ -147,4 +147,5 @@ def _minhash(shingles: set[str]) -> Any:
 
 
 def _hash(shingle: bytes) -> int:
+    # not hash(): that is salted per process, and results would differ
     return int.from_bytes(hashlib.blake2b(shingle, digest_size=4).digest(), "big")

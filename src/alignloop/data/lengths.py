@@ -33,6 +33,7 @@ def load_counter(folder: Path) -> CountTokens:
     tokenizer.no_padding()
 
     def count(texts: Sequence[str]) -> list[int]:
+        # fast: no offsets are needed, only counts
         found = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [len(encoding.ids) for encoding in found]
 

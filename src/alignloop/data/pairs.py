@@ -29,6 +29,7 @@ class TextCodes:
         return chosen, rejected
 
     def _key(self, prompt_key: str, prompt: Prompt, answer: Message) -> TextKey:
+        # by content, since files repeat one answer under many ids
         key = (prompt_key, answer.model_dump_json())
         if key not in self.seen:
             self.seen[key] = encode_example(self.tokenizer, prompt, answer, self.limit.tokens)
@@ -99,6 +100,7 @@ class PairStore:
         ]
         cuts: list[list[Group]] = []
         count = widest = 0
+        # longest first: running out of memory shows in the first step
         for group in sorted(groups, key=self._longest, reverse=True):
             texts = len(self._texts([group]))
             if cuts and (count + texts) * widest <= micro_batch_tokens:
@@ -166,6 +168,7 @@ def prompt_batches(
     for i, pair in enumerate(pairs):
         groups.setdefault(_prompt_key(pair.prompt), []).append(i)
     order = list(groups.values())
+    # each epoch has its own order, and resuming needs no state
     random.Random(f"pairs/{seed}/{epoch}").shuffle(order)
     batches: list[list[int]] = []
     for group in order:

@@ -70,6 +70,7 @@ def labels_by_comparison(pairs: Sequence[PreferencePair]) -> list[list[str]]:
     """
     found: dict[tuple[str, frozenset[str]], list[str]] = {}
     for pair in pairs:
+        # a tie prefers no text, so it cannot agree with one
         if pair.comparison_id and pair.preference != 0.5:
             item = pair.comparison_id, frozenset((pair.chosen, pair.rejected))
             found.setdefault(item, []).append(pair.chosen)

@@ -67,6 +67,7 @@ class RefusedRows:
         if len(self.first) < REFUSED_SHOWN:
             self.first.append(refusal)
         if self._skip and self._to is not None:
+            # opened on the first refusal: no empty file, and earlier ones stay
             if self._write is None:
                 self._write = self._stack.enter_context(whole_file(self._to))
                 for line in _lines_of_others(self._to, str(self._source)):

@@ -86,7 +86,7 @@ def own_words(text: str, pattern: re.Pattern[str] | None) -> Written:
 
 
 def mark_spellings(render: Render, pattern: re.Pattern[str], texts: Sequence[str]) -> Written:
-    """The rendering, with the positions where the texts `texts` spell special tokens.
+    """The rendering, with the positions where `texts` spell special tokens.
 
     `render` renders the conversation with each person's text changed by a function. If the template
     itself searches a text for a spelling (R1 cuts at </think>), replacing that spelling would
@@ -96,6 +96,7 @@ def mark_spellings(render: Render, pattern: re.Pattern[str], texts: Sequence[str
     text = render(lambda one: one)
     kinds = sorted({match.group() for one in texts for match in pattern.finditer(one)})
     marks = _marks(kinds, [text, *texts])
+    # first try to hide all spellings at once: nearly always enough
     hidden = _with_marks(render, pattern, marks)
     if hidden.text == text:
         return hidden

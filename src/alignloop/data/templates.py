@@ -214,6 +214,7 @@ def _conventions_of(tokenizer: PreTrainedTokenizerBase, _template: str) -> _Conv
     called = [asked, answer_of("", Extra(tool_calls=(call,)))]
     as_object = _render_or_empty(tokenizer, called, _Conventions())
     as_text = _render_or_empty(tokenizer, called, _Conventions(arguments_as_text=True))
+    # some templates print a dict with single quotes: not JSON
     spoilt = probe not in as_object or f"'{probe}'" in as_object
     return _Conventions(
         reasoning=probe in shown, arguments_as_text=spoilt and f'"{probe}"' in as_text

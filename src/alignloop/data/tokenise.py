@@ -141,6 +141,7 @@ def encode_fitting(
             shortened += 1
         kept.append(item)
         codes.append(code)
+    # report all too long rows at once, not one per run
     if refused and (limit.too_long == "refuse" or not kept):
         raise _too_long(refused, len(items), limit)
     for done, count in (("cut", shortened), ("left out", len(refused))):

@@ -42,6 +42,7 @@ def cut_prompt(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, room: int) ->
                 return None
             turns = [question, *turns[1:]]
             break
+        # cut whole exchanges, so the rest still starts with a user turn
         turns = turns[following:]
     return prompt.model_copy(update={"messages": (*system, *turns)})
 

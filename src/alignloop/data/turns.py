@@ -191,6 +191,7 @@ def _split_tokens(
 
 def _in_the_middle(tokenizer: PreTrainedTokenizerBase, text: Written) -> list[int]:
     """Tokens of a text that follows another: at the start, sentencepiece would add a space."""
+    # an anchor that does not merge with the text leaves its tokens alone
     for anchor in ("\n", ".", "a", "1"):
         before = tokens_of(tokenizer, Written(text=anchor))
         found = tokens_of(tokenizer, Written(text=anchor) + text)
@@ -262,6 +263,7 @@ def _shape(tokenizer: PreTrainedTokenizerBase) -> _Shape:
 @lru_cache(maxsize=8)
 def _shape_of(tokenizer: PreTrainedTokenizerBase, _template: str, _size: int) -> _Shape:
     assert isinstance(tokenizer.eos_token_id, int), "check_tokenizer comes first"
+    # what comes after a last answer may differ from one in the middle
     tail = _after_answer(tokenizer, [])
     try:
         common = _common_start(tail, _after_answer(tokenizer, _PROBE_QUESTION))

@@ -98,6 +98,7 @@ def seconds_per_step(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float
     """
     most = Work(tokens=plan.tokens, passes=plan.passes, drawn=plan.drawn, rounds=plan.rounds)
     short, long = plan.typical or (most, most)
+    # the truth lies between: real layers are neither all large nor all small
     fast, slow = _rates(speed)
     return _seconds_of(short, plan, shape, speed, fast), _seconds_of(long, plan, shape, speed, slow)
 

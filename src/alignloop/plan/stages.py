@@ -258,6 +258,7 @@ def rl_roles(recipe: Recipe) -> Roles:
 def _evaluate(recipe: Recipe, shape: Shape, numbers: Numbers) -> StagePlan:
     """One policy at a time and then the judge, each loaded alone. Adapters stay separate."""
     config, sampling = recipe.evaluate, recipe.evaluate.sampling
+    # evaluation loads full weights and keeps no gradients
     alone = replace(numbers, checkpointing=False, rank=None, four_bit=False)
     policy = full_role("policy", shape.parameters, alone, trained=False)
     adapted = (

@@ -55,6 +55,7 @@ def save_checkpoint(
     with atomic_folder(target) as temporary:
         path = temporary / _TENSORS
         _write_tensors(path, _untied(tensors))
+        # the checksum is read back before a checkpoint is trusted
         header = {"step": step, "sha256": _sha256(path), "bytes": path.stat().st_size}
         text = json.dumps({**header, "state": dict(state)}, ensure_ascii=False, allow_nan=False)
         (temporary / _STATE).write_text(text + "\n", encoding="utf-8")

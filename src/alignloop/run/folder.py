@@ -28,6 +28,7 @@ _STAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _WORKING = {"checkpoints", "best", "done.json", "inputs.json"}
 # A run folder has at least one of these.
 _OURS = ("config.toml", "metrics.jsonl", "lineage.json", "evaluate/results.json")
+# descriptors, so that a forked child can close them
 _held_locks: set[int] = set()
 
 # Parts that finish on their own, and the stage that their time counts towards.

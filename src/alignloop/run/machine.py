@@ -41,6 +41,7 @@ def changes_of(before: Any, now: dict[str, Any]) -> list[str]:
     if not isinstance(before, dict):
         return []
     old, new = _flat(before), _flat(now)
+    # keys new in this release are no change of the machine
     return [f"{key}: {old[key]}, and now {new[key]}" for key in old if old[key] != new.get(key)]
 
 

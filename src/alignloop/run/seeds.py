@@ -22,6 +22,7 @@ def derive_seed(seed: int, *names: str | int) -> int:
     """
     text = json.dumps([seed, *names], separators=(",", ":"))
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    # 63 bits: torch takes signed 64-bit seeds
     return int.from_bytes(digest, "big") >> 1
 
 

@@ -183,6 +183,7 @@ class StageRun:
                 where=str(self.stage.checkpoints),
                 fix="resume with that version, or delete the folder to start the stage over",
             ) from error
+        # times in reports cover all sittings
         self._earlier_seconds = float(checkpoint.state["seconds"])
         self._ended = bool(checkpoint.state.get("ended"))
         return checkpoint.step

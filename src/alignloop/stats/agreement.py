@@ -296,6 +296,7 @@ def dawid_skene(
     Source: Dawid and Skene 1979, eq. 2.3 to 2.5.
     """
     annotators, items, counts = _label_counts(responses, num_classes)
+    # majority shares as a start keep the classes in their order
     posteriors = counts.sum(axis=1) / counts.sum(axis=(1, 2))[:, None]
     shares, rates = _maximise(counts, posteriors)
     likelihood, iterations = -np.inf, 0

@@ -131,6 +131,7 @@ def fit_temperature(score_differences: ArrayLike, outcomes: ArrayLike) -> float:
         logits = differences / np.exp(log_temperature)
         return float(np.mean(np.logaddexp(0, logits) - came * logits))
 
+    # searched in log T: the cost is smoother, and T stays positive
     ends = np.log([low, high])
     found = minimize_scalar(cost, bounds=ends, method="bounded", options={"xatol": 1e-10})
     inside = float(found.x)  # pyright: ignore[reportAttributeAccessIssue]

@@ -82,6 +82,7 @@ def cluster_bootstrap(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = off * drawn[:, 1] / np.sqrt(squares)
     ratios[np.isnan(ratios)] = 0
+    # inverted_cdf: an order statistic, which infinite ratios cannot spoil
     ends = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2], method="inverted_cdf")
     low, high = mean - ends[::-1] * np.sqrt(spread) / sizes.sum()
     return Estimate(value=mean, low=float(low), high=float(high), n=count)

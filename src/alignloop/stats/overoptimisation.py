@@ -41,6 +41,7 @@ def fit_rl_curve(sqrt_kl: ArrayLike, gold: ArrayLike) -> GaoFit | None:
     if fitted is None:
         return None
     a, b = fitted
+    # a nearly straight curve peaks beyond the range of floats
     with np.errstate(over="ignore"):
         peak = float(np.exp(np.float64(a / b - 1)))
     return GaoFit(a=a, b=b, peak_d=peak) if 0 < peak < np.inf else None

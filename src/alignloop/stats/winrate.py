@@ -56,6 +56,7 @@ def length_controlled_win_rate(
     assert won.shape == differences.shape == codes.shape, "one entry per judged answer in each"
     if np.ptp(won) == 0 or np.ptp(differences) == 0:  # nothing to explain, or nothing to explain it
         return win_rate(won, clusters, level=level)
+    # tanh bounds the effect of extreme length differences
     length = np.tanh(differences / differences.std(ddof=1))
     columns = [np.ones_like(length), length]
     if difficulties is not None:

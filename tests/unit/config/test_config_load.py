@@ -354,7 +354,7 @@ def test_settings_are_listed_with_default_and_meaning() -> None:
     assert "rl.algorithm.clip_range = 0.2  # ratio clipping of the policy loss" in listed
     assert 'rl.algorithm.adaptive_kl = "none"  # adapt kl_coef to a target' in listed
     assert 'model.dtype = "float32"' in listed
-    assert "rl.algorithm.group_size = 8  # responses to each prompt of a step" in listed
+    assert "rl.algorithm.group_size = 8  # responses per prompt in a step" in listed
     first = [i for i, line in enumerate(listed) if line.startswith("rl.algorithm.name = ")]
     names = ("ppo", "grpo", "rloo")
     assert [listed[i] for i in first] == [f'rl.algorithm.name = "{name}"' for name in names]

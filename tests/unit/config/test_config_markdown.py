@@ -26,7 +26,7 @@ def test_the_committed_file_is_what_the_command_prints(capsys: pytest.CaptureFix
     [
         '| `name` | text | `"run"` | the run folder is runs/\\<name> |',
         '| `model.chat_template` | `"chatml"`, or none | none |'
-        " template to install where the model has none |",
+        " template to install if the model has none |",
         "| `rl.algorithm.clip_range_value` | number > 0, or none | `0.2` |"
         " value clipping; none = off |",
         "| `comparisons.responses_per_prompt` | integer >= 2 and <= 9 | `4` |  |",

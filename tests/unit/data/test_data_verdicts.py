@@ -253,7 +253,7 @@ def test_a_label_that_is_not_understood_makes_no_demonstration(tmp_path: Path, d
             "neither good nor bad",
             "is missing",
             "no records in the file",
-            "which numbers call",
+            "which numbers mean",
         )
         assert any(reason in str(error) for reason in known)
     else:

@@ -215,7 +215,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr()
     assert shown.out.strip() == str(tmp_path / "out")
     assert "llama, " in shown.err
-    assert "it answers: " in shown.err
+    assert "test answer: " in shown.err
     assert "--model.chat_template chatml" in shown.err  # it has none
     with pytest.raises(SystemExit) as stopped:
         main(["models", "convert", str(folder), str(tmp_path / "out")])

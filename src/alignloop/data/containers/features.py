@@ -73,6 +73,7 @@ def _name_of(value: Any, names: Any) -> Any:
     """The name of a class; `datasets` writes -1 for none."""
     if not isinstance(names, list) or isinstance(value, bool) or not isinstance(value, int):
         return value
+    # a missing class must not become the last name of the list
     if value == -1:
         return None
     return names[value] if 0 <= value < len(names) else value

@@ -139,6 +139,7 @@ class _Window:
     def _more(self) -> bool:
         """Grow the rest of the window to twice its length; false at the end of the text."""
         pieces = [self.text[self.at :]]
+        # an unclosed bracket would read the whole file into memory
         if len(pieces[0]) > MAX_ROW_BYTES:
             raise _Broken(f"an element is longer than {MAX_ROW_BYTES // 2**20} MiB", self.at)
         missing = max(1, len(pieces[0]))

@@ -61,6 +61,7 @@ def tables_of(source: str | Path) -> list[Table]:
 def training_tables(source: str | Path) -> list[Table]:
     """The tables to train on: all, or only the split "train" if there is one."""
     tables = tables_of(source)
+    # training on a published test split would spoil later evaluations
     train = [table for table in tables if table.split == "train"]
     if not train or len(train) == len(tables):
         return tables

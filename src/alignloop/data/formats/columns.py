@@ -37,6 +37,7 @@ class Columns:
         return self._facts.get(column, set())
 
 
+# for callers that read single rows without a first pass
 NOTHING_SEEN = Columns()
 
 

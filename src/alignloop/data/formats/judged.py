@@ -272,6 +272,7 @@ def _counted_from(base: int) -> None:
         return _pairs_of(row, source, answers, verdict)
 
 
+# --format chosen-from-0 and chosen-from-1
 _counted_from(0)
 _counted_from(1)
 

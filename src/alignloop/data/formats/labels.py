@@ -238,6 +238,7 @@ def pairs_of_labels(labelled: Iterable[Labelled]) -> Iterator[PreferencePair]:
         both = sorted_out.setdefault(prompt_id(one.prompt.messages, one.prompt.tools), ([], []))
         both[0 if one.good else 1].append(one)
     for good, bad in sorted_out.values():
+        # equal texts labelled both ways say nothing
         couples = [(a, b) for a, b in product(good, bad) if not _alike(a, b)]
         for better, worse in couples:
             yield PreferencePair(

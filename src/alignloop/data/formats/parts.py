@@ -227,6 +227,7 @@ def grouped_pairs(
     section 3.5). Equal scores are a tie, preference 0.5. With `strength` the margin is the
     difference of the scores, at most 3. Answers with the same text count as one.
     """
+    # reversed: of equal answers the first one is kept
     distinct = {answer.strip(): place for place, answer in reversed(list(enumerate(answers)))}
     places = sorted(distinct.values())
     if len(places) < 2:

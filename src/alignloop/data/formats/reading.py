@@ -181,6 +181,7 @@ def read_table(
     damaged, or if the meaning of a column is unclear.
     """
     source = Path(table.name).name.split(".")[0]
+    # only tables store lists and turns as text
     in_cells = table.container not in ("json", "jsonl")
     columns = survey(table) if columns is None else columns
     for row in table.rows():

@@ -152,6 +152,7 @@ def recognise(row: Row, formats: Sequence[Format], columns: Columns = NOTHING_SE
     for format_ in formats:
         if format_.holds(row, columns):
             return format_
+    # a known layout with one wrong type gets the more precise message
     complete = [format_ for format_ in formats if format_.keys and set(format_.keys) <= set(row)]
     if wrong := [(format_, keys) for format_ in complete if (keys := _wrong_keys(format_, row))]:
         raise _wrong_type(row, *min(wrong, key=lambda pair: len(pair[1])))

