@@ -1,4 +1,4 @@
-"""Pure functions: what to credit, what to minimise, and how to make one number of it.
+"""Pure functions: advantages, losses, and their reduction to a scalar.
 
 Per-token losses and metrics leave here unreduced; `reduce_tokens` is the only way to a scalar.
 """

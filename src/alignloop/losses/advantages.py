@@ -7,14 +7,14 @@ import torch
 from alignloop.losses.kl import KlEstimator, kl_estimate
 from alignloop.shapes import PerSequence, PerToken, TokenMask
 
-_STD_EPSILON = 1e-4  # beside a group's standard deviation: far below any that means something
+_STD_EPSILON = 1e-4  # added to a group's standard deviation: far below any that matters
 
 
 def last_true_index(mask: TokenMask) -> torch.Tensor:
     """Position of the last True entry of each row, wherever the padding is.
 
-    Shapes: [batch, seq]; result [batch], integers. A row without a True entry is our mistake
-    (assert): a response has at least its EOS.
+    Shapes: [batch, seq]; result [batch], integers. A row without a True entry is a bug (assert): a
+    response has at least one token.
     """
     assert bool(mask.any(dim=1).all()), "a row of the mask has no True entry"
     positions = torch.arange(mask.shape[1], device=mask.device)
@@ -28,12 +28,12 @@ def missing_eos(
     penalty: float,
     mode: Literal["replace", "subtract"] = "replace",
 ) -> PerSequence:
-    """Punish responses that were cut off before they ended with EOS.
+    """Penalise responses that were cut off before EOS.
 
     replace:  finished ? score : penalty            (N+ details: penalty = -1)
     subtract: finished ? score : score - penalty    (penalty >= 0)
 
-    Shapes: `scores` [batch]; `finished` [batch], True where the response ended by itself;
+    Shapes: `scores` [batch]; `finished` [batch], True if the response ended with EOS;
     result [batch]. Unit: that of the scores.
     Source: Huang et al. 2024 (arXiv:2403.17031), "EOS trick".
     """
@@ -51,7 +51,7 @@ def shaped_rewards(
     kl_coef: float,
     estimator: KlEstimator = "k1",
 ) -> PerToken:
-    """Charge each response token for its KL and add the score at the last one.
+    """Charge each response token for its KL and add the score at the last token.
 
     rewards[b,t] = -kl_coef * kl[b,t] + (t is the last response token of b) * scores[b]
 
@@ -59,7 +59,7 @@ def shaped_rewards(
 
     Shapes: `scores` [batch], the others [batch, seq]; result [batch, seq].
     Units: `kl_coef` is score per nat; the charges of a sequence add up to kl_coef times its KL.
-    Raises: AssertionError where a response is empty. Source: Ziegler et al. 2019, equation 2.
+    Raises: AssertionError if a response is empty. Source: Ziegler et al. 2019, equation 2.
     """
     kl = kl_estimate(logprobs, ref_logprobs, estimator)
     charged = torch.where(response_mask, -kl_coef * kl, torch.zeros_like(kl))
@@ -82,10 +82,10 @@ def gae(
     advantages[t] = delta[t] + gamma * lam * advantages[t+1]
     returns[t] = advantages[t] + values[t]
 
-    `values[t]` is the critic just before token t. After the last response token the value is 0
-    (the episode is over), or `bootstrap[b]`: for a response cut off by the length limit, what
-    the critic says after its last token. Positions outside the response are skipped and get 0,
-    so neither the side nor the amount of padding matters.
+    `values[t]` is the critic's value just before token t. After the last response token the value
+    is 0 (the episode is over), or `bootstrap[b]`: for a response cut off by the length limit, the
+    critic's value after its last token. Positions outside the response are skipped and get 0, so
+    neither the side nor the amount of padding matters.
 
     Shapes: [batch, seq], `bootstrap` [batch]; results [batch, seq] twice. `gamma` and `lam` have
     no default on purpose: for language models they are 1 and 0.95, not 1 and 1.
@@ -97,6 +97,7 @@ def gae(
     for t in reversed(range(values.shape[1])):
         inside = response_mask[:, t]
         delta = rewards[:, t] + gamma * next_value - values[:, t]
+        # outside the response the recursion carries over unchanged: padding may be on either side
         running = torch.where(inside, delta + gamma * lam * running, running)
         next_value = torch.where(inside, values[:, t], next_value)
         columns.append(running)
@@ -114,8 +115,8 @@ def group_advantages(
     A = (score - mean of its group) / (std of its group + 1e-4)
 
     The groups are `group_size` neighbours each. The variance divides by n - 1. A group whose scores
-    are all equal teaches nothing: exactly 0. The division gives prompts on which nearly all
-    responses agree the greatest weight; `scale_by_std=False` leaves it out (Dr. GRPO).
+    are all equal carries no signal: exactly 0. Dividing by std gives prompts on which nearly all
+    responses score alike the largest weight; `scale_by_std=False` omits it (Dr. GRPO).
 
     Shapes: [batch]; result [batch]. Unit: standard deviations, or that of the scores.
     Raises: AssertionError for groups of one (line 25) and for a batch that is not whole groups.
@@ -126,6 +127,6 @@ def group_advantages(
     advantages = groups - groups.mean(dim=1, keepdim=True)
     if scale_by_std:
         advantages = advantages / (groups.std(dim=1, keepdim=True) + _STD_EPSILON)
-    # the mean of equal numbers may be off by their last digit
+    # rounding may put the mean of equal numbers off by one digit, and std would blow that up
     equal = (groups == groups[:, :1]).all(dim=1, keepdim=True)
     return torch.where(equal, 0.0, advantages).reshape(-1)

@@ -1,4 +1,4 @@
-"""How far the policy has moved from the reference, and what to charge for it."""
+"""How far the policy has moved from the reference, and the penalty for it."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,7 +10,7 @@ from alignloop.shapes import PerToken
 
 KlEstimator = Literal["k1", "k2", "k3"]
 
-_MAX_ERROR = 0.2  # Ziegler et al. 2019: one observation moves the coefficient only so far
+_MAX_ERROR = 0.2  # Ziegler et al. 2019: bounds how far one observation moves the coefficient
 
 
 def kl_estimate(
@@ -35,13 +35,14 @@ def kl_penalty(logprobs: PerToken, old_logprobs: PerToken, ref_logprobs: PerToke
 
     penalty = ratio * k3, with ratio = exp(logprobs - old_logprobs), which is differentiated too
 
-    Its slope by logprobs is ratio * (logprobs - ref_logprobs): the tokens were drawn from the old
-    policy, and weighted by the ratio that is the KL's gradient without bias. Of k3 alone it would
-    be 1 - exp(-d), even where the ratio is 1.
+    Its derivative by logprobs is ratio * (logprobs - ref_logprobs): the tokens were drawn from the
+    old policy, and with that importance weight this is an unbiased gradient of the KL. k3 alone
+    has 1 - exp(-d), even if the ratio is 1.
 
     Shapes: [batch, seq] everywhere. Unit: nats.
     Source: DeepSeek-V3.2 (arXiv:2512.02556), section 3.1; so in TRL's GRPO from 1.16.
     """
+    # not k1: its gradient has the extra term `ratio`, which has mean 0 and only adds variance
     return torch.exp(logprobs - old_logprobs) * kl_estimate(logprobs, ref_logprobs, "k3")
 
 
@@ -61,13 +62,13 @@ class AdaptiveKl:
         assert self.coef >= 0 and self.target > 0 and self.horizon > 0, self
 
     def updated(self, observed_kl: float, num_episodes: int) -> "AdaptiveKl":
-        """Give the controller after `num_episodes` sequences with this mean KL per sequence.
+        """The controller after `num_episodes` sequences with this mean KL per sequence.
 
         error = clip(observed_kl / target - 1, -0.2, 0.2)
         coef' = coef * (1 + error * num_episodes / horizon)
 
-        Unit of `observed_kl`: nats per sequence. A mean per token would be too small by the
-        length of the response. Source: Ziegler et al. 2019 (arXiv:1909.08593), section 2.2.
+        Unit of `observed_kl`: nats per sequence. A mean per token would be too small by a factor
+        of the response length. Source: Ziegler et al. 2019 (arXiv:1909.08593), section 2.2.
         """
         error = min(max(observed_kl / self.target - 1, -_MAX_ERROR), _MAX_ERROR)
         return replace(self, coef=self.coef * (1 + error * num_episodes / self.horizon))
@@ -82,7 +83,7 @@ def _k2(difference: Tensor) -> Tensor:
 
 
 def _k3(difference: Tensor) -> Tensor:
-    # expm1, because exp(-d) - 1 loses all its digits where the two models nearly agree
+    # expm1, because exp(-d) - 1 loses all its digits if the two models nearly agree
     return torch.expm1(-difference) + difference
 
 

@@ -1,7 +1,6 @@
-"""Sums, means and variances over the entries where a mask is True, and over nothing else.
+"""Sums, means and variances over the entries where a mask is True.
 
-Everywhere `torch.where` and never `values * mask`: NaN times zero is NaN, and what stands at
-padding is nobody's business.
+Always `torch.where`, never `values * mask`: NaN times zero is NaN, and padding may hold anything.
 """
 
 from typing import Literal
@@ -23,29 +22,30 @@ def reduce_tokens(
     over: Over = "tokens",
     count: int | Tensor | None = None,
 ) -> Scalar:
-    """Make one number of per-token losses or metrics.
+    """Reduce per-token losses or metrics to a scalar.
 
     tokens:    sum_{b,t in mask} x[b,t] / count
     sequences: sum_b mean_{t in mask[b]} x[b,t] / count
 
-    Give `count` for the whole step (all micro-batches, all ranks) and add the results up: then
-    cutting the step differently cannot change the gradient. Without it, count is the number of
-    True entries (tokens) or of rows with at least one (sequences) in this very tensor; a batch
-    without any True entry then gives 0.
+    Pass the `count` of the whole step (all micro-batches, all ranks) and add the results: then
+    splitting the step differently does not change the gradient. By default it is the number of True
+    entries (tokens), or of rows with at least one (sequences), in this tensor; a batch without
+    True entries gives 0.
 
     Gradients at masked-out entries of `per_token` are exactly zero, but a function before it
-    whose slope there is infinite still makes NaN of them: keep padding finite upstream.
+    whose slope there is infinite still turns them into NaN: keep padding finite upstream.
 
     Shapes: `per_token`, `mask` [batch, seq]; result []. Unit: that of `per_token`.
     """
     assert per_token.shape == mask.shape, (per_token.shape, mask.shape)
     assert count is None or count > 0, count
     total, found = _SUMS[over](_keep(per_token, mask), mask)
+    # clamp: a micro-batch without response tokens contributes 0, not NaN
     return total / (found.clamp(min=1) if count is None else count)
 
 
 def masked_mean(values: PerToken, mask: TokenMask) -> Scalar:
-    """Mean of the True entries of the whole batch; NaN where there are none.
+    """Mean of the True entries of the whole batch; NaN if there are none.
 
     Shapes: [batch, seq] twice; result [].
     """
@@ -55,7 +55,7 @@ def masked_mean(values: PerToken, mask: TokenMask) -> Scalar:
 def masked_var(values: PerToken, mask: TokenMask, *, unbiased: bool = True) -> Scalar:
     """Variance of the True entries of the whole batch: sum (x - mean)^2 / (n - 1), or / n.
 
-    NaN where the divisor is zero. Shapes: [batch, seq] twice; result [].
+    NaN if the divisor is zero. Shapes: [batch, seq] twice; result [].
     """
     wide = _keep(values, mask)
     centred = _keep(wide - masked_mean(wide, mask), mask)
@@ -80,7 +80,7 @@ def whiten(values: PerToken, mask: TokenMask, *, shift_mean: bool = True) -> Per
 
 
 def _keep(values: Tensor, mask: Tensor) -> Tensor:
-    # bfloat16 has 8 bits of mantissa: a sum over a few hundred tokens would stop growing
+    # bfloat16 has 8 significant bits: a sum over a few hundred tokens would stop growing
     wide = values.to(torch.promote_types(values.dtype, torch.float32))
     return torch.where(mask, wide, torch.zeros_like(wide))
 

@@ -12,7 +12,7 @@ from alignloop.shapes import PerToken
 class TokenLosses:
     """A loss per token and metrics per token, all unreduced: `TokenLosses(loss=x, metrics={})`.
 
-    Metrics carry no gradient. `reduce_tokens` makes scalars of both.
+    Metrics carry no gradient. `reduce_tokens` turns both into scalars.
     """
 
     loss: PerToken
@@ -27,14 +27,14 @@ def ppo_policy_loss(
     clip_range: float,
     clip_range_high: float | None = None,
 ) -> TokenLosses:
-    """The pessimistic one of the plain and the clipped objective, at each token.
+    """The worse of the unclipped and the clipped objective, at each token.
 
     ratio = exp(logprobs - old_logprobs)
     loss = -min(ratio * A, clip(ratio, 1 - clip_range, 1 + clip_range_high) * A)
 
     `clip_range_high` is `clip_range` unless given (DAPO's "clip higher", arXiv:2503.14476).
-    Metrics: `ratio`; `clip_fraction`, 1 where clipping changed the loss and took the gradient
-    away; `approx_kl`, the k3 estimate of KL(old || new) in nats.
+    Metrics: `ratio`; `clip_fraction`, 1 if clipping changed the loss and so removed the gradient;
+    `approx_kl`, the k3 estimate of KL(old || new) in nats.
 
     Shapes: [batch, seq] everywhere. Source: Schulman et al. 2017 (arXiv:1707.06347), equation 7.
     """
@@ -46,8 +46,9 @@ def ppo_policy_loss(
         loss=torch.maximum(plain, clipped),
         metrics={
             "ratio": ratio.detach(),
+            # only if clipping takes effect: out of range against the advantage the gradient remains
             "clip_fraction": (clipped > plain).to(ratio.dtype),
-            # the tokens were drawn from the old policy, so it stands first
+            # the tokens were drawn from the old policy, so it is the first argument
             "approx_kl": kl_estimate(old_logprobs, logprobs, "k3").detach(),
         },
     )

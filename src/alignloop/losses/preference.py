@@ -1,7 +1,7 @@
-"""Losses over pairs: for the reward model, and for DPO, which is one in disguise.
+"""Losses over pairs: for the reward model, and for DPO, whose policy is an implicit one.
 
-Every log of a sigmoid is `logsigmoid`: the textbook log(sigmoid(x)) is
--inf in float32 soon below x = -100, and its gradient NaN.
+Always `logsigmoid`: the textbook log(sigmoid(x)) is -inf in float32 from about x = -100, and its
+gradient NaN.
 """
 
 from torch import Tensor
@@ -17,13 +17,13 @@ def ranking_loss(
     preference: PerSequence | None = None,
     margin: PerSequence | None = None,
 ) -> PerSequence:
-    """Negative log likelihood of the judgement under Bradley-Terry, for each pair.
+    """Negative log likelihood of the judgement under Bradley-Terry, per pair.
 
     d = chosen - rejected - margin
     loss = -(p * log sigmoid(d) + (1 - p) * log sigmoid(-d))
 
-    p is `preference`, the probability that chosen is better: 1 where not given, 0.5 for a tie.
-    Give no margin to ties: with one, the loss would be smallest away from equal scores.
+    p is `preference`, the probability that chosen is better: 1 by default, 0.5 for a tie. Ties must
+    have no margin: it would move the minimum of the loss away from equal scores.
 
     Shapes: [pairs] everywhere; result [pairs]. Unit: nats.
     Source: Stiennon et al. 2020 (arXiv:2009.01325); soft labels: WebGPT (arXiv:2112.09332);
@@ -36,7 +36,7 @@ def ranking_loss(
 
 
 def centring_loss(chosen_scores: PerSequence, rejected_scores: PerSequence) -> PerSequence:
-    """Pull the mean score of each pair to zero, which the ranking loss leaves free.
+    """Pull the mean score of each pair to zero; the ranking loss does not determine it.
 
     loss = (chosen + rejected)^2
 
@@ -63,7 +63,7 @@ def dpo_loss(
     p = (1 - label_smoothing) * preference + label_smoothing * (1 - preference)
 
     The inputs are log probabilities of whole responses, summed over response tokens. `preference`
-    is the probability that chosen is better, as for `ranking_loss`: 1 where not given.
+    is the probability that chosen is better, as for `ranking_loss`: 1 by default.
 
     Shapes: [pairs] everywhere; result [pairs]. Unit: nats.
     Source: Rafailov et al. 2023 (arXiv:2305.18290), equation 7; smoothing: conservative DPO
@@ -75,5 +75,6 @@ def dpo_loss(
     return _soft_label_loss(beta * difference, p)
 
 
+# Both terms: at p = 0.5 the minimum must be at equal scores.
 def _soft_label_loss(difference: Tensor, p: Tensor | float) -> Tensor:
     return -(p * logsigmoid(difference) + (1 - p) * logsigmoid(-difference))

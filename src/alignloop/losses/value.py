@@ -1,4 +1,4 @@
-"""The critic: what it minimises and how much of the returns it explains."""
+"""The critic: its loss, and how much of the returns it explains."""
 
 import torch
 
@@ -19,8 +19,8 @@ def value_loss(
     clipped = old_values + clip(values - old_values, -clip_range, clip_range)
     loss = 0.5 * max((values - returns)^2, (clipped - returns)^2)
 
-    `clip_range=None` turns the clipping off. Metric: `value_clip_fraction`, 1 where clipping
-    changed the loss.
+    `clip_range=None` turns clipping off. Metric: `value_clip_fraction`, 1 if clipping changed the
+    loss.
 
     Shapes: [batch, seq] everywhere. Units: `clip_range` is in units of the value.
     Source: openai/baselines ppo2; detail 9 of "The 37 Implementation Details of PPO" (2022).
@@ -34,15 +34,16 @@ def value_loss(
 
 
 def explained_variance(values: PerToken, returns: PerToken, mask: TokenMask) -> Scalar:
-    """Share of the variance of the returns that the critic foresees.
+    """Share of the variance of the returns that the critic predicts.
 
     1 - var(returns - values) / var(returns): 1 is perfect, 0 is as good as a constant, below 0
-    is worse than a constant. NaN where the returns do not vary.
+    is worse than a constant. NaN if the returns do not vary.
 
     Shapes: [batch, seq] three times; result [].
     """
     total = masked_var(returns, mask, unbiased=False)
     unexplained = masked_var(returns - values, mask, unbiased=False)
+    # biased variances: the correction would cancel
     return torch.where(total > 0, 1 - unexplained / total, torch.nan)
 
 

@@ -1,4 +1,4 @@
-"""How many processes share a run's work. Nothing outside this room asks for a rank."""
+"""How several processes share a run's work. No other package uses ranks."""
 
 from alignloop.parallel.world import PLACE_VARIABLE, SINGLE, Pass, World, place_on_machine
 

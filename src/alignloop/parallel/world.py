@@ -1,7 +1,7 @@
-"""The processes that work on one run, and what this one of them does.
+"""The processes of one run, and this one's share of the work.
 
-Every process knows a whole step: its rows, its lengths, its random numbers. What is shared is the
-work, so that a step is planned once, alike in all of them, and sums give what one process computes.
+Every process knows the whole step: its rows, lengths and random numbers. Only the work is divided,
+so all processes plan a step alike, and sums give what a single process would compute.
 """
 
 import os
@@ -17,13 +17,13 @@ PLACE_VARIABLE = "LOCAL_RANK"  # launchers such as torchrun set it
 
 
 def place_on_machine() -> int:
-    """Which process of its machine this one is, from 0; 0 if no launcher says."""
+    """Local rank of this process on its machine, from 0; 0 without a launcher."""
     return int(os.environ.get(PLACE_VARIABLE, "0"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pass(Generic[Row]):
-    """One forward and backward pass; `weight` is 0 where it only keeps step with the others."""
+    """One forward and backward pass; `weight` is 0 if it only keeps pace with other processes."""
 
     rows: list[Row]
     weight: float
@@ -31,7 +31,7 @@ class Pass(Generic[Row]):
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """Who this process is; `sum` adds a tensor up over all, with the same result in each.
+    """This process's rank and collectives; `sum` is an all-reduce with the same result in each.
 
     All processes call `sum` and `barrier` in the same order.
     """
@@ -43,20 +43,20 @@ class World:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes the run's files and speaks to the person who watches."""
+        """Whether this process writes the run's files and the console."""
         return self.rank == 0
 
     @property
     def draws(self) -> tuple[int, ...]:
-        """What the seed of random numbers has in addition where each process draws its own."""
+        """Extra parts of a seed whose numbers each process draws for itself."""
         return () if self.is_main else (self.rank,)
 
     def any(self, flag: bool) -> bool:
-        """Whether it is true in any process."""
+        """Whether `flag` is true in any process."""
         return bool(self.totals({"": float(flag)})[""])
 
     def totals(self, sums: Mapping[str, float]) -> dict[str, float]:
-        """Each number added up over the processes, which all have the same names."""
+        """Each number summed over the processes; all must have the same names."""
         if self.size == 1:
             return dict(sums)
         import torch
@@ -65,7 +65,7 @@ class World:
         return dict(zip(sums, found.tolist(), strict=True))
 
     def add_gradients(self, parameters: "Sequence[Tensor]") -> None:
-        """Let each process have the sum of all gradients; None stays where none has one."""
+        """Replace gradients by their sum over processes; stays None if no process has one."""
         if self.size == 1:
             return
         import torch
@@ -76,22 +76,22 @@ class World:
                 own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = self.sum(own)
 
-    def share(self, cuts: Sequence[list[Row]]) -> list[Pass[Row]]:
-        """This process's passes of a step's micro-batches: in each process as many as in another.
+    def share(self, micro_batches: Sequence[list[Row]]) -> list[Pass[Row]]:
+        """This process's passes over a step's micro-batches; every process gets the same number.
 
-        Collectives inside a pass (FSDP) would wait forever for a process that has fewer. Where the
-        micro-batches do not go round, the largest are halved; where nothing is left to halve, some
-        run the last one again, with weight 0.
+        Collectives inside a pass (FSDP) would wait forever for a process with fewer. If the
+        micro-batches do not divide evenly, the largest are halved; if nothing is left to halve,
+        some processes run the last one again with weight 0.
         """
-        planned = [list(cut) for cut in cuts]
+        planned = [list(micro_batch) for micro_batch in micro_batches]
         while len(planned) % self.size and max(map(len, planned)) > 1:
-            place = max(range(len(planned)), key=lambda index: len(planned[index]))
-            half = (len(planned[place]) + 1) // 2
-            planned[place : place + 1] = [planned[place][:half], planned[place][half:]]
-        passes = [Pass(rows=cut, weight=1.0) for cut in planned]
+            largest = max(range(len(planned)), key=lambda index: len(planned[index]))
+            half = (len(planned[largest]) + 1) // 2
+            planned[largest : largest + 1] = [planned[largest][:half], planned[largest][half:]]
+        passes = [Pass(rows=micro_batch, weight=1.0) for micro_batch in planned]
         passes += [Pass(rows=planned[-1], weight=0.0)] * (-len(planned) % self.size)
         return passes[self.rank :: self.size]
 
 
-# One process: nothing to add up, nobody to wait for.
+# One process: nothing to sum, no one to wait for.
 SINGLE = World(rank=0, size=1, sum=lambda tensor: tensor, barrier=lambda: None)

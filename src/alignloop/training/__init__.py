@@ -1,4 +1,4 @@
-"""The one training loop: what differs between stages is an objective."""
+"""The one training loop; stages differ in their objective."""
 
 from alignloop.training.loop import LearningMemory, Objective, Step, fit
 

@@ -1,6 +1,6 @@
-"""The training loop, on one screen: SFT, reward models and DPO run it with objectives of their own.
+"""The training loop, on one screen; SFT, reward models and DPO each bring an objective.
 
-Reinforcement learning has a loop of its own (`alignloop.rl.train`), because it makes its data.
+Reinforcement learning has its own loop (`alignloop.rl.train`), because it samples its data.
 """
 
 import time
@@ -22,24 +22,24 @@ from alignloop.training.optimiser import cosine_schedule, descend, make_optimize
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One optimiser step: its micro-batches, and what each of them adds to the step's means.
+    """One optimiser step: its micro-batches, and the contribution of each to the step's means.
 
-    `loss(cut)` is the cut's share of the step's mean loss, with its gradient, and its share of each
-    metric's mean, of which one is "loss". `tokens` are those of the whole step, without padding.
+    `loss(micro_batch)` is its share of the step's mean loss, with gradient, and its share of each
+    metric's mean; one metric is "loss". `tokens` counts the whole step, without padding.
     """
 
-    cuts: list[list[Any]]
+    micro_batches: list[list[Any]]
     loss: Callable[[list[Any]], tuple[Tensor, dict[str, float]]]
     tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What is learnt: the rows of each optimiser step, and their loss.
+    """What a stage learns: the rows of each optimiser step, and their loss.
 
-    `role` names the model in checkpoints, `section` its settings. `measure()` tells of what was
-    held out, every `eval_every` steps and at the end, with `measures_start` before the first one.
-    Training has diverged where the loss is above `limit(first loss)`, in nats.
+    `role` names the model in checkpoints, `section` its settings. `measure()` evaluates on held-out
+    data every `eval_every` steps and at the end; with `measures_start` also before the first step.
+    Training has diverged if the loss exceeds `limit(first loss)`, in nats.
     """
 
     role: str
@@ -56,7 +56,7 @@ class Objective:
 
 @dataclass(kw_only=True)
 class LearningMemory:
-    """What a stage keeps in mind: its health, and what was measured before and last."""
+    """A stage's memory: its health, and the first and the latest measurements."""
 
     health: Health = field(default_factory=Health)
     before: dict[str, float] = field(default_factory=dict)
@@ -64,9 +64,9 @@ class LearningMemory:
 
 
 def fit(objective: Objective, config: LearningSection, run: StageRun) -> LearningMemory:
-    """Take every step of the objective, resuming where it stopped; returns what was seen.
+    """Take every step of the objective, resuming if interrupted; returns the memory.
 
-    Raises UserError where training diverges or takes no step.
+    Raises UserError if training diverges or takes no step.
     """
     model, total, memory = objective.model, len(objective.batches), LearningMemory()
     optimizer = make_optimizer(model, config)
@@ -85,8 +85,10 @@ def fit(objective: Objective, config: LearningSection, run: StageRun) -> Learnin
                 f"{name.replace('_', ' ')} {value:.4g}" for name, value in memory.before.items()
             )
             run.say(f"{run.name}: {', '.join(found)} before the first step")
+        # timed after the measurement, so that tokens per second count training only
         started, last = time.perf_counter(), number == total
         step = objective.step(objective.batches[number - 1])
+        # a function of the step: a resumed run drops the same units (decision 0004)
         dropout = derive_seed(run.seed, "dropout", run.name, number, *run.world.draws)
         with dropping(model, dropout):
             metrics = accumulate(step, run.world)
@@ -107,9 +109,9 @@ def fit(objective: Objective, config: LearningSection, run: StageRun) -> Learnin
 
 
 def accumulate(step: Step, world: World) -> dict[str, float]:
-    """Add up the gradients of this process's share of a step; returns the whole step's metrics."""
+    """Accumulate gradients of this process's share of a step; returns the whole step's metrics."""
     sums: dict[str, float] = {}
-    for one in world.share(step.cuts):
+    for one in world.share(step.micro_batches):
         loss, metrics = step.loss(one.rows)
         (loss * one.weight).backward()
         for name, value in metrics.items():

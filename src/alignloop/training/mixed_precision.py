@@ -1,4 +1,4 @@
-"""AdamW for weights of low precision: it steps in float32, on copies of its own."""
+"""AdamW for low-precision weights: it steps float32 master copies."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 
 class MasterAdamW(torch.optim.AdamW):
-    """AdamW on float32 masters of weights, which are rounded from them after each step.
+    """AdamW on float32 master weights; the model's weights are rounded from them after each step.
 
-    A step of 1e-6 is lost in bfloat16, whose neighbours are 0.4 % apart. Gradients of
-    micro-batches are added in float32 too: each leaves its parameter as soon as it is there, so
-    that processes add up the masters' (`descend`). The masters are part of the state, so that a
-    checkpoint keeps them. With `on_host` they, their gradients and AdamW's moments are kept and
-    stepped by the CPU, whose memory is larger.
+    A step of 1e-6 is lost in bfloat16, whose neighbours are 0.4 % apart. Gradients of micro-batches
+    accumulate in float32 too: each moves to its master as soon as it exists, so processes reduce
+    the masters' gradients (`descend`). The masters are part of the state, so checkpoints keep them.
+    With `on_host` masters, gradients and AdamW's moments live in CPU memory and are stepped there.
     """
 
     def __init__(
@@ -33,7 +32,7 @@ class MasterAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """One step of the masters, then round them."""
+        """Step the masters, then round them into the weights."""
         assert closure is None, "gradients are there before the step"
         super().step()
         for low, master in zip(self._low, self._masters, strict=True):
@@ -43,17 +42,17 @@ class MasterAdamW(torch.optim.AdamW):
 
     @torch.no_grad()
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The state of AdamW, and the masters with it."""
+        """Load AdamW's state and the masters."""
         super().load_state_dict(state_dict)
         for low, master in zip(self._low, self._masters, strict=True):
-            kept = self.state[master].get("master") if master in self.state else None
-            master.copy_(low if kept is None else kept)
-            if kept is not None:
+            saved = self.state[master].get("master") if master in self.state else None
+            master.copy_(low if saved is None else saved)
+            if saved is not None:
                 self.state[master]["master"] = master.detach()
 
 
 def _mover(master: nn.Parameter) -> Any:
-    """Adds a gradient that has arrived to the master's, and takes it from where it arrived."""
+    """A hook that moves a parameter's gradient to its master, adding to what is there."""
 
     def move(low: Tensor) -> None:
         assert low.grad is not None

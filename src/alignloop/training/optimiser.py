@@ -1,4 +1,4 @@
-"""What every training stage needs: an optimiser, a schedule, and one step down."""
+"""What every training stage needs: an optimiser, a schedule and a clipped step."""
 
 import math
 from collections.abc import Callable
@@ -20,9 +20,9 @@ def make_optimizer(
 ) -> torch.optim.AdamW:
     """AdamW with the section's learning rate, weight decay and eps (1e-5 in RL: line 20).
 
-    Of a role it is what that learns. Matrices decay; norms and biases do not: they are few, they
-    fit nothing by heart, and a norm that decays scales its layer down. Weights in bfloat16 are
-    trained through float32 copies, and so are all where the optimiser lives in the host's memory.
+    Only the role's trainable parameters. Matrices decay; norms and biases do not: they are few,
+    cannot memorise, and a decaying norm scales its layer down. Weights in bfloat16 are trained
+    through float32 copies, and so are all weights if the optimiser lives in host memory.
     """
     parameters = [p for p in trainable(module).parameters() if p.requires_grad]
     low = any(parameter.dtype != torch.float32 for parameter in parameters)
@@ -31,15 +31,16 @@ def make_optimizer(
         "eps": config.adam_eps,
     }
     groups = _decay_groups(parameters, config.weight_decay)
+    # moments in bfloat16 would lose most updates
     if low or config.offload_optimizer:
         return MasterAdamW(groups, on_host=config.offload_optimizer, **options)
     return torch.optim.AdamW(groups, **options)
 
 
 def _decay_groups(parameters: list[nn.Parameter], decay: float) -> list[dict[str, Any]]:
-    """Matrices with the decay, vectors (norms, biases) without; one group where nothing decays.
+    """Matrices with decay, vectors (norms, biases) without; a single group if nothing decays.
 
-    One, because the norm of all gradients is added up group by group, in float32.
+    A single one because the gradient norm is summed group by group, in float32.
     """
     if not decay:
         return [{"params": parameters, "weight_decay": 0.0}]
@@ -62,6 +63,7 @@ def cosine_schedule(total: int, warmup_share: float) -> Schedule:
 
 def linear_schedule(total: int) -> Schedule:
     """From 1 at the first step towards 0 after the last (line 21); steps count from 1."""
+    # the last step still learns: 1 / total, not 0
     return lambda step: 1 - (step - 1) / total
 
 
@@ -72,9 +74,9 @@ def descend(
     max_grad_norm: float,
     world: World = SINGLE,
 ) -> float:
-    """One step along the gradients of all processes, clipped to a norm; returns that before it.
+    """One step along the gradients of all processes, clipped; returns the norm before clipping.
 
-    The optimiser's own parameters are asked: float32 masters have the gradients of their weights.
+    Reads the optimiser's own parameters: float32 masters hold the gradients of their weights.
     """
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for group in optimizer.param_groups:

@@ -1,7 +1,7 @@
-"""Preference pairs as an objective: what reward models and DPO have in common.
+"""Preference pairs as an objective: the common part of reward models and DPO.
 
-A text is read once in a micro-batch, and no micro-batch parts a pair, so that a gradient takes one
-pass. An objective is a function of two numbers per pair, those of its chosen and rejected text.
+A micro-batch reads each text once and never splits a pair, so a gradient takes one pass.
+An objective is a function of two numbers per pair, for its chosen and its rejected text.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +18,10 @@ from alignloop.training.loop import Step
 
 @dataclass(frozen=True, kw_only=True)
 class PairScores:
-    """What a model says of some pairs' texts, and what people said; all [pairs].
+    """A model's numbers for the texts of some pairs, and the human preference; all [pairs].
 
     `chosen` and `rejected` are raw scores, or log probabilities of whole responses in nats;
-    `preference` is the probability that chosen is better; `rows` are the pairs' places.
+    `preference` is the probability that chosen is better; `rows` are the pairs' indices.
     """
 
     chosen: PerSequence
@@ -35,8 +35,8 @@ class PairScores:
 class PairLosses:
     """A loss per pair in nats, with gradient, and metrics per pair without; all [pairs].
 
-    `right` is 1 where a pair is ranked as people did, 1/2 where it is not ranked, 0 elsewhere; ties
-    do not count in its mean, the accuracy.
+    `right` is 1 if the pair is ranked as people did, 1/2 if the scores are equal, otherwise 0; ties
+    are left out of its mean, the accuracy.
     """
 
     loss: PerSequence
@@ -54,18 +54,18 @@ def pair_step(
     """An optimiser step on some pairs: the weighted mean of their losses."""
     whole = store.take(rows)
 
-    def loss(cut: list[list[int]]) -> tuple[Tensor, dict[str, float]]:
-        kept = sorted(row for group in cut for row in group)
-        part = whole.take(kept, groups=cut)
-        places = torch.tensor([rows[row] for row in kept])
-        return means(part, scores_of(part, read(part.texts), places), loss_of, whole)
+    def loss(micro_batch: list[list[int]]) -> tuple[Tensor, dict[str, float]]:
+        members = sorted(row for group in micro_batch for row in group)
+        part = whole.take(members, groups=micro_batch)
+        indices = torch.tensor([rows[row] for row in members])
+        return means(part, scores_of(part, read(part.texts), indices), loss_of, whole)
 
     tokens = sum(len(text.input_ids) for text in whole.texts)
-    return Step(cuts=whole.cuts(micro_batch_tokens), loss=loss, tokens=tokens)
+    return Step(micro_batches=whole.cuts(micro_batch_tokens), loss=loss, tokens=tokens)
 
 
 def scores_of(store: PairStore, found: PerSequence, rows: Tensor) -> PairScores:
-    """The pairs of a store by what was found of its texts, [texts]."""
+    """The scores of a store's pairs, from one number per text, [texts]."""
     return PairScores(
         chosen=found[list(store.chosen)],
         rejected=found[list(store.rejected)],
@@ -78,9 +78,9 @@ def scores_of(store: PairStore, found: PerSequence, rows: Tensor) -> PairScores:
 def means(
     part: PairStore, scores: PairScores, loss_of: Loss, whole: PairStore
 ) -> tuple[Tensor, dict[str, float]]:
-    """A part's share of the whole's mean loss and metrics, such that all parts' add up to these.
+    """A part's share of the whole step's mean loss and metrics; the parts add up to the means.
 
-    A loss counts by its pair's weight, the accuracy over decided pairs, of which none make 0.5.
+    Losses are weighted by pair; the accuracy is over decided pairs, 0.5 if there are none.
     """
     losses = loss_of(scores)
     weight = torch.tensor(part.weight)
@@ -91,5 +91,6 @@ def means(
     accuracy = float(right.mean()) if len(right) else 0.5
     found = {name: float(value.mean()) * share for name, value in losses.metrics.items()}
     total = whole.decided
+    # divided by the step's count, not the part's: splitting must not change the mean
     accuracy *= part.decided / total if total else share
     return loss, {"loss": loss.item(), "accuracy": accuracy, **found}

@@ -53,7 +53,7 @@ def test_three_in_a_row_end_the_stage() -> None:
 def test_a_short_stage_that_took_no_step_ends_too() -> None:
     with pytest.raises(UserError, match="not finite at step 2 and all 1 before it"):
         seen([INF, INF], total=2)
-    with pytest.raises(UserError, match="not finite at step 1: nothing"):
+    with pytest.raises(UserError, match="not finite at step 1: the weights"):
         seen([INF], total=1)
     assert seen([1.0, INF], total=2)[-1] == {"skipped_steps": 1.0}
 
@@ -66,7 +66,7 @@ def test_a_loss_that_is_not_finite_ends_the_stage_at_once() -> None:
 def test_losses_that_explode_end_the_stage() -> None:
     """Ten times log 2 is 6.93: twice above it is chance, three times is divergence."""
     assert seen([1.0] * 6, [0.6, 7.0, 7.0, 6.9, 7.0, 7.0]) == [{}] * 6
-    with pytest.raises(UserError, match=r"diverged: the loss at step 4 is 9, and was 0\.6"):
+    with pytest.raises(UserError, match=r"diverged: the loss at step 4 is 9; it was 0\.6"):
         seen([1.0] * 4, [0.6, 7.0, 8.0, 9.0])
 
 
@@ -83,7 +83,7 @@ def remembered(first_loss: float, perplexity: float) -> LearningMemory:
 
 def test_a_perplexity_above_a_uniform_guess_is_divergence() -> None:
     memory = remembered(3.0, 225_754.0)
-    with pytest.raises(UserError, match=r"perplexity is 225,754, that of a uniform guess .* 6,144"):
+    with pytest.raises(UserError, match=r"perplexity is 225,754; a uniform guess .* 6,144"):
         refuse_diverged(memory, 6144)
     refuse_diverged(remembered(3.0, 6143.0), 6144)
     refuse_diverged(LearningMemory(health=Health(first_loss=3.0)), 6144)  # nothing was held out

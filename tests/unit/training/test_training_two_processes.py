@@ -122,7 +122,7 @@ def test_reinforcement_learning_takes_the_steps_of_one_process(
         return experience, metrics, torch.cat(weights)
 
     alone, metrics, weights = work(SINGLE)
-    assert len(alone.cuts(range(len(alone)), 40)) > 2
+    assert len(alone.micro_batches(range(len(alone)), 40)) > 2
     found = together(2, work)
     for experience, others, ours in found:
         for name, value in (vars(alone.scored) | vars(alone.credit)).items():
