@@ -1,6 +1,6 @@
-"""Our own kernels for the Llama family: one forward pass for training, one decoder for rollouts.
+"""Own kernels for the Llama family: one forward pass for training, one decoder for rollouts.
 
-Everything outside this room asks `supports(model)` first, and goes through transformers otherwise.
+Code elsewhere checks `supports(model)` first and falls back to transformers.
 """
 
 from alignloop.fastpath.continuous_batching import decode

@@ -1,4 +1,4 @@
-"""Causal attention over packed tokens: which query sees which keys, and the products."""
+"""Causal attention over packed tokens: which query attends to which keys, and the products."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +10,18 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from alignloop.fastpath.packing import Packing
 
-# On a CPU, up to here all scores at once are faster than the fused kernel, whose blocks are larger.
+# On a CPU, up to this length, computing all scores at once beats the fused kernel's large blocks.
 LONGEST_WHOLE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pattern:
-    """Which tokens are queries, and which keys each may see.
+    """Which tokens are queries, and which keys each of them may attend to.
 
     queries [batch, width]: indices into the list of queries, padded; outputs [queries]: indices
     into the flattened `queries`; keys [batch, longest]: indices into the list of all tokens;
-    bias [1 or batch, width, longest]: 0 where a query sees a key, -inf elsewhere. `shared`: some
-    keys belong to several rows.
+    bias [1 or batch, width, longest]: 0 if the query attends to the key, otherwise -inf. `shared`:
+    some keys belong to several rows.
     """
 
     queries: Tensor
@@ -32,7 +32,7 @@ class Pattern:
 
 
 def all_queries(packing: Packing) -> Pattern:
-    """Every token is a query; one that several rows share is answered in its first."""
+    """Every token is a query; a token shared by several rows is computed in the first of them."""
     longest = packing.rows.shape[1]
     columns = torch.arange(longest, device=packing.rows.device)
     bias = torch.zeros(longest, longest, device=columns.device)
@@ -50,13 +50,15 @@ def some_queries(packing: Packing, queries: Tensor) -> Pattern:
     """Only the tokens with these indices [queries], ascending, are queries."""
     owners, positions = packing.owners[queries], packing.positions[queries]
     batch, longest = packing.rows.shape
+    # a query's column is its rank among the queries of its row
     numbers = torch.arange(len(queries), device=queries.device)
     counts = torch.bincount(owners, minlength=batch)
     width = int(counts.max())
     outputs = owners * width + numbers - (counts.cumsum(0) - counts)[owners]
     padded = torch.zeros(batch * width, dtype=torch.long, device=queries.device)
     padded[outputs] = numbers
-    last_seen = torch.full((batch * width,), longest, device=queries.device)  # of padding: all
+    # padded queries attend to everything: a row of -inf alone would make softmax NaN
+    last_seen = torch.full((batch * width,), longest, device=queries.device)
     last_seen[outputs] = positions
     columns = torch.arange(longest, device=queries.device)
     bias = torch.zeros(batch * width, longest, device=queries.device)
@@ -71,9 +73,9 @@ def some_queries(packing: Packing, queries: Tensor) -> Pattern:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float) -> Tensor:
-    """What each query reads: [queries, heads, head].
+    """Attention output of each query: [queries, heads, head].
 
-    q [queries, heads, head], k and v [tokens, key-value heads, head], rotated already.
+    q [queries, heads, head], k and v [tokens, key-value heads, head]; q and k already rotated.
     """
     if q.device.type == "cpu" and pattern.keys.shape[1] <= LONGEST_WHOLE:
         result: Any = _Whole.apply(q, k, v, pattern, scale)
@@ -82,13 +84,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float) -> T
         x.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
         for x, index in ((q, pattern.queries), (k, pattern.keys), (v, pattern.keys))
     )
-    plain = pattern.queries is pattern.keys
+    # if every token is a query, `is_causal` lets the kernel skip the upper triangle, without a mask
+    causal = pattern.queries is pattern.keys
     mixed = scaled_dot_product_attention(
         queries,
         keys,
         values,
-        attn_mask=None if plain else (pattern.bias == 0).unsqueeze(1),
-        is_causal=plain,
+        attn_mask=None if causal else (pattern.bias == 0).unsqueeze(1),
+        is_causal=causal,
         scale=scale,
         enable_gqa=q.shape[1] != k.shape[1],
     )
@@ -98,8 +101,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float) -> T
 class _Whole(torch.autograd.Function):
     """softmax(q k^T scale + bias) v by batched products, one per row and key-value head.
 
-    The queries of the heads that share keys stand below each other. On a CPU these products are as
-    fast as large ones, and their scores are few; autograd would copy and keep more.
+    The queries of heads that share keys are stacked. On a CPU these small products are as fast as
+    large ones; autograd would copy and keep more.
     """
 
     @staticmethod
@@ -114,6 +117,7 @@ class _Whole(torch.autograd.Function):
         bias = pattern.bias.repeat(1, groups, 1) if groups > 1 else pattern.bias
         if len(bias) > 1:
             bias = bias.repeat_interleave(k.shape[1], dim=0)
+        # one call scales, multiplies and masks: the scores are written once
         scores = torch.baddbmm(bias.to(q.dtype), queries, keys.transpose(1, 2), alpha=scale)
         weights = torch.softmax(scores, dim=-1)
         outputs = _outputs(pattern, q.shape[1], groups)
@@ -128,7 +132,7 @@ class _Whole(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         queries, keys, values, weights = ctx.saved_tensors
         q_shape, k_shape = ctx.sizes
-        d_mixed = torch.zeros_like(queries)  # 0 at padding, and where an output is not used
+        d_mixed = torch.zeros_like(queries)  # 0 at padding and at unused outputs
         d_mixed.view(-1, q_shape[2]).index_copy_(0, ctx.outputs, grad.reshape(-1, q_shape[2]))
         d_values = torch.bmm(weights.transpose(1, 2), d_mixed)
         d_weights = torch.bmm(d_mixed, values.transpose(1, 2))
@@ -141,7 +145,7 @@ class _Whole(torch.autograd.Function):
 
 
 def _by_head(rows: Tensor, heads: int, groups: int) -> Tensor:
-    """Indices [batch * heads / groups, groups * seq] in [tokens * heads] of what `rows` names."""
+    """Indices [batch * heads / groups, groups * seq] into [tokens * heads] for the given `rows`."""
     numbers = torch.arange(heads, device=rows.device).view(1, heads, 1)
     return (rows.unsqueeze(1) * heads + numbers).view(len(rows) * heads // groups, -1)
 
@@ -161,6 +165,7 @@ def _outputs(pattern: Pattern, heads: int, groups: int) -> Tensor:
 
 
 def _back(grad: Tensor, index: Tensor, shape: torch.Size) -> Tensor:
-    """The gradient [batch * heads, seq, head] at the tokens that were gathered: [tokens, ...]."""
+    """Scatter the gradient [batch * heads, seq, head] back to the tokens: [tokens, ...]."""
     flat = torch.zeros(shape[0] * shape[1], shape[2], dtype=grad.dtype, device=grad.device)
+    # add, not copy: padding repeats a row's last token, and shared tokens occur in several rows
     return flat.index_add_(0, index.flatten(), grad.view(-1, shape[2])).view(shape)

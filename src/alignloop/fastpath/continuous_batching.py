@@ -1,4 +1,4 @@
-"""Continuous batching: a response that ends gives its row of the decoder to the next prompt."""
+"""Continuous batching: when a response ends, the next prompt takes over its row of the decoder."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from alignloop.fastpath.llama_decoder import LlamaDecoder
 from alignloop.protocols import Policy
 
-# New prompts are read when this share of the rows is free: reading them one by one costs more.
+# Refill when this share of the rows is free: reading prompts one at a time costs more.
 REFILL_SHARE = 0.25
 
 # (logits [rows, vocabulary], uniforms [rows]) to tokens, logprobs and whether a token ends its
@@ -26,10 +26,10 @@ def decode(
     *,
     rows: int,
 ) -> list[Response]:
-    """One response to each prompt, in their order; at most `rows` are decoded at a time.
+    """One response per prompt, in order; at most `rows` are decoded at a time.
 
-    `uniforms` [prompts, most new tokens] are what `draw` is given: entry (i, t) for the t-th token
-    of the response to prompt i, whichever row and step that falls to.
+    `uniforms` [prompts, max new tokens] go to `draw`: entry (i, t) draws token t of the response
+    to prompt i, whichever row and step computes it.
     """
     scheduler = Scheduler(model, prompts, uniforms, draw, rows=rows)
     while scheduler.refill() or scheduler.decoder.count:
@@ -38,7 +38,7 @@ def decode(
 
 
 class Scheduler:
-    """Which prompt occupies which row of the decoder, and what was drawn for each prompt."""
+    """Tracks which prompt occupies which row of the decoder, and the tokens drawn for each."""
 
     def __init__(
         self,
@@ -51,19 +51,20 @@ class Scheduler:
     ) -> None:
         device = uniforms.device
         self.rows = min(rows, len(prompts))
+        # the longest prompt with the longest response: the cache is never reallocated
         capacity = max(map(len, prompts), default=0) + uniforms.shape[1]
         self.decoder = LlamaDecoder(model, rows=self.rows, capacity=capacity)
         self._tokens = torch.zeros(uniforms.shape, dtype=torch.long, device=device)
         self._logprobs = torch.zeros(uniforms.shape, device=device)
         self._drawn = torch.zeros(len(prompts), dtype=torch.long, device=device)
         self._prompts, self._uniforms, self._draw_tokens = prompts, uniforms, draw
-        # the longest last: neighbours are padded to the same length and the shortest ends first
+        # taken from the end, so shortest first: prompts read together have similar lengths
         self._waiting = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
         self._owners = torch.zeros(self.rows, dtype=torch.long, device=device)  # prompt by row
         self._next = torch.zeros(self.rows, dtype=torch.long, device=device)
 
     def refill(self) -> bool:
-        """Read waiting prompts into free rows if enough are free; whether it did."""
+        """Read waiting prompts into free rows if enough are free; True if any were read."""
         free = self.rows - self.decoder.count
         if not self._waiting or free < max(1, REFILL_SHARE * self.rows):
             return False
@@ -76,17 +77,17 @@ class Scheduler:
         return True
 
     def responses(self) -> list[Response]:
-        """What was drawn for each prompt: tokens and logprobs."""
+        """Tokens and logprobs drawn for each prompt."""
         tokens, logprobs = self._tokens.tolist(), self._logprobs.tolist()
         return [(tokens[i][:n], logprobs[i][:n]) for i, n in enumerate(self._drawn.tolist())]
 
     def advance(self) -> None:
-        """One more token for every row."""
+        """Decode one more token for every row."""
         if self.decoder.count:
             self._draw(0, self.decoder.step(self._next[: self.decoder.count]))
 
     def _draw(self, begin: int, logits: Tensor) -> None:
-        """Draw for the rows from `begin` on; the rows of responses that ended are given up."""
+        """Draw for the rows from `begin` on, and free the rows whose responses ended."""
         owners = self._owners[begin : self.decoder.count]
         counts = self._drawn[owners]
         drawn, logprobs, ends = self._draw_tokens(logits, self._uniforms[owners, counts])
@@ -94,6 +95,7 @@ class Scheduler:
         self._tokens[owners, counts], self._logprobs[owners, counts] = drawn, logprobs
         self._drawn[owners] = counts + 1
         over = ends | (counts == self._uniforms.shape[1] - 1)
+        # from the back: `drop` moves the last row into the gap, which must not be one still to drop
         for row in reversed(over.nonzero().flatten().tolist()):
             self.decoder.drop(begin + row)
             for rows in (self._next, self._owners):

@@ -1,4 +1,4 @@
-"""From hidden states to log-probabilities of given tokens, without all logits at once."""
+"""Log-probabilities of given tokens from hidden states, without all logits at once."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
-# How many logits exist at a time: more does not get faster, and this is what they cost in memory.
+# Logits held at a time. Larger chunks are no faster and cost memory (32 MiB and 512 MiB here).
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
 
 
@@ -16,13 +16,13 @@ def target_logprobs(
 ) -> tuple[Tensor, Tensor]:
     """(log p(target), entropy), both [tokens] in nats and float32; entropy has no gradient.
 
-    Without `entropy`, which costs another reading of all logits, it is 0.
+    With `entropy=False`, which saves a pass over all logits, the entropy is 0.
 
         log p = log_softmax((hidden W^T + b) / temperature)
 
     Shapes: hidden [tokens, hidden], targets [tokens]; `head` is a linear layer to the vocabulary.
-    One function for log-softmax, gather and entropy reads each logit half as often as three do.
-    Where the logits need several chunks they are computed again on the way back.
+    Fusing log-softmax, gather and entropy reads each logit half as often as three functions do.
+    If the logits need several chunks, backward computes them again.
     """
     result: Any = _TargetLogprobs.apply(
         hidden, head.weight, head.bias, targets, temperature, entropy
@@ -42,24 +42,29 @@ class _TargetLogprobs(torch.autograd.Function):
         wants_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         size = max(1, CHUNK_LOGITS.get(hidden.device.type, 2**23) // weight.shape[0])
-        logprobs, entropies, kept = [], [], None
+        logprobs, entropies, probabilities = [], [], None
         for begin in range(0, max(1, len(hidden)), size):  # no tokens: one empty chunk
             part = slice(begin, begin + size)
             logits = _logits(hidden[part], weight, bias, temperature)
+            # in place: a copy of the logits is the largest tensor of the step
             logits -= logits.amax(dim=-1, keepdim=True)
-            kept = logits.exp()
-            total = kept.sum(dim=-1)
+            probabilities = logits.exp()
+            total = probabilities.sum(dim=-1)
             logprobs.append(logits.gather(-1, targets[part, None]).squeeze(-1) - total.log())
-            kept /= total.unsqueeze(-1)
+            probabilities /= total.unsqueeze(-1)
             if wants_entropy:
-                # a product of matrices reads both once; elementwise, it would write a third
-                mean = torch.bmm(kept.unsqueeze(1), logits.unsqueeze(2)).flatten()
+                # bmm reads both once; an elementwise product would write a third tensor
+                mean = torch.bmm(probabilities.unsqueeze(1), logits.unsqueeze(2)).flatten()
                 entropies.append(total.log() - mean)
             else:
                 entropies.append(torch.zeros_like(total))
-        ctx.save_for_backward(hidden, weight, bias, targets, kept if len(logprobs) == 1 else None)
+        # keep a single chunk's probabilities; recompute several, which would need too much memory
+        ctx.save_for_backward(
+            hidden, weight, bias, targets, probabilities if len(logprobs) == 1 else None
+        )
         ctx.size, ctx.temperature = size, temperature
         entropy = torch.cat(entropies)
+        # the entropy is a metric: differentiating it would keep another tensor of logits' size
         ctx.mark_non_differentiable(entropy)
         return torch.cat(logprobs), entropy
 
@@ -67,7 +72,7 @@ class _TargetLogprobs(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         """d log p(t) / d logit v = (1 at v = t, else 0) - p(v), over the temperature."""
-        hidden, weight, bias, targets, kept = ctx.saved_tensors
+        hidden, weight, bias, targets, probabilities = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         grad = grad / ctx.temperature
         d_hidden = torch.empty_like(hidden) if wants_hidden else None
@@ -75,7 +80,7 @@ class _TargetLogprobs(torch.autograd.Function):
         d_bias = torch.zeros_like(bias) if wants_bias else None
         for begin in range(0, len(hidden), ctx.size):
             part = slice(begin, begin + ctx.size)
-            p = kept
+            p = probabilities
             if p is None:
                 p = torch.softmax(_logits(hidden[part], weight, bias, ctx.temperature), dim=-1)
             d_logits = p * -grad[part, None]

@@ -1,7 +1,7 @@
 """Fast decoding for the Llama family, from the weights of a transformers model.
 
-Against `generate`: the cache is allocated once, a sequence that ends gives its row to another one,
-equal prompts are read once, and no module that only shapes arguments runs between the products.
+Unlike `generate`: the cache is allocated once, a finished sequence frees its row for another,
+equal prompts are read once, and no module that only reshapes arguments runs between the products.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from alignloop.protocols import Policy
 class LlamaDecoder:
     """Next-token logits of up to `rows` sequences, each with its own length.
 
-    The sequences occupy rows 0 to `count` - 1 of a cache of `capacity` tokens, allocated once. To
-    be called without gradient, and not across a change of the weights: the steps read copies.
+    The sequences occupy rows 0 to `count` - 1 of a cache of `capacity` tokens, allocated once.
+    Call without gradients, and make a new one after the weights change: the steps read copies.
     """
 
     def __init__(self, model: Policy, *, rows: int, capacity: int) -> None:
@@ -38,13 +38,14 @@ class LlamaDecoder:
         self._lengths = torch.zeros(rows, dtype=torch.long, device=embedding.device)
         positions = torch.arange(capacity, device=embedding.device)
         cos, sin = base.rotary_emb(embedding, positions.unsqueeze(0))
+        # angles of all positions at once: a step only indexes them
         self._cos, self._sin = cos[0].unsqueeze(1), signed(sin[0]).unsqueeze(1)
 
     def add(self, prompts: Sequence[Sequence[int]]) -> Tensor:
-        """Read prompts into the next free rows; logits after each: [prompts, vocabulary].
+        """Read prompts into the next free rows; returns next-token logits [prompts, vocabulary].
 
-        Equal prompts are computed once, and what the cache holds behind a prompt is overwritten by
-        the response before a query sees it.
+        Equal prompts are computed once. What the cache holds after a prompt is overwritten by the
+        response before any query attends to it.
         """
         unique = list(dict.fromkeys(tuple(prompt) for prompt in prompts))
         device = self._lengths.device
@@ -62,6 +63,7 @@ class LlamaDecoder:
             found = (x.index_select(0, rows.flatten()) for x in (keys, values))
             self._cache.fill(layer, begin, *(x.unflatten(0, rows.shape) for x in found))
 
+        # packing may share a whole prompt between rows, and the last layer wants ascending indices
         last, order = torch.unique(packing.rows[:, -1], return_inverse=True)
         hidden = forward_packed(self._model, packing, last, keep)
         self._lengths[begin:end] = lengths[source]
@@ -69,7 +71,7 @@ class LlamaDecoder:
         return self._head(hidden).index_select(0, order[source])
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Append a token to every row, [count]; logits after it: [count, vocabulary]."""
+        """Append a token to every row, [count]; returns next-token logits [count, vocabulary]."""
         positions = self._lengths[: self.count]
         self._cache.begin_step(positions)
         cos, sin = (table.index_select(0, positions) for table in (self._cos, self._sin))
@@ -79,11 +81,11 @@ class LlamaDecoder:
             self._cache.append(number, k, v)
             x = x + layer.out(self._cache.attend(number, q))
             x = x + layer.mlp(_normed(x, layer.mlp_norm))
-        positions += 1
+        positions += 1  # a view: advances `_lengths`
         return self._step_head(_normed(x, self._base.norm))
 
     def drop(self, row: int) -> None:
-        """Give up a row: the last one takes its place."""
+        """Free a row: the last one moves into its place."""
         self.count -= 1
         if row != self.count:
             self._cache.move(self.count, row, int(self._lengths[self.count]))
@@ -95,7 +97,8 @@ def _normed(x: Tensor, module: Any) -> Tensor:
 
 
 def _gated_mlp(mlp: Any, rows: int) -> Project:
-    """down(silu(gate) * up) with gate and up in one product; another activation's MLP is called."""
+    """down(silu(gate) * up) with gate and up in one product; other MLPs are called as modules."""
+    # hooks would be skipped by calling the projections directly
     if not isinstance(mlp.act_fn, nn.SiLU | SiLUActivation) or mlp._forward_hooks:
         return mlp
     gate_up = side_by_side(rows, mlp.gate_proj, mlp.up_proj)
@@ -109,7 +112,7 @@ def _gated_mlp(mlp: Any, rows: int) -> Project:
 
 
 class _Layer:
-    """One layer's weights as functions: matrices that read the same input are one product."""
+    """One layer's weights as functions: matrices with the same input become one product."""
 
     def __init__(self, layer: Any, rows: int) -> None:
         attention, mlp = layer.self_attn, layer.mlp
@@ -124,12 +127,12 @@ class _Layer:
         self.mlp = _gated_mlp(mlp, rows)
 
     def heads(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries, keys and values [rows, heads, head] of normed states, the first two rotated."""
+        """Queries, keys (both rotated) and values [rows, heads, head] of normed states."""
         q, k = self._num_heads, self._num_kv_heads
         heads = self.qkv(x).view(len(x), -1, self._head_dim)
-        turned = heads[:, : q + k]
+        rotated = heads[:, : q + k]  # queries and keys in one rotation
         if self._q_norm is not None:
-            normed = _normed(heads[:, :q], self._q_norm), _normed(turned[:, q:], self._k_norm)
-            turned = torch.cat(normed, dim=1)
-        turned = rotate(turned, cos, sin)
-        return turned[:, :q], turned[:, q:], heads[:, -k:]
+            normed = _normed(heads[:, :q], self._q_norm), _normed(rotated[:, q:], self._k_norm)
+            rotated = torch.cat(normed, dim=1)
+        rotated = rotate(rotated, cos, sin)
+        return rotated[:, :q], rotated[:, q:], heads[:, -k:]

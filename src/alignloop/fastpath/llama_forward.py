@@ -1,6 +1,6 @@
-"""The forward pass of the Llama family over packed tokens, from a transformers model's weights.
+"""Forward pass of the Llama family over packed tokens, with a transformers model's weights.
 
-Linear layers, embedding and MLP are called as modules, so that adapters and biases in them count;
+Linear layers, embedding and MLP are called as modules, so adapters and biases in them work;
 norms, rotary embedding and attention are computed here.
 """
 
@@ -20,17 +20,17 @@ from alignloop.shapes import TokenIds, TokenMask
 
 # Families with exactly this layer: RMSNorm, rotary grouped-query attention, gated MLP.
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
-# Rotary embeddings whose angles do not depend on how long the sequence has become.
+# Rotary embeddings whose angles do not depend on the length of the sequence.
 STATIC_ROPE = {"default", "linear", "llama3", "yarn"}
 
 SeeKeys = Callable[[int, Tensor, Tensor], None]
 
 
 def supports(model: Backbone) -> bool:
-    """Whether this room computes what the model's own forward pass computes.
+    """Whether this package computes the same as the model's own forward pass.
 
-    No if a module whose call is passed over does not run the family's own `forward`, has a hook
-    (FSDP gathers its weights in one), or would do something in training: dropout, checkpointing.
+    False if a module that is bypassed does not run the family's own `forward`, has a hook (FSDP
+    gathers weights in one), or does something else in training: dropout, checkpointing.
     """
     config: Any = model.config
     base: Any = model.base_model
@@ -54,10 +54,10 @@ def supports(model: Backbone) -> bool:
 
 
 def _forward_name(module: nn.Module) -> str:
-    """Where the `forward` that a module runs was written: "transformers.models...LlamaMLP.forward".
+    """Qualified name of the `forward` a module runs: "transformers.models...LlamaMLP.forward".
 
-    FSDP2's `fully_shard` and others give a module a subclass made on the spot, which changes no
-    arithmetic; a subclass with a `forward` of its own, or a `forward` set on the module, is seen.
+    FSDP2's `fully_shard` and others swap in a subclass that changes no arithmetic; a subclass with
+    its own `forward`, or a `forward` set on the instance, is detected.
     """
     if "forward" in vars(module):
         return ""
@@ -81,10 +81,10 @@ def forward(
     attention_mask: TokenMask,
     query_mask: TokenMask,
 ) -> Tensor:
-    """The last hidden states, normed, where `query_mask` is True, in its order: [queries, hidden].
+    """Last hidden states, normed, where `query_mask` is True, in its order: [queries, hidden].
 
-    Padding is not read, equal beginnings of neighbours are read once, and of the last layer only
-    the queries are computed (decision 0013). All on the model's device; at least one query.
+    Padding is skipped, common prefixes of neighbouring rows are computed once, and the last layer
+    is computed for the queries only (decision 0013). All on the model's device; at least one query.
     """
     packing = pack(input_ids, attention_mask)
     indices = packing.at(query_mask, attention_mask)
@@ -98,16 +98,17 @@ def forward_packed(
     queries: Tensor | None = None,
     see_keys: SeeKeys | None = None,
 ) -> Tensor:
-    """The last hidden states, normed, of all packed tokens, or of those indices [queries].
+    """Last hidden states, normed, of all packed tokens, or of the indices [queries].
 
-    `queries` is ascending, without repeats: of the last layer only their part is computed.
-    `see_keys(layer, keys, values)` gets those of every token, [tokens, key-value heads, head].
+    `queries` is ascending, without repeats: the last layer is computed for them only.
+    `see_keys(layer, keys, values)` receives those of every token, [tokens, key-value heads, head].
     """
     base: Any = model.base_model
     x = base.embed_tokens(packing.tokens)
     cos, sin = _rotary(base, x, packing.positions)
     pattern = all_queries(packing)
     for number, layer in enumerate(base.layers):
+        # earlier layers need every token: later keys and values depend on them
         chosen = queries if number == len(base.layers) - 1 else None
         if chosen is not None:
             pattern = some_queries(packing, chosen)
@@ -134,6 +135,7 @@ def _heads(projected: Tensor, attention: Any, norm: Any) -> Tensor:
 
 def _rotary(base: Any, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Cosine and sine [tokens, 1, head]; the sine carries the sign of `rotate_half`."""
+    # computed per position, not per token: positions repeat in every row
     table = torch.arange(int(positions.max()) + 1, device=x.device).unsqueeze(0)
     cos, sin = base.rotary_emb(x, table)
     return tuple(t.index_select(0, positions).unsqueeze(1) for t in (cos[0], signed(sin[0])))  # pyright: ignore[reportReturnType]
@@ -146,7 +148,7 @@ def signed(sin: Tensor) -> Tensor:
 
 
 def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn [tokens, heads, head] by angles [tokens, 1, head], the sine signed."""
+    """Rotate [tokens, heads, head] by angles [tokens, 1, head]; the sine is signed."""
     if not torch.is_grad_enabled():
         return _turned(heads, cos, sin)
     result: Any = _Rotate.apply(heads, cos, sin)
@@ -166,8 +168,9 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def _inverse_rms(x: Tensor, eps: float) -> Tensor:
-    """1 / sqrt(mean(x^2) + eps) over the last dimension, kept as 1, in float32 at least."""
+    """1 / sqrt(mean(x^2) + eps) over the last dimension (keepdim), at least in float32."""
     wide = torch.promote_types(x.dtype, torch.float32)
+    # vector_norm accumulates in `wide` without writing a float32 copy of x
     norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
     return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
 

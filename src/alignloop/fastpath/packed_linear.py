@@ -1,4 +1,4 @@
-"""Linear layers for decoding: few rows at a time, many times over, with the same weights."""
+"""Linear layers for decoding: few rows at a time, many steps, the same weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,9 +11,9 @@ Project = Callable[[Tensor], Tensor]
 
 
 def side_by_side(rows: int, *modules: Any) -> Project:
-    """One product for several linear layers that read the same, for about so many rows.
+    """One product for several linear layers with the same input, tuned for about `rows` rows.
 
-    A linear layer that is not a plain one (an adapter, a quantised one, one with a hook) is called.
+    Layers that are not a plain `nn.Linear` (adapters, quantised, with hooks) are called as modules.
     """
     plain = all(
         type(m) is nn.Linear and not (m._forward_hooks or m._forward_pre_hooks) for m in modules
@@ -26,8 +26,8 @@ def side_by_side(rows: int, *modules: Any) -> Project:
     bias = None if modules[0].bias is None else torch.cat([module.bias for module in modules])
     if not _packs(weight):
         return lambda x: linear(x, weight, bias)
-    # For 32 rows the library packs a weight at each product, which costs as much as the product
-    # where it does not fit in the cache; packed once, reading 10M parameters takes half as long.
+    # At 32 rows oneDNN packs the weight for each product, which costs as much as the product if the
+    # weight exceeds the CPU cache; packed once, reading 10M parameters takes half as long.
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
     product = torch.ops.mkldnn._linear_pointwise
     return lambda x: product(x, packed, bias, "none", [], "")

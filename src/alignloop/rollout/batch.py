@@ -1,4 +1,4 @@
-"""A batch of rollouts as all models read it: padded, and cut into micro-batches."""
+"""A batch of rollouts as all models read it: padded and split into micro-batches."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,28 +13,28 @@ from alignloop.shapes import TokenIds, TokenMask
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutBatch:
-    """A batch of rollouts as every model that scores reads it, with its cut into micro-batches."""
+    """A padded batch of rollouts with its split into micro-batches."""
 
     rollouts: Sequence[Rollout]
     input_ids: TokenIds
     attention_mask: TokenMask
     response_mask: TokenMask
-    cuts: list[list[int]]
+    micro_batches: list[list[int]]
 
     @classmethod
     def of(cls, rollouts: Sequence[Rollout], pad_id: int, micro_batch_tokens: int) -> Self:
-        """Padded on the right, and cut."""
+        """Pad on the right and split."""
         batch = pad_batch(rollouts, pad_id)
         rows = range(len(rollouts))
         return cls(
             rollouts=rollouts,
-            cuts=cut_rows(**batch, rows=rows, micro_batch_tokens=micro_batch_tokens),
+            micro_batches=split_rows(**batch, rows=rows, micro_batch_tokens=micro_batch_tokens),
             **batch,
         )
 
     @property
     def finished(self) -> torch.Tensor:
-        """Which responses ended by themselves, [batch]."""
+        """Which responses ended with EOS, [batch]."""
         return torch.tensor([rollout.finish_reason == "eos" for rollout in self.rollouts])
 
     def take(self, rows: list[int]) -> tuple[TokenIds, TokenMask, TokenMask]:
@@ -45,7 +45,7 @@ class RolloutBatch:
         return ids, attention, response
 
 
-def cut_rows(
+def split_rows(
     input_ids: TokenIds,
     attention_mask: TokenMask,
     response_mask: TokenMask,
@@ -55,6 +55,9 @@ def cut_rows(
     """Micro-batches of similar length within a budget of padded tokens, equal prompts together."""
     lengths = attention_mask.sum(dim=1).tolist()
     starts = response_mask.int().argmax(dim=1).tolist()
+    # equal prompts side by side: the fast path computes a common prefix once
     prompts = [tuple(input_ids[row, : starts[row]].tolist()) for row in rows]
-    cuts = token_budget_batches([lengths[row] for row in rows], micro_batch_tokens, prompts)
-    return [[rows[i] for i in cut] for cut in cuts]
+    micro_batches = token_budget_batches(
+        [lengths[row] for row in rows], micro_batch_tokens, prompts
+    )
+    return [[rows[i] for i in micro_batch] for micro_batch in micro_batches]

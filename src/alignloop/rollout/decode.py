@@ -1,4 +1,4 @@
-"""Sampling responses from a policy, with the log-probability of every drawn token."""
+"""Sampling responses from a policy, with the log-probability of every token drawn."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class Rollout:
 
     @property
     def response_ids(self) -> tuple[int, ...]:
-        """The response's tokens, EOS included where it was drawn."""
+        """The response's tokens, including EOS if it was drawn."""
         return self.input_ids[self.response_start :]
 
     @property
@@ -48,7 +48,7 @@ def as_rollout(
     logprobs: list[float],
     stop_ids: Sequence[int],
 ) -> Rollout:
-    """A prompt, (prompt_id, token ids), with the tokens that were drawn for it."""
+    """A prompt, (prompt_id, token ids), with the tokens drawn for it."""
     prompt_id, ids = prompt
     return Rollout(
         prompt_id=prompt_id,
@@ -60,39 +60,40 @@ def as_rollout(
 
 
 class Sampler(Protocol):
-    """Anything that answers tokenised prompts with rollouts, one per prompt and in their order."""
+    """Anything that answers tokenised prompts with rollouts, one per prompt, in order."""
 
     def load(self, policy: Policy, step: int) -> None:
-        """Sample from the weights that `policy` has after `step` steps; often there already."""
+        """Sample from the weights of `policy` after `step` steps; often nothing to do."""
         ...
 
     def generate(
         self, prompts: Sequence[tuple[str, Sequence[int]]], seeds: Sequence[int]
     ) -> list[Rollout]:
-        """Sample one response to each (prompt_id, token ids), by the random numbers of its seed.
+        """Sample one response per (prompt_id, token ids), with random numbers from its seed.
 
-        A response is a function of prompt, seed and weights: not of the others in the batch.
+        A response depends on prompt, seed and weights, not on the rest of the batch.
         """
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSampler(ABC):
-    """Samples in this process from a model that is read in place: training changes the samples."""
+    """Samples in this process from a model read in place: training it changes the samples."""
 
     model: Policy
     stop_ids: tuple[int, ...]
     config: SamplingConfig
 
     def load(self, policy: Policy, step: int) -> None:
-        """Nothing to do: `policy` is the model that is read."""
+        """Nothing to do: the sampler reads `policy` itself."""
         assert policy is self.model, "another model needs another sampler"
 
     def generate(
         self, prompts: Sequence[tuple[str, Sequence[int]]], seeds: Sequence[int]
     ) -> list[Rollout]:
-        """Sample one response to each (prompt_id, token ids), in their order."""
+        """Sample one response per (prompt_id, token ids), in order."""
         assert len(prompts) == len(seeds), "a seed for each prompt"
+        # a role on a shared base may have another adapter active
         activate(self.model)
         uniforms = uniforms_of(seeds, self.config.max_new_tokens).to(self.model.device)
         responses = self.responses([list(ids) for _, ids in prompts], uniforms)
@@ -105,12 +106,12 @@ class LocalSampler(ABC):
     def responses(
         self, prompts: Sequence[list[int]], uniforms: Tensor
     ) -> list[tuple[list[int], list[float]]]:
-        """Tokens and logprobs for each prompt; token t of row i is drawn by uniforms[i, t]."""
+        """Tokens and logprobs per prompt; uniforms[i, t] draws token t of row i."""
 
     def draw_tokens(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens, their logprobs, and whether they end the response, all [rows].
 
-        Raises UserError if the logits are no distribution.
+        Raises UserError if the logits do not define a distribution.
         """
         tokens, logprobs = draw(logits, uniforms, self.config.temperature, self.config.top_p)
         require_finite(logprobs, self.model)
@@ -119,7 +120,7 @@ class LocalSampler(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class LlamaSampler(LocalSampler):
-    """Samples on the fast path; the same draws as `TransformersSampler`."""
+    """Samples on the fast path; draws the same as `TransformersSampler`."""
 
     def responses(
         self, prompts: Sequence[list[int]], uniforms: Tensor
@@ -131,7 +132,7 @@ class LlamaSampler(LocalSampler):
 
 @dataclass(frozen=True, kw_only=True)
 class TransformersSampler(LocalSampler):
-    """Samples by a transformers model's own forward pass with its KV cache.
+    """Samples with a transformers model's own forward pass and KV cache.
 
     Finished sequences leave the batch.
     """
@@ -142,7 +143,7 @@ class TransformersSampler(LocalSampler):
     def responses(
         self, prompts: Sequence[list[int]], uniforms: Tensor
     ) -> list[tuple[list[int], list[float]]]:
-        """Tokens and logprobs for each prompt; prompts of like length are decoded together."""
+        """Tokens and logprobs per prompt; prompts of similar length are decoded together."""
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
         found: dict[int, tuple[list[int], list[float]]] = {}
         for start in range(0, len(prompts), self.config.batch_size):
@@ -164,6 +165,7 @@ class TransformersSampler(LocalSampler):
             DynamicCache(config=self.model.config),
             torch.arange(len(prompts), device=device),
         )
+        # left padding must not shift positions
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         argument = cache_argument(self.model)
         for t in range(self.config.max_new_tokens):
@@ -178,6 +180,7 @@ class TransformersSampler(LocalSampler):
             drawn, logprob, ends = self.draw_tokens(output.logits[:, -1], uniforms[alive, t])
             tokens[alive, t], logprobs[alive, t] = drawn, logprob
             lengths[alive] += 1
+            # finished rows leave the batch: their forward passes would be wasted
             going_on = ~ends
             if not bool(going_on.any()):
                 break
@@ -199,9 +202,9 @@ class TransformersSampler(LocalSampler):
 
 
 def cache_argument(model: Any) -> str:
-    """What a model's forward pass calls its KV cache: "cache", or "past_key_values".
+    """Name of the KV cache argument of a model's forward pass: "cache" or "past_key_values".
 
-    transformers renames it from 5.24 on, family by family, and warns of the old name.
+    transformers renames it from 5.24 on, family by family, and warns about the old name.
     """
     return "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
 

@@ -1,4 +1,4 @@
-"""Drawing tokens: uniform numbers that belong to a row, and what they choose of a distribution."""
+"""Drawing tokens: uniform numbers per row, and the tokens they select from a distribution."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,21 +9,22 @@ from torch import Tensor
 
 from alignloop.errors import UserError
 
-# Above so many tokens, drawing sums blocks of so many before it looks into one of them.
+# Above this vocabulary size, draw a block of tokens first and then a token in it (see `_invert`).
 LARGE_VOCABULARY, BLOCK = 4096, 128
 
 
 def uniforms_of(seeds: Sequence[int], count: int) -> Tensor:
-    """The first `count` uniform numbers in [0, 1) of each row's own stream: [rows, count], float32.
+    """The first `count` uniform numbers in [0, 1) of each row's stream: [rows, count], float32.
 
-    Row i is SplitMix64 seeded by seeds[i] (Steele et al. 2014, doi:10.1145/2660193.2660195), of
-    whose 64 bits the first 24 are kept. So what a row draws at its t-th token is a function of its
-    seed and t alone: not of its neighbours, of how long others may get, or of the device.
+    Row i is SplitMix64 seeded with seeds[i] (Steele et al. 2014, doi:10.1145/2660193.2660195); the
+    top 24 of its 64 bits are kept. So token t of a row depends on its seed and t alone: not on
+    other rows, the length limit or the device.
     """
     u64, steps = numpy.uint64, numpy.arange(1, count + 1, dtype=numpy.uint64)
     z = numpy.array(seeds, dtype=u64).reshape(-1, 1) + steps * u64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> u64(30))) * u64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> u64(27))) * u64(0x94D049BB133111EB)
+    # 24 bits are what a float32 in [0, 1) holds exactly: 1.0 can never come out
     z = (z ^ (z >> u64(31))) >> u64(40)
     return torch.from_numpy(z.astype(numpy.float32) * numpy.float32(2**-24))
 
@@ -37,10 +38,10 @@ def is_stop(tokens: Tensor, stop_ids: Sequence[int]) -> Tensor:
 
 
 def require_finite(logprobs: Tensor, model: Any) -> None:
-    """Raise UserError where `draw` found no distribution: its logprobs [batch] are NaN there."""
+    """Raise UserError if any of the logprobs [batch] that `draw` returned is NaN."""
     if bool(logprobs.isnan().any()):
         raise UserError(
-            "the model's logits are no finite numbers (NaN or infinity): nothing can be drawn",
+            "the model's logits are not finite (NaN or infinity), so no token can be drawn",
             where=str(getattr(model, "name_or_path", "") or type(model).__name__),
             fix="its weights are damaged or diverged (try an earlier checkpoint, or a lower"
             " learning_rate), or too large for model.dtype",
@@ -52,20 +53,20 @@ def draw(
 ) -> tuple[Tensor, Tensor]:
     """One token per row by inverting the cumulative distribution at `uniform` in [0, 1).
 
-    That is the softmax of logits / temperature, of which `top_p` below 1 keeps the likeliest tokens
-    up to the one with which they reach that share (Holtzman et al. 2019, arXiv:1904.09751). At
-    temperature 0 it is the likeliest token, whose probability is then 1.
+    The distribution is softmax(logits / temperature); `top_p` below 1 keeps the likeliest tokens up
+    to and including the one that reaches that share (Holtzman et al. 2019, arXiv:1904.09751).
+    Temperature 0 takes the likeliest token, with probability 1.
 
-    logits [batch, vocabulary]; returns token ids [batch] and their logprobs [batch] in nats, NaN in
-    a row of which there is no distribution: one with NaN, with +infinity, or with -infinity alone.
+    logits [batch, vocabulary]; returns token ids [batch] and their logprobs [batch] in nats, NaN if
+    a row has no distribution: if it contains NaN or +infinity, or only -infinity.
     """
     logits = logits.float()
     if temperature == 0:
         largest, token = logits.max(dim=-1)
-        return token, 0 * largest
+        return token, 0 * largest  # 0, but NaN if the logits are not finite
     if temperature != 1:
         logits = logits / temperature
-    # one softmax serves the draw and the logprob: on a CPU the exponentials are what drawing costs
+    # one softmax for the draw and the logprob: on a CPU, drawing costs its exponentials
     probabilities = torch.softmax(logits, dim=-1)
     if top_p < 1:
         probabilities = _nucleus(probabilities, top_p)
@@ -74,18 +75,19 @@ def draw(
 
 
 def _nucleus(p: Tensor, top_p: float) -> Tensor:
-    """The likeliest tokens of p [batch, vocabulary] that reach `top_p` together; they sum to 1."""
+    """Keep the likeliest tokens of p [batch, vocabulary] that reach `top_p`, rescaled to sum 1."""
+    # stable, so that ties are cut alike on every device
     ordered, tokens = p.sort(dim=-1, descending=True, stable=True)
     before = ordered.cumsum(-1) - ordered
-    kept = torch.where(before < top_p, ordered, 0.0)
-    return torch.zeros_like(p).scatter_(-1, tokens, kept / kept.sum(-1, keepdim=True))
+    nucleus = torch.where(before < top_p, ordered, 0.0)
+    return torch.zeros_like(p).scatter_(-1, tokens, nucleus / nucleus.sum(-1, keepdim=True))
 
 
 def _invert(p: Tensor, share: Tensor) -> Tensor:
-    """The first token up to which more than `share` [batch, 1] of the probability lies: [batch, 1].
+    """First token where the cumulative probability exceeds `share` [batch, 1]: [batch, 1].
 
-    In a large vocabulary first the block of tokens is found, then the token in it: a cumulative sum
-    over all tokens takes as long as all else that drawing does, and several times that from 30,000.
+    A large vocabulary is searched in two steps, block then token: a cumulative sum over all tokens
+    takes as long as the rest of drawing, and several times as long from 30,000 tokens.
     """
     vocabulary = p.shape[-1]
     if vocabulary <= LARGE_VOCABULARY:
@@ -99,15 +101,17 @@ def _invert(p: Tensor, share: Tensor) -> Tensor:
     inner_share = (share * cumulative[:, -1:] - (up_to - weight)) / weight
     tokens = block * BLOCK + torch.arange(BLOCK, device=p.device)
     inside = p.gather(-1, tokens.clamp(max=vocabulary - 1)).masked_fill(tokens >= vocabulary, 0)
+    # rounding may push the share to 1, which would select a token after the block
     return block * BLOCK + _pick(inside, inner_share.clamp(0, 1 - 2**-24))[0]
 
 
 def _pick(weights: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Where the cumulative sum [batch, choices] passes a share in [0, 1) of the total; that sum.
+    """Index where the cumulative sum passes a share in [0, 1) of the total, and that sum.
 
-    weights [batch, choices], share [batch, 1]; the indices are [batch, 1].
+    weights and the sum [batch, choices], share and index [batch, 1].
     """
     cumulative = weights.cumsum(-1)
     threshold = share * cumulative[:, -1:]
+    # right=True: a share of 0 must skip leading tokens of probability 0
     index = torch.searchsorted(cumulative, threshold, right=True)
     return index.clamp(max=weights.shape[-1] - 1), cumulative

@@ -1,4 +1,4 @@
-"""Which sampler a model gets: the fast one if it computes the same, otherwise transformers' own."""
+"""Choose a sampler: the fast path if it supports the model, otherwise transformers."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from alignloop.rollout.decode import LlamaSampler, Sampler, TransformersSampler
 def make_sampler(
     model: Policy, tokenizer: PreTrainedTokenizerBase, config: SamplingConfig
 ) -> Sampler:
-    """A sampler for `model`, which is read in place: training it changes what is sampled."""
+    """A sampler for `model`, read in place: training it changes the samples."""
     stops = stop_tokens(tokenizer)
     if fastpath.supports(model):
         return LlamaSampler(model=model, stop_ids=stops, config=config)
