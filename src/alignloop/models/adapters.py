@@ -1,7 +1,7 @@
-"""PEFT's directories: adapters on disk, as `PeftModel.from_pretrained` reads and writes them.
+"""Adapters on disk, in the format that `PeftModel.from_pretrained` reads and writes.
 
-An adapter's directory holds adapter_config.json, adapter_model.safetensors and, from us, tokenizer
-and chat template. The model that the adapter belongs to is named in it, not copied.
+A directory holds adapter_config.json, adapter_model.safetensors and, if written here, tokenizer and
+chat template. It names the adapter's base model and does not copy it.
 """
 
 import dataclasses
@@ -20,23 +20,23 @@ from alignloop.errors import UserError
 from alignloop.extras import needs
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-POLICY, SCORER = "CAUSAL_LM", "SEQ_CLS"  # PEFT's names of what an adapter's model is for
+POLICY, SCORER = "CAUSAL_LM", "SEQ_CLS"  # PEFT's task types
 PREFIX = "base_model.model."
 HEAD = f"{PREFIX}score.weight"
 OUTPUT_LAYERS = (f"{PREFIX}lm_head.", f"{PREFIX}embed_out.")
-# What PEFT draws these from is the weights themselves, which it changes on the way.
+# These initialisations are computed from the base weights, and change them.
 CHANGES_WEIGHTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a directory holds an adapter rather than a model of its own."""
+    """Whether a directory holds an adapter rather than a full model."""
     return (folder / CONFIG).is_file()
 
 
 def base_of(folder: Path) -> Path:
-    """The plain model directory that a directory's weights belong to: itself, or its adapter's.
+    """The full model's directory: `folder` itself, or the base model of its adapter.
 
-    Raises UserError where the adapter's model is not on this machine.
+    Raises UserError if the adapter's base model is not on this machine.
     """
     if not is_adapter(folder):
         return folder
@@ -45,23 +45,23 @@ def base_of(folder: Path) -> Path:
         if name and (base / "config.json").is_file():
             return base
     raise UserError(
-        f"this adapter belongs to the model {name!r}, which is not there",
+        f"the base model of this adapter, {name!r}, does not exist",
         where=str(folder / CONFIG),
-        fix="put that model there, or `alignloop merge ADAPTER_DIR OUT --base DIR`",
+        fix="put the model there, or run `alignloop merge ADAPTER_DIR OUT --base DIR`",
     )
 
 
 def scores(folder: Path) -> bool:
-    """Whether an adapter makes a reward model: it says so, or says nothing and holds a head."""
+    """Whether an adapter makes a reward model: by its task type, or without one by its head."""
     task = _settings(folder).get("task_type")
     return task == SCORER or (task is None and HEAD in read_weights(folder))
 
 
 def is_plain(folder: Path) -> bool:
-    """Whether an adapter is matrices in the layers (and a head) alone.
+    """Whether an adapter is only matrices in the layers, and perhaps a head.
 
-    PEFT's `modules_to_save`, adapters of the embedding or the output layer, and beginnings that
-    change the weights below make a model of its own: such an adapter is merged.
+    Adapters with `modules_to_save`, of the embedding or the output layer, or initialised by
+    changing the base weights cannot share a base: they are merged instead.
     """
     start = _settings(folder).get("init_lora_weights")
     changes = isinstance(start, str) and start.lower().startswith(CHANGES_WEIGHTS)
@@ -73,13 +73,13 @@ def is_plain(folder: Path) -> bool:
 
 
 def read_shape(folder: Path) -> Any:
-    """The `peft.LoraConfig` of an adapter directory, without what is said about heads."""
+    """The `peft.LoraConfig` of an adapter directory, without its settings for heads."""
     with needs("lora", "an adapter"):
         import peft
 
     kind = _settings(folder).get("peft_type")
     if kind != "LORA":
-        raise UserError(f"only adapters of type LORA are read, not {kind}", where=str(folder))
+        raise UserError(f"only LORA adapters are supported, not {kind}", where=str(folder))
     try:
         found = peft.LoraConfig.from_pretrained(str(folder))
     except (TypeError, ValueError) as error:
@@ -88,7 +88,7 @@ def read_shape(folder: Path) -> Any:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The tensors of an adapter directory, by the names that PEFT gives them on disk."""
+    """The tensors of an adapter directory, by PEFT's names on disk."""
     path = folder / WEIGHTS
     if not path.is_file():
         raise UserError(
@@ -105,14 +105,14 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 def write_adapter(
     folder: Path, shape: Any, tensors: Mapping[str, Tensor], *, base: Path, task: str
 ) -> None:
-    """Write configuration and tensors; `base` is the model's directory, kept as a whole path."""
+    """Write configuration and tensors; `base` is the model's directory, saved as absolute path."""
     settings = shape.to_dict() | {
         "base_model_name_or_path": str(base.resolve()),
         "inference_mode": True,
         "modules_to_save": ["score"] if task == SCORER else None,
         "task_type": task,
     }
-    # PEFT keeps names in sets: sorted, so that the same adapter is the same file
+    # PEFT keeps names in sets; sorted, the same adapter gives the same file
     plain = {key: sorted(v) if isinstance(v, set) else v for key, v in settings.items()}
     text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
@@ -124,11 +124,11 @@ def write_adapter(
 
 
 def adapter_parameters(model: nn.Module, adapter: str) -> dict[str, nn.Parameter]:
-    """An adapter's parameters in a model, by their names on disk, where it is nameless."""
+    """An adapter's parameters in a model, by their names on disk, without the adapter's name."""
     found: dict[str, nn.Parameter] = {}
     for name, parameter in model.named_parameters():
         on_disk, count = re.subn(rf"(\.lora_\w+)\.{re.escape(adapter)}(?=\.|$)", r"\1", name)
-        if count:  # of DoRA's magnitudes the files keep an older name
+        if count:  # for DoRA's magnitudes the files keep an older name
             on_disk = re.sub(r"(\.lora_magnitude_vector)\.weight$", r"\1", on_disk)
             found[f"{PREFIX}{on_disk}"] = parameter
     return found
@@ -136,21 +136,21 @@ def adapter_parameters(model: nn.Module, adapter: str) -> dict[str, nn.Parameter
 
 @torch.no_grad()
 def fill(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Put tensors of an adapter directory into parameters of the same names, in place.
+    """Copy tensors of an adapter directory into the parameters of the same names.
 
-    Raises UserError where names or shapes are not those of this model.
+    Raises UserError if names or shapes do not match this model.
     """
-    strangers = set(parameters) ^ {name for name in tensors if name != HEAD}
-    if strangers:
+    unmatched = set(parameters) ^ {name for name in tensors if name != HEAD}
+    if unmatched:
         raise UserError(
-            f"the adapter is not of this model: {len(strangers)} tensors have no counterpart, such"
-            f" as {min(strangers)}",
+            f"the adapter does not fit this model: {len(unmatched)} tensors have no counterpart,"
+            f" such as {min(unmatched)}",
             where=str(folder),
         )
     for name, parameter in parameters.items():
         if parameter.shape != tensors[name].shape:
             raise UserError(
-                f"the adapter is not of this model: {name} is {tuple(tensors[name].shape)} and not"
+                f"the adapter does not fit this model: {name} is {tuple(tensors[name].shape)}, not"
                 f" {tuple(parameter.shape)}",
                 where=str(folder),
             )
@@ -159,7 +159,7 @@ def fill(parameters: Mapping[str, Tensor], tensors: Mapping[str, Tensor], folder
 
 @torch.no_grad()
 def fill_head(head: nn.Linear, tensors: Mapping[str, Tensor], folder: Path) -> None:
-    """Put the scalar head of an adapter directory into a reward model's."""
+    """Copy the scalar head of an adapter directory into a reward model's."""
     weight = tensors.get(HEAD)
     if weight is None or weight.shape != head.weight.shape:
         raise UserError("this adapter has no scalar head for this model", where=str(folder))
@@ -168,29 +168,31 @@ def fill_head(head: nn.Linear, tensors: Mapping[str, Tensor], folder: Path) -> N
 
 @torch.no_grad()
 def merged(model: Any, folder: Path) -> Any:
-    """The plain model with an adapter directory's changes in its weights: W + alpha / rank * B A.
+    """The full model with an adapter merged into its weights: W + alpha / rank * B A.
 
-    So for LoRA; rsLoRA divides by the rank's root, DoRA scales the columns: PEFT merges each. What
-    PEFT keeps beside the matrices (`modules_to_save`, biases, a reward model's head) replaces the
-    model's own. Raises UserError where the files hold something else.
+    That is LoRA; rsLoRA divides by the rank's root, DoRA scales the columns: PEFT merges each.
+    Whole tensors in the files (`modules_to_save`, biases, a reward model's head) replace the
+    model's. Raises UserError if the files hold anything else.
     """
     shape, tensors = read_shape(folder), read_weights(folder)
     from peft.tuners.lora import LoraModel
 
-    if model.get_output_embeddings() is None:  # a scorer on a policy's adapter
+    # a reward model has no output layer to which the adapter's could apply
+    if model.get_output_embeddings() is None:  # a reward model on a policy's adapter
         tensors = {n: value for n, value in tensors.items() if not n.startswith(OUTPUT_LAYERS)}
     matrices = {name: value for name, value in tensors.items() if ".lora_" in name}
     below = {name: value for name, value in tensors.items() if ".base_layer." in name}
     whole = {n: value for n, value in tensors.items() if n not in matrices and n not in below}
-    _untie_where_one_changes(model, tensors, shape)
-    _replace(model, below, folder)  # what the matrices are added to
+    _untie_if_changed(model, tensors, shape)
+    _replace(model, below, folder)  # base weights first: the matrices are added to them
     try:
         tuner = LoraModel(model, shape, "merged")
     except (ValueError, TypeError, RuntimeError, AttributeError, ImportError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"PEFT cannot make this adapter: {reason}", where=str(folder)) from None
+        raise UserError(f"PEFT cannot load this adapter: {reason}", where=str(folder)) from None
     fill(adapter_parameters(model, "merged"), matrices, folder)
     plain: Any = tuner.merge_and_unload()
+    # PEFT freezes the base it wraps
     plain.requires_grad_(True)
     if scores(folder) and hasattr(plain, "score"):
         if HEAD not in whole:
@@ -204,7 +206,7 @@ def merged(model: Any, folder: Path) -> Any:
 
 @torch.no_grad()
 def with_bias(head: nn.Linear, wanted: bool) -> nn.Linear:
-    """The same head, or one with a bias of 0 where that is wanted and it has none."""
+    """The same head, with an added bias of 0 if `wanted` and it has none."""
     if not wanted or head.bias is not None:
         return head
     options: dict[str, Any] = {"dtype": head.weight.dtype, "device": head.weight.device}
@@ -215,28 +217,28 @@ def with_bias(head: nn.Linear, wanted: bool) -> nn.Linear:
 
 
 def _replace(model: Any, whole: Mapping[str, Tensor], folder: Path) -> None:
-    """Put whole tensors in the place of the model's own of these names."""
+    """Replace the model's tensors of these names by whole tensors."""
     embedding = model.get_input_embeddings()
     sizes = [len(value) for name, value in whole.items() if _is_of(name, model, embedding)]
     rows = max(sizes, default=0)
-    if rows > embedding.weight.shape[0]:  # tokens were added before training
+    if rows > embedding.weight.shape[0]:  # the adapter was trained with added tokens
         model.resize_token_embeddings(rows, mean_resizing=False)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     for name, value in whole.items():
-        there = parameters.get(name.removeprefix(PREFIX).replace(".base_layer.", "."))
-        if there is None or there.shape != value.shape:
+        target = parameters.get(name.removeprefix(PREFIX).replace(".base_layer.", "."))
+        if target is None or target.shape != value.shape:
             raise UserError(
-                f"the adapter is not of this model, or of a kind that is not read: {name}",
+                f"the adapter does not fit this model, or is of an unsupported kind: {name}",
                 where=str(folder),
                 fix="merge it with PEFT (`merge_and_unload`) and save the whole model",
             )
-        there.copy_(value)
+        target.copy_(value)
 
 
-def _untie_where_one_changes(model: Any, tensors: Mapping[str, Tensor], shape: Any) -> None:
-    """Give the output layer a matrix of its own where the adapter changes it or the embedding.
+def _untie_if_changed(model: Any, tensors: Mapping[str, Tensor], shape: Any) -> None:
+    """Untie output layer and embedding if the adapter changes either.
 
-    As in PEFT, whose copy of a tied layer is trained by itself unless `ensure_weight_tying` is set.
+    As in PEFT, which trains a separate copy of a tied layer unless `ensure_weight_tying` is set.
     """
     head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
     if head is None or head.weight is not embedding.weight:
@@ -260,5 +262,5 @@ def _settings(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"this file is damaged: {error}", where=str(path)) from None
     if not isinstance(found, dict):
-        raise UserError("this file is damaged: it holds no table", where=str(path))
+        raise UserError("this file is damaged: it holds no JSON object", where=str(path))
     return found

@@ -1,7 +1,7 @@
-"""`alignloop models convert`: from a GGUF file to a plain model directory that can be trained.
+"""`alignloop models convert`: from a GGUF file to a model directory that can be trained.
 
-transformers reads the file and dequantises its weights; this makes a directory of it that stands
-by itself, and looks whether what was written is what was read.
+transformers reads the file and dequantises its weights; this writes them as a self-contained
+directory, reads it back and compares.
 """
 
 import re
@@ -23,16 +23,16 @@ from alignloop.models.loading import DTYPES, load_policy, load_tokenizer
 from alignloop.models.saving import save_model
 
 PROBE = "Hello! Please name\n\n1. a colour, and\n\n2. a number."
-GENERATED = 12  # tokens of the answer that shows a person what the model says
-# How texts are split before merging, where transformers does not do it as llama.cpp does: every
-# digit by itself, then GPT-2's rule. Otherwise a blank line before a number is other tokens.
+GENERATED = 12  # tokens of the sample answer that is printed
+# Pre-tokenizers that transformers converts differently from llama.cpp: each digit alone, then
+# GPT-2's rule. Otherwise a blank line before a number becomes other tokens.
 DIGITS_APART = {"smollm", "starcoder", "refact", "command-r", "codeshell", "minerva-7b"}
 SPLIT_FILE = re.compile(r"(.*)-\d{5}-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a GGUF file says of itself: `pre` is how its tokenizer splits texts."""
+    """Metadata of a GGUF file; `pre` names its pre-tokenizer."""
 
     architecture: str
     pre: str | None
@@ -42,7 +42,7 @@ class Header:
 
 @dataclass(frozen=True, kw_only=True)
 class Converted:
-    """What was written: `answer` is what the model says to PROBE, as it was read again."""
+    """Result of a conversion: `answer` is the reloaded model's answer to PROBE."""
 
     parameters: int
     header: Header
@@ -52,7 +52,7 @@ class Converted:
 
 
 def find_gguf(source: Path) -> Path:
-    """The GGUF file that a person named, or the one in a folder; raises UserError otherwise."""
+    """The GGUF file given, or the only one in a folder; otherwise raises UserError."""
     if source.is_dir():
         found = gguf_files(source)
         if len(found) > 1:
@@ -68,9 +68,9 @@ def find_gguf(source: Path) -> Path:
         raise no_model(source, "FILE.gguf")
     if not is_gguf(source):
         raise UserError(
-            "this is no GGUF file (it does not begin with 'GGUF')",
+            "this is not a GGUF file (it does not begin with 'GGUF')",
             where=str(source),
-            fix="give a .gguf file, downloaded whole",
+            fix="give a completely downloaded .gguf file",
         )
     if part := SPLIT_FILE.fullmatch(source.name):
         raise UserError(
@@ -89,27 +89,28 @@ def convert_gguf(
     tokenizer_from: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Converted:
-    """Fill the folder `out` with a GGUF file's model: safetensors, config, tokenizer, template.
+    """Write a GGUF file's model into the folder `out`: safetensors, config, tokenizer, template.
 
     Weights are the file's, dequantised, in `dtype`. `tokenizer_from` is a directory whose tokenizer
-    takes the place of the file's. What was written is read again: the same logits to the bit, an
-    answer of a few tokens, output layer tied or not as in the file.
-    Raises UserError where transformers cannot read the file or the result differs.
+    replaces the file's. The result is read back and must give the same logits to the bit and tie
+    the output layer as the file does.
+    Raises UserError if transformers cannot read the file or the result differs.
     """
     _require_gguf()
     say(f"reading {file}")
     header = read_header(file)
     model = _read(file, "model", lambda: _model(file, dtype))
     tokenizer, notes = _tokenizer(file, header, tokenizer_from)
+    # logits before writing: comparing them after reading back finds lost or untied tensors
     ids = torch.tensor([_probe(tokenizer)])
     with torch.no_grad():
-        wanted = model(input_ids=ids).logits
+        expected = model(input_ids=ids).logits
     parameters = sum(p.numel() for p in model.parameters())
     say(f"writing {parameters:,} parameters in {dtype}")
     save_model(out, model, tokenizer)
     del model
-    say("checking: reading it again, and an answer")
-    answer = _check(out, dtype, header, ids, wanted)
+    say("checking: reading it back and sampling an answer")
+    answer = _check(out, dtype, header, ids, expected)
     return Converted(
         parameters=parameters,
         header=header,
@@ -120,7 +121,7 @@ def convert_gguf(
 
 
 def read_header(file: Path) -> Header:
-    """Architecture, tokenizer and types of weights, without the weights."""
+    """Read architecture, tokenizer and weight types, without the weights."""
     from gguf import GGUFReader  # type: ignore[import-untyped]
 
     reader = _read(file, "header", lambda: GGUFReader(file))
@@ -138,6 +139,7 @@ def read_header(file: Path) -> Header:
 
 
 def _model(file: Path, dtype: str) -> Any:
+    # on the CPU, like the check: equality to the bit needs the same device
     causal: Any = AutoModelForCausalLM
     model, info = causal.from_pretrained(
         file.parent,
@@ -148,7 +150,7 @@ def _model(file: Path, dtype: str) -> Any:
     )
     if missing := info["missing_keys"]:
         raise ValueError(f"it lacks {len(missing)} tensors of the model, such as {min(missing)}")
-    # Without these two saving is refused, or the directory says that it is still GGUF.
+    # Otherwise transformers refuses to save, or marks the directory as still quantised.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
@@ -158,7 +160,7 @@ def _model(file: Path, dtype: str) -> Any:
 def _tokenizer(
     file: Path, header: Header, tokenizer_from: Path | None
 ) -> tuple[Any, tuple[str, ...]]:
-    """The tokenizer, and what a person has to know of it."""
+    """The tokenizer, and warnings about it."""
     if tokenizer_from is not None:
         return load_tokenizer(tokenizer_from), ()
     options = {"gguf_file": file.name, "local_files_only": True}
@@ -174,16 +176,16 @@ def _tokenizer(
         )
     elif header.pre is not None and header.pre not in _known_to_transformers():
         note = (
-            f"the file's tokenizer splits texts in the way {header.pre!r}, which transformers does"
-            " not know: some texts may become other tokens than the model has learnt. What to do:"
-            " --tokenizer DIR with the original's tokenizer files"
+            f"transformers does not know this file's pre-tokenizer {header.pre!r}: some texts may"
+            " become other tokens than in the model's training. What to do:"
+            " --tokenizer DIR with the original model's tokenizer files"
         )
         return tokenizer, (note,)
     return tokenizer, ()
 
 
 def _known_to_transformers() -> set[str]:
-    """The ways of splitting that its converter makes; a version without such a table has none."""
+    """Pre-tokenizers that transformers converts; older versions have no table of them."""
     usual = {"default", "gpt-2"}
     try:
         from transformers.integrations.gguf import gguf_tokenizer_mapping
@@ -200,27 +202,27 @@ def _probe(tokenizer: Any) -> list[int]:
 
 
 def _check(
-    out: Path, dtype: Literal["float32", "bfloat16"], header: Header, ids: Any, wanted: Any
+    out: Path, dtype: Literal["float32", "bfloat16"], header: Header, ids: Any, expected: Any
 ) -> str:
-    """What the model in `out` answers; raises UserError where it is not the one that was read."""
+    """Compare the model in `out` with the one read; returns its answer or raises UserError."""
     tokenizer = load_tokenizer(out)
     model = load_policy(out, tokenizer, ModelConfig(path=str(out), dtype=dtype, device="cpu"))
     tied = model.get_output_embeddings().weight is model.get_input_embeddings().weight
     if tied != header.tied:
         raise UserError(
             f"the output layer is {'' if header.tied else 'not '}tied to the embedding in the file,"
-            f" but transformers made it {'tied' if tied else 'a layer of its own'}",
+            f" but transformers made it {'tied' if tied else 'a separate layer'}",
             where=str(out),
         )
     if _probe(tokenizer) != ids[0].tolist():
-        raise UserError("the tokenizer that was saved gives other tokens", where=str(out))
+        raise UserError("the saved tokenizer gives different tokens", where=str(out))
     with torch.no_grad():
-        found = model(input_ids=ids).logits[..., : wanted.shape[-1]]  # a PAD row may be new
+        found = model(input_ids=ids).logits[..., : expected.shape[-1]]  # a PAD row may be new
         if not bool(torch.isfinite(found).all()):
-            raise UserError("the model gives numbers that are not finite", where=str(out))
-        if not torch.equal(found, wanted):
-            worst = float((found - wanted).abs().max())
-            raise UserError(f"what was written differs by {worst:g} in logits", where=str(out))
+            raise UserError("the model's logits are not finite", where=str(out))
+        if not torch.equal(found, expected):
+            worst = float((found - expected).abs().max())
+            raise UserError(f"the written model's logits differ by {worst:g}", where=str(out))
         drawn = model.generate(
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=GENERATED, do_sample=False
         )
@@ -228,9 +230,9 @@ def _check(
 
 
 def _read(file: Path, what: str, work: Callable[[], Any]) -> Any:
-    """What a library makes of the file; whatever it raises over a damaged or unknown one is told.
+    """Run a library's reader on the file, turning any exception into a UserError.
 
-    Readers of binary files fail in every way, so that no list of exceptions is long enough.
+    Readers of binary files fail in so many ways that no list of exceptions is complete.
     """
     try:
         return work()
@@ -239,7 +241,7 @@ def _read(file: Path, what: str, work: Callable[[], Any]) -> Any:
         raise UserError(
             f"the {what} of this GGUF file cannot be read: {reason}",
             where=str(file),
-            fix="download the file again, or take the model's safetensors directory in its place",
+            fix="download the file again, or use the model's safetensors directory instead",
         ) from None
 
 
@@ -251,13 +253,13 @@ def _require_gguf() -> None:
 def _nothing_to_convert(folder: Path) -> UserError:
     if any(folder.glob("*.safetensors")) and (folder / "config.json").is_file():
         return UserError(
-            "this is a model directory already, and needs no converting",
+            "this is already a model directory; there is nothing to convert",
             where=str(folder),
-            fix=f"name it: --model.path {folder}",
+            fix=f"use it directly: --model.path {folder}",
         )
     if pickled := [*folder.glob("*.bin"), *folder.glob("*.pth"), *folder.glob("*.pt")]:
         return UserError(
-            f"{pickled[0].name} is pickled, and nothing is unpickled here",
+            f"{pickled[0].name} is a pickle file; alignloop never unpickles",
             where=str(folder),
             fix="download the model's safetensors files or a GGUF file",
         )

@@ -1,4 +1,4 @@
-"""The one place where hidden states are computed: position ids, masks, and no more than needed."""
+"""The only place that computes hidden states: position ids, masks, and no more than needed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ from alignloop.shapes import TokenIds, TokenMask
 
 
 def hidden_states(model: Backbone, input_ids: TokenIds, attention_mask: TokenMask) -> Tensor:
-    """The last hidden states, [batch, seq, hidden], by transformers' own forward pass.
+    """Last hidden states, [batch, seq, hidden], by transformers' forward pass.
 
     Position ids are the cumulative sum of the mask, so padding on the left shifts nothing (line 5).
-    Without padding on the left a causal model needs no mask: what is on the right is not seen.
+    Without left padding a causal model needs no mask: it never attends to the right.
     """
     left_padded = not bool(attention_mask[:, 0].all())
     positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
@@ -33,14 +33,15 @@ def hidden_states(model: Backbone, input_ids: TokenIds, attention_mask: TokenMas
 
 @contextmanager
 def checkpointing(model: Backbone) -> Iterator[None]:
-    """Layers that checkpoint do it if a gradient is needed, and not otherwise.
+    """Checkpoint layers within the context if a gradient is needed.
 
-    They do it in training mode alone, where they would refuse the sampler's cache. Dropout is 0.
+    Layers checkpoint only in training mode, in which they refuse a KV cache: so the sampler must
+    run in evaluation mode. Dropout is 0 either way.
     """
     needed = torch.is_grad_enabled() and checkpoints(model)
     layers = list(_layers(model)) if needed else []
     for layer in layers:
-        layer.training = True  # of the layer alone: `train()` would go down into its parts
+        layer.training = True  # this module only: `train()` would recurse into its submodules
     try:
         yield
     finally:
@@ -61,11 +62,11 @@ def _layers(model: Backbone) -> Iterator[GradientCheckpointingLayer]:
 def states_at(
     model: Backbone, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
 ) -> Tensor:
-    """The last hidden states where `query_mask` [batch, seq] is True, [queries, hidden], in order.
+    """Last hidden states where `query_mask` [batch, seq] is True, [queries, hidden], in order.
 
-    Models of the Llama family take the fast path; others go through transformers, and so do those
-    with checkpointing, with gradient and without, so that both read the same numbers. The batch
-    may be on another device than the model, where the result is.
+    Models of the Llama family take the fast path, others go through transformers. So do models
+    with checkpointing, even without gradients, so that both passes give the same numbers. The batch
+    may be on another device; the result is on the model's.
     """
     input_ids, attention_mask, query_mask = (
         x.to(model.device) for x in (input_ids, attention_mask, query_mask)

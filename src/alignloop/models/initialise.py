@@ -1,6 +1,6 @@
-"""What each stage starts from: full models, or roles on one shared base if adapters are trained.
+"""The models each stage starts from: full models, or roles on one shared base with adapters.
 
-`init_...` makes what is trained, `load_...` what is only read.
+`init_...` returns a model to train, `load_...` one to read.
 """
 
 import copy
@@ -48,7 +48,7 @@ from alignloop.models.shared_base import (
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model with what it was made of: the directory, the settings, and its tokenizer."""
+    """A model with its origin: directory, settings and tokenizer."""
 
     model: Any
     tokenizer: PreTrainedTokenizerBase
@@ -64,9 +64,9 @@ def init_policy(
     lora: LoraConfig,
     seed: int,
 ) -> Any:
-    """A policy to train: the model of a directory, or an adapter on it.
+    """A policy to train: a directory's model, or an adapter on it.
 
-    An adapter that is there already is trained on; a fresh one is drawn by `seed`.
+    An existing adapter is trained further; a new one is drawn with `seed`.
     """
     if not lora.on:
         return load_policy(path, tokenizer, config)
@@ -79,7 +79,7 @@ def init_policy(
 def load_policy_to_sample(
     path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig
 ) -> Any:
-    """A policy to sample from. An adapter stays apart: merged, the sampler would copy matrices."""
+    """A policy to sample from. An adapter is not merged, which would copy the base's weights."""
     folder = Path(path)
     if not is_adapter(folder) or not is_plain(folder):
         return load_policy(path, tokenizer, config)
@@ -88,7 +88,7 @@ def load_policy_to_sample(
 
 
 def load_reference(policy: LoadedModel) -> Any:
-    """The policy as it starts, for good: of a role the base, with a frozen copy of its adapter."""
+    """The initial policy, frozen; for a role, its base with a frozen copy of its adapter."""
     role = role_of(policy.model)
     if role is None:
         found = load_policy(policy.folder, policy.tokenizer, policy.config)
@@ -105,7 +105,7 @@ def init_reward_model(
     lora: LoraConfig,
     seed: int,
 ) -> Any:
-    """A reward model to train, with a fresh head, from the directory of a policy."""
+    """A reward model to train, with a new head, from a policy's directory."""
     if not lora.on:
         return new_reward_model(path, tokenizer, config, seed)
     folder = Path(path)
@@ -124,12 +124,12 @@ def load_frozen_reward_model(
     *,
     policy: Any = None,
 ) -> Any:
-    """A frozen reward model; on the base of `policy` if it is an adapter of the same model."""
+    """A frozen reward model; it shares the base of `policy` if it is an adapter of that model."""
     role, folder = role_of(policy), Path(path)
     if role is None or not _is_adapter_of(role.shared, folder):
         return load_reward_model(folder, tokenizer, config).requires_grad_(False)
     if not scores(folder):
-        raise UserError("this adapter makes a policy, not a reward model", where=str(folder))
+        raise UserError("this adapter is a policy, not a reward model", where=str(folder))
     model = scorer_role(role.shared, _read(role.shared, "reward", folder))
     fill_head(model.score.requires_grad_(False), read_weights(folder), folder)
     return model
@@ -138,15 +138,15 @@ def load_frozen_reward_model(
 def init_critic_from_reward_model(
     reward_model: Any, lora: LoraConfig, seed: int, *, scale: float = 1.0, bias: float = 0.0
 ) -> Any:
-    """A critic to train that begins as the reward model (line 7): its value is the score so far.
+    """A critic to train, initialised from the reward model (line 7): its value is the score so far.
 
-    Of a role it is one more adapter on the same base; of a full model, adapters on its weights.
-    `scale` and `bias` are the reward model's normalisation, so that values begin in its units.
+    From a role, one more adapter on the same base; from a full model, an adapter on its weights.
+    `scale` and `bias` are the reward model's normalisation, so values start in normalised units.
     """
     if not lora.on:
         return new_critic(reward_model, scale=scale, bias=bias)
     role = role_of(reward_model)
-    if role is None:  # from now on it reads its own layers, which are shared, without adapter
+    if role is None:  # the reward model becomes a role too, without adapter: its layers are shared
         shared = SharedBase(reward_model, Path(reward_model.name_or_path))
         role = reward_model.role = Role(shared=shared, adapter=None)
     critic = scorer_role(role.shared, _like(role, "critic", lora, seed), bias=True)
@@ -155,7 +155,7 @@ def init_critic_from_reward_model(
 
 
 def init_critic_from_policy(policy: LoadedModel, seed: int) -> Any:
-    """A critic to train that begins as the policy, with a fresh head."""
+    """A critic to train, initialised from the policy, with a new head."""
     role = role_of(policy.model)
     if role is None:
         return new_critic(new_reward_model(policy.folder, policy.tokenizer, policy.config, seed))
@@ -171,7 +171,7 @@ def _generator(seed: int) -> torch.Generator:
 def _begin(
     shared: SharedBase, kind: str, folder: Path, lora: LoraConfig, generator: torch.Generator
 ) -> str:
-    """An adapter to train: the directory's own where it has one, otherwise a fresh one."""
+    """An adapter to train: the directory's if it has one, otherwise a new one."""
     if not is_adapter(folder):
         adapter = shared.add(kind, _new_shape(shared, lora), trains=True)
         draw(shared.parameters(adapter), generator)
@@ -184,7 +184,8 @@ def _begin(
 
 
 def _read(shared: SharedBase, kind: str, folder: Path) -> str:
-    """A frozen adapter with the numbers of a directory."""
+    """A frozen adapter with a directory's weights."""
+    # frozen: dropout would make its numbers random
     shape = dataclasses.replace(read_shape(folder), lora_dropout=0.0)
     adapter = shared.add(kind, shape, trains=False)
     fill(shared.parameters(adapter), read_weights(folder), folder)
@@ -192,7 +193,7 @@ def _read(shared: SharedBase, kind: str, folder: Path) -> str:
 
 
 def _like(role: Role, kind: str, lora: LoraConfig, seed: int) -> str:
-    """An adapter to train that begins as a role's, or fresh where that has none."""
+    """An adapter to train, copied from a role's, or new if the role has none."""
     if role.adapter is None:
         adapter = role.shared.add(kind, _new_shape(role.shared, lora), trains=True)
         draw(role.shared.parameters(adapter), _generator(seed))
@@ -204,7 +205,7 @@ def _like(role: Role, kind: str, lora: LoraConfig, seed: int) -> str:
 
 
 def _new_shape(shared: SharedBase, lora: LoraConfig) -> Any:
-    """The `peft.LoraConfig` that the settings ask for."""
+    """The `peft.LoraConfig` for the settings."""
     with needs("lora", "lora.rank"):
         import peft
 
@@ -216,7 +217,7 @@ def _new_shape(shared: SharedBase, lora: LoraConfig) -> Any:
         raise UserError(
             f"the model has no linear layer {min(unknown)!r} in its layers",
             where="lora.target_modules",
-            fix=f"choose among {known}",
+            fix=f"choose from {known}",
         )
     return peft.LoraConfig(
         r=lora.rank,
@@ -228,7 +229,7 @@ def _new_shape(shared: SharedBase, lora: LoraConfig) -> Any:
 
 
 def linear_names(model: nn.Module) -> set[str]:
-    """The last part of the name of every linear layer, those with an adapter included."""
+    """The last name component of every linear layer, including those with an adapter."""
     from peft.tuners.lora import LoraLayer
 
     return {
@@ -240,7 +241,7 @@ def linear_names(model: nn.Module) -> set[str]:
 
 
 def _is_linear(module: nn.Module) -> bool:
-    """GPT-2's layers are Conv1D, which keeps its matrix the other way round."""
+    """Also GPT-2's Conv1D, which stores its matrix transposed."""
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
@@ -249,7 +250,7 @@ def _transposed(model: nn.Module) -> bool:
 
 
 def _check_same(found: Any, folder: Path, lora: LoraConfig) -> None:
-    """Raise UserError where the adapter to be trained on is not what the settings ask for."""
+    """Raise UserError if an adapter to train further does not match the settings."""
     settings: dict[str, tuple[object, object]] = {"rank": (lora.rank, found.r)}
     if lora.alpha is not None:
         settings["alpha"] = (lora.alpha, found.lora_alpha)
@@ -260,23 +261,23 @@ def _check_same(found: Any, folder: Path, lora: LoraConfig) -> None:
             raise UserError(
                 f"this adapter has {name} {there}, but lora.{name} is {setting}",
                 where=str(folder),
-                fix=f"set lora.{name} to {there}, or make a plain model of it: `alignloop merge`",
+                fix=f"set lora.{name} to {there}, or merge the adapter first: `alignloop merge`",
             )
 
 
 def _is_adapter_of(shared: SharedBase, folder: Path) -> bool:
-    """Whether a directory is an adapter of the model that is shared, and fits into its layers."""
+    """Whether a directory is an adapter of the shared model and fits into its layers."""
     if not is_adapter(folder):
         return False
     return base_of(folder).resolve() == shared.base.resolve() and is_plain(folder)
 
 
 def _require_plain(folder: Path) -> None:
-    """Raise UserError for an adapter with more than matrices in the layers, to be trained on."""
+    """Raise UserError if an adapter to train further is more than matrices in the layers."""
     if is_adapter(folder) and not is_plain(folder):
         raise UserError(
             "this adapter changes more than linear layers (modules_to_save, embedding, output"
-            " layer, or how it was begun), and cannot be trained on as an adapter",
+            " layer, or its initialisation), and cannot be trained further as an adapter",
             where=str(folder),
-            fix="make a plain model of it first: `alignloop merge ADAPTER_DIR OUT`",
+            fix="merge it first: `alignloop merge ADAPTER_DIR OUT`",
         )

@@ -1,8 +1,7 @@
-"""What a model directory holds, before its weights are read: a policy, a reward model, neither.
+"""What a model directory holds, without reading its weights: a policy, a reward model, or neither.
 
-By config.json and the names and shapes in the headers of its safetensors files. A reward model of
-another library may keep its head under another name than transformers does, and say in config.json
-how its scores are normalised.
+Decided by config.json and the tensor names and shapes in its safetensors headers. Other libraries'
+reward models may name their head differently and give the normalisation of scores in config.json.
 """
 
 import json
@@ -16,9 +15,9 @@ from torch import Tensor
 from alignloop.errors import UserError
 from alignloop.models.adapters import base_of, is_adapter, scores
 
-SCALE_FILE = "reward_scale.json"  # lies beside every reward model of ours, and of ours alone
-# Where a linear layer that makes one number of a hidden state is kept: transformers' own names, and
-# those of OpenRLHF, TRL's value heads, LLaMA-Factory and others.
+SCALE_FILE = "reward_scale.json"  # in every reward model trained here, and in no other
+# Names of scalar heads: transformers' own, then those of OpenRLHF, TRL's value heads,
+# LLaMA-Factory and others.
 OF_CLASSIFIERS = ("score", "classifier", "classification_head")
 OF_OTHERS = ("value_head", "v_head.summary", "v_head", "reward_head", "regression_head", "rm_head")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -27,39 +26,39 @@ OUTPUT_LAYERS = ("lm_head.", "embed_out.", "output.")
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A scalar head as a directory keeps it: the file, and the tensors' names without ".weight"."""
+    """A scalar head on disk: its file, and the tensors' names without ".weight"."""
 
     file: Path
     name: str
-    rows: int  # how many numbers it makes
+    rows: int  # outputs per hidden state
     has_bias: bool
 
     def tensors(self) -> tuple[Tensor, Tensor | None]:
-        """Weight [rows, hidden] and, where there is one, bias [rows]."""
+        """Weight [rows, hidden] and, if present, bias [rows]."""
         with safe_open(self.file, framework="pt") as file:
             bias = file.get_tensor(f"{self.name}.bias") if self.has_bias else None
             return file.get_tensor(f"{self.name}.weight"), bias
 
 
 def settings_of(folder: Path) -> dict[str, Any]:
-    """The config.json of a directory, or of the model that its adapter belongs to."""
+    """The config.json of a directory, or of its adapter's base model."""
     path = base_of(folder) / "config.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"this file is damaged: {error}", where=str(path)) from None
     if not isinstance(found, dict):
-        raise UserError("this file is damaged: it holds no table", where=str(path))
+        raise UserError("this file is damaged: it holds no JSON object", where=str(path))
     return found
 
 
 def is_ours(folder: Path) -> bool:
-    """Whether a reward model was trained here: it reads the prompt and the answer's own tokens."""
+    """Whether a reward model was trained here; it then reads all tokens of prompt and answer."""
     return (folder / SCALE_FILE).is_file()
 
 
 def head_of(folder: Path) -> Head | None:
-    """The scalar head among the weights of a plain model directory; None where there is none."""
+    """The scalar head among the weights of a full model directory; None if there is none."""
     prefix = settings_of(folder).get("value_head_prefix")
     named = (prefix,) if isinstance(prefix, str) else ()
     for file in sorted(folder.glob("*.safetensors")):
@@ -73,7 +72,7 @@ def head_of(folder: Path) -> Head | None:
 
 
 def is_reward_model(folder: Path) -> bool:
-    """Whether a directory holds a model that makes one number of a text."""
+    """Whether a directory holds a model with a single score per text."""
     if is_adapter(folder):
         return scores(folder)
     settings = settings_of(folder)
@@ -89,14 +88,14 @@ def is_reward_model(folder: Path) -> bool:
 
 
 def require_policy(folder: Path) -> None:
-    """Raise UserError, naming what a directory holds, where that writes no text.
+    """Raise UserError, naming what the directory holds, unless it is a language model.
 
-    With tied embeddings no tensor would be missing, so that such a model would load.
+    Loading would not fail: with tied embeddings such a model lacks no tensor.
     """
     if is_adapter(folder):
         if scores(folder):
             raise UserError(
-                "this adapter makes a reward model, which cannot be a policy",
+                "this adapter is a reward model, which cannot be a policy",
                 where=str(folder),
                 fix="name an adapter of a causal language model (task_type CAUSAL_LM)",
             )
@@ -104,18 +103,16 @@ def require_policy(folder: Path) -> None:
     settings = settings_of(folder)
     classes = settings.get("architectures") or []
     if classes and not any(_writes_text(name, settings) for name in classes):
-        kind = (
-            "a reward model or classifier" if _scores(classes[0], folder) else "no language model"
-        )
+        kind = "a reward model or classifier" if _scores(classes[0], folder) else "not a causal LM"
         raise UserError(
             f"this is a {classes[0]}, {kind}: it cannot be a policy",
             where=str(folder),
-            fix="name the directory of a causal language model, saved as a whole",
+            fix="name the directory of a complete causal language model",
         )
     head = head_of(folder)
     if head is not None and head.name in OF_CLASSIFIERS and not _has_output_layer(folder):
         raise UserError(
-            f"the weights hold the head of a reward model ({head.name}) and no output layer: it"
+            f"the weights have a reward model's head ({head.name}) and no output layer: this"
             " cannot be a policy",
             where=str(folder),
             fix="name the directory of a causal language model",
@@ -124,9 +121,9 @@ def require_policy(folder: Path) -> None:
 
 
 def scale_in_config(folder: Path) -> tuple[float, float] | None:
-    """The mean and the standard deviation of a model's scores where its config.json gives both.
+    """Mean and standard deviation of a model's scores if its config.json gives both.
 
-    OpenRLHF writes them. Raises UserError for a deviation that nothing can be divided by.
+    OpenRLHF writes them. Raises UserError if the deviation is not positive and finite.
     """
     settings = settings_of(folder)
     mean, std = settings.get("mean"), settings.get("std")
@@ -134,20 +131,20 @@ def scale_in_config(folder: Path) -> tuple[float, float] | None:
         return None
     if not 0 < std < float("inf"):
         raise UserError(
-            f"the standard deviation of this model's scores is {std}",
+            f"the standard deviation of this model's scores is {std}, not positive and finite",
             where=f"{base_of(folder) / 'config.json'}, std",
-            fix="set mean to 0 and std to 1, or to what its scores have",
+            fix="set mean to 0 and std to 1, or to those of its scores",
         )
     return float(mean), float(std)
 
 
 def by_openrlhf(folder: Path) -> bool:
-    """Whether a reward model is of OpenRLHF's class, which reads EOS at the end of every text."""
+    """Whether a reward model has OpenRLHF's class, which reads EOS at the end of every text."""
     return "RewardModel" in (settings_of(folder).get("architectures") or [])
 
 
 def by_transformers(folder: Path) -> bool:
-    """Whether a reward model is of a class of transformers, which pools the last token not PAD."""
+    """Whether a reward model has a transformers class, which pools the last token but PAD."""
     if is_adapter(folder):
         return True
     classes = settings_of(folder).get("architectures") or ["SequenceClassification"]
@@ -155,15 +152,15 @@ def by_transformers(folder: Path) -> bool:
 
 
 def unread_token(folder: Path, tokenizer: Any) -> int | None:
-    """The token that a reward model of transformers passes over at the end of a text: its PAD.
+    """The token that a transformers reward model skips at the end of a text: its PAD.
 
-    That of its config.json; of an adapter that of its own tokenizer, which the trainer padded with.
-    Our own models, and those of other classes, read the last token whatever it is.
+    From config.json; for an adapter, from its own tokenizer, with which the trainer padded.
+    Models trained here, and those of other classes, read the last token whatever it is.
     """
     if is_ours(folder) or not by_transformers(folder):
         return None
-    own_words = any((folder / name).is_file() for name in TOKENIZER_FILES)
-    if is_adapter(folder) and own_words and tokenizer.pad_token_id is not None:
+    has_tokenizer = any((folder / name).is_file() for name in TOKENIZER_FILES)
+    if is_adapter(folder) and has_tokenizer and tokenizer.pad_token_id is not None:
         return tokenizer.pad_token_id
     settings = settings_of(folder)
     return settings.get("text_config", settings).get("pad_token_id")
@@ -194,7 +191,7 @@ def _names(file: Path) -> frozenset[str]:
         with safe_open(file, framework="pt") as opened:
             return frozenset(opened.keys())
     except (OSError, SafetensorError):
-        return frozenset()  # whoever loads it says what is wrong with it
+        return frozenset()  # loading the file will report what is wrong with it
 
 
 def _shape(file: Path, name: str) -> list[int]:

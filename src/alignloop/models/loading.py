@@ -1,6 +1,6 @@
-"""Loading tokenizer, policy, reward model and critic from plain Hugging Face directories.
+"""Load tokenizer, policy, reward model and critic from Hugging Face directories.
 
-Everything that would fail later in a puzzling way is checked here and told in one sentence.
+Anything that would fail later in a puzzling way is checked here.
 """
 
 import copy
@@ -45,11 +45,11 @@ def load_tokenizer(
 ) -> Any:
     """The tokenizer of a model directory, with a PAD token that is not EOS (line 1).
 
-    `as_it_is` leaves it the PAD that it has, or none: what another library's reward model reads
-    depends on it. Raises UserError where there is no tokenizer.
+    `as_it_is` keeps the PAD it has, or none: it decides which tokens another library's reward
+    model reads. Raises UserError if there is no tokenizer.
     """
     folder = _model_folder(path)
-    if is_adapter(folder) and not _has_tokenizer(folder):  # PEFT itself saves none
+    if is_adapter(folder) and not _has_tokenizer(folder):  # PEFT does not save tokenizers
         folder = base_of(folder)
     if not _has_tokenizer(folder):
         raise UserError(
@@ -73,7 +73,7 @@ def load_tokenizer(
 
 
 def context_of(path: str | Path) -> int | None:
-    """The longest sequence in tokens that a model directory says it can read; None = unsaid."""
+    """The longest sequence in tokens according to a model's config; None if not given."""
     settings = settings_of(_model_folder(path))
     names = ("max_position_embeddings", "n_positions")  # the second is GPT-2's
     return next((settings[name] for name in names if name in settings), None)
@@ -82,7 +82,7 @@ def context_of(path: str | Path) -> int | None:
 def load_policy(path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig) -> Any:
     """A causal language model in `config.dtype` with dropout off, checked against its tokenizer.
 
-    Of an adapter's directory it is the plain model with the adapter in its weights.
+    For an adapter's directory, the full model with the adapter merged.
     """
     folder = _model_folder(path)
     require_policy(folder)
@@ -96,16 +96,17 @@ def load_reward_model(
 ) -> Any:
     """A sequence classification model with one label, checked against the policy's tokenizer.
 
-    `tokenizer` is the policy's: token ids are handed over as they are, so both must be the same.
-    The head of another library's model may have another name, and a bias that transformers has not.
+    `tokenizer` is the policy's: both must agree, because token ids are passed on unchanged. Other
+    libraries' heads may have another name, and a bias that transformers lacks.
     """
     folder = _model_folder(path)
     if not is_reward_model(folder):
         raise UserError(
-            "this is no reward model: it needs a scalar head (num_labels = 1)",
+            "this is not a reward model: it needs a scalar head (num_labels = 1)",
             where=str(folder),
             fix="train one with `alignloop reward`",
         )
+    # compared by vocabulary, not by name: equal ids must mean equal tokens
     own = load_tokenizer(folder, config, as_it_is=not is_ours(folder))
     if own.get_vocab() != tokenizer.get_vocab():
         raise UserError(
@@ -113,6 +114,7 @@ def load_reward_model(
             where=str(folder),
             fix="train the reward model from the same base model as the policy",
         )
+    # the head then comes from elsewhere, so its absence is no error
     fresh = is_adapter(folder) or not by_transformers(folder)
     kind = AutoModelForSequenceClassification
     model = _load(kind, base_of(folder), config, num_labels=1, fresh_head=fresh)
@@ -128,18 +130,17 @@ def load_reward_model(
 
 @torch.no_grad()
 def _fill_head(model: Any, folder: Path) -> None:
-    """Put the head of a directory into `model.score`: its name may be another, a bias beside it.
+    """Copy a directory's head into `model.score`, under whichever name, with its bias if any.
 
-    transformers drops both with a line in its log.
+    transformers would drop both with only a line in its log.
     """
     head = head_of(folder)
-    if head is None:  # as transformers read it
+    if head is None:  # transformers has loaded it
         return
     weight, bias = head.tensors()
     if weight.shape != model.score.weight.shape:
         raise UserError(
-            f"the head {head.name} is {tuple(weight.shape)} and not"
-            f" {tuple(model.score.weight.shape)}",
+            f"the head {head.name} is {tuple(weight.shape)}, not {tuple(model.score.weight.shape)}",
             where=str(head.file),
         )
     model.score = with_bias(model.score, bias is not None)
@@ -151,7 +152,7 @@ def _fill_head(model: Any, folder: Path) -> None:
 def new_reward_model(
     path: str | Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, seed: int
 ) -> Any:
-    """A reward model on the layers of a causal language model, with a fresh scalar head."""
+    """A reward model on the layers of a causal language model, with a new scalar head."""
     folder = _model_folder(path)
     model = _new_scorer(folder, tokenizer, config)
     draw_head(scalar_head(model, folder), torch.Generator().manual_seed(seed % 2**63))
@@ -166,7 +167,7 @@ def load_base(
     *,
     scores: bool = False,
 ) -> Any:
-    """The model that adapters stand on: a directory's own, or that of the directory's adapter."""
+    """The base model for adapters: a directory's model, or the base of its adapter."""
     folder = _model_folder(path)
     options = four_bit_options(device_of(config)) if lora.load_in_4bit else {}
     if scores:
@@ -181,7 +182,7 @@ def load_base(
 def _new_scorer(
     folder: Path, tokenizer: PreTrainedTokenizerBase, config: ModelConfig, **options: Any
 ) -> Any:
-    """A sequence classification model whose head holds nothing of use yet."""
+    """A sequence classification model whose head is still to be initialised."""
     kind = AutoModelForSequenceClassification
     model = _load(kind, base_of(folder), config, num_labels=1, fresh_head=True, **options)
     fit_embeddings(model, tokenizer, folder)
@@ -190,7 +191,7 @@ def _new_scorer(
 
 @torch.no_grad()
 def draw_head(head: nn.Linear, generator: torch.Generator) -> None:
-    """A fresh scalar head ~ N(0, 1/(d+1)), std = 1/sqrt(d+1) for hidden size d (line 6)."""
+    """Draw a scalar head ~ N(0, 1/(d+1)), std = 1/sqrt(d+1) for hidden size d (line 6)."""
     noise = torch.randn(head.weight.shape, generator=generator)
     head.weight.copy_(noise / math.sqrt(head.weight.shape[1] + 1))
     if getattr(head, "bias", None) is not None:
@@ -198,9 +199,9 @@ def draw_head(head: nn.Linear, generator: torch.Generator) -> None:
 
 
 def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> Any:
-    """A critic that begins as a copy of the reward model (line 7): its value is the score so far.
+    """A critic that starts as a copy of the reward model (line 7): its value is the score so far.
 
-    `scale` and `bias` are the reward model's normalisation, so that values begin in its units.
+    `scale` and `bias` are the reward model's normalisation, so values start in normalised units.
     """
     critic = copy.deepcopy(reward_model)
     critic.requires_grad_(True)
@@ -214,7 +215,7 @@ def new_critic(reward_model: Any, *, scale: float = 1.0, bias: float = 0.0) -> A
 
 @torch.no_grad()
 def fill_value_head(target: nn.Linear, head: nn.Linear, *, scale: float, bias: float) -> None:
-    """Let a head with a bias say what a reward model's says, normalised: (raw - bias) / scale."""
+    """Make a head with bias give a reward model's normalised score: (raw - bias) / scale."""
     target.weight.copy_(head.weight / scale)
     assert target.bias is not None
     target.bias.fill_(-bias / scale)
@@ -229,10 +230,10 @@ def _has_tokenizer(folder: Path) -> bool:
 
 
 def _tokenizer_class(folder: Path) -> Any:
-    """The class that reads tokenizer.json as it stands, where the directory asks for no other.
+    """The class that reads tokenizer.json unchanged, unless the directory names a specific one.
 
-    For some model types AutoTokenizer overrules a generic class by the family's own, which adds
-    tokens and splits text otherwise than the tokenizer that was saved.
+    For some model types AutoTokenizer replaces a generic class by the family's own, which adds
+    tokens and splits text differently from the saved tokenizer.
     """
     config = folder / "tokenizer_config.json"
     name = (
@@ -240,6 +241,7 @@ def _tokenizer_class(folder: Path) -> Any:
         if config.exists()
         else None
     )
+    # see decision 0008
     generic = name in ("PreTrainedTokenizerFast", "TokenizersBackend")
     return PreTrainedTokenizerFast if generic else AutoTokenizer
 
@@ -252,7 +254,7 @@ def _model_folder(path: str | Path) -> Path:
 
 
 def require_weights(folder: Path) -> None:
-    """Raise UserError where a model directory has no safetensors weights."""
+    """Raise UserError if a model directory has no safetensors weights."""
     if not [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
         raise UserError(
             "this model directory has no safetensors weights",
@@ -291,7 +293,7 @@ def _load(
 
 
 def _refuse_unknown_family(kind: Any, error: Exception, folder: Path) -> None:
-    """Raise UserError where transformers knows the family, but not with the head that is asked."""
+    """Raise UserError if transformers knows the family, but not with the head needed."""
     if not str(error).startswith("Unrecognized configuration class"):
         return
     settings = settings_of(folder)
@@ -299,27 +301,27 @@ def _refuse_unknown_family(kind: Any, error: Exception, folder: Path) -> None:
     head = "sequence classification" if wants_scores else "causal language"
     use = "a reward model or a critic" if wants_scores else "a policy"
     raise UserError(
-        f"transformers has no {head} model of the family {settings.get('model_type')!r}, so that"
-        f" it cannot be {use}",
+        f"transformers has no {head} model of the family {settings.get('model_type')!r}, so it"
+        f" cannot be {use}",
         where=str(folder),
-        fix="choose a model of another family (docs/models.md lists those that are tested)",
+        fix="choose a model of another family (docs/models.md lists the tested ones)",
     )
 
 
 def scalar_head(model: Any, folder: Path) -> nn.Linear:
-    """The layer that makes a score of the last hidden state: `score` in every causal family."""
+    """The layer from last hidden state to score: `score` in every causal family."""
     head = getattr(model, "score", None)
     if not isinstance(head, nn.Linear):
         raise UserError(
-            f"{type(model).__name__} keeps its head elsewhere than in a linear layer `score`",
+            f"the head of {type(model).__name__} is not a linear layer `score`",
             where=str(folder),
-            fix="start from a causal language model (docs/models.md lists those that are tested)",
+            fix="start from a causal language model (docs/models.md lists the tested ones)",
         )
     return head
 
 
 def _ready(model: Any, config: ModelConfig, folder: Path) -> Any:
-    """Dropout off, and layers that keep nothing for the way back but what they read, if wanted."""
+    """Turn dropout off, and gradient checkpointing on if the settings ask for it."""
     if config.gradient_checkpointing:
         if not model.supports_gradient_checkpointing:
             raise UserError(
@@ -327,16 +329,16 @@ def _ready(model: Any, config: ModelConfig, folder: Path) -> Any:
                 where=str(folder),
                 fix="set model.gradient_checkpointing to false",
             )
-        # its name until transformers 5.22 or so, and deprecated since
+        # `gradient_checkpointing_enable` is deprecated since about transformers 5.22
         newer = getattr(model, "activation_checkpointing_enable", None)
         (newer or model.gradient_checkpointing_enable)({"use_reentrant": False})
     return _without_dropout(model)
 
 
 def _without_dropout(model: Any) -> Any:
-    """Dropout off for good (line 19): logprobs of one text must be the same at every reading.
+    """Dropout off for good (line 19): logprobs of a text must be the same at every reading.
 
-    Some families keep the rate in a layer's attribute, Falcon in its config; saving keeps the 0.
+    Some families keep the rate in a layer's attribute, Falcon in its config; the 0 is saved.
     """
     for holder in (model.config, *model.modules()):
         if isinstance(holder, nn.Dropout):

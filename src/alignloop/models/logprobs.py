@@ -1,4 +1,4 @@
-"""Log-probabilities of tokens under a policy. The shift by one lives here and nowhere else."""
+"""Log-probabilities of tokens under a policy. The shift by one happens only here."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from alignloop.models.shared_base import activate
 from alignloop.protocols import Policy
 from alignloop.shapes import PerToken, TokenIds, TokenMask
 
-# Families whose logits are exactly output_embeddings(hidden): others go through the whole model.
+# Families whose logits are exactly output_embeddings(hidden); others run the whole model.
 PLAIN_HEADS = {"qwen2", "qwen3", "llama", "mistral", "phi3", "gpt2", "gpt_neox", "opt", "falcon"}
-# Families that bound their logits to +-cap after that, where their config has a cap.
+# Families that then bound their logits to +-cap, if their config has a cap.
 CAPPED_HEADS = {"gemma2", "gemma3_text"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenStatistics:
-    """What a policy says of given tokens, both [batch, seq], zero outside the response mask."""
+    """A policy's numbers for given tokens, both [batch, seq], zero outside the response mask."""
 
     logprobs: PerToken
     entropy: PerToken
@@ -38,9 +38,9 @@ def token_logprobs(
 
         logprobs[b, t] = log_softmax(logits[b, t - 1] / temperature)[input_ids[b, t]]
 
-    Logits are computed at response positions alone; they are divided by the sampling temperature
-    before the log-softmax (line 11). Entropy is that of the same distribution, without gradient.
-    It is 0 without `entropy`. The result is where the batch is, not where the model lives.
+    Logits are computed at response positions only and divided by the sampling temperature before
+    the log-softmax (line 11). The entropy is that of the same distribution, without gradient; it
+    is 0 if `entropy` is False. The result is on the batch's device, not the model's.
     """
     assert not bool(response_mask[:, 0].any()), "a response cannot begin at the first token"
     predicting = torch.roll(response_mask, -1, dims=1)  # position t - 1 predicts token t
@@ -51,22 +51,23 @@ def token_logprobs(
         chosen, spread = target_logprobs(hidden, head, targets, temperature, entropy=entropy)
     else:
         logits = _logits_at(model, input_ids, attention_mask, predicting)
+        # float32: in bfloat16 the ratio to the old policy would be off by percents
         logprobs = torch.log_softmax(logits.float() / temperature, dim=-1)
         chosen = logprobs.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
         spread = -(logprobs.exp() * logprobs).sum(-1).detach()
     return TokenStatistics(
-        logprobs=_in_place(chosen, response_mask), entropy=_in_place(spread, response_mask)
+        logprobs=_scatter(chosen, response_mask), entropy=_scatter(spread, response_mask)
     )
 
 
 def _logits_at(
     model: Policy, input_ids: TokenIds, attention_mask: TokenMask, query_mask: TokenMask
 ) -> Tensor:
-    """Logits [queries, vocabulary] of a model whose head is more than one product.
+    """Logits [queries, vocabulary] of a model whose head is more than a linear layer.
 
         capped = cap * tanh(logits / cap)
 
-    An unknown family goes through the whole model, which computes all of them.
+    Unknown families run the whole model, which computes logits at every position.
     """
     if model.config.model_type in CAPPED_HEADS:
         hidden = states_at(model, input_ids, attention_mask, query_mask)
@@ -83,8 +84,8 @@ def _logits_at(
     return output.logits[query_mask]
 
 
-def _in_place(values: Tensor, mask: TokenMask) -> PerToken:
-    """Put a flat list of values back to their places in [batch, seq]."""
+def _scatter(values: Tensor, mask: TokenMask) -> PerToken:
+    """Scatter a flat list of values to their positions in [batch, seq]."""
     return torch.zeros(mask.shape, dtype=values.dtype, device=mask.device).masked_scatter(
         mask, values.to(mask.device)
     )

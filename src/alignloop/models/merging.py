@@ -1,4 +1,4 @@
-"""`alignloop merge`: from an adapter to a plain model directory that needs neither PEFT nor us."""
+"""`alignloop merge`: from an adapter to a full model directory that does not need PEFT."""
 
 import json
 import shutil
@@ -22,19 +22,19 @@ Dtype = Literal["float32", "bfloat16"]
 
 
 def merge_adapter(adapter: Path, out: Path, base: Path | None = None) -> None:
-    """Fill the folder `out` with the model of an adapter's directory, the adapter in its weights.
+    """Write the merged model of an adapter's directory into the folder `out`.
 
-    `base` takes the place of the model that the adapter names. Weights keep the type in which the
-    base is stored. Of a reward model the head is in it, and its reward_scale.json goes along.
-    Raises UserError where there is no adapter.
+    `base` overrides the base model that the adapter names. Weights keep the dtype in which the base
+    is stored. A reward model's head and reward_scale.json are included.
+    Raises UserError if there is no adapter.
     """
     if not is_adapter(adapter):
         raise UserError(
             f"there is no adapter here ({CONFIG} is missing)",
             where=str(adapter),
-            fix="give a directory that a stage wrote with lora.rank set, or that PEFT wrote",
+            fix="give a directory written by a stage with lora.rank set, or by PEFT",
         )
-    with _standing_on(base, adapter) as folder:
+    with _with_base(base, adapter) as folder:
         stored = _stored_dtype(base_of(folder))
         working: Dtype = "bfloat16" if stored == torch.bfloat16 else "float32"
         config = ModelConfig(path=str(folder), dtype=working, device="cpu")
@@ -43,7 +43,7 @@ def merge_adapter(adapter: Path, out: Path, base: Path | None = None) -> None:
         tokenizer = load_tokenizer(folder, config, as_it_is=as_it_is)
         load: Any = load_reward_model if makes_scores else load_policy
         model = load(folder, tokenizer, config).to(stored)
-        if as_it_is:  # whoever reads the merged model finds the end as the adapter was taught
+        if as_it_is:  # the merged model must find the end of a text as the adapter was trained to
             model.config.pad_token_id = unread_token(folder, tokenizer)
     save_model(out, model, tokenizer)
     if (adapter / SCALE_FILE).is_file():
@@ -51,7 +51,7 @@ def merge_adapter(adapter: Path, out: Path, base: Path | None = None) -> None:
 
 
 @contextmanager
-def _standing_on(base: Path | None, adapter: Path) -> Iterator[Path]:
+def _with_base(base: Path | None, adapter: Path) -> Iterator[Path]:
     """The adapter's directory, or a copy of it that names another base."""
     if base is None:
         yield adapter
@@ -68,7 +68,7 @@ def _standing_on(base: Path | None, adapter: Path) -> Iterator[Path]:
 
 
 def _stored_dtype(base: Path) -> torch.dtype:
-    """The type of a model's weights by its config.json, which has had two names for it."""
+    """Dtype of a model's weights by its config.json, in which the key was renamed."""
     settings = json.loads((base / "config.json").read_text(encoding="utf-8"))
     name = settings.get("dtype") or settings.get("torch_dtype") or "float32"
     found = getattr(torch, name, None)

@@ -1,4 +1,4 @@
-"""A PAD token of its own (line 1): chosen or added, and given a row in the model's embedding."""
+"""A separate PAD token (line 1): chosen or added, and given a row in the embedding."""
 
 import logging
 import re
@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerBase
 
 from alignloop.errors import UserError
 
-# Names under which tokenizers keep a token for padding, or one that nobody has used, without the
-# signs around them: "<|pad|>", "<|finetune_right_pad_id|>"; "<|reserved_special_token_7|>".
+# Names of padding tokens and of reserved ones, without the signs around them: "<|pad|>",
+# "<|finetune_right_pad_id|>"; "<|reserved_special_token_7|>".
 FOR_PADDING = re.compile(r"(finetune_?right_?)?pad(ding)?(_?(token|id))*")
 UNUSED = re.compile(r"(reserved|unused|placeholder)(_?special)?(_?token)?_?\d*")
 NEW = "<|pad|>"
@@ -20,35 +20,35 @@ logger = logging.getLogger(__name__)
 
 
 def give_pad(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
-    """Give the tokenizer a PAD token of its own where it has none, or one that means something.
+    """Give the tokenizer a PAD token if it has none, or one with another meaning.
 
-    That is EOS, or a token that the chat template writes: padding would look like an end, and
-    transformers would read a padded text's score before its end. A special token with a name for
-    padding is taken where there is one, then the last one that is kept in reserve; otherwise
-    "<|pad|>" is added. The log says so; `fit_embeddings` gives it a row, and saving keeps both.
+    Another meaning is EOS, or a token that the chat template writes: padding would look like an
+    end, and transformers would read a text's score too early. First choice is a special token named
+    for padding, then the last reserved one; otherwise "<|pad|>" is added. This is logged;
+    `fit_embeddings` gives it a row, and saving keeps both.
     """
     given = _pad_of(tokenizer) is not None
-    if given and not _means_something(str(tokenizer.pad_token), tokenizer):
+    if given and not _has_meaning(str(tokenizer.pad_token), tokenizer):
         return
-    there = [token for _, token in sorted(tokenizer.added_tokens_decoder.items(), reverse=True)]
-    free = [token for token in there if not _means_something(token.content, tokenizer)]
+    added = [token for _, token in sorted(tokenizer.added_tokens_decoder.items(), reverse=True)]
+    free = [token for token in added if not _has_meaning(token.content, tokenizer)]
     named = [token for token in free if _is_named(token, FOR_PADDING)]
     named += [token for token in free if token.special and _is_named(token, UNUSED)]
     name = named[0].content if named else NEW
-    reason = "no token of the tokenizer's own does"
+    reason = "the tokenizer has no padding token"
     if given:
-        reason = f"{tokenizer.pad_token}, which the tokenizer names, ends or opens turns"
+        reason = f"the tokenizer's own, {tokenizer.pad_token}, ends or opens turns"
     tokenizer.add_special_tokens({"pad_token": name})
-    logger.warning("%s: %s pads, since %s", where, name, reason)
+    logger.warning("%s: padding with %s, because %s", where, name, reason)
 
 
 def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
-    """The id of PAD, for which transformers declares more types than one token can have."""
+    """The id of PAD, for which transformers declares types that one token cannot have."""
     pad: Any = tokenizer.pad_token_id
     return pad
 
 
-def _means_something(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
+def _has_meaning(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
     return token == tokenizer.eos_token or token in str(tokenizer.chat_template or "")
 
 
@@ -58,11 +58,11 @@ def _is_named(token: Any, kind: re.Pattern[str]) -> bool:
 
 
 def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Check that every token has a row in the embedding; a PAD token that `give_pad` added gets it.
+    """Check that every token has a row in the embedding; add one for a PAD from `give_pad`.
 
-    The new rows are the mean of the others, also in the output layer: the logit of PAD is then the
-    mean logit, so that its probability is at most 1 / (vocabulary + 1) where logits are not capped.
-    Raises UserError where more than that is missing.
+    New rows are the mean of the others, also in the output layer: the logit of PAD is then the mean
+    logit, so its probability is at most 1 / (vocabulary + 1) if logits are not capped.
+    Raises UserError if more rows are missing.
     """
     rows, pad = model.get_input_embeddings().weight.shape[0], _pad_of(tokenizer)
     check_embeddings(model, tokenizer, folder)
@@ -74,7 +74,7 @@ def fit_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path)
 
 
 def check_embeddings(model: Any, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Raise UserError where a token has no row in the embedding, a PAD behind all others aside."""
+    """Raise UserError if a token has no row in the embedding, other than a PAD after all others."""
     rows, tokens = model.get_input_embeddings().weight.shape[0], len(tokenizer)
     pad = tokenizer.pad_token_id
     only_pad = pad is not None and pad >= rows and tokens <= rows + 1

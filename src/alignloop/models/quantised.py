@@ -1,4 +1,4 @@
-"""Weights in 4 bits (QLoRA), where bitsandbytes has a device for them. It is loaded only here."""
+"""Weights in 4 bits (QLoRA), if bitsandbytes supports the device. It is imported only here."""
 
 import importlib.util
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
 
 
 def four_bit_options(device: "torch.device") -> dict[str, Any]:
-    """What `from_pretrained` is told to keep linear layers in 4 bits (nf4, scales in 8 bits).
+    """Options of `from_pretrained` for linear layers in 4 bits (nf4, scales in 8 bits).
 
-    Source: Dettmers et al. 2023 (arXiv:2305.14314). Raises UserError where it cannot be done.
+    Source: Dettmers et al. 2023 (arXiv:2305.14314). Raises UserError if not supported.
     """
     if device.type != "cuda":
         raise UserError(
-            "weights in 4 bits need a GPU, and models live on the CPU here",
+            "weights in 4 bits need a GPU, but the model is on the CPU",
             where="lora.load_in_4bit",
             fix="set it to false, or model.device to 'cuda' on a machine with a GPU",
         )

@@ -1,4 +1,4 @@
-"""Saving models as plain Hugging Face directories, and the reward model's scale beside it."""
+"""Save models as Hugging Face directories, with a reward model's scale."""
 
 import copy
 from pathlib import Path
@@ -14,12 +14,12 @@ from alignloop.models.shared_base import role_of, save_role
 
 
 class RewardScale(BaseModel):
-    """From raw scores to normalised and calibrated ones; stored with the reward model.
+    """Converts raw scores to normalised and calibrated ones; stored with the reward model.
 
     score      = (raw - bias) / scale             demonstrations have mean 0 (line 8)
     calibrated = sigmoid(score / temperature)     in 0..1: the chance of beating a demonstration
 
-    `temperature_note` says in words why the temperature is to be taken with care; "" if it is not.
+    `temperature_note` explains any doubt about the temperature; otherwise "".
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -39,8 +39,8 @@ def save_model(
 ) -> None:
     """Write weights (safetensors), config, tokenizer and chat template into an existing folder.
 
-    Of a role the weights and the config are its adapter's, as PEFT keeps them. What generates gets
-    a generation_config.json by which it stops where our sampling does.
+    For a role, weights and config are those of its adapter in PEFT's format. Generating models get
+    a generation_config.json with the stop tokens of our sampling.
     """
     if (role := role_of(model)) is not None:
         save_role(folder, model, role)
@@ -54,22 +54,23 @@ def save_model(
 
 
 def _stopping(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """The model's way of generating, which ends where the chat template ends a turn, and pads.
+    """The model's generation config, with the chat template's end of turn and PAD added.
 
-    Where a base model gets a template, its old EOS alone would let `generate` run on and on.
+    If a base model gets a template, its old EOS alone would let `generate` run on.
     """
     made = copy.deepcopy(model.generation_config)
     before = made.eos_token_id
     known = before if isinstance(before, list) else [] if before is None else [before]
-    told = tokenizer.chat_template and tokenizer.eos_token_id is not None
-    stops = stop_tokens(tokenizer) if told else ()
+    has_turns = tokenizer.chat_template and tokenizer.eos_token_id is not None
+    stops = stop_tokens(tokenizer) if has_turns else ()
+    # a list: `generate` stops at any of them
     made.eos_token_id = list(dict.fromkeys([*stops, *known])) or None
     made.pad_token_id = tokenizer.pad_token_id
     return made
 
 
 def read_reward_scale(folder: str | Path) -> RewardScale:
-    """The scale stored with a reward model; one from elsewhere has none and counts as it is."""
+    """The scale stored with a reward model; other libraries' models have none: identity."""
     path = Path(folder) / SCALE_FILE
     if not path.is_file():
         return RewardScale()

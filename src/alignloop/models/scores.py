@@ -1,4 +1,4 @@
-"""What the scalar head says: a score per sequence (reward model), a value per token (critic)."""
+"""Outputs of the scalar head: a score per sequence (reward model), a value per token (critic)."""
 
 import torch
 
@@ -10,13 +10,14 @@ from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 def sequence_scores(
     model: ScoreModel, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
 ) -> PerSequence:
-    """The raw score of each sequence, [batch], read at the last token that counts (line 4).
+    """The raw score of each sequence, [batch], read at its last token (line 4).
 
     The index comes from the mask, so padding on either side changes nothing. `unread` is a token
-    that another library's model passes over at the end, which is how transformers finds the end:
-    the PAD of its config.json, be it EOS. Where there is no other token the first one is read.
+    that another library's model skips at the end, as transformers does with the PAD of config.json,
+    even if that is EOS. If there is no other token the first one is read.
     """
     read = attention_mask if unread is None else attention_mask & (input_ids != unread)
+    # a text of PAD alone is read at its first position, as in transformers
     nothing = ~read.any(dim=1, keepdim=True)
     read = read | (nothing & _last(attention_mask.flip(1)).flip(1))
     hidden = states_at(model, input_ids, attention_mask, _last(read))
@@ -29,13 +30,14 @@ def token_values(
     attention_mask: TokenMask,
     response_mask: TokenMask | None = None,
 ) -> tuple[PerToken, PerSequence]:
-    """What the critic expects: (values [batch, seq], value after the last token [batch]).
+    """The critic's values: (values [batch, seq], value after the last token [batch]).
 
-    values[b, t] is read just before token t, from the hidden state of token t - 1; only at the
-    response's tokens where a mask is given. It is 0 elsewhere, and at a first token.
+    values[b, t] is the value just before token t, from the hidden state of token t - 1; with a mask
+    only at response tokens. It is 0 elsewhere, and at a first token.
     """
     last = _last(attention_mask)
     valued = attention_mask if response_mask is None else response_mask
+    # one forward pass gives both the values and the bootstrap after the last token
     before = torch.roll(valued, -1, dims=1)
     before[:, -1] = False
     query_mask = before | last

@@ -1,8 +1,7 @@
-"""One base model for several roles: each reads the same weights through an adapter of its own.
+"""One base model for several roles, each reading the same weights through its own adapter.
 
-A role is a transformers model as any other, whose layers are shared. Whoever computes with a model
-calls `activate` first: to a model with weights of its own that is nothing, for a role the shared
-layers switch to its adapter.
+A role is an ordinary transformers model whose layers are shared. Call `activate` before computing
+with a model: for a role it switches the shared layers to its adapter, otherwise it does nothing.
 """
 
 import copy
@@ -29,10 +28,10 @@ from alignloop.models.loading import scalar_head
 
 
 class SharedBase:
-    """The layers that are shared, and the adapters in them by name.
+    """The shared layers and the adapters in them, by name.
 
-    `shell` is the transformers model that PEFT put the adapters into, `base` the directory that its
-    weights come from. Nothing of it but adapters is ever trained.
+    `shell` is the transformers model into which PEFT put the adapters, `base` the directory of its
+    weights. Only adapters are trained.
     """
 
     def __init__(self, shell: Any, base: Path) -> None:
@@ -44,7 +43,7 @@ class SharedBase:
         self._active: str | None = None
 
     def add(self, kind: str, shape: Any, *, trains: bool) -> str:
-        """Put another adapter into the layers; returns its name. It holds no numbers of use yet."""
+        """Add an adapter to the layers; returns its name. Its weights are still uninitialised."""
         from peft.tuners.lora import LoraLayer, LoraModel
 
         name = f"{kind}_{len(self.shapes)}"
@@ -57,10 +56,12 @@ class SharedBase:
         self._layers = [layer for layer in self.shell.modules() if isinstance(layer, LoraLayer)]
         self.shell.eval()
         for parameter in self.parameters(name).values():
-            parameter.data = parameter.data.float()  # PEFT makes it as its layer is
-        for other, learns in self._trains.items():  # PEFT has just chosen one of them to train
+            # adapters train in float32: a step of 1e-5 is lost in bfloat16
+            parameter.data = parameter.data.float()  # PEFT creates it in its layer's dtype
+        for other, learns in self._trains.items():  # PEFT has just frozen all but the new one
             for parameter in self.parameters(other).values():
                 parameter.requires_grad_(learns)
+        # a known state, whatever PEFT has activated
         self._switch(None)
         return name
 
@@ -69,16 +70,16 @@ class SharedBase:
         return adapter_parameters(self.shell, adapter)
 
     def activate(self, adapter: str | None) -> None:
-        """From now on the layers compute with this adapter, or with none.
+        """Switch the layers to this adapter, or to none.
 
-        PEFT's own switch would take `requires_grad` from all others, so that a backward pass which
-        comes after another role's forward pass would lose its gradients without a word.
+        PEFT's own switch clears `requires_grad` on all others: a backward pass after another role's
+        forward pass would silently lose its gradients.
         """
         if adapter != self._active:
             self._switch(adapter)
 
     def dropouts(self, adapter: str) -> list[nn.Dropout]:
-        """The dropout layers of an adapter; none where its rate is 0."""
+        """The dropout layers of an adapter; empty if its rate is 0."""
         found = [layer.lora_dropout[adapter] for layer in self._layers if adapter in layer.lora_A]
         return [module for module in found if isinstance(module, nn.Dropout)]
 
@@ -92,36 +93,36 @@ class SharedBase:
 
 @dataclass(frozen=True, kw_only=True)
 class Role:
-    """How a model reads the shared base: through an adapter, or (None) as it was loaded."""
+    """How a model reads the shared base: through an adapter, or unchanged (None)."""
 
     shared: SharedBase
     adapter: str | None
 
 
 def role_of(model: object) -> Role | None:
-    """The role that a model plays; None where its weights are its own."""
+    """A model's role; None if its weights are not shared."""
     return getattr(model, "role", None)
 
 
 def activate(model: object) -> None:
-    """Let the shared layers compute as this model's role wants, until another is activated."""
+    """Switch the shared layers to this model's role, until another is activated."""
     role = role_of(model)
     if role is not None:
         role.shared.activate(role.adapter)
 
 
 def policy_role(shared: SharedBase, adapter: str | None) -> Any:
-    """A causal language model on the shared base, whose shell has to be one."""
-    model = copy.copy(shared.shell)  # shallow: the same parts, and attributes of its own
+    """A causal language model on the shared base, whose shell must be one."""
+    model = copy.copy(shared.shell)  # shallow: the same submodules, separate attributes
     model.role = Role(shared=shared, adapter=adapter)
     return model
 
 
 def scorer_role(shared: SharedBase, adapter: str | None, *, bias: bool = False) -> Any:
-    """A sequence classification model on the shared base; its scalar head is new, and empty."""
+    """A sequence classification model on the shared base, with an uninitialised scalar head."""
     config = copy.deepcopy(shared.shell.config)
     config.num_labels = 1
-    with torch.device("meta"):  # all of it is replaced: nothing is made
+    with torch.device("meta"):  # every part is replaced below: allocate nothing
         model: Any = AutoModelForSequenceClassification.from_config(config)
     size, kind = scalar_head(model, shared.base).in_features, shared.shell.dtype
     setattr(model, model.base_model_prefix, shared.shell.base_model)
@@ -132,20 +133,20 @@ def scorer_role(shared: SharedBase, adapter: str | None, *, bias: bool = False) 
 
 
 def trainable(model: Any) -> nn.Module:
-    """What of a model is trained and kept in checkpoints: all, or a role's adapter and head."""
+    """The part of a model that is trained and saved: all, or a role's adapter and head."""
     role = role_of(model)
     if role is None:
         return model
     own = {} if role.adapter is None else role.shared.parameters(role.adapter)
     if isinstance(head := getattr(model, "score", None), nn.Linear):
         own |= {f"score.{name}": parameter for name, parameter in head.named_parameters()}
-    # a parameter's name in a module has no dots
+    # torch forbids dots in a parameter's name
     return nn.ParameterDict({name.replace(".", "/"): value for name, value in own.items()})
 
 
 def save_role(folder: Path, model: Any, role: Role) -> None:
-    """Write a role's adapter, and its head where it has one, as a PEFT directory."""
-    assert role.adapter is not None, "without an adapter it is the base itself"
+    """Write a role's adapter, and its head if it has one, as a PEFT directory."""
+    assert role.adapter is not None, "a role without an adapter is the base itself"
     tensors: dict[str, Tensor] = dict(role.shared.parameters(role.adapter))
     scores = isinstance(getattr(model, "score", None), nn.Linear)
     if scores:
@@ -156,9 +157,9 @@ def save_role(folder: Path, model: Any, role: Role) -> None:
 
 @torch.no_grad()
 def draw(parameters: Mapping[str, Tensor], generator: torch.Generator) -> None:
-    """A fresh adapter: A ~ U(-1/sqrt(d), 1/sqrt(d)) for d inputs, as PEFT draws it, and B = 0.
+    """Initialise an adapter: A ~ U(-1/sqrt(d), 1/sqrt(d)) for d inputs, as in PEFT, and B = 0.
 
-    So that it changes nothing yet (Hu et al. 2021, arXiv:2106.09685).
+    So it changes nothing at first (Hu et al. 2021, arXiv:2106.09685).
     """
     for name, parameter in parameters.items():
         if ".lora_A." in name:
@@ -169,20 +170,21 @@ def draw(parameters: Mapping[str, Tensor], generator: torch.Generator) -> None:
 
 
 def copy_adapter(shared: SharedBase, source: str | None, target: str) -> None:
-    """Let one adapter begin as another one of the same shape."""
+    """Copy an adapter's weights into another one of the same shape."""
     if source is not None:
         fill(shared.parameters(target), shared.parameters(source), shared.base)
 
 
 @contextmanager
 def dropping(model: Any, seed: int) -> Iterator[None]:
-    """Within it the dropout of a role's adapter works, by random numbers of this seed alone."""
+    """Enable the dropout of a role's adapter within the context, seeded with `seed`."""
     role = role_of(model)
     layers = role.shared.dropouts(role.adapter) if role and role.adapter else []
     if not layers:
         yield
         return
     devices = [model.device] if model.device.type == "cuda" else []
+    # forked, so that dropout does not advance the global random numbers
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed % 2**63)
         for layer in layers:

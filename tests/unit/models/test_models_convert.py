@@ -263,10 +263,10 @@ def test_what_is_no_gguf_file(tmp_path: Path) -> None:
     empty.mkdir()
     assert "name a .gguf file" in refused(empty, "no GGUF file in this folder")
     (empty / "pytorch_model.bin").write_bytes(b"x")
-    assert "safetensors" in refused(empty, "nothing is unpickled")
+    assert "safetensors" in refused(empty, "never unpickles")
     text = tmp_path / "m.gguf"
     text.write_text("version https://git-lfs.github.com/spec/v1")
-    assert "downloaded whole" in refused(text, "no GGUF file")
+    assert "completely downloaded" in refused(text, "not a GGUF file")
     refused(tmp_path / "nowhere.gguf", "no such folder|no such file")
     (empty / "a.gguf").write_bytes(b"GGUF")
     (empty / "b.gguf").write_bytes(b"GGUF")
@@ -278,4 +278,4 @@ def test_what_is_no_gguf_file(tmp_path: Path) -> None:
     model.mkdir()
     (model / "config.json").write_text("{}")
     (model / "model.safetensors").write_bytes(b"")
-    assert f"--model.path {model}" in refused(model, "needs no converting")
+    assert f"--model.path {model}" in refused(model, "nothing to convert")

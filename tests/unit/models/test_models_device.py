@@ -48,7 +48,7 @@ def test_a_gpu_beyond_the_last_is_refused(
 ) -> None:
     with_gpus(2, monkeypatch)
     monkeypatch.setenv("LOCAL_RANK", rank)
-    with pytest.raises(UserError, match="no GPU 2: torch sees 2") as refused:
+    with pytest.raises(UserError, match="no GPU 2: torch finds 2") as refused:
         device_of(ModelConfig(device=setting))
     assert refused.value.where == where
 

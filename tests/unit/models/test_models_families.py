@@ -235,7 +235,7 @@ def test_a_pad_token_is_added_with_a_row_that_hardly_anybody_draws(
     bare.save_pretrained(folder)
     with caplog.at_level(logging.WARNING):
         found = load_tokenizer(folder, model_config)
-    assert "<|pad|> pads" in caplog.text
+    assert "padding with <|pad|>" in caplog.text
     size = len(bare)
     assert (found.pad_token, found.pad_token_id) == ("<|pad|>", size) != (None, found.eos_token_id)
     policy = load_policy(folder, found, model_config)

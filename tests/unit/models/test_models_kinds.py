@@ -30,7 +30,7 @@ def token_classifier(folder: Path, tied: bool, family: str) -> str:
 def headless(folder: Path, tied: bool, family: str) -> str:
     policy_at(folder, byte_tokenizer(pad="<|endoftext|>"), family, tie_word_embeddings=tied)
     AutoModel.from_pretrained(folder).save_pretrained(folder)
-    return r"(Llama|GPT2)Model, no language model: it cannot be a policy"
+    return r"(Llama|GPT2)Model, not a causal LM: it cannot be a policy"
 
 
 def openrlhf(folder: Path, tied: bool, family: str) -> str:
@@ -49,13 +49,13 @@ def another_name(folder: Path, tied: bool, family: str) -> str:
 def unnamed(folder: Path, tied: bool, family: str) -> str:
     reward_model(folder, tied, family)
     change_config(folder, architectures=None)
-    return r"hold the head of a reward model \(score\) and no output layer"
+    return r"have a reward model's head \(score\) and no output layer"
 
 
 def misnamed(folder: Path, tied: bool, family: str) -> str:
     reward_model(folder, tied, family)
     change_config(folder, architectures=["LlamaForCausalLM"])
-    return r"hold the head of a reward model \(score\) and no output layer"
+    return r"have a reward model's head \(score\) and no output layer"
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
@@ -94,7 +94,7 @@ def test_an_adapter_with_a_head_is_no_policy(
     assert is_reward_model(tmp_path / "adapter")
     tokenizer = load_tokenizer(tmp_path / "adapter")
     for read in (load_policy, load_policy_to_sample):
-        with pytest.raises(UserError, match="this adapter makes a reward model"):
+        with pytest.raises(UserError, match="this adapter is a reward model"):
             read(tmp_path / "adapter", tokenizer, model_config)
 
 

@@ -123,7 +123,7 @@ def test_more_rows_than_tokens_is_fine(
 def test_a_policy_is_no_reward_model(
     family: str, lm_dirs: dict[str, Path], tokenizer: Any, model_config: ModelConfig
 ) -> None:
-    with pytest.raises(UserError, match="this is no reward model") as caught:
+    with pytest.raises(UserError, match="this is not a reward model") as caught:
         load_reward_model(lm_dirs[family], tokenizer, model_config)
     assert "alignloop reward" in caught.value.fix
 
@@ -133,7 +133,7 @@ def test_a_classifier_of_three_labels_is_no_reward_model(
 ) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(lm_dirs["llama"], num_labels=3)
     save_model(tmp_path, model, tokenizer)
-    with pytest.raises(UserError, match="this is no reward model"):
+    with pytest.raises(UserError, match="this is not a reward model"):
         load_reward_model(tmp_path, tokenizer, model_config)
 
 

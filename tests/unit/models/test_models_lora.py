@@ -401,10 +401,10 @@ def change(folder: Path, **settings: object) -> None:
     ("damage", "message"),
     [
         (damage_nothing, "has no adapter_model.safetensors"),
-        (damage_base, "belongs to the model 'nobody/here', which is not there"),
-        (damage_kind, "only adapters of type LORA are read, not IA3"),
+        (damage_base, "base model of this adapter, 'nobody/here', does not exist"),
+        (damage_kind, "only LORA adapters are supported, not IA3"),
         (damage_layers, "24 tensors have no counterpart"),
-        (damage_rank, r"lora_A.weight is \(3, 16\) and not \(2, 16\)"),
+        (damage_rank, r"lora_A.weight is \(3, 16\), not \(2, 16\)"),
         (damage_settings, "this file is damaged"),
     ],
 )
@@ -422,7 +422,7 @@ def test_a_policys_adapter_is_no_reward_model(
     policy = init_policy(files[0], tokenizer, model_config, LORA, 1)
     with pytest.raises(UserError, match="not a reward model"):
         load_frozen_reward_model(files[0], tokenizer, model_config, policy=policy)
-    with pytest.raises(UserError, match="no reward model"):
+    with pytest.raises(UserError, match="not a reward model"):
         load_reward_model(files[0], tokenizer, model_config)
 
 

@@ -118,7 +118,7 @@ def test_an_adapter_is_trained_on_as_what_it_is_or_refused(
     by_peft = adapter_at(tmp_path / "adapter", base, **KINDS[name])
     tokenizer, lora = load_tokenizer(tmp_path / "adapter"), LoraConfig(rank=2)
     if name not in ON_A_TRUNK:
-        with pytest.raises(UserError, match="cannot be trained on as an adapter") as caught:
+        with pytest.raises(UserError, match="cannot be trained further as an adapter") as caught:
             init_policy(tmp_path / "adapter", tokenizer, model_config, lora, 1)
         assert "alignloop merge" in caught.value.fix
         return
