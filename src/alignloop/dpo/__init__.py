@@ -1,4 +1,4 @@
-"""DPO: the policy learns from preference pairs without reward model and rollouts."""
+"""DPO: the policy learns from preference pairs, without a reward model or rollouts."""
 
 from alignloop.dpo.train import train_dpo
 

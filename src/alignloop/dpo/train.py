@@ -1,4 +1,4 @@
-"""Direct preference optimisation: learning from log(policy / reference) of whole answers."""
+"""Direct preference optimisation: learning from log(policy / reference) of whole responses."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,14 +30,14 @@ SHOWN = ("loss", "accuracy", "margin", "held_out_accuracy", "skipped_steps")
 
 @dataclass(frozen=True, kw_only=True)
 class Reader:
-    """How a policy reads answers: log p(response | prompt), summed over its tokens and EOS."""
+    """A policy's log p(response | prompt), summed over the response's tokens and EOS."""
 
     policy: Any
     pad_id: int
     micro_batch_tokens: int
 
     def logprobs(self, texts: Sequence[Encoded]) -> PerSequence:
-        """Those of some texts in one forward pass, in nats, [texts]."""
+        """Log probabilities of some texts in one forward pass, in nats, [texts]."""
         batch = pad_batch(texts, self.pad_id)
         ids, attention, response = (
             batch[name] for name in ("input_ids", "attention_mask", "response_mask")
@@ -47,17 +47,19 @@ class Reader:
 
     @torch.no_grad()
     def all_logprobs(self, store: PairStore, say: Say | None = None) -> PerSequence:
-        """Those of a store's texts, [texts], without gradient; `say` hears how far it is."""
+        """Those of all texts of a store, [texts], without gradient; `say` reports progress."""
         found = torch.zeros(len(store.texts))
-        cuts = store.text_cuts(self.micro_batch_tokens)
-        for cut in now_and_then(cuts, say, "{done} of {total} texts read", sizes=map(len, cuts)):
-            found[cut] = self.logprobs([store.texts[text] for text in cut])
+        micro_batches = store.text_cuts(self.micro_batch_tokens)
+        for micro_batch in now_and_then(
+            micro_batches, say, "{done} of {total} texts read", sizes=map(len, micro_batches)
+        ):
+            found[micro_batch] = self.logprobs([store.texts[text] for text in micro_batch])
         return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What the policy said of pairs before it learnt anything, in nats, [pairs]; NaN: not asked."""
+    """Log probabilities under the initial policy, in nats, [pairs]; NaN if not computed."""
 
     chosen: PerSequence
     rejected: PerSequence
@@ -66,11 +68,11 @@ class Reference:
     def of(
         cls, store: PairStore, rows: Sequence[int], reader: Reader, say: Say | None = None
     ) -> "Reference":
-        """Ask of some of the pairs."""
-        asked = store.take(rows)
-        found = reader.all_logprobs(asked, say)
+        """Compute them for some of the pairs."""
+        part = store.take(rows)
+        found = reader.all_logprobs(part, say)
         sides = [torch.full((len(store.pairs),), torch.nan) for _ in range(2)]
-        for side, texts in zip(sides, (asked.chosen, asked.rejected), strict=True):
+        for side, texts in zip(sides, (part.chosen, part.rejected), strict=True):
             side[list(rows)] = found[list(texts)]
         return cls(chosen=sides[0], rejected=sides[1])
 
@@ -87,7 +89,7 @@ def train_dpo(
 ) -> Path:
     """Train the model of `model_dir` on preference pairs; returns the new model's directory.
 
-    `split_seed` chooses the held-out prompts; none = the run's seed. The loss is that of
+    `split_seed` chooses the held-out prompts (default: the run's seed). The loss is that of
     `config.objective`.
     """
     tokenizer = load_tokenizer(model_dir, model_config)
@@ -99,7 +101,7 @@ def train_dpo(
     codes = TextCodes(tokenizer=tokenizer, limit=limit)
     fitting = PairStore.of(pairs, codes).pairs
     train_set, test_set = hold_out(fitting, config.held_out_share, splits_by, section="dpo")
-    run.say(f"dpo: {len(train_set)} pairs to learn, {len(test_set)} held out; loading the model")
+    run.say(f"dpo: training on {len(train_set)} pairs, {len(test_set)} held out; loading the model")
     adapter_seed = derive_seed(run.seed, "adapter", "dpo")
     policy = init_policy(model_dir, tokenizer, model_config, lora, adapter_seed)
     train = PairStore.of(train_set, codes)
@@ -122,7 +124,7 @@ def preference(
     pad_id: int,
     run: StageRun,
 ) -> Objective:
-    """The loss of `config.objective`; the reference is read here, before a checkpoint moves it."""
+    """The loss of `config.objective`; reads the reference now, before a checkpoint is loaded."""
     batches = batches_of_epochs(
         train.pairs,
         config.batch_size,
@@ -130,12 +132,12 @@ def preference(
         num_epochs=config.num_epochs,
         max_steps=config.max_steps,
     )
-    wanted = sorted({row for batch in batches for row in batch})  # with max_steps not all
+    rows_used = sorted({row for batch in batches for row in batch})  # fewer with max_steps
     reader = Reader(policy=policy, pad_id=pad_id, micro_batch_tokens=config.micro_batch_tokens)
     say = partial(_say_of_reference, run)
-    count = len(wanted) + (len(test.pairs) if test else 0)
+    count = len(rows_used) + (len(test.pairs) if test else 0)
     run.say(f"{run.name}: the reference reads {count} pairs")
-    learnt = pair_losses(config, train, Reference.of(train, wanted, reader, say))
+    losses = pair_losses(config, train, Reference.of(train, rows_used, reader, say))
     measure = held_out_measure(config, test, reader, say) if test else None
     return Objective(
         role="policy",
@@ -143,7 +145,7 @@ def preference(
         model=policy,
         batches=batches,
         step=lambda rows: pair_step(
-            train, rows, reader.logprobs, learnt, config.micro_batch_tokens
+            train, rows, reader.logprobs, losses, config.micro_batch_tokens
         ),
         limit=above_coin_toss,
         shown=SHOWN,
@@ -155,7 +157,7 @@ def preference(
 def held_out_measure(
     config: DpoConfig, store: PairStore, reader: Reader, say: Say | None = None
 ) -> Callable[[], dict[str, float]]:
-    """A function that gives loss and metrics of held-out pairs, as held_out_*."""
+    """A function that returns loss and metrics of held-out pairs, as held_out_*."""
     rows = range(len(store.pairs))
     losses = pair_losses(config, store, Reference.of(store, rows, reader, say))
 
@@ -171,13 +173,14 @@ def _say_of_reference(run: StageRun, text: str) -> None:
 
 
 def pair_losses(config: DpoConfig, store: PairStore, reference: Reference) -> Loss:
-    """The objective's loss of each pair, and what it has made of it.
+    """The objective's loss and metrics of each pair.
 
-    A reward is beta * log(policy / reference), the margin that of chosen minus that of rejected. A
-    pair is right with a margin above 0, and half right with 0: before the first step, where policy
-    and reference are one, the accuracy is 0.5.
+    A reward is beta * log(policy / reference), the margin its difference, chosen minus rejected. A
+    pair is right if the margin is above 0 and half right at 0: before the first step policy and
+    reference are equal, so the accuracy is 0.5.
     """
     loss_of, beta = make_loss(config.objective), config.objective.beta
+    # for objectives that use lengths
     tokens = torch.tensor([float(sum(text.response_mask)) for text in store.texts])
     chosen_tokens, rejected_tokens = tokens[list(store.chosen)], tokens[list(store.rejected)]
 

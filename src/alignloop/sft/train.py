@@ -47,8 +47,8 @@ def train_sft(
 
         loss = -sum over response tokens of log p(token) / number of response tokens in the batch
 
-    `held_out` demonstrations give the perplexity; none = a share of the demonstrations, chosen by
-    `split_seed` (none = the run's seed).
+    The perplexity is measured on `held_out`, or by default on a share of the demonstrations chosen
+    by `split_seed` (default: the run's seed).
     """
     tokenizer = load_tokenizer(model_config.path, model_config)
     if model_config.chat_template:
@@ -58,7 +58,7 @@ def train_sft(
     context = context_of(model_config.path)
     examples, tests = learning_set(config, demonstrations, held_out, tokenizer, context, splits_by)
     run.say(
-        f"sft: {len(examples)} demonstrations to learn, {len(tests)} held out; loading the model"
+        f"sft: training on {len(examples)} demonstrations, {len(tests)} held out; loading the model"
     )
     adapter_seed = derive_seed(run.seed, "adapter", "sft")
     policy = init_policy(model_config.path, tokenizer, model_config, lora, adapter_seed)
@@ -87,7 +87,7 @@ def cross_entropy(
     pad_id: int,
     seed: int,
 ) -> Objective:
-    """The mean surprise at a response token, in nats; held out, the perplexity."""
+    """Mean cross-entropy per response token, in nats; perplexity on held-out data."""
 
     def measure() -> dict[str, float]:
         return {PERPLEXITY: perplexity(policy, tests, pad_id, config)}
@@ -111,20 +111,21 @@ def _vocabulary(policy: Any) -> int:
 
 
 def refuse_diverged(memory: LearningMemory, vocabulary: int) -> None:
-    """Raise UserError where held-out texts surprise the model more than any would one that guesses.
+    """Raise UserError if the held-out perplexity is worse than that of a uniform guess.
 
-    A uniform guess has the vocabulary's size as its perplexity. A model that began above that (an
-    untrained one may) has to end above where it began, too, by a tenth of a nat.
+    A uniform guess has the vocabulary size as its perplexity. If the model started above that (an
+    untrained one may), it must also end a tenth of a nat above its start to be refused.
     """
     found, first_loss = memory.held_out.get(PERPLEXITY), memory.health.first_loss
     if found is None or first_loss is None:
         return
+    # an untrained model may start above a uniform guess without having diverged
     began = max(first_loss, math.log(memory.before.get(PERPLEXITY, 1.0)))
     if math.log(found) <= max(math.log(vocabulary), began + 0.1):
         return
     raise UserError(
-        f"training has diverged: the held-out perplexity is {found:,.0f}, that of a uniform guess"
-        f" over the vocabulary {vocabulary:,}",
+        f"training has diverged: the held-out perplexity is {found:,.0f}; a uniform guess over the"
+        f" vocabulary has {vocabulary:,}",
         where="sft",
         fix="lower sft.learning_rate",
     )
@@ -138,9 +139,9 @@ def learning_set(
     context: int | None,
     split_seed: int,
 ) -> tuple[list[Encoded], list[Encoded]]:
-    """What is learnt, and what the perplexity is of; raises UserError for what cannot be.
+    """Encoded training and held-out examples; raises UserError if texts do not fit.
 
-    `context` is the longest text that the model reads, in tokens.
+    `context` is the model's context length in tokens.
     """
     share = 0.0 if held_out else config.held_out_share
     train_set, test_set = hold_out(demonstrations, share, split_seed, section="sft")
@@ -163,7 +164,7 @@ def perplexity(policy: Any, examples: Sequence[Encoded], pad_id: int, config: Sf
             )
             total -= float(statistics.logprobs.sum())
             count += int(batch["response_mask"].sum())
-    return math.exp(min(total / count, 700.0))
+    return math.exp(min(total / count, 700.0))  # exp overflows a double above 709
 
 
 def _encode(
@@ -184,17 +185,18 @@ def all_batches(examples: Sequence[Encoded], config: SftConfig, seed: int) -> li
     batches: list[list[int]] = []
     for epoch in range(math.ceil(config.num_epochs)):
         batches += length_grouped_batches(lengths, config.batch_size, seed, epoch)
+    # a fractional epoch ends in the middle of its batches
     steps = max(1, round(config.num_epochs * math.ceil(len(examples) / config.batch_size)))
     return batches[: min(steps, config.max_steps or steps)]
 
 
 def _step(policy: Any, batch: Sequence[Encoded], pad_id: int, config: SftConfig) -> Step:
-    """The batch's mean loss per response token; cutting it up changes nothing."""
+    """The batch's mean loss per response token, however it is split into micro-batches."""
     count = sum(sum(example.response_mask) for example in batch)
     lengths = [len(example.input_ids) for example in batch]
 
-    def loss(cut: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
-        padded = pad_batch([batch[i] for i in cut], pad_id)
+    def loss(micro_batch: list[int]) -> tuple[torch.Tensor, dict[str, float]]:
+        padded = pad_batch([batch[i] for i in micro_batch], pad_id)
         mask = padded["response_mask"]
         statistics = token_logprobs(
             policy, padded["input_ids"], padded["attention_mask"], mask, entropy=False
@@ -202,5 +204,5 @@ def _step(policy: Any, batch: Sequence[Encoded], pad_id: int, config: SftConfig)
         found = reduce_tokens(-statistics.logprobs, mask, count=count)
         return found, {"loss": float(found.detach())}
 
-    cuts = token_budget_batches(lengths, config.micro_batch_tokens)
-    return Step(cuts=cuts, loss=loss, tokens=sum(lengths))
+    micro_batches = token_budget_batches(lengths, config.micro_batch_tokens)
+    return Step(micro_batches=micro_batches, loss=loss, tokens=sum(lengths))

@@ -9,6 +9,6 @@ __all__ = ["PairLogprobs", "PreferenceLoss", "make_loss"]
 
 
 def make_loss(config: Objective) -> PreferenceLoss:
-    """The loss that a config describes: the function of its name in the file of its name."""
+    """The loss of a config: the function of its name in the file of its name."""
     module = import_module(f"alignloop.dpo.objectives.{config.name}")
     return getattr(module, config.name)(config)

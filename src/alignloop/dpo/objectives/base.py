@@ -1,4 +1,4 @@
-"""What an objective of DPO is given, and what it is."""
+"""The input and the type of a DPO objective."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""DPO: the ranking loss, with beta * log(policy / reference) for the score."""
+"""DPO: the ranking loss, with beta * log(policy / reference) as the score."""
 
 from alignloop.config import DpoObjective
 from alignloop.dpo.objectives.base import PairLogprobs, PreferenceLoss

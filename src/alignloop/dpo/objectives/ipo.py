@@ -1,4 +1,4 @@
-"""IPO: a squared error, so that pairs which are told apart pull no further."""
+"""IPO: a squared error, so pairs that are already separated pull no further."""
 
 from alignloop.config.objectives import IpoObjective
 from alignloop.dpo.objectives.base import PairLogprobs, PreferenceLoss
@@ -6,12 +6,12 @@ from alignloop.shapes import PerSequence
 
 
 def ipo(config: IpoObjective) -> PreferenceLoss:
-    """The difference of the log ratios is to be 1 / (2 beta).
+    """Regress the difference of the log ratios to 1 / (2 beta).
 
     h = (chosen - ref_chosen) - (rejected - ref_rejected)
     loss = p * (h - 1 / (2 beta))^2 + (1 - p) * (h + 1 / (2 beta))^2
 
-    p is the preference, 1 where chosen is better for sure. Unit: nats squared.
+    p is the preference, 1 if chosen is certainly better. Unit: nats squared.
     Source: Azar et al. 2023 (arXiv:2310.12036), equation 17, with its tau as beta.
     """
     target = 1 / (2 * config.beta)
