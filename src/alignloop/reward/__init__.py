@@ -1,4 +1,4 @@
-"""Stage 2: the reward model learns from preference pairs what people prefer."""
+"""Stage 2: the reward model learns human preferences from pairs."""
 
 from alignloop.reward.train import train_reward
 

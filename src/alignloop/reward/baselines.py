@@ -1,4 +1,4 @@
-"""What is had without a model: rules of length, and a bag of words, on the same pairs."""
+"""Baselines without a model on the same pairs: length rules and a bag of words."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from alignloop.records import PreferencePair
 from alignloop.stats.intervals import Estimate, cluster_share
 from alignloop.stats.textstats import words
 
-MOST_WORDS = 50_000  # features: the commonest words and pairs of words of the training split
-FEWEST_PAIRS = 20  # a bag of words learns nothing from less
-MOST_PAIRS = 20_000  # it learns little from more, and takes seconds for these
+MOST_WORDS = 50_000  # features: the commonest words and bigrams of the training split
+FEWEST_PAIRS = 20  # a bag of words learns nothing from fewer
+MOST_PAIRS = 20_000  # more adds little; these take seconds
 
 
 def longer_wins(pairs: Sequence[PreferencePair]) -> Estimate:
-    """The share of decided pairs whose longer answer (in characters) won; equal lengths are half.
+    """Share of decided pairs whose longer answer (in characters) won; equal lengths count half.
 
-    Raises UserError where there are none.
+    Raises UserError if there are none.
     """
     lengths = np.array([len(pair.chosen) - len(pair.rejected) for pair in pairs])
     return _share(np.sign(lengths), pairs)
@@ -26,13 +26,12 @@ def longer_wins(pairs: Sequence[PreferencePair]) -> Estimate:
 def bag_of_words(
     train: Sequence[PreferencePair], test: Sequence[PreferencePair]
 ) -> Estimate | None:
-    """The accuracy on `test` of a bag of words that was fitted on `train`; ties are left out.
+    """Accuracy on `test` of a bag of words fitted on `train`; ties are left out.
 
     Logistic regression without intercept on tfidf(chosen) - tfidf(rejected), and its negative for
-    the other side, over words and pairs of neighbouring words (Chinese: characters). Answers alone
-    are read, no prompts, and at most 20,000 pairs to learn from. The same data give the same
-    number. None where `train` has fewer than 20 decided pairs, or no words. Raises UserError where
-    `test` has no decided pairs.
+    the other side, over words and bigrams (Chinese: characters). It reads answers without prompts,
+    and at most 20,000 training pairs. The same data give the same number. None if `train` has fewer
+    than 20 decided pairs, or no words. Raises UserError if `test` has no decided pairs.
 
     Source: scikit-learn's TfidfVectorizer and LogisticRegression at C = 1.
     """
@@ -44,7 +43,7 @@ def bag_of_words(
     learnt = learnt[:MOST_PAIRS]
     if len(learnt) < FEWEST_PAIRS or not any(words(p.chosen + p.rejected) for p in learnt):
         return None
-    make: Any = TfidfVectorizer  # whose types know no None
+    make: Any = TfidfVectorizer  # its type hints reject None
     vectors = make(
         tokenizer=words,
         token_pattern=None,
@@ -60,11 +59,12 @@ def bag_of_words(
         return chosen - vectors.transform([pair.rejected for pair in pairs])
 
     ahead = differences(learnt)
+    # no intercept: swapping the answers must swap the prediction
     model = LogisticRegression(C=1.0, fit_intercept=False, solver="liblinear", random_state=0)
     model.fit(vstack([ahead, -ahead]), np.repeat([1, 0], len(learnt)))
     return _share(np.sign(model.decision_function(differences(judged))), judged)
 
 
 def _share(ahead: np.ndarray, pairs: Sequence[PreferencePair]) -> Estimate:
-    """Of signs, 1 where the chosen answer is put first, 0 where nothing is said."""
+    """Accuracy from signs: 1 if the chosen answer is ranked first, 0 if undecided."""
     return cluster_share((ahead + 1) / 2, [pair.prompt.prompt_id for pair in pairs])

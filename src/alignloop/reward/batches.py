@@ -15,7 +15,7 @@ from alignloop.run.progress import Say, now_and_then
 
 
 def micro_batches(texts: Sequence[Encoded], micro_batch_tokens: int) -> list[list[int]]:
-    """Indices into `texts` by micro-batch."""
+    """Indices into `texts`, per micro-batch."""
     return token_budget_batches([len(text.input_ids) for text in texts], micro_batch_tokens)
 
 
@@ -30,7 +30,7 @@ _heard_by: ContextVar[Say | None] = ContextVar("heard_by", default=None)
 
 @contextmanager
 def heard_by(say: Say) -> Iterator[None]:
-    """`say` hears how far `all_scores` is, as long as it takes, however deep it is called."""
+    """Report the progress of `all_scores` to `say` within the context, however deep the call."""
     token = _heard_by.set(say)
     try:
         yield
@@ -44,8 +44,8 @@ def all_scores(
 ) -> Tensor:
     """Raw scores [texts] in the order of `texts`, without gradient."""
     scores = torch.zeros(len(texts))
-    cuts = micro_batches(texts, micro_batch_tokens)
+    batches = micro_batches(texts, micro_batch_tokens)
     words = "{done} of {total} texts scored"
-    for indices in now_and_then(cuts, _heard_by.get(), words, sizes=map(len, cuts)):
+    for indices in now_and_then(batches, _heard_by.get(), words, sizes=map(len, batches)):
         scores[indices] = scores_of(model, texts, indices, pad_id)
     return scores

@@ -1,4 +1,4 @@
-"""Who learns from which labels: three reward models, none tested on what it has learnt."""
+"""Which reward model learns from which labels: three models, none tested on its training data."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from alignloop.errors import UserError
 from alignloop.judging.of_run import CHOOSER, CLIMBED, JUDGE
 from alignloop.records import PreferencePair
 
-# What each is for, and the share that trains it where every label has one use.
+# The purpose of each model, and with reward.labels = "shares" the part that trains it.
 PURPOSES = {
     CLIMBED: "is climbed by RL",
     CHOOSER: "chooses the checkpoint",
@@ -20,11 +20,11 @@ _PARTS = {CLIMBED: "train", CHOOSER: "held_out_model", JUDGE: "judge"}
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """What one reward model learns from, and the pairs that it has never seen.
+    """The pairs one reward model learns from, and pairs it never sees.
 
-    `calibration` fits the temperature, `test` makes the report card; they may be the same pairs,
-    and then each half is calibrated by the other. `shared` counts the training pairs that the
-    climbed model learns from, too.
+    `calibration` fits the temperature, `test` makes the report card; they may be the same pairs, in
+    which case each half is calibrated by the other. `shared` counts the training pairs that the
+    climbed model also learns from.
     """
 
     train: Sequence[PreferencePair]
@@ -34,7 +34,7 @@ class Labels:
     shared: int = 0
 
     def each(self, change: Callable[[Sequence[PreferencePair]], list[PreferencePair]]) -> "Labels":
-        """The same labels after `change`, the same pairs still being the same."""
+        """The labels after `change`; if calibration and test are one list they stay one."""
         test = change(self.test)
         return replace(
             self,
@@ -45,29 +45,29 @@ class Labels:
 
     @property
     def one_test(self) -> bool:
-        """Whether the pairs that calibrate are those of the report card."""
+        """Whether calibration and report card use the same pairs."""
         return self.calibration is self.test
 
     def refuse_undecided(self) -> None:
-        """Raise UserError where the report card would have ties alone to go by."""
+        """Raise UserError if all pairs for the report card are ties."""
         if all(pair.preference == 0.5 for pair in self.test):
             raise UserError(
                 f"all {len(self.test)} pairs for the report card are ties",
                 where="reward.pairs",
-                fix="give more pairs that are decided",
+                fix="add pairs that are decided",
             )
 
     def in_words(self, purpose: str) -> str:
-        """What the model sees, for the person who watches."""
-        what = f"this model {purpose}; it learns" if purpose else "learns"
+        """What the model sees, for the console."""
+        what = f"this model {purpose}; it learns from" if purpose else "learns from"
         return (
             f"{what} {len(self.train)} of {self.of} pairs and is tested on {len(self.test)}"
-            " that it never sees"
+            " unseen ones"
         )
 
     @property
     def seen(self) -> dict[str, int]:
-        """The counts for the report card: what was learnt from, and what was kept from it."""
+        """Counts for the report card: training pairs and unseen pairs."""
         return {
             "learnt": len(self.train),
             "tested": len(self.test),
@@ -81,9 +81,9 @@ def share_out(
 ) -> dict[str, Labels]:
     """The labels of each reward model in `wanted`, by the name of its part of the run.
 
-    "folds": prompts fall into three folds; each model learns two of them and is tested on the
-    third, to which it is blind. "shares": a label trains one model, or calibrates, or tests. Either
-    way a prompt is never on both sides of one model. Raises UserError where a part is left empty.
+    "folds": prompts fall into three folds; each model learns from two of them and is tested on the
+    third. "shares": a label trains one model, or calibrates, or tests. Either way no prompt is both
+    in training and test of one model. Raises UserError if a part is empty.
     """
     share = _by_folds if config.labels == "folds" else _by_shares
     return share(list(pairs), config, seed, wanted)
@@ -92,17 +92,18 @@ def share_out(
 def _by_folds(
     pairs: list[PreferencePair], config: RewardConfig, seed: int, wanted: Collection[str]
 ) -> dict[str, Labels]:
-    """Three folds whoever is wanted: a second model in a later run leaves the first as it is."""
+    """Always three folds: training another model in a later run must not change the first."""
     folds = split_by_prompt(pairs, dict.fromkeys(PURPOSES, 1 / 3), seed)
     _refuse_empty(folds, pairs)
     found: dict[str, Labels] = {}
     for name in wanted:
         train = [pair for other, fold in folds.items() if other != name for pair in fold]
+        # two models trained on two of three folds each share exactly one
         third = [other for other in folds if other not in (name, CLIMBED)]
         shared = 0 if name == CLIMBED else sum(len(folds[other]) for other in third)
-        blind = folds[name]
+        unseen = folds[name]
         found[name] = Labels(
-            train=train, calibration=blind, test=blind, of=len(pairs), shared=shared
+            train=train, calibration=unseen, test=unseen, of=len(pairs), shared=shared
         )
     return found
 
@@ -134,5 +135,5 @@ def _refuse_empty(parts: Mapping[str, Sequence[PreferencePair]], pairs: Sequence
         raise UserError(
             f"{len(pairs)} pairs leave none for: {', '.join(empty)}",
             where="reward.pairs",
-            fix='give more pairs, or change reward.labels = "shares" and its shares',
+            fix='add pairs, or change the shares of reward.labels = "shares"',
         )

@@ -1,4 +1,4 @@
-"""The reward model's report card: is it good enough to be climbed by PPO?"""
+"""The reward model's report card: is it good enough for PPO to optimise?"""
 
 import json
 import math
@@ -33,6 +33,7 @@ from alignloop.stats.calibration import (
 )
 from alignloop.stats.intervals import cluster_share
 
+# In accuracy, accuracy and expected calibration error: the bars of `_verdict`.
 CLOSE_TO_CEILING, ABOVE_LENGTH, WELL_CALIBRATED = 0.05, 0.10, 0.05
 
 
@@ -56,9 +57,9 @@ def fit_scale_temperature(
     pairs: Sequence[PreferencePair],
     config: RewardConfig,
 ) -> RewardScale:
-    """The same scale with the temperature that makes sigmoid(difference / T) likeliest, bounded.
+    """The scale with the maximum likelihood temperature of sigmoid(difference / T), bounded.
 
-    A tie counts half for either side, as in the loss and in the report card's calibration.
+    A tie counts half for each side, as in the loss and in the report card's calibration.
     """
     differences = score_differences(model, codes, scale, pairs, config)
     outcomes = np.array([pair.preference for pair in pairs])
@@ -76,12 +77,11 @@ def write_report_card(
     config: RewardConfig,
     seed: int,
 ) -> dict[str, Any]:
-    """Measure the model on pairs that it never saw and write report_card.json; returns its content.
+    """Measure the model on unseen pairs and write report_card.json; returns its content.
 
     Accuracy is the share of decided pairs (no ties) in which chosen scores higher, with an interval
-    clustered by prompt. Calibration is that of the expected outcome, in which a tie counts half, as
-    in the loss that the model was trained with; `ece_decided` leaves ties out. The side of each
-    pair is randomised first.
+    clustered by prompt. In the calibration a tie counts half, as in the training loss;
+    `ece_decided` leaves ties out. The side of each pair is randomised first.
     """
     pairs = labels.test
     everything = score_differences(model, codes, scale, pairs, config)
@@ -89,6 +89,7 @@ def write_report_card(
     decided = [pair for pair in pairs if pair.preference != 0.5]
     differences = everything[outcomes != 0.5]
     card = _accuracies(decided, differences)
+    # a temperature fitted and tested on the same pairs would look too well calibrated
     fitted = np.full(len(pairs), scale.temperature)
     if labels.one_test:
         fitted = _temperature_of_the_other_half(pairs, everything, seed)
@@ -100,9 +101,9 @@ def write_report_card(
     card["bag_of_words"] = None if words is None else words.plain()
     card |= {"num_pairs": len(decided), "temperature": scale.temperature}
     card |= {"temperature_note": scale.temperature_note, "labels": labels.seen}
-    judged = labels_by_comparison(pairs)  # a file of plain pairs has each of them judged once
+    judged = labels_by_comparison(pairs)  # in a file of plain pairs each is judged once
     card["raw_agreement"] = raw_agreement(judged) if judged else None
-    # Each label counts once in the accuracy, so it does here: of a close call fewer people decide.
+    # Per label like the accuracy: per pair, close calls with fewer decided labels would weigh more.
     card["ceiling"] = accuracy_ceiling(agreement_per_label(judged)) if judged else None
     card["verdict"] = _verdict(card)
     atomic_write(folder / "report_card.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
@@ -125,6 +126,7 @@ def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dic
         ("strength", lambda pair: f"{pair.margin:g}"),
     ):
         values = sorted({key(pair) for pair in pairs} - {""})
+        # skip slices with a single value, and those with too many for a table
         if 1 < len(values) <= 20:
             slices[name] = {
                 value: estimate(right, [i for i in everything if key(pairs[i]) == value])
@@ -140,7 +142,7 @@ def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dic
 def _temperature_of_the_other_half(
     pairs: Sequence[PreferencePair], differences: np.ndarray, seed: int
 ) -> np.ndarray:
-    """The temperature for each pair [pairs], fitted on that half of the prompts which lacks it."""
+    """Temperature for each pair [pairs], fitted on the half of the prompts without it."""
     half = SplitByPrompt({"first": 0.5, "second": 0.5}, seed)
     first = np.array([half.of(pair.prompt) == "first" for pair in pairs])
     outcomes = np.array([pair.preference for pair in pairs])
@@ -152,12 +154,13 @@ def _temperature_of_the_other_half(
 
 
 def _calibration(logits: np.ndarray, outcomes: np.ndarray, seed: int) -> dict[str, Any]:
-    """Calibration of P(first is better) after a coin decided which side comes first.
+    """Calibration of P(first is better), with the first side chosen at random.
 
-    `outcomes` [pairs]: 1 where the chosen answer won, 0.5 for a tie.
+    `outcomes` [pairs]: 1 if the chosen answer won, 0.5 for a tie.
     """
+    # with chosen always first every outcome would be 1, and "always sure" perfectly calibrated
     coin = np.random.default_rng(derive_seed(seed, "sides")).random(len(logits)) < 0.5
-    probabilities = expit(np.where(coin, logits, -logits))  # exp overflows for a sure model
+    probabilities = expit(np.where(coin, logits, -logits))  # plain exp overflows at large logits
     outcomes = np.where(coin, outcomes, 1 - outcomes)
     return {
         "ece": float(expected_calibration_error(probabilities, outcomes)),
@@ -172,51 +175,49 @@ def _length_bias(pairs: Sequence[PreferencePair], differences: np.ndarray) -> di
     shorter = differences[lengths < 0]
     correlation = float(spearman_length(differences, lengths))
     return {
-        # NaN (all lengths differ by the same) is no JSON
+        # JSON has no NaN, which comes out if all lengths differ by the same
         "length_correlation": None if math.isnan(correlation) else correlation,
         "accuracy_where_shorter_is_better": float((shorter > 0).mean()) if len(shorter) else None,
     }
 
 
 def _verdict(card: dict[str, Any]) -> dict[str, Any]:
-    """Ready for PPO or not, and why, in words."""
+    """Whether the model is ready for PPO, and why."""
     reasons: list[str] = []
     accuracy, (rule, by_length) = card["accuracy"]["value"], _length_rule(card)
     if card["accuracy"]["low"] <= 0.5:
-        reasons.append("its accuracy cannot be told from chance")
+        reasons.append("its accuracy is not distinguishable from chance")
     if card["ceiling"] is not None and accuracy < card["ceiling"] - CLOSE_TO_CEILING:
         reasons.append(f"accuracy {accuracy:.3f} is far below the ceiling {card['ceiling']:.3f}")
     if accuracy < by_length + ABOVE_LENGTH:
         reasons.append(f"it is hardly better than 'the {rule}' ({by_length:.3f})")
     words = card["bag_of_words"]
     if words is not None and accuracy <= words["value"]:
-        reasons.append(
-            f"a bag of words, without any model, is right as often ({words['value']:.3f})"
-        )
+        reasons.append(f"a bag of words is right as often without a model ({words['value']:.3f})")
     if card["ece"] > WELL_CALIBRATED:
         reasons.append(f"its calibration error {card['ece']:.3f} is above {WELL_CALIBRATED}")
     if card["num_pairs"] < 300:
-        reasons.append(f"only {card['num_pairs']} held-out pairs: too few to be sure")
+        reasons.append(f"{card['num_pairs']} held-out pairs are too few for a verdict")
     ready = not reasons
     return {"ready": ready, "reasons": reasons or ["accuracy and calibration are good enough"]}
 
 
 def in_words(card: dict[str, Any], purpose: str) -> tuple[str, ...]:
-    """The card in three lines, for the person who watches the stage end."""
+    """The card in three lines, for the console."""
     accuracy, verdict = card["accuracy"], card["verdict"]
     value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
     ready = "ready" if verdict["ready"] else "not ready"
     rule, by_length = _length_rule(card)
     words = card["bag_of_words"]
-    beside = "" if words is None else f", a bag of words on {100 * words['value']:.0f} %"
+    bag = "" if words is None else f", a bag of words on {100 * words['value']:.0f} %"
     return (
-        f"right on {value} % [{low}, {high}] of {card['num_pairs']} pairs that it never saw",
-        f"a coin is right on 50 %, 'the {rule}' on {100 * by_length:.0f} %{beside}",
+        f"right on {value} % [{low}, {high}] of {card['num_pairs']} unseen pairs",
+        f"chance is right on 50 %, 'the {rule}' on {100 * by_length:.0f} %{bag}",
         f"{ready} {purpose}: {'; '.join(verdict['reasons'])}",
     )
 
 
 def _length_rule(card: dict[str, Any]) -> tuple[str, float]:
-    """The better rule of length and its accuracy: in some data people like the shorter answer."""
+    """The better length rule and its accuracy: in some data people prefer the shorter answer."""
     longer = card["longer_wins"]["value"]
     return ("longer answer wins", longer) if longer >= 0.5 else ("shorter answer wins", 1 - longer)

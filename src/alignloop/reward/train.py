@@ -1,4 +1,4 @@
-"""Reward model training: the ranking loss on pairs, then the bias and the temperature."""
+"""Reward model training: the ranking loss on pairs, then bias and temperature."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -45,7 +45,7 @@ def train_reward(
 
     loss = mean over pairs of -log sigmoid(r_chosen - r_rejected)
 
-    `seen` are the texts that were encoded for another model of the same base; new ones are added.
+    `seen` caches texts already encoded for another model of the same base; new ones are added.
     """
     tokenizer = load_tokenizer(model_dir, model_config)
     check_tokenizer(tokenizer, str(model_dir))
@@ -55,7 +55,7 @@ def train_reward(
     codes = TextCodes(tokenizer=tokenizer, limit=limit, seen={} if seen is None else seen)
     labels = labels.each(lambda pairs: list(PairStore.of(pairs, codes).pairs))
     run.say(f"{run.name}: {labels.in_words(PURPOSES.get(run.name, ''))}")
-    labels.refuse_undecided()  # found out before hours of training
+    labels.refuse_undecided()  # before hours of training, not after
     anchors = _anchors(tokenizer, demonstrations, labels.calibration, limit)
     head_seed = derive_seed(run.seed, "head", run.name)
     model = init_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
@@ -84,7 +84,7 @@ def train_reward(
 def ranking(
     config: RewardConfig, model: Any, store: PairStore, pad_id: int, seed: int
 ) -> Objective:
-    """The ranking loss of the scores of whole texts."""
+    """The ranking loss on the scores of whole texts."""
 
     def step(rows: Sequence[int]) -> Step:
         def read(texts: Sequence[Encoded]) -> torch.Tensor:
@@ -109,11 +109,11 @@ def ranking(
 
 
 def ranking_losses(config: RewardConfig) -> Loss:
-    """The ranking loss of each pair, with margin and centring where the settings want them."""
+    """The ranking loss of each pair, with margin and centring if set."""
 
     def losses(scores: PairScores) -> PairLosses:
         chosen, rejected = scores.chosen, scores.rejected
-        # a margin on a tie would put its smallest loss away from equal scores
+        # a margin on a tie would move its smallest loss away from equal scores
         margin = scores.margin * (scores.preference != 0.5) if config.use_margin else None
         loss = ranking_loss(chosen, rejected, preference=scores.preference, margin=margin)
         if config.centring_coef:
@@ -129,10 +129,11 @@ def _anchors(
     calibration: Sequence[PreferencePair],
     limit: LengthLimit,
 ) -> list[Encoded]:
-    """The texts that set the reward's zero: demonstrations, or the calibration's rejected answers.
+    """Texts that set the reward's zero: demonstrations, or the calibration's rejected answers.
 
-    Encoded before the first step, so that one that is too long is not found after the last.
+    Encoded before the first step, so a text that is too long fails early.
     """
+    # 1000 put the standard error of the zero at 3 % of the spread
     texts = [(d.prompt, d.answer) for d in demonstrations[:1000]]
     texts = texts or [(pair.prompt, pair.answers[1]) for pair in calibration]
     _, codes = encode_fitting(
@@ -151,6 +152,7 @@ def _fit_scale(
     """Bias so that the anchors score 0, optional unit variance, temperature by likelihood."""
     raw = all_scores(model, anchors, codes.tokenizer.pad_token_id, config.micro_batch_tokens)
     spread = float(raw.std()) if len(raw) > 1 else 1.0
+    # equal scores have no spread to divide by
     scale = spread if config.normalise_variance and spread > 1e-6 else 1.0
     fitted = RewardScale(bias=float(raw.mean()), scale=scale)
     return fit_scale_temperature(fitted, model, codes, calibration, config)

@@ -92,6 +92,6 @@ def test_the_words_say_what_a_model_sees(make_prompt: MakePrompt) -> None:
     labels = share_out(many(make_prompt, 90), RewardConfig(), 3, ALL)[JUDGE]
     said = labels.in_words("judges the evaluation")
     assert said == (
-        f"this model judges the evaluation; it learns {len(labels.train)} of 270 pairs"
-        f" and is tested on {len(labels.test)} that it never sees"
+        f"this model judges the evaluation; it learns from {len(labels.train)} of 270 pairs"
+        f" and is tested on {len(labels.test)} unseen ones"
     )
