@@ -1,4 +1,4 @@
-"""Stage 3: reinforcement learning moves the policy towards what the reward model prefers."""
+"""Stage 3: reinforcement learning of the policy against the reward model."""
 
 from alignloop.rl.train import train_rl
 

@@ -1,4 +1,4 @@
-"""Makes the parts of a reinforcement learning run; all checks happen before the first step."""
+"""Build the parts of a reinforcement learning run; all checks happen before the first step."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -40,10 +40,10 @@ from alignloop.training.optimiser import make_optimizer
 
 @dataclass(frozen=True, kw_only=True)
 class RlInputs:
-    """What the stage starts from: model directories and prompts."""
+    """The stage's inputs: model directories and prompts."""
 
     policy_dir: str | Path
-    reward_dir: str | Path | None  # none where the settings name other rewards
+    reward_dir: str | Path | None  # None if the settings name other rewards
     held_out_dir: str | Path | None
     prompts: Sequence[Prompt]
     validation_prompts: Sequence[Prompt]
@@ -51,7 +51,7 @@ class RlInputs:
 
 
 class PromptTokens(NamedTuple):
-    """A prompt as a sampler reads it."""
+    """A tokenised prompt, as samplers take it."""
 
     prompt_id: str
     token_ids: list[int]
@@ -59,7 +59,7 @@ class PromptTokens(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class PromptStream:
-    """An endless shuffle of prompts; which ones step k gets is a function of the seed alone."""
+    """An endless shuffle of prompts; the prompts of step k depend on the seed alone."""
 
     prompts: Sequence[PromptTokens]
     batch_size: int
@@ -69,21 +69,21 @@ class PromptStream:
     def at(self, step: int) -> list[PromptTokens]:
         """The prompts of one step; every epoch shows every prompt once.
 
-        Each prompt stands there `repeats` times in a row: the group of its responses.
+        Each prompt is repeated `repeats` times in a row: the group of its responses.
         """
-        places = range((step - 1) * self.batch_size, step * self.batch_size)
-        return [self._nth(place) for place in places for _ in range(self.repeats)]
+        positions = range((step - 1) * self.batch_size, step * self.batch_size)
+        return [self._nth(position) for position in positions for _ in range(self.repeats)]
 
     def seeds(self, step: int) -> list[int]:
-        """The seed of each response of one step; row k of the batch has the same in any process."""
+        """The seed of each response of one step; row k has the same in every process."""
         return row_seeds(self.batch_size * self.repeats, self.seed, "rollout", step)
 
-    def _nth(self, place: int) -> PromptTokens:
-        epoch, index = divmod(place, len(self.prompts))
+    def _nth(self, position: int) -> PromptTokens:
+        epoch, index = divmod(position, len(self.prompts))
         return self.prompts[epoch_order(len(self.prompts), self.seed, epoch)[index]]
 
 
-@lru_cache(maxsize=4)  # a batch asks for the same epoch's order again and again
+@lru_cache(maxsize=4)  # called for every prompt of a batch, mostly with one epoch
 def epoch_order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
     """The order in which one epoch shows `count` prompts."""
     order = list(range(count))
@@ -93,7 +93,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Everything that the loop moves."""
+    """The parts that the loop runs."""
 
     tokenizer: Any
     stream: PromptStream
@@ -104,7 +104,7 @@ class Parts:
     state: TrainingState[RlMemory]
 
     def with_penalty(self, penalty: float | None) -> Self:
-        """The same, with another score for responses that were cut off; None changes nothing."""
+        """The same parts with another penalty for cut-off responses; None changes nothing."""
         if penalty is None or penalty == self.scorer.rewarder.penalty:
             return self
         rewarder = replace(self.scorer.rewarder, penalty=penalty)
@@ -125,10 +125,10 @@ def build(
     observer: Observer | None,
     world: World = SINGLE,
 ) -> Parts:
-    """Load and check the models, tokenise the prompts, and put the parts together."""
+    """Load and check the models, tokenise the prompts, and assemble the parts."""
     tokenizer = load_tokenizer(inputs.policy_dir, model_config)
     check_tokenizer(tokenizer, str(inputs.policy_dir))
-    lora = inputs.lora.model_copy(update={"dropout": 0.0})  # line 19
+    lora = inputs.lora.model_copy(update={"dropout": 0.0})  # line 19: the first ratio must be 1
     adapter_seed = derive_seed(seed, "adapter", "rl")
     policy = init_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
     start = LoadedModel(
@@ -141,9 +141,9 @@ def build(
     _check_context(policy, config)
     algorithm = make_algorithm(config.algorithm)
     train = _encode(inputs.prompts, tokenizer, config)
-    asked = _encode(_shuffled(inputs.validation_prompts, seed), tokenizer, config)
+    validation = _encode(_shuffled(inputs.validation_prompts, seed), tokenizer, config)
     making = _making(config, inputs, start)
-    prompts = {prompt.prompt_id: prompt for prompt, _ in (*train, *asked)}
+    prompts = {prompt.prompt_id: prompt for prompt, _ in (*train, *validation)}
     rewarder = _rewards(config.rewards, making, prompts)
     critic = None
     if algorithm.critic is not None:
@@ -168,7 +168,7 @@ def build(
         micro_batch_tokens=config.micro_batch_tokens,
         world=world,
     )
-    # the curves want the KL where there is a reference, and no values
+    # validation needs the KL if there is a reference, and no values
     observed = replace(scorer, reads=ScoredRollouts if reference is None else WithBoth)
     return Parts(
         tokenizer=tokenizer,
@@ -182,8 +182,8 @@ def build(
         scorer=scorer,
         learner=learner,
         validation=Validation(
-            prompts=[prompt for prompt, _ in asked[: config.validation_size]],
-            token_ids=[ids for _, ids in asked[: config.validation_size]],
+            prompts=[prompt for prompt, _ in validation[: config.validation_size]],
+            token_ids=[ids for _, ids in validation[: config.validation_size]],
             sampler=sampler,
             tokenizer=tokenizer,
             scorer=observed,
@@ -199,7 +199,7 @@ def build(
 
 
 def _making(config: RlConfig, inputs: RlInputs, policy: LoadedModel) -> Making:
-    """What the judges of the rewards are made with."""
+    """The context in which the rewards' judges are made."""
     own = {REWARD_MODEL: inputs.reward_dir, HELD_OUT: inputs.held_out_dir}
     return Making(
         model_config=policy.config,
@@ -212,7 +212,7 @@ def _making(config: RlConfig, inputs: RlInputs, policy: LoadedModel) -> Making:
 
 
 def _reads(reads: type[ScoredRollouts], config: RlConfig) -> type[ScoredRollouts]:
-    """What the algorithm reads, and the reference where a budget of KL alone asks for it."""
+    """What the algorithm reads, plus the reference if a KL budget needs it."""
     if config.kl_budget is None or issubclass(reads, WithReference):
         return reads
     bases = (WithReference,) if reads is ScoredRollouts else (reads, WithReference)
@@ -246,7 +246,7 @@ def _state(learner: Learner, memory: RlMemory) -> TrainingState[RlMemory]:
 
 
 def _critic(plan: CriticPlan[Any, Any], policy: LoadedModel, rewarder: Rewards, seed: int) -> Any:
-    """From the reward model, if one alone gives the reward and reads the policy's tokens."""
+    """A critic from the reward model if it is the only reward and reads the policy's tokens."""
     start = rewarder.critic_start() if plan.starts_from == "reward" else None
     if start is None:
         return init_critic_from_policy(policy, seed)
@@ -257,17 +257,18 @@ def _critic(plan: CriticPlan[Any, Any], policy: LoadedModel, rewarder: Rewards, 
 
 
 def _rewards(names: Sequence[str], making: Making, prompts: Mapping[str, Prompt]) -> Rewards:
-    """The judges of these names as rewards, without the penalty for responses that were cut off."""
+    """The judges of these names as rewards, without the penalty for cut-off responses."""
     parts = [RewardPart.parse(name) for name in names]
     judges = [(part.weight, make_judge(part.source, making)) for part in parts]
     for _, judge in judges:
-        if isinstance(judge, FunctionJudge):  # before the first step: what does it ask for?
+        if isinstance(judge, FunctionJudge):  # missing columns fail before the first step
             judge.function.check(prompts.values())
     return Rewards(parts=judges, tokenizer=making.tokenizer, prompts=prompts)
 
 
 def _shuffled(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
-    """Validation prompts in the order of which the first few are asked."""
+    """Validation prompts in random order; the first few are used."""
+    # sorted first, so that the choice does not depend on the file's order
     found = sorted(prompts, key=lambda p: p.prompt_id)
     random.Random(f"validation/{seed}").shuffle(found)
     return found
@@ -288,10 +289,10 @@ def _encode(
 
 def _check_context(policy: Any, config: RlConfig) -> None:
     context = getattr(policy.config, "max_position_embeddings", None)
-    wanted = config.max_prompt_tokens + config.sampling.max_new_tokens
-    if context is not None and wanted > context:
+    needed = config.max_prompt_tokens + config.sampling.max_new_tokens
+    if context is not None and needed > context:
         raise UserError(
-            f"prompt and response may take {wanted} tokens, but the model's context is {context}",
+            f"prompt and response may take {needed} tokens, but the model's context is {context}",
             where="rl.max_prompt_tokens + rl.sampling.max_new_tokens",
             fix="lower one of them",
         )

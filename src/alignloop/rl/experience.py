@@ -1,4 +1,4 @@
-"""From sampled responses to what an update reads. All per-token tensors are [batch, seq]."""
+"""From sampled responses to the data of an update. All per-token tensors are [batch, seq]."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,16 +12,16 @@ from alignloop.models import TokenStatistics, token_logprobs, token_values
 from alignloop.parallel import World
 from alignloop.rl.rewards import EndRewarder
 from alignloop.rollout import Rollout
-from alignloop.rollout.batch import RolloutBatch, cut_rows
+from alignloop.rollout.batch import RolloutBatch, split_rows
 from alignloop.shapes import PerSequence, PerToken, TokenIds, TokenMask
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRollouts:
-    """Rollouts with their scores, which every algorithm gets; the classes below have more.
+    """Rollouts with their scores, for every algorithm; the classes below add to them.
 
-    `raw_scores` [batch] is the reward model's normalised number, `scores` the same with -1 (or the
-    like) where the response was cut off. All other numbers are [batch, seq]; logprobs in nats.
+    `raw_scores` [batch] are the reward model's normalised scores, `scores` the same with the
+    penalty for responses that were cut off. All others are [batch, seq]; logprobs in nats.
     """
 
     input_ids: TokenIds
@@ -35,7 +35,7 @@ class ScoredRollouts:
 
 @dataclass(frozen=True, kw_only=True)
 class WithOldLogprobs(ScoredRollouts):
-    """The policy was read before the update: an update in several steps compares with that."""
+    """With the policy's logprobs before the update, for updates of several steps."""
 
     old_logprobs: PerToken
     entropy: PerToken
@@ -43,19 +43,19 @@ class WithOldLogprobs(ScoredRollouts):
 
 @dataclass(frozen=True, kw_only=True)
 class WithReference(ScoredRollouts):
-    """The reference was read: the KL to it can be charged, or measured."""
+    """With the reference's logprobs, to charge or measure the KL."""
 
     ref_logprobs: PerToken
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithBoth(WithOldLogprobs, WithReference):
-    """Policy and reference were read."""
+    """With the logprobs of policy and reference."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WithValues(ScoredRollouts):
-    """The critic was read; `final_values` [batch] is what it says after the last token."""
+    """With the critic's values; `final_values` [batch] are those after the last token."""
 
     values: PerToken
     final_values: PerSequence
@@ -63,7 +63,7 @@ class WithValues(ScoredRollouts):
 
 @dataclass(frozen=True, kw_only=True)
 class Credit:
-    """Who gets how much for it, each [batch, seq]; an algorithm's own has what its loss needs."""
+    """Rewards and advantages, each [batch, seq]; algorithms add what their losses need."""
 
     rewards: PerToken
     advantages: PerToken
@@ -76,7 +76,7 @@ Record = TypeVar("Record", bound=ScoredRollouts | Credit)
 
 @dataclass(frozen=True, kw_only=True)
 class Experience(Generic[Scored, Credited]):
-    """What the update reads: what was said of the rollouts, and what they are credited with."""
+    """The data of an update: scored rollouts and their credit."""
 
     scored: Scored
     credit: Credited
@@ -94,10 +94,10 @@ class Experience(Generic[Scored, Credited]):
             credit=_rows_of(self.credit, index, length),
         )
 
-    def cuts(self, rows: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
+    def micro_batches(self, rows: Sequence[int], micro_batch_tokens: int) -> list[list[int]]:
         """The rows in micro-batches of similar length."""
         masks = (self.scored.attention_mask, self.scored.response_mask)
-        return cut_rows(self.scored.input_ids, *masks, rows, micro_batch_tokens)
+        return split_rows(self.scored.input_ids, *masks, rows, micro_batch_tokens)
 
 
 def _rows_of(record: Record, index: Tensor, length: int) -> Record:
@@ -116,10 +116,10 @@ def policy_metrics(
     tokens: int,
     sequences: int,
 ) -> dict[str, float]:
-    """What line 31 wants to know of the policy that drew the responses; `kl` with a reference.
+    """Metrics of the policy that drew the responses (line 31); `kl` only with a reference.
 
-    `tokens` and `sequences` are those of the whole step: its parts add up. KL is in nats per
-    sequence, the others are means over tokens.
+    `tokens` and `sequences` are counts of the whole step, so micro-batches add up. KL is in nats
+    per sequence, the others are means over tokens.
     """
     mask = scored.response_mask
     gap = (logprobs.exp() - scored.rollout_logprobs.exp()).abs()
@@ -135,10 +135,10 @@ def policy_metrics(
 
 @dataclass(frozen=True, kw_only=True)
 class Scorer:
-    """Everything that looks at a rollout: policy, reference, reward model, critic.
+    """All models that read rollouts: policy, reference, reward model, critic.
 
-    `reads` is the kind of `ScoredRollouts` that is wanted: it tells which models are asked. The
-    processes of the `world` share the passes, and each gets all numbers.
+    `reads` is the type of `ScoredRollouts` to return and decides which models run. The processes
+    of the `world` share the passes, and each gets all results.
     """
 
     reads: type[ScoredRollouts]
@@ -153,7 +153,7 @@ class Scorer:
 
     @torch.no_grad()
     def score(self, rollouts: Sequence[Rollout]) -> ScoredRollouts:
-        """Recompute the policy's logprobs (line 22) and ask the other models."""
+        """Recompute the policy's logprobs (line 22) and run the other models."""
         answers = RolloutBatch.of(rollouts, self.pad_id, self.micro_batch_tokens)
         found: dict[str, Tensor] = {}
         if issubclass(self.reads, WithOldLogprobs):
@@ -177,9 +177,9 @@ class Scorer:
         )
 
     def _statistics(self, model: Any, answers: RolloutBatch, *, entropy: bool) -> TokenStatistics:
-        """What a policy says of every response token."""
+        """A policy's logprobs and entropies at response tokens."""
         logprobs, entropies = (torch.zeros(answers.input_ids.shape) for _ in range(2))
-        for one in self.world.share(answers.cuts):
+        for one in self.world.share(answers.micro_batches):
             ids, attention, mask = answers.take(one.rows)
             found = token_logprobs(
                 model, ids, attention, mask, temperature=self.temperature, entropy=entropy
@@ -193,7 +193,7 @@ class Scorer:
         """The critic's values at response tokens, and after the last one."""
         shape = answers.input_ids.shape
         values, final_values = torch.zeros(shape), torch.zeros(shape[0])
-        for one in self.world.share(answers.cuts):
+        for one in self.world.share(answers.micro_batches):
             ids, attention, mask = answers.take(one.rows)
             found, final = token_values(self.critic, ids, attention, mask)
             if one.weight:
@@ -201,8 +201,9 @@ class Scorer:
         return self.world.sum(values), self.world.sum(final_values)
 
     def _raw_scores(self, answers: RolloutBatch) -> PerSequence:
-        """The rewarder's scores, [batch]; each process asks it about its own rows."""
-        passes = self.world.share(answers.cuts)
+        """The rewarder's scores, [batch]; each process scores its own rows."""
+        passes = self.world.share(answers.micro_batches)
+        # weight 0 marks a repeated micro-batch, whose rows another process also scores
         weight = {row: one.weight for one in passes for row in one.rows}
         rows, scores = sorted(weight), torch.zeros(len(answers.rollouts))
         own = _part(answers, rows, [one.rows for one in passes])
@@ -211,15 +212,17 @@ class Scorer:
         return self.world.sum(scores)
 
 
-def _part(answers: RolloutBatch, rows: list[int], cuts: Sequence[list[int]]) -> RolloutBatch:
-    """Some of the answers, in their order, with the micro-batches that hold them."""
-    place = {row: number for number, row in enumerate(rows)}
+def _part(
+    answers: RolloutBatch, rows: list[int], micro_batches: Sequence[list[int]]
+) -> RolloutBatch:
+    """Some of the answers, in order, with their micro-batches."""
+    position = {row: number for number, row in enumerate(rows)}
     return RolloutBatch(
         rollouts=[answers.rollouts[row] for row in rows],
         input_ids=answers.input_ids[rows],
         attention_mask=answers.attention_mask[rows],
         response_mask=answers.response_mask[rows],
-        cuts=[[place[row] for row in cut] for cut in cuts],
+        micro_batches=[[position[row] for row in micro_batch] for micro_batch in micro_batches],
     )
 
 

@@ -1,4 +1,4 @@
-"""What reinforcement learning keeps in mind from step to step."""
+"""The state of reinforcement learning from step to step."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +8,10 @@ from alignloop.training.guard import Health
 
 @dataclass(kw_only=True)
 class RlMemory:
-    """Saved with the run: the algorithm's state, what was seen of the curves, and the last step.
+    """Saved with the run: the algorithm's state, the evaluations so far, and the last step.
 
-    `usual_surprise` is the reference's, in nats per token, at step 0; `missing_eos_penalty` is the
-    score of a response that was cut off, where the one of the settings would pay.
+    `usual_surprise` is the reference's, in nats per token, at step 0; `missing_eos_penalty`
+    replaces the setting if that would reward being cut off.
     """
 
     algorithm: dict[str, float]

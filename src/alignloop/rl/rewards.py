@@ -1,4 +1,4 @@
-"""Rewards of rollouts: what judges say of them, added up, and the penalty for cut-off answers."""
+"""Rewards of rollouts: a weighted sum of judges, and the penalty for cut-off answers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,9 +19,9 @@ from alignloop.shapes import PerSequence
 
 @dataclass(frozen=True, kw_only=True)
 class Rewards:
-    """The sum of weight * reward over `parts`; judges are asked about a whole batch at once.
+    """The sum of weight * reward over `parts`; judges rate a whole batch at once.
 
-    `tokenizer` is the policy's; `prompts` are those that may be asked, by their id.
+    `tokenizer` is the policy's; `prompts` are all possible ones by id.
     """
 
     parts: Sequence[tuple[float, Judge]]
@@ -46,10 +46,10 @@ class Rewards:
         return torch.stack(found).sum(dim=0)
 
     def critic_start(self) -> tuple[Any, RewardScale] | None:
-        """The model that a critic begins as, with its scale, if one alone reads our tokens."""
+        """The model to initialise a critic from, with its scale; None if there is no single one."""
         (weight, judge), *others = self.parts
         if others or weight != 1:
-            return None  # no model says what a sum is
+            return None  # no single model predicts a sum
         if isinstance(judge, RewardModel) and not judge.reads_ids_of(self.tokenizer):
             return None
         if isinstance(judge, TokenJudge | RewardModel):
@@ -59,18 +59,18 @@ class Rewards:
 
 @dataclass(frozen=True, kw_only=True)
 class EndRewarder:
-    """What another one says, and what becomes of responses that were cut off (line 2)."""
+    """Rewards with a penalty for responses that were cut off (line 2)."""
 
     rewarder: Rewards
     missing_eos: Literal["replace", "subtract", "off"]
     penalty: float
 
     def scores(self, answers: RolloutBatch) -> PerSequence:
-        """Scores [batch] with the penalty in them."""
+        """Scores [batch], including the penalty."""
         return self.ended(self.rewarder.scores(answers), answers.finished)
 
     def ended(self, raw: PerSequence, finished: torch.Tensor) -> PerSequence:
-        """The penalty in scores that are there already, [batch]."""
+        """Apply the penalty to existing scores, [batch]."""
         if self.missing_eos == "replace":
             return missing_eos(raw, finished, penalty=self.penalty)
         if self.missing_eos == "subtract":
@@ -78,27 +78,28 @@ class EndRewarder:
         return raw
 
     def checked(self, raw: PerSequence, finished: torch.Tensor) -> Self:
-        """The same, with a penalty that does not pay beside the first policy's `raw` scores."""
+        """The same, with a penalty that does not pay given the initial policy's `raw` scores."""
         if self.missing_eos != "replace":
-            return self  # what is taken from a score is always less than it
+            return self  # subtracting always lowers the score
         ended = raw[finished] if bool(finished.any()) else raw
         return replace(self, penalty=sound_penalty(self.penalty, ended))
 
     def critic_start(self) -> tuple[Any, RewardScale] | None:
-        """That of the rewarder inside."""
+        """That of the inner rewarder."""
         return self.rewarder.critic_start()
 
 
 def sound_penalty(penalty: float, scores: PerSequence) -> float:
-    """The score of a response that was cut off, such that never ending does not pay.
+    """A score for cut-off responses such that never ending does not pay.
 
-    penalty              where penalty <= mean - std / 2 (and below the mean)
-    mean - std           elsewhere; mean - 1 where all scores are equal
+    penalty              if penalty <= mean - std / 2 (and below the mean)
+    mean - std           otherwise; mean - 1 if all scores are equal
 
-    `scores` [n] are those of responses that ended, of the policy that training starts from; std
-    divides by n. A fixed penalty says nothing by itself: where answers score -3, a -1 is a prize.
+    `scores` [n] are those of finished responses of the initial policy; std divides by n. A fixed
+    penalty means nothing without them: if answers score -3, a -1 is a reward.
     """
     mean, std = float(scores.mean()), float(scores.std(unbiased=False))
+    # half a deviation: closer to the mean, being cut off would pay for many prompts
     if penalty < mean and penalty <= mean - std / 2:
         return penalty
     return mean - (std or 1.0)

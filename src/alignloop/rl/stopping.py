@@ -1,9 +1,8 @@
-"""When to stop and which checkpoint to keep: by a held-out score less the price of KL, never gold.
+"""When to stop and which checkpoint to keep: by held-out score minus the price of KL, never gold.
 
-A held-out reward model shares the taste of the labels with the one that is climbed, and knows
-answers like the labelled ones: far from the SFT model both go on rising while the true quality has
-turned (Gao et al. 2022). So distance has a price. It need not be the one that RL pays, which may be
-nothing.
+A held-out reward model learnt from the same kind of labels and answers as the one RL optimises: far
+from the SFT model both keep rising while true quality falls (Gao et al. 2022). So distance has a
+price, independent of RL's KL coefficient, which may be 0.
 """
 
 from dataclasses import dataclass
@@ -15,11 +14,11 @@ NOT_FINITE = "a value was not finite"
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What validation answers came to at a step.
+    """Results of the validation answers at a step.
 
-    `held_out` is the mean score of the reward model that RL does not climb, `climbed` of the one
-    that it does; `kl` in nats per answer, None without a reference; `outside` is the share of
-    answers that the SFT model finds more surprising than all but 5 % of its own (`nats per token`).
+    `held_out` is the mean score of the held-out reward model, `climbed` of the one RL optimises;
+    `kl` in nats per answer, None without a reference; `outside` is the share of answers that the
+    SFT model finds more surprising (in nats per token) than 95 % of its own.
     """
 
     step: int
@@ -32,12 +31,12 @@ class Evaluation:
 
 @dataclass(frozen=True, kw_only=True)
 class Watch:
-    """What has been seen so far; `.evaluated(...)` gives the next one. Stored in the checkpoints.
+    """The evaluations so far; `.evaluated(...)` returns the next state. Saved in checkpoints.
 
-    value = held_out - price * max(kl, 0), in the held-out score's units; the best one is kept. Not
-    of a policy more than half of whose answers are unlike the SFT model's: there the held-out
-    model is asked about what it does not know. `bounded` is False where a person's function gives
-    the score: it knows all answers.
+    value = held_out - price * max(kl, 0), in units of the held-out score; the best one is kept, but
+    never if more than half of the policy's answers are unlike the SFT model's: the held-out model
+    does not know such answers. `bounded` is False if a function gives the score: it is defined
+    for all answers.
     """
 
     patience: int
@@ -50,7 +49,8 @@ class Watch:
     reason: str = ""
 
     def evaluated(self, seen: Evaluation) -> "Watch":
-        """After an evaluation: remember the best one, or count towards patience."""
+        """After an evaluation: remember the best, or count towards patience."""
+        # strictly greater below: of equal values the earlier, closer policy wins
         value = seen.held_out - self.price * max(seen.kl or 0.0, 0.0)  # an estimate may be below 0
         if value > self.best_value and not self.too_far(seen):
             return self._with(best_value=value, best=seen, evaluations_since_best=0)
@@ -60,13 +60,13 @@ class Watch:
         return self._with(evaluations_since_best=waited, reason=self._why(waited, seen))
 
     def too_far(self, seen: Evaluation) -> bool:
-        """Whether a policy is where its held-out score means nothing."""
+        """Whether the policy is so far out that its held-out score means nothing."""
         return self.bounded and seen.outside is not None and seen.outside > OUTSIDE
 
     def stepped(self, step: int, kl: float | None, finite: bool) -> "Watch":
-        """After an update: stop on a value that is not finite or when the KL budget is spent.
+        """After an update: stop if a value is not finite or the KL budget is spent.
 
-        `kl` is None where nobody asked for it: there is no budget then.
+        `kl` is None if it was not computed; then there is no budget.
         """
         if not finite:
             return self._with(reason=f"{NOT_FINITE} at step {step}")
@@ -82,23 +82,23 @@ class Watch:
         return self.reason.startswith(NOT_FINITE)
 
     def _why(self, waited: int, seen: Evaluation) -> str:
-        """The reason to stop, with what the figures say of its cause and no more."""
+        """The reason to stop, with its cause as far as the figures show it."""
         assert self.best is not None
-        what = "the held-out score less the price of KL" if self.price else "the held-out score"
-        said = (
+        what = "the held-out score minus the price of KL" if self.price else "the held-out score"
+        reason = (
             f"{what} has not risen for {waited} evaluations"
             f" (best {self.best_value:.3f} at step {self.best.step})"
         )
         if self.too_far(seen):
             return (
-                f"{said}; {seen.outside:.0%} of the answers are unlike the SFT model's by now, and"
-                " the held-out model knows only answers like its own: over-optimisation"
+                f"{reason}; {seen.outside:.0%} of the answers are now unlike the SFT model's, which"
+                " are all that the held-out model knows: over-optimisation"
             )
         if seen.eos_rate < 0.5:
-            return f"{said}; {1 - seen.eos_rate:.0%} of the answers are cut off"
+            return f"{reason}; {1 - seen.eos_rate:.0%} of the answers are cut off"
         if seen.climbed > self.best.climbed:
-            return f"{said} while the climbed score has: over-optimisation"
-        return said
+            return f"{reason} while the climbed score has: over-optimisation"
+        return reason
 
     def _with(self, **changes: object) -> "Watch":
         return Watch(**{**vars(self), **changes})  # type: ignore[arg-type]

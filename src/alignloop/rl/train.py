@@ -32,9 +32,9 @@ from alignloop.training.guard import Guard
 from alignloop.training.optimiser import linear_schedule
 
 SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_score")
-SHOWN += ("skipped_steps",)  # where there are any
+SHOWN += ("skipped_steps",)  # shown only if there are any
 MOSTLY_CUT_OFF = 0.5
-BEST = "best"  # beside the checkpoints
+BEST = "best"  # folder next to the checkpoints
 MISMATCH_ALARM = 0.01  # mean difference of probabilities between sampler and trainer (line 22)
 
 
@@ -46,22 +46,23 @@ def train_rl(
     *,
     observer: Observer | None = None,
 ) -> Path:
-    """Train the policy; returns the directory of the checkpoint that `Watch` has kept."""
+    """Train the policy; returns the directory of the checkpoint that `Watch` chose."""
     counts = (len(inputs.prompts), len(inputs.validation_prompts))
-    run.say("rl: {} prompts to learn from, {} for the curves; loading the models".format(*counts))
+    run.say("rl: {} training prompts, {} for validation; loading the models".format(*counts))
     parts = build(config, model_config, inputs, seed=run.seed, observer=observer, world=run.world)
     algorithm, rate = parts.learner.algorithm, linear_schedule(config.num_steps)
     memory = parts.state.memory
     for step in run.steps(config.num_steps, parts.state, save_every=config.save_every):
+        # step 0 calibrates penalty, surprise and price, so it is always evaluated
         if step == 1:
-            run.say("rl: asking the validation prompts before the first step")
+            run.say("rl: answering the validation prompts before the first step")
             run.log(0, _evaluate(0, config, parts, run))
         parts = parts.with_penalty(memory.missing_eos_penalty)
         clock = [time.perf_counter()]
         parts.sampler.load(parts.learner.policy, step - 1)
         rollouts = parts.sampler.generate(parts.stream.at(step), parts.stream.seeds(step))
         clock.append(time.perf_counter())
-        with _kept(run, step - 1):
+        with _saving_on_error(run, step - 1):
             scored = parts.scorer.score(rollouts)
         state = memory.algorithm
         credit = algorithm.credit(scored, state)
@@ -69,11 +70,11 @@ def train_rl(
         experience = Experience(scored=scored, credit=credit)
         metrics = parts.learner.update(experience, seed=run.seed, step=step, rate=rate(step))
         clock.append(time.perf_counter())
-        metrics |= _left_out(metrics, step, config, parts, run)
+        metrics |= _count_skipped(metrics, step, config, parts, run)
         metrics |= _describe(scored, credit) | algorithm.metrics(scored, credit, state)
         metrics |= _texts(rollouts, parts) | _speeds(clock, scored)
         finite, memory.last_step = is_finite(metrics), step
-        if finite:  # what is not has no place in a checkpoint, nor in the next step
+        if finite:  # otherwise NaN would enter the checkpoint and the next step
             memory.algorithm = dict(algorithm.after(state, metrics, len(rollouts)))
             memory.last_kl = metrics.get("kl")
         memory.watch = watch = _watched(memory).stepped(step, metrics.get("kl"), finite)
@@ -82,16 +83,16 @@ def train_rl(
         run.log(step, metrics, show=SHOWN)
         if metrics["sampler_mismatch"] > MISMATCH_ALARM:
             gap = metrics["sampler_mismatch"]
-            run.say(f"step {step}: sampler and trainer disagree by {gap:.3f} in mean probability")
+            run.say(f"step {step}: sampler and trainer differ by {gap:.3f} in mean probability")
         if _watched(memory).reason:
             run.end()
     return _finish(config, memory, run)
 
 
-def _left_out(
+def _count_skipped(
     metrics: dict[str, float], step: int, config: RlConfig, parts: Parts, run: StageRun
 ) -> dict[str, float]:
-    """Count the optimiser steps that were left out, and stop where none has any effect."""
+    """Count skipped optimiser steps, and stop if none has any effect."""
     steps, taken = int(metrics["optimizer_steps"]), int(metrics.pop("finite_steps"))
     guard, last = Guard(stage=run.name, section="rl"), step == config.num_steps
     health = parts.state.memory.health
@@ -99,8 +100,8 @@ def _left_out(
 
 
 @contextmanager
-def _kept(run: StageRun, done: int) -> Iterator[None]:
-    """Save what `done` steps have learnt where the next one's reward cannot be had."""
+def _saving_on_error(run: StageRun, done: int) -> Iterator[None]:
+    """Save after `done` steps if the next step's reward raises UserError."""
     try:
         yield
     except UserError:
@@ -110,7 +111,7 @@ def _kept(run: StageRun, done: int) -> Iterator[None]:
 
 
 def _evaluate(step: int, config: RlConfig, parts: Parts, run: StageRun) -> dict[str, float]:
-    """Ask the validation prompts; keep the policy if it is worth more than any before it."""
+    """Answer the validation prompts; keep the policy if it is the best so far."""
     memory = parts.state.memory
     parts.sampler.load(parts.learner.policy, step)
     metrics, samples = parts.validation.evaluate(step, memory.usual_surprise)
@@ -118,13 +119,13 @@ def _evaluate(step: int, config: RlConfig, parts: Parts, run: StageRun) -> dict[
     if "missing_eos_penalty" in metrics:
         penalty = memory.missing_eos_penalty = metrics["missing_eos_penalty"]
         run.say(
-            f"rl.missing_eos_penalty = {config.missing_eos_penalty:g} would pay for never ending:"
-            f" responses that end score about that or less; {penalty:.3g} is used"
+            f"rl.missing_eos_penalty = {config.missing_eos_penalty:g} would reward never ending:"
+            f" finished responses score about that or less; using {penalty:.3g}"
         )
     if step == 0:
         memory.usual_surprise = metrics.get("validation_surprise_95")
         memory.watch = _new_watch(config, parts, metrics)
-        _say_what_is_cut_off(metrics["validation_eos_rate"], config, run)
+        _warn_of_cut_off(metrics["validation_eos_rate"], config, run)
     watch = _watched(memory)
     if not watch.reason:
         memory.watch = watch = watch.evaluated(_evaluation(step, metrics))
@@ -134,24 +135,25 @@ def _evaluate(step: int, config: RlConfig, parts: Parts, run: StageRun) -> dict[
 
 
 def _keep(step: int, parts: Parts, run: StageRun) -> None:
-    """Save the policy of a step beside those that a checkpoint still speaks of.
+    """Save the policy of a step, and delete those that no checkpoint refers to.
 
-    Each step has a folder of its own: going on from a checkpoint, what its memory names as the
-    best is there, whatever was the best later on.
+    Each step has its own folder: after resuming from a checkpoint, the best policy in its memory
+    still exists, even if a later one was better.
     """
     policy, tokenizer = parts.learner.policy, parts.tokenizer
-    run.write_folder(_kept_policy(run, step), lambda folder: save_model(folder, policy, tokenizer))
+    target = _policy_folder(run, step)
+    run.write_folder(target, lambda folder: save_model(folder, policy, tokenizer))
     if not run.world.is_main:
         return
     watches = [memory.get("watch") for memory in memories(run.stage.checkpoints)]
-    spoken_of = {watch["best"]["step"] for watch in watches if watch and watch["best"]}
-    keep = {_kept_policy(run, one) for one in (*spoken_of, step)}
+    referred = {watch["best"]["step"] for watch in watches if watch and watch["best"]}
+    keep = {_policy_folder(run, one) for one in (*referred, step)}
     for path in set((run.path / BEST).glob("step-*")) - keep:
         remove_folder(path)
 
 
-def _kept_policy(run: StageRun, step: int) -> Path:
-    """Where the policy of a step is kept."""
+def _policy_folder(run: StageRun, step: int) -> Path:
+    """The folder of a step's policy."""
     return run.path / BEST / f"step-{step:06d}"
 
 
@@ -161,9 +163,9 @@ def _watched(memory: RlMemory) -> Watch:
 
 
 def _new_watch(config: RlConfig, parts: Parts, metrics: dict[str, float]) -> Watch:
-    """With the price of a nat in the choice of the checkpoint, in units of the held-out score.
+    """A new watch; its price is per nat, in units of the held-out score.
 
-    Nothing where a person's function gives the score: it says what is wanted, near and far.
+    The price is 0 if a function gives the score: it is right about any answer, however far.
     """
     spread, learnt = metrics["validation_held_out_std"] or 1.0, parts.validation.learnt
     return Watch(
@@ -185,20 +187,20 @@ def _evaluation(step: int, metrics: dict[str, float]) -> Evaluation:
     )
 
 
-def _say_what_is_cut_off(eos_rate: float, config: RlConfig, run: StageRun) -> None:
-    """Said before hours go by: a model that never ends is scored by the penalty alone."""
+def _warn_of_cut_off(eos_rate: float, config: RlConfig, run: StageRun) -> None:
+    """Warn early: a model that never ends is scored by the penalty alone."""
     if eos_rate < MOSTLY_CUT_OFF:
         run.say(
             f"step 0: {1 - eos_rate:.0%} of the validation answers are cut off at"
-            f" {config.sampling.max_new_tokens} tokens, and get the penalty instead of their score:"
+            f" {config.sampling.max_new_tokens} tokens and get the penalty instead of their score:"
             " raise rl.sampling.max_new_tokens"
         )
 
 
 def _describe(scored: ScoredRollouts, credit: Credit) -> dict[str, float]:
-    """The metrics of line 31 that the batch itself tells; those of models that nobody asked lack.
+    """Metrics of the batch (line 31); those of models that did not run are missing.
 
-    Where the policy was not asked before the update, the update has told what it says.
+    If the policy did not run before the update, the update returns its metrics.
     """
     mask, counts = scored.response_mask, counts_of(scored.response_mask)
     found = {
@@ -230,37 +232,38 @@ def _speeds(clock: list[float], scored: ScoredRollouts) -> dict[str, float]:
 
 
 def _finish(config: RlConfig, memory: RlMemory, run: StageRun) -> Path:
-    """The best checkpoint becomes the stage's model."""
+    """Make the best checkpoint the stage's model."""
     watch = _watched(memory)
-    kept = watch.best
-    assert kept is not None, "step 0 is always evaluated"
-    if watch.not_finite and kept.step == 0:
+    best = watch.best
+    assert best is not None, "step 0 is always evaluated"
+    if watch.not_finite and best.step == 0:
         raise UserError(
-            f"training has diverged: {watch.reason}, and no policy before it was better than the"
-            " one that it began with",
+            f"training has diverged: {watch.reason}, and no earlier policy was better than the"
+            " initial one",
             where=run.name,
             fix="lower rl.learning_rate, or check the rewards and the models' weights",
         )
-    source = _kept_policy(run, kept.step)
+    # copied, not moved: an interrupted finish must find it again
+    source = _policy_folder(run, best.step)
     target = run.write_folder(
         run.path / "model", lambda folder: shutil.copytree(source, folder, dirs_exist_ok=True)
     )
     reason = watch.reason or f"all {config.num_steps} steps are done"
-    run.say(f"stopped because {reason}; kept the policy of step {kept.step}")
-    if kept.step == 0:
-        run.say("that is the model it began with: no step near enough to be judged was worth more")
-    doubt = "all of its answers were cut off" if kept.eos_rate == 0 else ""
+    run.say(f"stopped because {reason}; kept the policy of step {best.step}")
+    if best.step == 0:
+        run.say("that is the initial model: no step close enough to be judged was better")
+    doubt = "all of its answers were cut off" if best.eos_rate == 0 else ""
     if doubt:
-        run.say(f"this choice cannot be trusted: {doubt}")
+        run.say(f"this choice is unreliable: {doubt}")
     run.finish(
         {
             "steps": memory.last_step,
             "kl": memory.last_kl,
             "stopped_because": reason,
-            "best_step": kept.step,
-            "best_held_out_score": kept.held_out,
-            "best_kl": kept.kl,
-            "best_outside": kept.outside,
+            "best_step": best.step,
+            "best_held_out_score": best.held_out,
+            "best_kl": best.kl,
+            "best_outside": best.outside,
             "cannot_choose": doubt,
             "skipped_steps": memory.health.skipped_steps,
         }

@@ -1,4 +1,4 @@
-"""The update: several passes over one batch of experience, in micro-batches that change nothing."""
+"""The update: several passes over one batch; its gradient does not depend on the micro-batches."""
 
 import math
 import random
@@ -24,13 +24,13 @@ from alignloop.shapes import TokenMask
 from alignloop.training.optimiser import descend
 
 Seen = Experience[ScoredRollouts, Credit]
-GRADIENT_NORM = "gradient_norm"  # how the names of such metrics end
-Counts = dict[Over, int]  # of a whole optimiser step: what its losses and metrics are divided by
+GRADIENT_NORM = "gradient_norm"  # suffix of these metrics
+Counts = dict[Over, int]  # divisors of losses and metrics, for a whole optimiser step
 
 
 @dataclass(frozen=True, kw_only=True)
 class Learner:
-    """The policy and, where the algorithm has one, the critic, with their optimisers.
+    """The policy and, if the algorithm has one, the critic, with their optimisers.
 
     Every process of the `world` has the whole batch; the passes of a step are shared.
     """
@@ -46,14 +46,15 @@ class Learner:
     def update(self, experience: Seen, *, seed: int, step: int, rate: float) -> dict[str, float]:
         """All epochs over one batch; `rate` in 0..1 scales both learning rates.
 
-        Returns the means over all optimiser steps, and the first step's ratio apart: it must be 1.
-        `finite_steps` are those whose gradients were finite; others leave the weights as they are.
+        Returns means over all optimiser steps, and separately the first step's ratio: it must be 1.
+        `finite_steps` counts those with finite gradients; others leave the weights unchanged.
         """
         settings = self.config.algorithm
         history: list[dict[str, float]] = []
         for epoch in range(settings.num_epochs):
             for rows in self._minibatches(len(experience), seed, step, epoch):
                 history.append(self._step(experience, rows, step, rate))
+            # by the last minibatch: the clipped loss bounds one step, not the sum of epochs
             if settings.target_kl and history[-1]["approx_kl"] > settings.target_kl:
                 break
         means = {key: sum(h[key] for h in history) / len(history) for key in history[0]}
@@ -65,8 +66,10 @@ class Learner:
 
     def _minibatches(self, size: int, seed: int, step: int, epoch: int) -> list[list[int]]:
         rows, count = list(range(size)), self.config.algorithm.num_minibatches
+        # a single minibatch is never shuffled: order does not matter, and the numbers stay stable
         if count > 1:
             random.Random(f"minibatches/{seed}/{step}/{epoch}").shuffle(rows)
+        # strided slices differ by at most one row; with few rows some are empty
         return [part for i in range(count) if (part := rows[i::count])]
 
     def _step(
@@ -74,19 +77,19 @@ class Learner:
     ) -> dict[str, float]:
         """One optimiser step of policy and critic on some rows.
 
-        The losses are divided by the response tokens, or the responses, of all these rows, so that
-        cutting them into micro-batches cannot change the gradient (line 23).
+        Losses are divided by the response tokens, or the responses, of all these rows, so the
+        split into micro-batches does not change the gradient (line 23).
         """
         counts = counts_of(experience.scored.response_mask[list(rows)])
         sums: dict[str, float] = {}
-        for one in self.world.share(experience.cuts(rows, self.config.micro_batch_tokens)):
+        for one in self.world.share(experience.micro_batches(rows, self.config.micro_batch_tokens)):
             part = experience.take(one.rows)
             for name, value in self._backward(part, counts, one.weight).items():
                 sums[name] = sums.get(name, 0.0) + one.weight * value
         return self.world.totals(sums) | self._descend(step, rate)
 
     def _descend(self, step: int, rate: float) -> dict[str, float]:
-        """Critic and policy go down their gradients; during the warm-up only the critic does."""
+        """Step critic and policy; during the warm-up only the critic."""
         config, plan, norms = self.config, self.algorithm.critic, {}
         if plan is not None:
             assert self.critic_optimizer is not None
@@ -97,6 +100,7 @@ class Learner:
                 max_grad_norm=config.max_grad_norm,
                 world=self.world,
             )
+            # advantages of an untrained critic would move the policy at random
             if step <= plan.warmup_steps:
                 self.policy_optimizer.zero_grad(set_to_none=True)
                 return norms | {"policy_gradient_norm": 0.0}
@@ -109,9 +113,9 @@ class Learner:
         return norms
 
     def _backward(self, part: Seen, counts: Counts, weight: float = 1.0) -> dict[str, float]:
-        """Add the gradients of one micro-batch; returns its share of every mean."""
+        """Accumulate the gradients of one micro-batch; returns its share of every mean."""
         scored, mask = part.scored, part.scored.response_mask
-        drew = not isinstance(scored, WithOldLogprobs)  # this is the policy that drew the responses
+        drew = not isinstance(scored, WithOldLogprobs)  # the policy is still the one that sampled
         statistics = token_logprobs(
             self.policy,
             scored.input_ids,
@@ -131,7 +135,7 @@ class Learner:
         return metrics | self._critic_backward(part, counts, weight)
 
     def _critic_backward(self, part: Seen, counts: Counts, weight: float) -> dict[str, float]:
-        """The same for the critic, where there is one; its loss is a mean over tokens."""
+        """The same for the critic, if there is one; its loss is a mean over tokens."""
         plan, scored = self.algorithm.critic, part.scored
         if plan is None:
             return {}
@@ -145,7 +149,7 @@ class Learner:
 
 
 def counts_of(response_mask: TokenMask) -> Counts:
-    """The response tokens and the responses of an optimiser step."""
+    """Response tokens and responses of an optimiser step."""
     return {"tokens": int(response_mask.sum()), "sequences": len(response_mask)}
 
 
@@ -158,9 +162,9 @@ def _means(losses: TokenLosses, mask: TokenMask, counts: Counts) -> dict[str, fl
 
 
 def is_finite(metrics: dict[str, float]) -> bool:
-    """True where no metric is NaN or infinite; explained variance may be undefined.
+    """True if no metric is NaN or infinite; explained variance may be undefined.
 
-    Gradients are not asked: a step along one that is not finite is left out and counted.
+    Gradient norms are ignored: a step with a non-finite gradient is skipped and counted.
     """
     return all(
         math.isfinite(value)

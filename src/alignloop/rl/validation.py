@@ -1,4 +1,4 @@
-"""The curves: what the policy answers to validation prompts, and how the scores see it."""
+"""Validation: the policy's answers to fixed prompts, and their scores."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,16 +16,16 @@ from alignloop.run import row_seeds
 from alignloop.shapes import PerToken, TokenMask
 from alignloop.stats.overoptimisation import USUAL
 
-# Told the samples of each evaluation, may add metrics that are shown and decide nothing.
+# Gets the samples of each evaluation; may add metrics, which are shown but decide nothing.
 Observer = Callable[[Sequence[Sample]], dict[str, float]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Validation:
-    """Answers the same prompts with the same random numbers at every evaluation.
+    """Answer the same prompts with the same random numbers at every evaluation.
 
-    `scorer` asks the reward model that PPO climbs, `held_out` is the one that it never sees; where
-    there is none, the first has to do for both.
+    `scorer` has the reward model that RL optimises, `held_out` is one that RL never sees; if there
+    is none, the first serves for both.
     """
 
     prompts: Sequence[Prompt]
@@ -37,7 +37,7 @@ class Validation:
     observer: Observer | None
     seed: int
     num_printed: int
-    learnt: bool  # whether the score that chooses the checkpoint is a reward model's
+    learnt: bool  # whether a reward model's score chooses the checkpoint
 
     def evaluate(
         self, step: int, usual: float | None = None
@@ -45,20 +45,21 @@ class Validation:
         """Metrics named validation_*, and the first few samples; a KL only with a reference.
 
         surprise = -log p_reference(answer) / tokens, in nats per token. `validation_surprise_95` is
-        its 95 % quantile; `validation_outside` is the share of answers beyond `usual`, which is
-        that quantile at step 0. There, `missing_eos_penalty` is among them where the one of the
-        settings would pay.
+        its 95 % quantile; `validation_outside` is the share of answers beyond `usual`, that
+        quantile at step 0. At step 0 `missing_eos_penalty` is included if the setting's value
+        would reward being cut off.
         """
-        asked = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
-        rollouts = self.sampler.generate(asked, row_seeds(len(asked), self.seed, "validation"))
+        encoded = [(p.prompt_id, ids) for p, ids in zip(self.prompts, self.token_ids, strict=True)]
+        rollouts = self.sampler.generate(encoded, row_seeds(len(encoded), self.seed, "validation"))
         scored = self.scorer.score(rollouts)
-        held_out, ending = scored.raw_scores, self.scorer.rewarder  # the penalty chooses nothing
+        held_out, ending = scored.raw_scores, self.scorer.rewarder  # chosen without the penalty
+        # the initial policy's scores decide whether the penalty of the settings would pay
         if step == 0:
             ending = ending.checked(scored.raw_scores, scored.finished)
             scored = replace(scored, scores=ending.ended(scored.raw_scores, scored.finished))
         if self.held_out is not None:
-            asker = self.scorer
-            answers = RolloutBatch.of(rollouts, asker.pad_id, asker.micro_batch_tokens)
+            pad_id, budget = self.scorer.pad_id, self.scorer.micro_batch_tokens
+            answers = RolloutBatch.of(rollouts, pad_id, budget)
             held_out = self.held_out.scores(answers)
         mask = scored.response_mask
         samples = [

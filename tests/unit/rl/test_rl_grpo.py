@@ -118,7 +118,7 @@ def experience_of(parts: Parts) -> Experience:
 def gradient_of(parts: Parts, experience: Experience) -> torch.Tensor:
     learner, counts = parts.learner, counts_of(experience.scored.response_mask)
     rows = range(len(experience))
-    for cut in experience.cuts(rows, learner.config.micro_batch_tokens):
+    for cut in experience.micro_batches(rows, learner.config.micro_batch_tokens):
         learner._backward(experience.take(cut), counts)
     return torch.cat([p.grad.flatten() for p in learner.policy.parameters() if p.grad is not None])
 

@@ -120,7 +120,7 @@ def test_the_reason_names_only_the_cause_that_the_figures_show() -> None:
     assert worse.endswith("(best 1.000 at step 0)")
     priced = watch(patience=1, price=0.1).evaluated(seen_at(0, 1.0))
     assert priced.evaluated(seen_at(4, 0.9)).reason.startswith(
-        "the held-out score less the price of KL has not risen"
+        "the held-out score minus the price of KL has not risen"
     )
 
 
@@ -131,7 +131,7 @@ def test_a_policy_that_is_too_far_to_be_judged_is_never_kept() -> None:
     far = begun.evaluated(seen_at(4, 1.3, climbed=1.5, outside=0.92))
     assert near.best == seen_at(4, 1.3, outside=0.37)
     assert far.best == seen_at(0, 0.008)
-    assert "92% of the answers are unlike the SFT model's by now" in far.reason
+    assert "92% of the answers are now unlike the SFT model's" in far.reason
     function = watch(bounded=False).evaluated(seen_at(0, 0.1))
     assert function.evaluated(seen_at(4, 0.9, outside=0.92)).best_value == 0.9
     unmeasured = watch().evaluated(seen_at(0, 0.1)).evaluated(seen_at(4, 0.9, outside=None))
@@ -183,7 +183,7 @@ def test_scores_are_normalised_and_cut_off_answers_punished(
     attention = torch.tensor([[True] * 5, [True] * 4 + [False]])
     rollouts = [rollout([3, 9, 4], [5, 1], "eos"), rollout([3, 9, 4], [6], "length")]
     answers = RolloutBatch.of(rollouts, 0, micro_batch_tokens=5)
-    assert len(answers.cuts) == 2 and answers.input_ids.tolist() == ids.tolist()
+    assert len(answers.micro_batches) == 2 and answers.input_ids.tolist() == ids.tolist()
     with torch.no_grad():
         first, second = ((sequence_scores(model, ids, attention) - 0.5) / 2.0).tolist()
     for mode, punished in (("replace", -1.0), ("subtract", second - 1.0), ("off", second)):

@@ -62,7 +62,7 @@ def test_every_first_ratio_is_exactly_one_in_micro_batches_too(
     """Line 26 again, token by token: the update cuts the batch exactly as the scorer did."""
     parts = make_parts(micro_batch_tokens=40)
     experience = experience_of(parts)
-    cuts = experience.cuts(range(6), 40)
+    cuts = experience.micro_batches(range(6), 40)
     assert len(cuts) > 1
     for rows in cuts:
         part = experience.take(rows)
@@ -87,7 +87,7 @@ def gradients_of(parts: Parts, experience: Experience) -> list[torch.Tensor]:
     learner = parts.learner
     counts = counts_of(experience.scored.response_mask)
     rows = range(len(experience))
-    for cut in experience.cuts(rows, learner.config.micro_batch_tokens):
+    for cut in experience.micro_batches(rows, learner.config.micro_batch_tokens):
         learner._backward(experience.take(cut), counts)
     modules = [m for m in (learner.policy, learner.critic) if m is not None]
     return [p.grad for module in modules for p in module.parameters() if p.grad is not None]

@@ -10,6 +10,6 @@ __all__ = ["Algorithm", "make_algorithm"]
 
 
 def make_algorithm(config: AlgorithmConfig) -> Algorithm[Any, Any]:
-    """The algorithm that a config describes: the function of its name in the file of its name."""
+    """The algorithm of a config: the function of its name in the file of its name."""
     module = import_module(f"alignloop.rl.algorithms.{config.name}")
     return getattr(module, config.name)(config)

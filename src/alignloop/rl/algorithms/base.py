@@ -1,4 +1,4 @@
-"""What an algorithm is: what to credit, and what to minimise."""
+"""What defines an algorithm: credit assignment and losses."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,19 +18,19 @@ from alignloop.rl.experience import (
 )
 from alignloop.shapes import PerToken
 
-State = Mapping[str, float]  # what an algorithm carries from step to step; saved with the run
+State = Mapping[str, float]  # an algorithm's numbers from step to step; saved with the run
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedCredit(Credit):
-    """With `token_weights` [batch, seq] against the sampler's mismatch; 1 = none."""
+    """With `token_weights` [batch, seq] that correct sampler mismatch; 1 = no correction."""
 
     token_weights: PerToken
 
 
 @dataclass(frozen=True, kw_only=True)
 class CriticPlan(Generic[Scored, Credited]):
-    """The critic beside the policy; `loss(values, experience)` is per token, unreduced."""
+    """How the critic is trained; `loss(values, experience)` is per token, unreduced."""
 
     starts_from: Literal["reward", "policy"]
     warmup_steps: int
@@ -39,12 +39,12 @@ class CriticPlan(Generic[Scored, Credited]):
 
 @dataclass(frozen=True, kw_only=True)
 class Algorithm(Generic[Scored, Credited]):
-    """A frozen record of functions; what they need is `reads`, and `needs` of its settings.
+    """A frozen record of functions; `reads` and the settings' `needs` name their inputs.
 
-    `credit(scored, state)` comes before the update, `after(state, metrics, episodes)` gives the
-    next step's state, `metrics(scored, credit, state)` what the algorithm alone can tell.
-    `policy_loss(logprobs, experience)` is per token, unreduced; its mean is taken over the step's
-    tokens, or `loss_over` each response and then over responses.
+    `credit(scored, state)` runs before the update, `after(state, metrics, episodes)` returns the
+    next step's state, `metrics(scored, credit, state)` the algorithm's own metrics.
+    `policy_loss(logprobs, experience)` is per token, unreduced; `loss_over` says whether its mean
+    is over the step's tokens, or over each response and then over responses.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Algorithm(Generic[Scored, Credited]):
 
 
 def old_logprobs(logprobs: PerToken, scored: ScoredRollouts) -> PerToken:
-    """Those that were read before the update; in a single pass the update's own are the same."""
+    """Logprobs from before the update; in a single pass they equal the update's own."""
     return scored.old_logprobs if isinstance(scored, WithOldLogprobs) else logprobs.detach()
 
 
@@ -69,11 +69,12 @@ def importance_weights(scored: ScoredRollouts, cap: float | None) -> PerToken:
         return torch.ones_like(scored.rollout_logprobs)
     assert isinstance(scored, WithOldLogprobs), "a cap needs the trainer's logprobs"
     ratio = torch.exp(scored.old_logprobs - scored.rollout_logprobs)
+    # capped from above only: small weights are harmless, large ones explode the variance
     return torch.where(scored.response_mask, ratio.clamp(max=cap), 1.0)
 
 
 def charged_kl(scored: WithBoth, kl_coef: float, estimator: KlEstimator) -> dict[str, float]:
-    """The present price of KL, and what it took from the mean reward."""
+    """The KL coefficient, and the KL penalty in the mean reward."""
     kl = kl_estimate(scored.old_logprobs, scored.ref_logprobs, estimator)
     charged = float(reduce_tokens(kl, scored.response_mask, count=len(scored.scores)))
     return {"kl_reward": -kl_coef * charged, "kl_coef": kl_coef}

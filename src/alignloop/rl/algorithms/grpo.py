@@ -1,4 +1,4 @@
-"""GRPO: the other responses to a prompt take the critic's place, and KL is a term of the loss."""
+"""GRPO: the other responses to a prompt replace the critic, and KL is a term of the loss."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ from alignloop.rl.experience import (
 )
 from alignloop.shapes import PerToken
 
-# By whether the policy is read before the update, and whether the reference is.
+# By (old logprobs needed, reference needed).
 READS: dict[tuple[bool, bool], type[Any]] = {
     (False, False): ScoredRollouts,
     (True, False): WithOldLogprobs,
@@ -46,6 +46,7 @@ def grpo(config: GrpoConfig) -> Algorithm[Any, WeightedCredit]:
         advantages = group_advantages(
             scored.scores, config.group_size, scale_by_std=config.scale_by_std
         )
+        # only for the "reward" curve: GRPO's KL is in the loss, so the reward is the bare score
         last = last_true_index(mask).unsqueeze(1)
         return WeightedCredit(
             rewards=zero.scatter(1, last, scored.scores.unsqueeze(1)),
@@ -70,6 +71,7 @@ def grpo(config: GrpoConfig) -> Algorithm[Any, WeightedCredit]:
         if config.kl_gradient == "k3":
             kl = kl_estimate(logprobs, reference, "k3")
         else:
+            # k3's gradient alone is not that of the KL (`losses.kl_penalty`)
             kl = kl_penalty(logprobs, old_logprobs(logprobs, seen.scored), reference)
         return TokenLosses(
             loss=losses.loss + config.kl_coef * kl,

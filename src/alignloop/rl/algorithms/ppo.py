@@ -31,12 +31,12 @@ from alignloop.shapes import PerToken
 
 @dataclass(frozen=True, kw_only=True)
 class PpoRollouts(WithBoth, WithValues):
-    """Policy, reference and critic were read."""
+    """Rollouts with the numbers of policy, reference and critic."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PpoCredit(WeightedCredit):
-    """With `returns` [batch, seq], which the critic learns."""
+    """With `returns` [batch, seq], the critic's targets."""
 
     returns: PerToken
 
@@ -60,8 +60,10 @@ def ppo(config: PpoConfig) -> Algorithm[PpoRollouts, PpoCredit]:
             kl_coef=state["kl_coef"],
             estimator=config.kl_estimator,
         )
+        # without shifting the mean: the sign of a reward has a meaning
         if config.whiten_rewards:
             rewards = whiten(rewards, mask, shift_mean=False)
+        # an answer that ended has no future; one cut off by the length limit would have gone on
         cut_off = torch.where(scored.finished, 0.0, scored.final_values)
         advantages, returns = gae(
             rewards,
@@ -73,6 +75,7 @@ def ppo(config: PpoConfig) -> Algorithm[PpoRollouts, PpoCredit]:
         )
         if config.whiten_advantages:
             advantages = whiten(advantages, mask)
+        # after GAE, so that whitening does not see the weights
         weights = importance_weights(scored, config.importance_cap)
         return PpoCredit(
             rewards=rewards, advantages=advantages, returns=returns, token_weights=weights
@@ -111,13 +114,14 @@ def ppo(config: PpoConfig) -> Algorithm[PpoRollouts, PpoCredit]:
         after=after,
         metrics=lambda scored, credit, state: (
             charged_kl(scored, state["kl_coef"], config.kl_estimator)
-            | of_the_critic(scored, credit)
+            | critic_metrics(scored, credit)
         ),
     )
 
 
-def of_the_critic(scored: PpoRollouts, credit: PpoCredit) -> dict[str, float]:
-    """What the critic says, and the share of the returns' variance that it foresees."""
+def critic_metrics(scored: PpoRollouts, credit: PpoCredit) -> dict[str, float]:
+    """The critic's mean value, and the share of the returns' variance that it predicts."""
     mask = scored.response_mask
-    foreseen = explained_variance(scored.values, credit.returns, mask)
-    return {"explained_variance": float(foreseen), "value": float(masked_mean(scored.values, mask))}
+    explained = explained_variance(scored.values, credit.returns, mask)
+    mean = masked_mean(scored.values, mask)
+    return {"explained_variance": float(explained), "value": float(mean)}

@@ -1,4 +1,4 @@
-"""RLOO: a response is measured by the mean of the others to its prompt, with KL in the reward."""
+"""RLOO: the baseline is the mean of the other responses to a prompt; KL is in the reward."""
 
 import torch
 
@@ -16,14 +16,15 @@ from alignloop.shapes import PerToken
 
 
 def rloo(config: RlooConfig) -> Algorithm[WithBoth, WeightedCredit]:
-    """REINFORCE leave-one-out: of k responses to a prompt, the same at each token of one of them,
+    """REINFORCE leave-one-out over k responses to a prompt; one advantage for all tokens of each,
 
         R[i] = score[i] - kl_coef * (sum over its tokens of log p - log ref)
         A[i] = R[i] - mean of the other R[j] = k / (k - 1) * (R[i] - mean of all R[j])
 
-    In a first pass, where the ratio is 1, the clipped loss has the gradient of REINFORCE's.
+    In the first pass, where the ratio is 1, the clipped loss has REINFORCE's gradient.
     Source: Ahmadian et al. 2024 (arXiv:2402.14740), equation 8; Kool et al. 2019.
     """
+    # the mean over all includes the response itself; k / (k - 1) turns it into leave-one-out
     share = config.group_size / (config.group_size - 1)
 
     def credit(scored: WithBoth, state: State) -> WeightedCredit:
