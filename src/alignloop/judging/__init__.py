@@ -1,4 +1,4 @@
-"""How good is an answer: one protocol, whoever judges. Reward models, functions, worlds' rubrics.
+"""How good is an answer: one protocol for reward models, functions and worlds' rubrics.
 
-`protocol` says what a judge is, `registry` makes one from its name in the settings.
+`protocol` defines a judge, `registry` makes one from its name in the settings.
 """

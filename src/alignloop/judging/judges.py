@@ -1,4 +1,4 @@
-"""Judges of answers: a function, and a reward model that reads the very tokens that were drawn."""
+"""Judges of answers: a function, and a reward model that reads the sampled tokens."""
 
 import math
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ EMPTY, CUT_OFF = "it is empty", "it was cut off"
 
 @dataclass(frozen=True, kw_only=True)
 class FunctionJudge(Rater):
-    """A person's reward function; its number is a score too if it lies in 0..1."""
+    """A user's reward function; its number is also a score if it lies in 0..1."""
 
     function: RewardFunction
 
     @property
     def facts(self) -> JudgeFacts:
-        """The function by its name."""
+        """The function, by name."""
         name = f"function {self.function.name}"
         return JudgeFacts(
             name=name, kind="function", source=self.function.name, measures=(score_by(name),)
@@ -43,7 +43,7 @@ class FunctionJudge(Rater):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenJudge(Rater):
-    """A reward model with the policy's own tokenizer: it reads the tokens that were drawn."""
+    """A reward model with the policy's tokenizer: it reads the sampled tokens."""
 
     model: Any
     scale: RewardScale
@@ -53,25 +53,26 @@ class TokenJudge(Rater):
 
     @property
     def facts(self) -> JudgeFacts:
-        """The reward model by its name."""
+        """The reward model, by name."""
         return facts_of_model(self.name, self.name)
 
     @torch.no_grad()
     def rate(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Verdict]:
-        """(raw - bias) / scale as reward, read in the micro-batches that RL reads all models in.
+        """(raw - bias) / scale as reward, in the same micro-batches as RL's other models.
 
-        Raises UserError, naming the prompt, for a score that is no finite number.
+        Raises UserError, naming the prompt, if a score is not finite.
         """
         drawn = [answer.drawn for answer in answers if answer.drawn is not None]
         assert len(drawn) == len(answers), "these answers were not drawn by our sampler"
         batch = RolloutBatch.of(drawn, self.pad_id, self.micro_batch_tokens)
         raw = torch.zeros(len(drawn))
-        for rows in batch.cuts:
+        # the same micro-batches as policy and reference: batching changes the last digits
+        for rows in batch.micro_batches:
             ids, attention, _ = batch.take(rows)
             raw[rows] = sequence_scores(self.model, ids, attention)
         if bad := (~raw.isfinite()).nonzero().flatten().tolist():
             raise UserError(
-                f"the reward model's score is {float(raw[bad[0]])}, which is no finite number",
+                f"the reward model's score is {float(raw[bad[0]])}, which is not finite",
                 where=f'prompt_id "{prompts[bad[0]].prompt_id}"',
                 fix="its weights are damaged, or too large for model.dtype",
             )
@@ -85,14 +86,14 @@ class TokenJudge(Rater):
 def chance(reward: float, scale: RewardScale) -> float:
     """The calibrated chance of beating a demonstration, sigmoid(reward / temperature)."""
     logit = reward / scale.temperature
-    return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))
+    return 1 / (1 + math.exp(-max(-60.0, min(60.0, logit))))  # bounded: exp would overflow
 
 
 def verdict(reward: float, score: float | None, answer: Answer) -> Verdict:
-    """A number as a verdict: an empty answer scores 0, for it is none.
+    """A number as a verdict; an empty answer scores 0.
 
-    That an answer was cut off is only said: it is counted by itself (`eos_rate`), else "better"
-    would come to mean "shorter than the limit".
+    Being cut off is only noted, and measured separately (`eos_rate`): otherwise "better" would
+    come to mean "shorter than the limit".
     """
     reasons = tuple(why for why, true in ((CUT_OFF, not answer.finished),) if true)
     if not answer.text:

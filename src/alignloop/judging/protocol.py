@@ -1,4 +1,4 @@
-"""What a judge is: it rates answers and compares them, in batches, and says who it is. No torch."""
+"""The protocol of judges: they rate and compare answers in batches. No torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One answer to be judged: its text, and whether it ended by itself or was cut off.
+    """An answer to judge: its text, and whether it ended with EOS or was cut off.
 
-    `drawn` are the tokens of an answer that our own sampler has drawn: a reward model with the same
-    tokenizer reads those and not the text, which may be tokenised otherwise.
+    `drawn` has the tokens if our own sampler drew the answer: a reward model with the same
+    tokenizer reads them instead of the text, which may be tokenised differently.
     """
 
     text: str
@@ -26,13 +26,12 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeFacts:
-    """Who a judge is and what it measures; for a report also what it is worth and what else it did.
+    """A judge's identity and measures; for reports also its quality and its other roles.
 
-    `name` as in "by the NAME"; `kind` is "reward_model", "function", "gold" (knows what is true),
-    or another that its maker gives; `source` is where it comes from: a directory, a function, an
-    address. `pairwise`: it sees both answers at once, so that `compare` is more than two ratings.
-    `cost_unit` is the unit of the costs of verdicts, "" if they are free. `card` is the report card
-    of a reward model that our reward stage has trained.
+    `name` as in "by the NAME"; `kind` is "reward_model", "function", "gold" (ground truth) or a
+    custom one; `source` is a directory, a function or an address. `pairwise`: it sees both answers
+    at once, so `compare` is more than two ratings. `cost_unit` is the unit of verdicts' costs, ""
+    if they are free. `card` is the report card of a reward model that our reward stage trained.
     """
 
     name: str
@@ -52,15 +51,15 @@ def facts_of_model(name: str, source: str) -> JudgeFacts:
 
 
 class Judge(Protocol):
-    """Anything that can say how good answers are; lists of one length in, in the same order out."""
+    """Anything that rates answers; takes lists of equal length and returns the same order."""
 
     @property
     def facts(self) -> JudgeFacts:
-        """Who it is and what it measures."""
+        """Its identity and measures."""
         ...
 
     def rate(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Verdict]:
-        """One verdict per answer, each by itself."""
+        """One verdict per answer, each independent of the others."""
         ...
 
     def compare(
@@ -71,7 +70,7 @@ class Judge(Protocol):
 
 
 class Rater:
-    """A judge that rates answers one by one: its comparisons follow from its verdicts."""
+    """A judge that rates answers individually; comparisons follow from its verdicts."""
 
     def rate(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Verdict]:
         """One verdict per answer."""
@@ -80,7 +79,7 @@ class Rater:
     def compare(
         self, prompts: Sequence[Prompt], first: Sequence[Answer], second: Sequence[Answer]
     ) -> list[Preference]:
-        """The better verdict wins; equal ones are a tie."""
+        """The better verdict wins; equal ones tie."""
         both = (self.rate(prompts, answers) for answers in (first, second))
         return [
             preference(a, b).model_copy(update={"cost": a.cost + b.cost})
@@ -89,9 +88,9 @@ class Rater:
 
 
 def preference(first: Verdict, second: Verdict) -> Preference:
-    """Which of two rated answers is better, by their scores, or by rewards if one has no score.
+    """Which of two rated answers is better, by score, or by reward if one has no score.
 
-    It costs nothing more than the two verdicts did.
+    It costs no more than the two verdicts.
     """
     a, b = first.score, second.score
     if a is None or b is None:
@@ -102,14 +101,14 @@ def preference(first: Verdict, second: Verdict) -> Preference:
 def in_both_orders(
     judge: Judge, prompts: Sequence[Prompt], first: Sequence[Answer], second: Sequence[Answer]
 ) -> list[Preference]:
-    """The mean of both orders: who sees two answers at once may favour the one shown first."""
-    there = judge.compare(prompts, first, second)
-    back = judge.compare(prompts, second, first)
+    """The mean over both orders, because a pairwise judge may favour the first answer shown."""
+    forward = judge.compare(prompts, first, second)
+    swapped = judge.compare(prompts, second, first)
     return [
         Preference(
             first=(a.first + 1 - b.first) / 2,
             reasons=(*a.reasons, *b.reasons),
             cost=a.cost + b.cost,
         )
-        for a, b in zip(there, back, strict=True)
+        for a, b in zip(forward, swapped, strict=True)
     ]

@@ -19,11 +19,11 @@ MICRO_BATCH_TOKENS = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Making:
-    """What judges are made with.
+    """The context in which judges are made.
 
-    `own` are the directories of the run's reward models by their names. With `policy` and its
-    `tokenizer`, a model that is an adapter of the same base shares its trunk, and one of ours with
-    the same words reads the tokens that the policy has drawn.
+    `own` has the directories of the run's reward models by name. With `policy` and its `tokenizer`,
+    a reward model that is an adapter of the same base shares it, and one trained here with the same
+    vocabulary reads the policy's sampled tokens.
     """
 
     model_config: ModelConfig
@@ -38,17 +38,17 @@ class Making:
         return self.own.get(name, Path(name))
 
     def called(self, name: str) -> str:
-        """What reports call a reward model: "held-out reward model", or by its directory."""
+        """A reward model's name in reports: "held-out reward model", or by its directory."""
         own = name.replace("held_out", "held-out").replace("_", " ")
         return own if name in self.own else f"reward model {name}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of judge: which names are its, how one is made, whether it can be made at all.
+    """One kind of judge: which names it matches, how to make one, how to check it can be made.
 
-    `check` raises UserError before hours go by without it. `learnt`: from labels, so that it errs
-    where it has seen nothing like it.
+    `check` raises UserError early, before hours of training. `learnt`: trained on labels, so
+    unreliable on answers unlike them.
     """
 
     fits: Callable[[str], bool]
@@ -58,12 +58,12 @@ class Kind:
 
 
 def kind_of(name: str) -> Kind:
-    """The kind of judge that a name stands for."""
+    """The kind of judge for a name."""
     return next(kind for kind in KINDS if kind.fits(name))
 
 
 def make_judge(name: str, making: Making) -> Judge:
-    """The judge of this name; raises UserError if it cannot be had."""
+    """The judge for a name; raises UserError if it cannot be made."""
     return kind_of(name).make(name, making)
 
 
@@ -111,7 +111,7 @@ def _check_model(name: str) -> None:
         raise UserError("there is no model here", where=name, fix="name a model directory")
 
 
-# the first that fits
+# the first that fits wins, so the catch-all comes last
 KINDS: tuple[Kind, ...] = (
     Kind(fits=names_function, make=_function, check=_check_function),
     Kind(fits=lambda _: True, make=_reward_model, check=_check_model, learnt=True),

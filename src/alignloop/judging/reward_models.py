@@ -1,4 +1,4 @@
-"""Reward models that read texts by their own tokenizer and template, whoever made them."""
+"""Reward models with their own tokenizer and template, from any library."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,10 +33,10 @@ Encode = Callable[[Any, Prompt, str], dict[str, list[int]]]
 
 @dataclass(frozen=True, kw_only=True)
 class RewardModel(Rater):
-    """A sequence classification model with one label; `context` is what it can read, in tokens.
+    """A sequence classification model with one label; `context` is its context length in tokens.
 
-    `unread` is a token that it passes over at a text's end (`sequence_scores`). `name` is what
-    reports call it, `folder` where it was loaded from.
+    `unread` is a token that it skips at a text's end (`sequence_scores`). `name` is its name in
+    reports, `folder` its directory.
     """
 
     model: Any
@@ -59,9 +59,9 @@ class RewardModel(Rater):
         policy: Any = None,
         name: str | None = None,
     ) -> Self:
-        """From a model directory; on the base of `policy` if it is an adapter of the same model.
+        """Load a model directory; shares the base of `policy` if it is an adapter of that model.
 
-        Raises UserError where nothing says how it reads.
+        Raises UserError if its input format is unknown.
         """
         path = Path(folder)
         tokenizer = load_tokenizer(path, config, as_it_is=not is_ours(path))
@@ -97,7 +97,7 @@ class RewardModel(Rater):
     def scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
         """(raw - bias) / scale of each response.
 
-        Raises UserError for one that is too long, and for a score that is no finite number.
+        Raises UserError if a text is too long or a score is not finite.
         """
         codes = [self._encoded(*text) for text in zip(prompts, responses, strict=True)]
         lengths = [len(code["input_ids"]) for code in codes]
@@ -108,16 +108,16 @@ class RewardModel(Rater):
         for prompt, score in zip(prompts, scores, strict=True):
             if not math.isfinite(score):
                 raise UserError(
-                    f"the reward model's score is {score}, which is no finite number",
+                    f"the reward model's score is {score}, which is not finite",
                     where=f'{self.folder}, prompt_id "{prompt.prompt_id}"',
                     fix="its weights are damaged, or too large for model.dtype",
                 )
         return scores
 
     def reads_ids_of(self, tokenizer: Any) -> bool:
-        """Whether a causal model whose token ids are another tokenizer's and mean the same there.
+        """Whether a causal model has the same token ids as another tokenizer.
 
-        Then it can say something of every token; a PAD beyond its words needs a row all the same.
+        Then it can score every token; an added PAD of that tokenizer also needs an embedding row.
         """
         theirs = tokenizer.get_vocab()
         rows = self.model.get_input_embeddings().weight.shape[0]
@@ -129,7 +129,7 @@ class RewardModel(Rater):
         length = len(code["input_ids"])
         if self.context is not None and length > self.context:
             raise UserError(
-                f"prompt and response are {length} tokens to this reward model, which reads"
+                f"prompt and response have {length} tokens for this reward model, whose context is"
                 f" {self.context}",
                 where=f'{self.folder}, prompt_id "{prompt.prompt_id}"',
                 fix="lower rl.max_prompt_tokens or rl.sampling.max_new_tokens",
@@ -137,12 +137,12 @@ class RewardModel(Rater):
         return code
 
     def _budget(self) -> int:
-        """Texts one by one where the model itself has to find their ends, and has no PAD for it."""
+        """Micro-batch budget; 1 (single texts) if the model finds ends by PAD but has none."""
         finds_ends = _reads_one_token(self.model) or self.model.config.pad_token_id is not None
         return self.micro_batch_tokens if finds_ends else 1
 
     def _raw(self, codes: Sequence[dict[str, list[int]]]) -> Tensor:
-        """Raw scores [batch]; a head at every token is read at the last one that counts."""
+        """Raw scores [batch]; a head at every token is read at the last one."""
         batch = {
             name: pad_sequence([torch.tensor(code[name]) for code in codes], batch_first=True)
             for name in codes[0]
@@ -150,18 +150,19 @@ class RewardModel(Rater):
         lengths = torch.tensor([len(code["input_ids"]) for code in codes])
         mask = torch.arange(batch["input_ids"].shape[1]) < lengths.unsqueeze(1)
         pad = self.model.config.pad_token_id or 0
+        # models that find the end by PAD must not see another id there
         batch["input_ids"] = batch["input_ids"].masked_fill(~mask, pad)
         if _reads_one_token(self.model):
             return sequence_scores(self.model, batch["input_ids"], mask, unread=self.unread)
-        there = {name: value.to(self.model.device) for name, value in batch.items()}
+        inputs = {name: value.to(self.model.device) for name, value in batch.items()}
         attention = mask.long().to(self.model.device)
-        return self.model(**there, attention_mask=attention).logits[:, 0].float().cpu()
+        return self.model(**inputs, attention_mask=attention).logits[:, 0].float().cpu()
 
 
 def reads_tokens_of(tokenizer: Any, folder: Path, config: ModelConfig) -> bool:
-    """One of ours, with the same vocabulary and no other way to write a conversation.
+    """Whether a reward model was trained here, with the same vocabulary and chat template.
 
-    Another library's reads what its template writes behind the end of a turn too.
+    Other libraries' models also read what their template writes after the end of a turn.
     """
     if not is_ours(folder):
         return False
@@ -171,21 +172,22 @@ def reads_tokens_of(tokenizer: Any, folder: Path, config: ModelConfig) -> bool:
 
 
 def scale_of(folder: Path) -> RewardScale:
-    """From raw scores to normalised ones: as stored beside it, as its config.json says, or none."""
+    """The scale for raw scores: stored with the model, from its config.json, or identity."""
     if not is_ours(folder) and (found := scale_in_config(folder)) is not None:
         return RewardScale(bias=found[0], scale=found[1])
     return read_reward_scale(folder)
 
 
 def _reads_one_token(model: Any) -> bool:
-    """A causal model, with its head `score` at every token; others have one of their own kind."""
+    """Whether a causal model, with its head `score` at every token."""
     return isinstance(getattr(model, "score", None), nn.Linear)
 
 
 def _encoding_of(folder: Path, causal: bool, tokenizer: Any, config: ModelConfig) -> Encode:
-    """How the model was taught to read: as ours are, by its template, or as two texts."""
+    """The input format the model was trained with: ours, its chat template, or two texts."""
     if not tokenizer.chat_template and config.chat_template and causal:
         install_template(tokenizer, config.chat_template)
+    # decision 0023: a reward model must read texts as in its training
     if is_ours(folder) and tokenizer.eos_token_id is not None:
         return _as_ours
     if tokenizer.chat_template:
@@ -193,8 +195,7 @@ def _encoding_of(folder: Path, causal: bool, tokenizer: Any, config: ModelConfig
     if not causal:
         return _as_two_texts
     raise UserError(
-        "this reward model has no chat template of its own, so that nothing says how it reads"
-        " conversations",
+        "this reward model has no chat template, so its input format is unknown",
         where=str(folder),
         fix='set model.chat_template = "chatml", or save its template with its tokenizer',
     )
@@ -207,13 +208,13 @@ def _as_ours(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[in
 
 
 def _as_conversation(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[int]]:
-    """The whole conversation with whatever the template writes behind it, as TRL trains."""
+    """The whole conversation with whatever the template appends, as TRL trains."""
     messages = (*prompt.messages, Message(role="assistant", content=response))
     return {"input_ids": apply_template(tokenizer, messages, add_generation_prompt=False)}
 
 
 def _as_openrlhf(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[int]]:
-    """The conversation without line breaks at its end, where a space and EOS stand if EOS does not.
+    """The conversation without trailing line breaks, and with " " and EOS unless it ends in EOS.
 
     Source: OpenRLHF, openrlhf/datasets/reward_dataset.py.
     """
@@ -227,6 +228,6 @@ def _as_openrlhf(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, lis
 
 
 def _as_two_texts(tokenizer: Any, prompt: Prompt, response: str) -> dict[str, list[int]]:
-    asked = "\n".join(message.content for message in prompt.messages)
-    code = tokenizer(asked, response)
+    question = "\n".join(message.content for message in prompt.messages)
+    code = tokenizer(question, response)
     return {name: code[name] for name in ("input_ids", "token_type_ids") if name in code}

@@ -201,9 +201,9 @@ def test_bfloat16_files_are_read_as_asked(model_config: ModelConfig, tmp_path: P
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        ({"score.weight": torch.ones(2, 16)}, "no reward model"),  # two numbers for a text
-        ({"score.weight": None}, "no reward model"),  # none
-        ({"score.weight": "mlp.0.weight"}, "no reward model"),  # a head of several layers
+        ({"score.weight": torch.ones(2, 16)}, "not a reward model"),  # two numbers for a text
+        ({"score.weight": None}, "not a reward model"),  # none
+        ({"score.weight": "mlp.0.weight"}, "not a reward model"),  # a head of several layers
     ],
 )
 def test_what_is_no_scalar_head_is_refused(
@@ -228,7 +228,7 @@ def test_without_a_template_nothing_is_guessed(
     model_config: ModelConfig, tmp_path: Path, make_prompt: Callable[..., Any]
 ) -> None:
     folder = reward_at(tmp_path / "rm", byte_tokenizer(pad=END, template=None))
-    with pytest.raises(UserError, match="no chat template of its own"):
+    with pytest.raises(UserError, match="no chat template"):
         ours(folder, model_config)
     named = model_config.model_copy(update={"chat_template": "chatml"})
     found = ours(folder, named)

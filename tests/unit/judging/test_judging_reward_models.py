@@ -122,7 +122,7 @@ def test_an_encoder_without_template_reads_two_texts(
         code = other(prompt.text, response, return_tensors="pt")
         assert score == pytest.approx(float(bert(**code).logits[0, 0].detach()), abs=1e-5)
     assert len(set(found)) == 3
-    with pytest.raises(UserError, match="which reads 32") as caught:
+    with pytest.raises(UserError, match="whose context is 32") as caught:
         model.scores(asked[:1], ["very " * 40])
     assert '"p:why"' in caught.value.where
 
@@ -135,7 +135,7 @@ def test_without_any_template_it_is_refused_unless_one_is_named(
     tmp_path: Path,
 ) -> None:
     folder = saved(tmp_path / "rm", classifier, shuffled(tokenizer, None))
-    with pytest.raises(UserError, match="no chat template of its own") as caught:
+    with pytest.raises(UserError, match="no chat template") as caught:
         RewardModel.load(folder, model_config, micro_batch_tokens=9)
     assert "model.chat_template" in caught.value.fix
     named = copy.copy(model_config).model_copy(update={"chat_template": "chatml"})
