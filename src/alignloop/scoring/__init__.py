@@ -1,4 +1,4 @@
-"""Rewards by functions: a person's own, and those that can be checked. Judges are made of them."""
+"""Reward functions: custom ones and built-in verifiable ones. Judges are built on them."""
 
 from alignloop.scoring.functions import RewardFunction, load_function
 

@@ -1,4 +1,4 @@
-"""What a reward function asks for by the names of its parameters, from the prompts of its rows."""
+"""Arguments of a reward function, matched by parameter name to fields of the prompts."""
 
 import copy
 import inspect
@@ -11,14 +11,12 @@ from alignloop.records import Prompt
 
 TAKES = "prompts and responses (lists of str), or answer and reference (of one row)"
 RECORD = ("prompt_id", "messages", "tools", "source", "category", "language")
-_GIVE = (
-    "give each row one (docs/data.md has the names of its column), or one for all rows: NAME(TEXT)"
-)
+_GIVE = "give each row one (docs/data.md lists the column names), or one for all rows: NAME(TEXT)"
 _LISTED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
 class MissingError(Exception):
-    """A row lacks what the function asks for; `index` is the row's place."""
+    """A row lacks an argument of the function; `index` is the row's."""
 
     def __init__(self, problem: str, index: int, fix: str) -> None:
         super().__init__(problem)
@@ -26,7 +24,7 @@ class MissingError(Exception):
 
 
 def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
-    """The parameters by name; {} for functions written in C that do not say."""
+    """The parameters by name; {} for C functions without a signature."""
     try:
         return inspect.signature(function).parameters
     except ValueError:
@@ -34,18 +32,18 @@ def parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
 
 
 def check_parameters(function: Callable[..., Any], name: str) -> None:
-    """Raise UserError for a function that cannot be called with what there is."""
-    asked = parameters(function)
+    """Raise UserError if a function cannot be called with the available arguments."""
+    declared = parameters(function)
     try:
-        if asked and not by_row(function):
-            inspect.signature(function).bind([], [], **dict.fromkeys(_named(asked)))
+        if declared and not by_row(function):
+            inspect.signature(function).bind([], [], **dict.fromkeys(_named(declared)))
     except TypeError:
         takes = f"it takes {inspect.signature(function)}"
         raise UserError(takes, where=name, fix=f"let it take {TAKES}") from None
 
 
 def by_row(function: Callable[..., Any]) -> bool:
-    """Whether it takes one answer and its reference, or references, and not lists of rows."""
+    """Whether it takes one answer with its reference or references, rather than lists of rows."""
     return tuple(parameters(function)) in (("answer", "reference"), ("answer", "references"))
 
 
@@ -55,7 +53,7 @@ def score_by_row(
     responses: Sequence[str],
     text: str | None,
 ) -> list[Any]:
-    """The number of each row: the best one over its references, or that of all together.
+    """The score of each row: the best over its references, or that for all of them together.
 
     Raises MissingError for a row without a reference.
     """
@@ -69,7 +67,7 @@ def score_by_row(
 
 
 def references_of(prompt: Prompt, index: int, text: str | None) -> tuple[str, ...]:
-    """The references of a row, or those that `text` gives for all rows: one, or a JSON list."""
+    """The references of a row, or those in `text` for all rows: one, or a JSON list."""
     found = prompt.references if text is None else _texts(text)
     if not found:
         raise MissingError("there is no reference to check the answer against", index, _GIVE)
@@ -88,29 +86,29 @@ def _texts(text: str) -> tuple[str, ...]:
 def named_lists(
     function: Callable[..., Any], prompts: Sequence[Prompt], text: str | None
 ) -> dict[str, list[Any]]:
-    """What the parameters after the first two ask for, each a list in the order of the rows.
+    """Arguments for the parameters after the first two, each a list in row order.
 
-    `references` and `metadata`, fields of the record, else keys of the metadata; **kwargs takes
-    all of the metadata, as TRL gives it. Raises MissingError for a row without a key, unless the
-    parameter has a default.
+    `references` and `metadata`, fields of the record, otherwise keys of the metadata; **kwargs gets
+    all metadata, as in TRL. Raises MissingError if a row lacks a key and the parameter has no
+    default.
     """
-    asked = parameters(function)
-    found = {name: _list(name, prompts, text, asked[name].default) for name in _named(asked)}
-    if any(one.kind is one.VAR_KEYWORD for one in asked.values()):
+    declared = parameters(function)
+    found = {name: _list(name, prompts, text, declared[name].default) for name in _named(declared)}
+    if any(one.kind is one.VAR_KEYWORD for one in declared.values()):
         keys = dict.fromkeys(key for prompt in prompts for key in prompt.metadata)
         for name in ("references", "metadata", *keys):
             found.setdefault(name, _list(name, prompts, text, None))
     return {name: values for name, values in found.items() if values is not None}
 
 
-def _named(asked: Mapping[str, inspect.Parameter]) -> list[str]:
+def _named(declared: Mapping[str, inspect.Parameter]) -> list[str]:
     """Parameters beyond prompts and responses that can be given by name."""
-    positional = [one for one in asked.values() if one.kind is not one.KEYWORD_ONLY][:2]
-    return [name for name, one in asked.items() if one.kind in _LISTED and one not in positional]
+    positional = [one for one in declared.values() if one.kind is not one.KEYWORD_ONLY][:2]
+    return [name for name, one in declared.items() if one.kind in _LISTED and one not in positional]
 
 
 def _list(name: str, prompts: Sequence[Prompt], text: str | None, default: Any) -> list[Any] | None:
-    """The values under a name; None where the parameter's own default says enough."""
+    """The values for a name; None if the parameter's default applies to all rows."""
     if name == "references":
         given = [prompt.reference if text is None else text for prompt in prompts]
         return [list(one) if isinstance(one, tuple) else one for one in given]
@@ -122,7 +120,7 @@ def _list(name: str, prompts: Sequence[Prompt], text: str | None, default: Any) 
     required = default is inspect.Parameter.empty
     for index, row in enumerate(rows):
         if required and name not in row:
-            problem = f"the reward function asks for {name!r}, and the prompt's metadata has none"
+            problem = f"the reward function needs {name!r}, which the prompt's metadata lacks"
             fix = f"give each row a column {name!r}, or the parameter a default"
             raise MissingError(problem, index, fix)
     if not required and not any(name in row for row in rows):

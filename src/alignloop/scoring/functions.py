@@ -1,4 +1,4 @@
-"""Rewards by a function of a person's own: found by name, called with care, errors explained."""
+"""Custom reward functions: found by name, called defensively, with explained errors."""
 
 import importlib
 import math
@@ -24,25 +24,25 @@ from alignloop.scoring.arguments import (
     score_by_row,
 )
 
-BUILT_IN = "verifiable"  # the module of this room, by its short name
-_MEND = "mend the function; the same command goes on from what is saved"
+BUILT_IN = "verifiable"  # short name of the module in this package
+_FIX = "fix the function; the same command resumes from the last checkpoint"
 
 
 class _FailedError(Exception):
-    """What is wrong with an answer of the function, and whose answer where that is known."""
+    """What is wrong with a result of the function, and for which answer if known."""
 
-    def __init__(self, problem: str, index: int | None = None, fix: str = _MEND) -> None:
+    def __init__(self, problem: str, index: int | None = None, fix: str = _FIX) -> None:
         super().__init__(problem)
         self.problem, self.index, self.fix = problem, index, fix
 
 
 @dataclass(frozen=True, kw_only=True)
 class RewardFunction:
-    """`function(prompts, responses, ...)` gives a number for each response, in order.
+    """`function(prompts, responses, ...)` returns a number per response, in order.
 
-    A prompt's text is its last message; `named_lists` says what else may be asked for. A function
-    of (answer, reference) is asked row by row, and the best number over a row's references counts;
-    one of (answer, references) gets them together. `text` takes the place of all references.
+    A prompt's text is its last message; see `named_lists` for further parameters. A function of
+    (answer, reference) is called per row, and the best result over the row's references counts; one
+    of (answer, references) gets them together. `text` replaces all references.
     """
 
     name: str
@@ -53,21 +53,21 @@ class RewardFunction:
     def scores(self, prompts: Sequence[Prompt], responses: Sequence[str]) -> list[float]:
         """One finite number per response.
 
-        Raises UserError, naming the prompt, where the function raises, takes too long, or gives
-        something else. What a whole batch does not tell is found by asking one by one.
+        Raises UserError, naming the prompt, if the function raises, takes too long, or returns
+        anything else. The failing prompt is found by calling it for one answer at a time.
         """
         try:
-            return self._ask(prompts, responses, self.time_limit)
+            return self._call(prompts, responses, self.time_limit)
         except _FailedError as error:
-            failed = error if error.index is not None else self._alone(prompts, responses, error)
+            failed = error if error.index is not None else self._locate(prompts, responses, error)
         raise self._error(failed, prompts[failed.index or 0])
 
     def check(self, prompts: Iterable[Prompt]) -> None:
-        """Raise UserError, naming the prompt, for one without what the function asks for."""
+        """Raise UserError, naming the prompt, if one lacks an argument of the function."""
         for prompt in prompts:
             try:
                 if getattr(self.function, "__module__", "") == f"{__package__}.{BUILT_IN}":
-                    self._ask([prompt], [""], None)  # says whether the reference can be used
+                    self._call([prompt], [""], None)  # raises if the reference is unusable
                 elif by_row(self.function):
                     references_of(prompt, 0, self.text)
                 else:
@@ -77,28 +77,28 @@ class RewardFunction:
 
     def _error(self, failed: _FailedError, prompt: Prompt) -> UserError:
         text = prompt.text if len(prompt.text) <= 80 else f"{prompt.text[:77]}..."
-        said = f"the reward function {failed.problem}" if failed.fix == _MEND else failed.problem
+        problem = f"the reward function {failed.problem}" if failed.fix == _FIX else failed.problem
         where = f'{self.name}, prompt_id "{prompt.prompt_id}" ({text!r})'
-        return UserError(said, where=where, fix=failed.fix)
+        return UserError(problem, where=where, fix=failed.fix)
 
-    def _alone(
+    def _locate(
         self, prompts: Sequence[Prompt], responses: Sequence[str], whole: _FailedError
     ) -> _FailedError:
-        """The first answer that fails by itself too, sought no longer than the time limit."""
+        """The first answer that also fails alone, searched for within the time limit."""
         until = time.monotonic() + (self.time_limit or math.inf)
         for index, pair in enumerate(zip(prompts, responses, strict=True)):
             left = None if self.time_limit is None else max(0.0, until - time.monotonic())
             try:
-                self._ask(pair[:1], pair[1:], left)
+                self._call(pair[:1], pair[1:], left)
             except _FailedError as error:
                 problem = error.problem if left == self.time_limit else whole.problem
                 return _FailedError(problem, index)
         together = (
-            f"{whole.problem} for {len(prompts)} answers together, of which this is the first"
+            f"{whole.problem} for a batch of {len(prompts)} answers, of which this is the first"
         )
         return _FailedError(together, 0)
 
-    def _ask(
+    def _call(
         self, prompts: Sequence[Prompt], responses: Sequence[str], limit: float | None
     ) -> list[float]:
         def task() -> Any:
@@ -111,11 +111,10 @@ class RewardFunction:
 
 
 def load_function(name: str, time_limit: float | None = None) -> RewardFunction:
-    """The function "package.module:function", looked for in the current directory too.
+    """The function "package.module:function", also searched in the current directory.
 
-    "verifiable:NAME" is one of ours. "package.module:function(TEXT)" gives it TEXT in place of
-    each row's reference. Raises UserError where there is none, where importing it fails, or where
-    it cannot be called.
+    "verifiable:NAME" is a built-in one. "package.module:function(TEXT)" replaces each row's
+    reference by TEXT. Raises UserError if it does not exist, fails to import or cannot be called.
     """
     named, text = split_text(name)
     module_name, _, path = named.partition(":")
@@ -123,7 +122,8 @@ def load_function(name: str, time_limit: float | None = None) -> RewardFunction:
         module_name = f"{__package__}.{BUILT_IN}"
     here = str(Path.cwd())
     if here not in sys.path:
-        sys.path.insert(0, here)  # as `python -m` does
+        sys.path.insert(0, here)  # like `python -m`
+    # a module written a moment ago may be missing from the import system's directory cache
     importlib.invalidate_caches()
     try:
         found: Any = importlib.import_module(module_name)
@@ -133,7 +133,7 @@ def load_function(name: str, time_limit: float | None = None) -> RewardFunction:
         raise UserError(
             f"there is no module {error.name!r} in this folder or among the installed packages",
             where=name,
-            fix="run the command in the folder in which it stands, or install it",
+            fix="run the command in the module's folder, or install it",
         ) from None
     except (Exception, SystemExit) as error:
         raise UserError(f"importing it {_raised(error)}", where=module_name) from None
@@ -152,11 +152,11 @@ def split_text(name: str) -> tuple[str, str | None]:
 
 
 def _within(limit: float | None, task: Callable[[], Any]) -> Any:
-    """What `task` returns; with a limit in seconds, on a thread that is left behind if late."""
+    """Run `task`; with a limit in seconds, on a thread that is abandoned if late."""
     if limit is None:
         try:
             return task()
-        except (Exception, SystemExit) as error:  # sys.exit(0) would end the run as if it were done
+        except (Exception, SystemExit) as error:  # sys.exit(0) would end the run as if successful
             raise _failed(error) from None
     returned: list[Any] = []
     raised: list[BaseException] = []
@@ -167,13 +167,13 @@ def _within(limit: float | None, task: Callable[[], Any]) -> Any:
         except BaseException as error:
             raised.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)  # one that hangs must not keep us alive
+    thread = threading.Thread(target=work, daemon=True)  # a hanging one must not block our exit
     thread.start()
     thread.join(limit)
     if raised:
         raise _failed(raised[0])
     if not returned:
-        raise _FailedError(f"gave no answer within {limit:g} s")
+        raise _FailedError(f"did not return within {limit:g} s")
     return returned[0]
 
 
@@ -188,21 +188,21 @@ def _numbers(found: Any, count: int) -> list[float]:
     if hasattr(found, "tolist"):
         found = found.tolist()
     if not isinstance(found, list | tuple):
-        raise _FailedError(f"gave {type(found).__name__} in place of a list of numbers")
+        raise _FailedError(f"returned {type(found).__name__} instead of a list of numbers")
     values = cast("Sequence[object]", found)
     if len(values) != count:
-        raise _FailedError(f"gave {len(values)} numbers for {count} responses")
+        raise _FailedError(f"returned {len(values)} numbers for {count} responses")
     for index, value in enumerate(values):
         if not isinstance(value, Real):
-            raise _FailedError(f"gave {value!r} in place of a number", index)
+            raise _FailedError(f"returned {value!r} instead of a number", index)
         if not math.isfinite(float(value)):
-            raise _FailedError(f"gave {float(value)}, which is no finite number", index)
+            raise _FailedError(f"returned {float(value)}, which is not finite", index)
     return [float(cast("Any", value)) for value in values]
 
 
 def _raised(error: BaseException) -> str:
-    """ "raised ValueError: no digits (rewards.py, line 12)", by the last line that it came from."""
+    """Like "raised ValueError: no digits (rewards.py, line 12)", with the innermost line."""
     text = (str(error).strip().splitlines() or [""])[0]
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"raised {type(error).__name__}{': ' if text else ''}{text}{place}"
+    location = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"raised {type(error).__name__}{': ' if text else ''}{text}{location}"

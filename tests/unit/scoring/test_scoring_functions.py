@@ -111,9 +111,9 @@ def test_a_function_of_the_current_directory_is_called(here: Path, asked: list[P
     ("name", "problem"),
     [
         ("picky", r"raised ValueError: no tea, please \(mine\.py, line 17\)"),
-        ("short", "gave 0 numbers for 1 responses"),
-        ("nan", "gave nan, which is no finite number"),
-        ("word", "gave 'good' in place of a number"),
+        ("short", "returned 0 numbers for 1 responses"),
+        ("nan", "returned nan, which is not finite"),
+        ("word", "returned 'good' instead of a number"),
         ("leaves", "raised SystemExit: 0"),
     ],
 )
@@ -127,7 +127,7 @@ def test_the_prompt_that_caused_it_is_named(
 
 
 def test_what_fails_only_together_is_said_so(here: Path, asked: list[Prompt]) -> None:
-    with pytest.raises(UserError, match=r"one at a time .* for 3 answers together") as caught:
+    with pytest.raises(UserError, match=r"one at a time .* for a batch of 3 answers") as caught:
         load_function("mine:one_by_one").scores(asked, ANSWERS)
     assert '"p:why"' in caught.value.where
     with pytest.raises(UserError, match="gave NoneType in place of a list"):
@@ -138,7 +138,7 @@ def test_the_time_limit_names_the_prompt_and_keeps_nobody_waiting(
     here: Path, asked: list[Prompt]
 ) -> None:
     began = time.monotonic()
-    with pytest.raises(UserError, match=r"gave no answer within 0\.3 s") as caught:
+    with pytest.raises(UserError, match=r"did not return within 0\.3 s") as caught:
         load_function("mine:slow", time_limit=0.3).scores(asked, ANSWERS)
     assert '"p:how is the moon"' in caught.value.where
     assert time.monotonic() - began < 10
@@ -188,9 +188,7 @@ def test_a_key_that_a_row_lacks_is_named_with_its_prompt(here: Path, kept: list[
     function = load_function("mine:wants_more")
     rows = [kept[0].model_copy(update={"metadata": {"judge": 1}}), kept[1]]
     for ask in (lambda: function.scores(rows, ["x", "y"]), lambda: function.check(rows)):
-        with pytest.raises(
-            UserError, match="asks for 'judge', and the prompt's metadata"
-        ) as caught:
+        with pytest.raises(UserError, match="needs 'judge', which the prompt's metadata") as caught:
             ask()
         assert '"p:how"' in caught.value.where and "a column 'judge'" in caught.value.fix
     assert function.scores(rows[:1], ["x"]) == [0.0]

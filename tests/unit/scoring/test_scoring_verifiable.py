@@ -155,7 +155,7 @@ def test_choice_letter() -> None:
     assert verifiable.choice_letter("The answer is B.", "(B)") == 1
     assert verifiable.choice_letter("答案：B", "乙") == 1
     assert verifiable.choice_letter("A or B", "B. both") == 0
-    with pytest.raises(ValueError, match="is no letter"):
+    with pytest.raises(ValueError, match="is not a letter"):
         verifiable.choice_letter("B", "both")
 
 
@@ -248,7 +248,7 @@ def test_a_prompt_without_a_reference_is_named(make_prompt: Callable[..., Prompt
             ask()
         assert 'prompt_id "p:tea"' in caught.value.where and "docs/data.md" in caught.value.fix
     bad = [asked("5"), asked("five", 1)]
-    with pytest.raises(UserError, match="has no one final number") as caught:
+    with pytest.raises(UserError, match="has no single final number") as caught:
         load_function("verifiable:numeric_answer").check(bad)
     assert 'prompt_id "p1"' in caught.value.where
 
