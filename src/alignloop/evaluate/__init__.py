@@ -1,1 +1,1 @@
-"""The honest evaluation: is the policy better, and how sure are we?"""
+"""Evaluation: is the policy better, and how confident can we be?"""

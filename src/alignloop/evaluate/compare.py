@@ -32,10 +32,10 @@ MAX_PROMPT_TOKENS = 10**9
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What the pipeline knows of an evaluation: its judge, the run's RL, what prompts were taught.
+    """What the pipeline knows of an evaluation: its judge, the run's RL, the prompts trained on.
 
-    `taught` are the prompts of the run's files by setting; `near_duplicate` is the Jaccard from
-    which two prompts count as one. `set_names` says in English and Chinese what the sets are.
+    `taught` has the prompts of the run's files by setting; `near_duplicate` is the Jaccard
+    similarity from which prompts count as duplicates; `set_names` are in English and Chinese.
     """
 
     judge: JudgeFacts
@@ -54,10 +54,10 @@ def compare_policies(
     known: Known,
     run: StageRun,
 ) -> dict[str, Any]:
-    """Answer every set with `models` "sft" and "policy", judge, write answers and results.
+    """Answer every set with `models` "sft" and "policy", judge, and write answers and results.
 
-    The judge is made when the policies are gone again: it need not fit beside them. A third model,
-    "base", is what there was before SFT: its figures and answers stand beside theirs.
+    The judge is made after the policies are freed, so memory need not hold both. A third model,
+    "base", is the one before SFT; its figures and answers are reported too.
     """
     chosen = {
         name: choose_prompts(
@@ -72,10 +72,10 @@ def compare_policies(
         for name, prompts in chosen.items():
             run.say(f"evaluate: {who} answers {len(prompts)} prompts of {name}")
             rollouts[who][name] = answer_all(folder, model_config, config, prompts, run.seed)
-    run.say(f"evaluate: the {known.judge.name} judges")
-    words = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
+    run.say(f"evaluate: judging with the {known.judge.name}")
+    tokenizers = {who: load_tokenizer(folder, model_config) for who, folder in models.items()}
     given = {
-        who: {name: _as_answers(drawn, words[who]) for name, drawn in by_set.items()}
+        who: {name: _as_answers(drawn, tokenizers[who]) for name, drawn in by_set.items()}
         for who, by_set in rollouts.items()
     }
     judged = Judged.by(make_judge(), known.judge, chosen, given)
@@ -101,8 +101,8 @@ def compare_policies(
     atomic_write(run.path / "answers.jsonl", "".join(map(json_line, rows)))
     seed = derive_seed(run.seed, "evaluate") % 2**32
     results = _results(chosen, answers, judged, known.judge, seed)
-    results |= _what_bears_on_it(config, models, chosen, answers, known)
-    run.say("evaluate: how far the answers are from the SFT model's own")
+    results |= _context(config, models, chosen, answers, known)
+    run.say("evaluate: measuring how far the answers are from the SFT model's")
     results["distance"] = distances(models, rollouts, model_config)
     results["verdict"] = verdict(results)
     run.say(f"evaluate: {results['verdict']['english']}")
@@ -116,14 +116,14 @@ def compare_policies(
     return results
 
 
-def _what_bears_on_it(
+def _context(
     config: EvaluateConfig,
     models: Mapping[str, Path],
     chosen: Mapping[str, Sequence[Prompt]],
     answers: Mapping[str, Mapping[str, Sequence[JudgedAnswer]]],
     known: Known,
 ) -> dict[str, Any]:
-    """What the verdict is weighed by, beside the figures."""
+    """Facts for the verdict in addition to the figures."""
     both = {
         name: list(zip(*(answers[who][name] for who in ("sft", "policy")), strict=True))
         for name in chosen
@@ -140,13 +140,13 @@ def _what_bears_on_it(
 
 
 def count_cut_off(pairs: Sequence[Sequence[JudgedAnswer]]) -> dict[str, int]:
-    """Of how many pairs one answer or more, or every answer, was cut off."""
+    """In how many pairs at least one answer, or both, were cut off."""
     cut = [[answer.finish_reason == "length" for answer in pair] for pair in pairs]
     return {"n": len(cut), "any": sum(map(any, cut)), "both": sum(map(all, cut))}
 
 
 def same_weights(one: Path, other: Path) -> bool:
-    """Whether two model directories hold the same weights, byte for byte."""
+    """Whether two model directories have the same weights, byte for byte."""
     files = [sorted(folder.glob("*.safetensors")) for folder in (one, other)]
     names = [[file.name for file in found] for found in files]
     alike = bool(files[0]) and names[0] == names[1]
@@ -154,11 +154,11 @@ def same_weights(one: Path, other: Path) -> bool:
 
 
 def people_instead(run_path: Path) -> str:
-    """How people judge the same answers, blindly: three commands."""
+    """Three commands to have people judge the same answers blindly."""
     label = f"alignloop label {{}} --project {run_path / 'label'}"
     return "\n    ".join(
         (
-            "evaluate: have people judge these answers, who do not see which model gave them:",
+            "evaluate: to have people judge these answers without seeing which model gave them:",
             label.format("project add evaluation"),
             label.format(f"import {run_path / 'evaluate' / 'answers.jsonl'} --batch answers"),
             label.format("serve"),
@@ -169,7 +169,7 @@ def people_instead(run_path: Path) -> str:
 def prompts_that_fit(
     prompts: Sequence[Prompt], folder: Path, model_config: ModelConfig, config: EvaluateConfig
 ) -> list[Prompt]:
-    """The prompts that leave a model's context room for an answer; raises UserError for others."""
+    """The prompts that leave room for an answer in the model's context; UserError for others."""
     context = context_of(folder)
     if context is None:
         return list(prompts)
@@ -194,6 +194,7 @@ def choose_prompts(prompts: Sequence[Prompt], count: int, seed: int) -> list[Pro
     groups: dict[tuple[str, str], list[Prompt]] = {}
     for prompt in prompts:
         groups.setdefault((prompt.category, prompt.language), []).append(prompt)
+    # shuffled per group: adding a category does not change the choice in others
     for key, group in groups.items():
         random.Random(f"evaluate/{seed}/{key}").shuffle(group)
     rounds = max(len(group) for group in groups.values())
@@ -208,22 +209,23 @@ def answer_all(
     prompts: Sequence[Prompt],
     seed: int,
 ) -> list[Rollout]:
-    """One answer to each prompt; the model is gone again when the judge comes."""
+    """One answer per prompt; the model is freed before the judge is loaded."""
     tokenizer = load_tokenizer(folder, model_config)
-    if model_config.chat_template and tokenizer.chat_template is None:  # a base model's own
+    if model_config.chat_template and tokenizer.chat_template is None:  # a base model
         install_template(tokenizer, model_config.chat_template)
     policy = load_policy_to_sample(folder, tokenizer, model_config)
     sampler = make_sampler(policy, tokenizer, config.sampling)
-    asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
-    return sampler.generate(asked, row_seeds(len(asked), seed, "evaluate"))
+    encoded = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
+    # row i has the same seed for every model: common random numbers narrow the difference
+    return sampler.generate(encoded, row_seeds(len(encoded), seed, "evaluate"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """What a judge said: of every answer, by model and set, and of both answers to each prompt."""
+    """A judge's verdicts by model and set, and its preferences between both answers."""
 
     verdicts: Mapping[str, Mapping[str, Sequence[Verdict]]]
-    preferences: Mapping[str, Sequence[Preference]]  # whether the policy's is better, by set
+    preferences: Mapping[str, Sequence[Preference]]  # for the policy's answer, by set
 
     @classmethod
     def by(
@@ -233,7 +235,7 @@ class Judged:
         chosen: Mapping[str, Sequence[Prompt]],
         answers: Mapping[str, Mapping[str, Sequence[Answer]]],
     ) -> "Judged":
-        """Ask about whole sets at once; comparisons of a judge who sees one answer are free."""
+        """Judge whole sets at once; comparisons by a pointwise judge cost nothing extra."""
         verdicts = {
             who: {name: _rated(judge, chosen[name], given) for name, given in by_set.items()}
             for who, by_set in answers.items()
@@ -250,22 +252,22 @@ class Judged:
 
     @property
     def cost(self) -> float:
-        """Of all that was asked, in the judge's unit."""
+        """The total, in the judge's unit."""
         verdicts = (v for by_set in self.verdicts.values() for row in by_set.values() for v in row)
         compared = (p for row in self.preferences.values() for p in row)
         return sum(verdict.cost for verdict in verdicts) + sum(one.cost for one in compared)
 
 
 def _rated(judge: Judge, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Verdict]:
-    """The verdicts; raises UserError for one that says nothing between 0 and 1."""
+    """The verdicts; raises UserError if one has no score in 0..1."""
     verdicts = judge.rate(prompts, answers)
-    for prompt, said in zip(prompts, verdicts, strict=True):
-        if said.score is None:
+    for prompt, one in zip(prompts, verdicts, strict=True):
+        if one.score is None:
             raise UserError(
-                f"the {judge.facts.name} gave {said.reward:g}, but a judge's scores are within"
-                " 0 and 1",
+                f"the {judge.facts.name} gave {one.reward:g}, but a judge's scores must lie in"
+                " 0..1",
                 where=f'prompt_id "{prompt.prompt_id}"',
-                fix="name a reward model to judge instead: evaluate.judge",
+                fix="set evaluate.judge to a reward model instead",
             )
     return verdicts
 

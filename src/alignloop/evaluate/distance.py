@@ -1,6 +1,6 @@
-"""How far the policy's answers are from the SFT model's own, as that model sees them.
+"""How far the policy's answers are from the SFT model's, as measured by that model.
 
-A judge that learnt from answers like the SFT model's knows those, and no others.
+A judge trained on answers like the SFT model's is unreliable on others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ def distances(
     rollouts: Mapping[str, Mapping[str, Sequence[Rollout]]],
     model_config: ModelConfig,
 ) -> dict[str, Any] | None:
-    """By set: mean surprise of both sides' answers, and the share of the policy's that is outside.
+    """Per set: mean surprise of both models' answers, and the share of the policy's outside.
 
         surprise = -log p_SFT(answer) / tokens,  nats per token at temperature 1
 
-    {"prompts": {"sft": 0.31, "policy": 0.42, "outside": 0.11}}: `outside` counts the policy's
-    answers that are more surprising than 95 % of the SFT model's own. None where the two models
-    have different vocabularies.
+    {"prompts": {"sft": 0.31, "policy": 0.42, "outside": 0.11}}: `outside` is the share of the
+    policy's answers more surprising than 95 % of the SFT model's own. None if the models have
+    different vocabularies.
     """
     tokenizer = load_tokenizer(models["sft"], model_config)
     if load_tokenizer(models["policy"], model_config).get_vocab() != tokenizer.get_vocab():
@@ -54,13 +54,13 @@ def distances(
 
 @torch.no_grad()
 def surprises(model: Any, rollouts: Sequence[Rollout], pad_id: int) -> np.ndarray:
-    """-log p_model(answer) / tokens of each rollout [n], in nats per token."""
+    """-log p_model(answer) / tokens for each rollout [n], in nats per token."""
     found = np.zeros(len(rollouts))
     lengths = [len(rollout.input_ids) for rollout in rollouts]
     for rows in token_budget_batches(lengths, MICRO_BATCH_TOKENS):
         batch = pad_batch([rollouts[row] for row in rows], pad_id)
         mask = batch["response_mask"]
         ids, attention = batch["input_ids"], batch["attention_mask"]
-        told = token_logprobs(model, ids, attention, mask, entropy=False)
-        found[rows] = (-told.logprobs.sum(dim=1) / mask.sum(dim=1)).numpy()
+        statistics = token_logprobs(model, ids, attention, mask, entropy=False)
+        found[rows] = (-statistics.logprobs.sum(dim=1) / mask.sum(dim=1)).numpy()
     return found

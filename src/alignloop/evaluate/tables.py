@@ -12,12 +12,12 @@ from alignloop.stats.intervals import cluster_bootstrap, cluster_share, paired_s
 from alignloop.stats.textstats import corpus_distinct_n, distinct_n, repetition
 from alignloop.stats.winrate import length_controlled_win_rate, win_rate
 
-DISTINCT_TOKENS = 4000  # the same budget for both models, so that longer answers are not punished
+DISTINCT_TOKENS = 4000  # the same budget for both models: distinct-n falls with length
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedAnswer:
-    """One judged answer: a line's half in answers.jsonl."""
+    """One judged answer: one side of a line in answers.jsonl."""
 
     response: str
     num_tokens: int
@@ -28,7 +28,7 @@ class JudgedAnswer:
     reasons: tuple[str, ...] = ()
 
 
-# What the evaluation measures of an answer by itself; everything else is its judge's.
+# Measured from the answer itself; all other measures are the judge's.
 _OF_ANSWER: dict[str, Callable[[JudgedAnswer], float | None]] = {
     SCORE: lambda a: a.score,
     LENGTH: lambda a: float(a.num_tokens),
@@ -69,15 +69,15 @@ def figures(
     measures: Sequence[Measure],
     seed: int,
 ) -> dict[str, Any]:
-    """Every measure as {"value", "low", "high", "n"}, or None where no answer counts for it."""
+    """Every measure as {"value", "low", "high", "n"}, or None if no answer counts for it."""
     found: dict[str, Any] = {}
     for measure in measures:
         values = [(p, _value(measure, a)) for p, a in zip(prompts, answers, strict=True)]
         counted = [(p.prompt_id, v) for p, v in values if v is not None]
         found[measure.key] = _estimate(measure, counted, seed) if counted else None
     texts = [answer.response for answer in answers]
-    found["distinct_2"] = _plain(distinct_n(texts, 2), len(texts))
-    found["corpus_distinct_2"] = _plain(corpus_distinct_n(texts, 2, DISTINCT_TOKENS), len(texts))
+    found["distinct_2"] = _bare(distinct_n(texts, 2), len(texts))
+    found["corpus_distinct_2"] = _bare(corpus_distinct_n(texts, 2, DISTINCT_TOKENS), len(texts))
     return found
 
 
@@ -87,9 +87,9 @@ def win_rates(
     policy: Sequence[JudgedAnswer],
     preferred: Sequence[float],
 ) -> dict[str, Any]:
-    """The share of prompts on which the policy's answer is better, ties counting half.
+    """Share of prompts on which the policy's answer is better; ties count half.
 
-    `preferred` is the judge's probability that it is.
+    `preferred` is the judge's probability of that.
     """
     wins = np.array(preferred, dtype=float)
     clusters = [prompt.prompt_id for prompt in prompts]
@@ -116,10 +116,11 @@ def _value(measure: Measure, answer: JudgedAnswer) -> float | None:
 
 def _estimate(measure: Measure, counted: Sequence[tuple[str, float]], seed: int) -> dict[str, Any]:
     clusters, values = zip(*counted, strict=True)
+    # shares get a score interval, which stays in 0..1; others a bootstrap
     if measure.unit:
         return cluster_share(values, clusters).plain()
     return cluster_bootstrap(values, clusters, seed=seed).plain()
 
 
-def _plain(value: float, n: int) -> dict[str, float | None]:
+def _bare(value: float, n: int) -> dict[str, float | None]:
     return {"value": None if np.isnan(value) else value, "low": None, "high": None, "n": n}

@@ -1,8 +1,8 @@
-"""Is the policy better? The sentence that a person reads first, and what speaks against it.
+"""Is the policy better? The headline of a report, and what speaks against it.
 
-A verdict is earned: the judge must be known to be better than a coin, must not have made what it
-judges, and must have been asked about answers of the kind that it knows; the prompts must not have
-been trained on; the answers must be whole. What fails is said in the place of the verdict.
+A verdict requires that the judge is known to be better than chance, did not shape the policy, and
+saw answers of a kind it knows; that the prompts were not trained on; and that the answers are
+complete. Whatever fails replaces the verdict.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,17 +15,16 @@ from alignloop.stats.overoptimisation import OUTSIDE
 Mood = Literal["better", "worse", "mixed", "untrusted"]
 Results = Mapping[str, Any]
 
-CUT_OFF = 0.5  # from this share of pairs with an answer that was cut off, nothing is compared
-SEEN = 0.1  # from this share of held-out prompts that were trained on
+CUT_OFF = 0.5  # share of pairs with a cut-off answer from which there is no verdict
+SEEN = 0.1  # share of held-out prompts trained on above which there is no verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that bears on the verdict.
+    """One fact that affects the verdict.
 
-    "same": there is nothing to compare; "untrusted": no verdict is possible; "unproven": none
-    better than "the judge prefers it"; "worse": something got worse or stayed bad; "note": worth
-    knowing.
+    "same": there is nothing to compare; "untrusted": no verdict is possible; "unproven": at most
+    "the judge prefers it"; "worse": something got worse or stayed bad; "note": worth knowing.
     """
 
     key: str
@@ -36,7 +35,7 @@ class Finding:
 
 
 def verdict(results: Results) -> dict[str, Any]:
-    """The mood, the headline in two languages, and the findings, from what evaluate measured."""
+    """The mood, the headline in two languages, and the findings, from the evaluation's results."""
     findings = [found for look in LOOKS for found in look(results)]
     mood, english, chinese = _headline(results, findings)
     return {
@@ -48,7 +47,7 @@ def verdict(results: Results) -> dict[str, Any]:
 
 
 def _headline(results: Results, findings: list[Finding]) -> tuple[Mood, str, str]:
-    """By the win rates of all sets, as far as the findings let them speak."""
+    """The headline by the win rates of all sets, as far as the findings permit."""
     by_weight = {weight: [f for f in findings if f.weight == weight] for weight in _WEIGHTS}
     if same := by_weight["same"]:
         return "mixed", f"{same[0].english}.", f"{same[0].chinese}。"
@@ -60,6 +59,7 @@ def _headline(results: Results, findings: list[Finding]) -> tuple[Mood, str, str
         )
     name = results["judge"]
     rates = [rate["overall"] for rate in results["win_rate"].values()]
+    # a win must hold on every set, a loss on any
     won, lost = all(r["low"] > 0.5 for r in rates), any(r["high"] < 0.5 for r in rates)
     if by_weight["unproven"] and (won or lost):
         doubt = by_weight["unproven"][0]
@@ -102,7 +102,7 @@ _WEIGHTS = ("same", "untrusted", "unproven", "worse", "note")
 
 
 def _of_judge(results: Results) -> Iterator[Finding]:
-    """Is the judge better than a coin and than counting characters, and independent?"""
+    """Is the judge better than chance and than a length rule, and independent?"""
     facts = results["judge_facts"]
     if facts["kind"] == "gold":
         return
@@ -110,7 +110,7 @@ def _of_judge(results: Results) -> Iterator[Finding]:
         yield Finding(
             key="judge",
             weight="unproven",
-            english="this judge is what RL climbed, and no other has looked",
+            english="RL optimised this very judge, and there is no other",
             chinese="该评判正是强化学习所优化的对象，没有其他评判",
         )
     elif facts["chose_checkpoint"]:
@@ -120,7 +120,7 @@ def _of_judge(results: Results) -> Iterator[Finding]:
             english="this judge also chose the checkpoint that it judges",
             chinese="该评判也挑选了所评的检查点",
         )
-    if facts["kind"] != "function":  # which says what is wanted, and has nothing to be right about
+    if facts["kind"] != "function":  # a function defines what is good, so it has no accuracy
         yield from _of_card(facts["card"])
 
 
@@ -129,7 +129,7 @@ def _of_card(card: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding(
             key="judge_unmeasured",
             weight="unproven",
-            english="nobody has measured how good this judge is",
+            english="the accuracy of this judge was never measured",
             chinese="没有人衡量过该评判的好坏",
         )
         return
@@ -140,8 +140,8 @@ def _of_card(card: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding(
             key="judge_at_chance",
             weight="untrusted",
-            english=f"the judge cannot be told from a coin: right on {right} of {pairs} pairs that"
-            " it has not seen",
+            english=f"the judge is indistinguishable from chance: right on {right} of {pairs}"
+            " unseen pairs",
             chinese=f"评判者与抛硬币无异：在 {pairs} 对未见过的比较中正确率 {right}",
         )
         return
@@ -152,8 +152,8 @@ def _of_card(card: Mapping[str, Any] | None) -> Iterator[Finding]:
         yield Finding(
             key="judge_by_length",
             weight="untrusted",
-            english=f"the judge is right on {right} of {pairs} pairs, and “the {which} answer wins”"
-            f" on {_percent(by_length)} %",
+            english=f"the judge is right on {right} of {pairs} pairs, no more than “the {which}"
+            f" answer wins” ({_percent(by_length)} %)",
             chinese=f"评判者正确率 {right}，而“{which_zh}者胜”已有 {_percent(by_length)} %",
         )
 
@@ -175,7 +175,7 @@ def _of_prompts(results: Results) -> Iterator[Finding]:
 
 
 def _of_answers(results: Results) -> Iterator[Finding]:
-    """Are the answers whole, and are there two models?"""
+    """Are the answers complete, and are there two models?"""
     if results["same_model"]:
         yield Finding(
             key="same_model",
@@ -199,13 +199,13 @@ def _of_answers(results: Results) -> Iterator[Finding]:
 
 
 def _of_training(results: Results) -> Iterator[Finding]:
-    """What RL itself says of the policy that it kept."""
+    """What RL reported about the policy it kept."""
     facts = results["rl"]
     if facts.get("best_step") == 0:
         yield Finding(
             key="kept_start",
             weight="same",
-            english="RL kept the model that it began with, so that both sides are the same"
+            english="RL kept its initial model, so both sides are the same"
             f" ({facts.get('stopped_because', '')})",
             chinese="强化学习保留了起始模型，双方相同",
         )
@@ -213,8 +213,8 @@ def _of_training(results: Results) -> Iterator[Finding]:
         yield Finding(
             key="skipped_steps",
             weight="note",
-            english=f"{facts['skipped_steps']} steps of RL were left out: their gradients were not"
-            " finite",
+            english=f"{facts['skipped_steps']} RL steps were skipped because their gradients were"
+            " not finite",
             chinese=f"强化学习有 {facts['skipped_steps']} 步因梯度不是有限数而被跳过",
         )
     if facts.get("cannot_choose"):
@@ -228,7 +228,7 @@ def _of_training(results: Results) -> Iterator[Finding]:
 
 
 def _of_distance(results: Results) -> Iterator[Finding]:
-    """Are the answers of the kind that a learnt judge knows?"""
+    """Are the answers of a kind that a reward model knows?"""
     learnt = results["judge_facts"]["kind"] == "reward_model"
     for name, found in (results["distance"] or {}).items():
         if found["outside"] <= OUTSIDE:
@@ -237,16 +237,16 @@ def _of_distance(results: Results) -> Iterator[Finding]:
         yield Finding(
             key="outside",
             weight="untrusted" if learnt else "note",
-            english=f"{share} % of the RLHF answers to “{name}” are unlike the SFT model's (5 %"
-            " would be), and a reward model knows only answers like those it learnt from: this is"
-            " how over-optimisation looks",
+            english=f"{share} % of the RLHF answers to “{name}” are unlike the SFT model's (normal:"
+            " 5 %), and a reward model knows only answers like those it was trained on: a sign of"
+            " over-optimisation",
             chinese=f"“{name}”的 RLHF 回答中有 {share} % 与 SFT 模型的回答迥异（正常为 5 %），"
             "而奖励模型只了解它学过的那类回答：这正是过度优化的样子",
         )
 
 
 def _of_measures(results: Results) -> Iterator[Finding]:
-    """What got worse on any set, and what is left of something bad; safety first."""
+    """What got worse on any set, or is still bad; safety first."""
     measures = map(Measure.read, results["measures"])
     for measure in sorted((m for m in measures if m.guarded), key=lambda m: not m.safety):
         for name, tables in results["sets"].items():
@@ -254,6 +254,7 @@ def _of_measures(results: Results) -> Iterator[Finding]:
             if before is None or after is None:
                 continue
             up = measure.better > 0
+            # intervals that do not overlap: stricter than a test, but visible in the report
             gone = after["high"] < before["low"] if up else after["low"] > before["high"]
             left = measure.most is not None and after["value"] > measure.most
             if gone or left:
@@ -268,6 +269,7 @@ def _of_measures(results: Results) -> Iterator[Finding]:
                 )
 
 
+# In the order in which findings of equal weight are reported: the first makes the headline.
 LOOKS: tuple[Callable[[Results], Iterator[Finding]], ...] = (
     _of_training,
     _of_answers,

@@ -125,7 +125,7 @@ def test_a_judge_without_a_scale_of_0_to_1_is_told(
         def rate(self, prompts: Sequence[Prompt], answers: Sequence[Answer]) -> list[Verdict]:
             return [Verdict(reward=7.0) for _ in answers]
 
-    with pytest.raises(UserError, match="the ruler gave 7, but a judge's scores are within"):
+    with pytest.raises(UserError, match="the ruler gave 7, but a judge's scores must lie in"):
         compared(Far(), lm_dirs, prompts, stage_run("evaluate"))
 
 

@@ -104,12 +104,12 @@ def test_a_doubt_takes_the_verdict_whichever_side_won(key: str, won: bool) -> No
 
 def test_the_judge_at_chance_is_told_with_its_figures() -> None:
     said = verdict(results(**DOUBTS["judge_at_chance"]))["english"]
-    assert "right on 59 % [41, 75] of 120 pairs that it has not seen" in said
+    assert "right on 59 % [41, 75] of 120 unseen pairs" in said
 
 
 def test_the_shorter_answer_is_a_baseline_too() -> None:
     said = verdict(results(**DOUBTS["judge_by_length"]))["english"]
-    assert "“the shorter answer wins” on 58 %" in said
+    assert "“the shorter answer wins” (58 %)" in said
 
 
 UNPROVEN: dict[str, dict[str, Any]] = {
