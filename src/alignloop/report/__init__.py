@@ -1,4 +1,4 @@
-"""From a run's folder to one HTML page. Reads files only; no torch."""
+"""From a run's folder to one HTML page. Only reads files; no torch."""
 
 from alignloop.report.page import write_report
 from alignloop.report.plots import save_curves_png

@@ -1,4 +1,4 @@
-"""Over-optimisation: what the proxy and the gold score gained at which distance from SFT."""
+"""Over-optimisation: gains of proxy and gold score by distance from the SFT model."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -9,12 +9,12 @@ from alignloop.report.plots import BLUE, GREY, ORANGE, tidy, to_svg
 from alignloop.report.tables import Json
 from alignloop.stats import GaoFit, fit_rl_curve, rl_curve
 
-FAR = 10  # a peak this many times further than any point is no prediction
+FAR = 10  # a peak this many times beyond the furthest point is extrapolation, not prediction
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frontier:
-    """What was gained at which distance from the SFT model; gains start at 0."""
+    """Gains by distance from the SFT model; they start at 0."""
 
     distances: tuple[float, ...]
     proxy: tuple[float, ...]
@@ -24,7 +24,7 @@ class Frontier:
 
     @property
     def predicted_peak_kl(self) -> float | None:
-        """The KL in nats at which the fitted gold curve turns; None where that is far from here."""
+        """The KL in nats at which the fitted gold curve peaks; None if far beyond the points."""
         if self.fit is None or self.fit.peak_d > FAR * max(self.distances):
             return None
         return self.fit.peak_d**2
@@ -33,7 +33,7 @@ class Frontier:
 def frontier_of(
     metrics: Iterable[Json], kept_step: float | None, gold_metric: str | None
 ) -> Frontier | None:
-    """The validation points; None with fewer than two that know their KL. `gold` may be empty."""
+    """The validation points; None if fewer than two have a KL. `gold` may be empty."""
     lines = [
         line
         for line in metrics
@@ -43,6 +43,7 @@ def frontier_of(
     ]
     if len(lines) < 2:
         return None
+    # sqrt(KL) as in Gao et al. 2022; an estimate of the KL may be negative
     distances = tuple(math.sqrt(max(float(line["validation_kl"]), 0.0)) for line in lines)
     kept = [d for d, line in zip(distances, lines, strict=True) if line["step"] == kept_step]
     has_gold = gold_metric and all(line.get(gold_metric) is not None for line in lines)
@@ -61,7 +62,7 @@ def _gains(lines: Sequence[Json], key: str) -> tuple[float, ...]:
 
 
 def draw_frontier(frontier: Frontier, gold: str) -> str:
-    """Proxy (left) and gold (right axis, by its name) against sqrt(KL), gains from 0, as SVG."""
+    """Gains of proxy (left axis) and gold (right axis) against sqrt(KL), as SVG."""
 
     def paint(figure: Any) -> None:
         left = figure.subplots()
@@ -114,8 +115,9 @@ def _paint_gold(axes: Any, frontier: Frontier, name: str) -> None:
 
 
 def _share_zero(left: Any, right: Any) -> None:
-    """Put 0 of both axes at the same height: else a gain on one looks like a loss on the other."""
+    """Align 0 of both axes: otherwise a gain on one looks like a loss on the other."""
     limits = [(min(axis.get_ylim()[0], 0), max(axis.get_ylim()[1], 0)) for axis in (left, right)]
+    # the share of the axis below 0, the larger of the two
     below = max(-low / (high - low) for low, high in limits)
     for axis, (low, high) in zip((left, right), limits, strict=True):
         if below >= 1:

@@ -46,7 +46,7 @@ _NUM_PAIRS_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One box of the picture of stages; `seconds` is None while it is unfinished."""
+    """One box of the stage diagram; `seconds` is None if unfinished."""
 
     key: str
     english: str
@@ -57,13 +57,13 @@ class Stage:
 
     @property
     def command(self) -> str:
-        """The command that makes what this stage writes."""
+        """The command that runs this stage."""
         return f"alignloop {self.key}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Everything that a page is made of, as read from the run's folder."""
+    """All data of a page, as read from the run's folder."""
 
     path: Path
     config: Json
@@ -74,15 +74,15 @@ class Run:
     finished_at: dict[str, str]
     card: Json
     results: Json
-    observer: Json  # who looked at RL's validation answers: its name, and the metric
+    observer: Json  # the observer of RL's validation answers: its name and metric
     broken: list[str]
 
 
 def write_report(run_path: str | Path) -> Path:
-    """Write `<run_path>/report.html` and return its path; only files of the folder are read.
+    """Write `<run_path>/report.html` and return its path; reads only files of the folder.
 
-    Stages that are not finished are left out with the command that makes them. The page loads
-    nothing from anywhere. Raises `UserError` for a folder that is no run or a file that is broken.
+    Unfinished stages are replaced by the command that runs them. The page loads no other resource.
+    Raises `UserError` if the folder is not a run or a file is damaged.
     """
     run = read_run(Path(run_path))
     environment = Environment(
@@ -95,7 +95,7 @@ def write_report(run_path: str | Path) -> Path:
     cast(Any, environment).filters.update(
         duration=write_duration, number=write_number, interval=write_interval, time=write_time
     )
-    with explain_shape(run.path):  # files that are JSON, but not as our stages write them
+    with explain_shape(run.path):  # valid JSON, but not what our stages write
         try:
             page = environment.get_template("report.html.j2").render(context_of(run))
         except UndefinedError as error:
@@ -106,12 +106,12 @@ def write_report(run_path: str | Path) -> Path:
 
 
 def read_run(path: Path) -> Run:
-    """Read the small files of a run; raises `UserError` where `path` holds none of them."""
+    """Read the small files of a run; raises `UserError` if `path` is not a run."""
     if not is_run(path):
         raise UserError(
-            "this is no run's folder",
+            "this is not a run folder",
             where=str(path),
-            fix="give a folder such as runs/<name> that `alignloop run` has made",
+            fix="give a folder made by `alignloop run`, such as runs/<name>",
         )
     done = {stage: _read_json(path / stage / "done.json") for stage in STAGES}
     return Run(
@@ -130,20 +130,20 @@ def read_run(path: Path) -> Run:
 
 
 def context_of(run: Run) -> Json:
-    """What the template is given."""
+    """The variables of the template."""
     pairs = _pairs(run)
     kept_step = run.facts.get("rl", {}).get("best_step")
     sets = evaluation_sets(run.results)
     frontier = frontier_of(run.metrics, kept_step, run.observer.get("metric"))
-    said, observer = headline(run.results), str(run.observer.get("name") or "gold")
+    verdict, observer = headline(run.results), str(run.observer.get("name") or "gold")
     reliability: list[Any] = run.card.get("reliability") or []
     return {
         "name": run.config.get("name") or run.path.resolve().name,
         "stages": _stages(run, sets),
         "algorithm": algorithm_of(run.config),
         "total_seconds": sum(run.seconds.values()),
-        "headline": said,
-        "trusted": not any(finding["weight"] == "untrusted" for finding in said.findings),
+        "headline": verdict,
+        "trusted": not any(finding["weight"] == "untrusted" for finding in verdict.findings),
         "observer": run.observer.get("name"),
         "judge": judge_sentence(run.results),
         "judge_card": card_rows(as_dict(as_dict(run.results.get("judge_facts")).get("card"))),
@@ -169,12 +169,12 @@ def context_of(run: Run) -> Json:
 
 
 def algorithm_of(config: Json) -> str:
-    """What the reinforcement learning of a run is called: "PPO"."""
+    """The name of a run's RL algorithm: "PPO"."""
     return str(as_dict(as_dict(config.get("rl")).get("algorithm")).get("name", "ppo")).upper()
 
 
 def _safe_drawings(run: Run, kept_step: float | None) -> list[Json]:
-    """The curves with their SVG marked as our own markup; every other text is escaped."""
+    """The curves with their SVG marked as safe markup; all other text is escaped."""
     drawings = draw_curves(run.metrics, kept_step, run.observer)
     return [{**vars(drawing), "svg": Markup(drawing.svg)} for drawing in drawings]
 
@@ -230,7 +230,7 @@ def _rl_result(run: Run) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """The verdict as the evaluation wrote it, with what speaks for and against it."""
+    """The verdict as the evaluation wrote it, with its findings."""
 
     mood: str
     english: str
@@ -239,7 +239,7 @@ class Headline:
 
 
 def headline(results: Json) -> Headline:
-    """The verdict of evaluate/results.json; it is not the report that judges."""
+    """The verdict of evaluate/results.json; the report makes none of its own."""
     verdict = as_dict(results.get("verdict"))
     if verdict:
         return Headline(
@@ -251,8 +251,8 @@ def headline(results: Json) -> Headline:
     if results:
         return Headline(
             mood="unknown",
-            english="An earlier version made this comparison, and weighed nothing: run"
-            " `alignloop evaluate` in a new folder for a verdict.",
+            english="An earlier version made this comparison, without a verdict: run"
+            " `alignloop evaluate` in a new folder to get one.",
             chinese="此比较由旧版本完成，未经权衡：请在新目录中运行 alignloop evaluate。",
         )
     return Headline(
@@ -263,37 +263,36 @@ def headline(results: Json) -> Headline:
 
 
 def judge_sentence(results: Json) -> str:
-    """Who judged, what that judge has learnt, and how often it is right; "" where nobody did."""
+    """The judge, its training and its accuracy in one sentence; "" if there was none."""
     facts = as_dict(results.get("judge_facts"))
     if not facts:
         return ""
-    said = f"Judge: {facts['name']}"
+    text = f"Judge: {facts['name']}"
     card = as_dict(facts.get("card"))
     if card:
         labels, accuracy = as_dict(card.get("labels")), estimate_of(card.get("accuracy"))
         if labels:
-            said += f", trained on {labels['learnt']} of {labels['all']} pairs"
+            text += f", trained on {labels['learnt']} of {labels['all']} pairs"
             if labels["shared_with_climbed"]:
-                said += f" ({labels['shared_with_climbed']} of them taught the climbed model, too)"
+                text += f" ({labels['shared_with_climbed']} also trained the model RL optimised)"
         if accuracy:
-            said += (
+            text += (
                 f", right on {write_number(accuracy.value, 'percent')}"
-                f" [{write_interval(accuracy, 'percent')}] of {card['num_pairs']} pairs that it"
-                " never saw"
+                f" [{write_interval(accuracy, 'percent')}] of {card['num_pairs']} unseen pairs"
             )
     if cost := as_dict(results.get("judge_cost")):
-        said += f", asked for {cost['value']:g} {cost['unit']}"
-    return said + "."
+        text += f", at a cost of {cost['value']:g} {cost['unit']}"
+    return text + "."
 
 
 def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None) -> list[str]:
-    """The verdict's paragraph, a sentence for each thing that was measured."""
-    said = [sentence for found in sets for sentence in _evaluation_sentences(found, run.results)]
+    """The verdict's paragraph: a sentence for each measurement."""
+    lines = [sentence for found in sets for sentence in _evaluation_sentences(found, run.results)]
     accuracy = as_dict(run.card.get("accuracy")).get("value")
     if accuracy is not None:
         ceiling = run.card.get("ceiling")
-        limit = "" if ceiling is None else f"; annotators allow at best {100 * ceiling:.1f} %"
-        said.append(
+        limit = "" if ceiling is None else f"; annotator agreement allows {100 * ceiling:.1f} %"
+        lines.append(
             f"The reward model is right on {100 * accuracy:.1f} % of held-out pairs{limit}."
         )
     facts = run.facts.get("rl", {})
@@ -304,17 +303,17 @@ def sentences(run: Run, sets: Sequence[EvaluationSet], frontier: Frontier | None
         name = algorithm_of(run.config)
         ran = f"ran {facts['steps']} steps{reason}" if "steps" in facts else "finished"
         steps = f"{name} {ran}"
-        said.append(f"{steps}; the checkpoint of step {facts['best_step']} was kept{kl}.")
+        lines.append(f"{steps}; the checkpoint of step {facts['best_step']} was kept{kl}.")
     peak = frontier.predicted_peak_kl if frontier else None
     if frontier and peak is not None and peak <= 4 * max(frontier.distances) ** 2:
-        said.append(
-            f"The fitted curve by the {run.observer['name']} turns at a KL of {peak:.3g} nats."
+        lines.append(
+            f"The fitted curve by the {run.observer['name']} peaks at a KL of {peak:.3g} nats."
         )
-    return said
+    return lines
 
 
 def _kl_at(metrics: Sequence[Json], step: Any) -> float | None:
-    """The KL on validation prompts at a step: that of the facts is the last step's."""
+    """The KL on validation prompts at a step; the KL in the facts is the last step's."""
     found = [
         line["validation_kl"]
         for line in metrics
@@ -325,12 +324,12 @@ def _kl_at(metrics: Sequence[Json], step: Any) -> float | None:
 
 
 def _evaluation_sentences(first: EvaluationSet, results: Json) -> list[str]:
-    """What one set of prompts showed, and how many of its prompts stand in training files."""
-    said: list[str] = []
+    """Results on one set of prompts, and how many of the prompts are in training files."""
+    lines: list[str] = []
     names = as_dict(results.get("set_names")).get(first.name) or (first.name, "")
     judge = as_dict(results.get("judge_facts")).get("name")
     overlap = as_dict(results.get("overlap"))
-    # a world's sets are apart by construction: nothing was compared, and nothing is said
+    # a world's sets are disjoint by construction, so overlap was not computed
     checked = as_dict(
         as_dict(overlap.get("sets")).get(first.name) if overlap.get("looked_at") else None
     )
@@ -338,7 +337,7 @@ def _evaluation_sentences(first: EvaluationSet, results: Json) -> list[str]:
         win = first.win_rate
         fair = first.length_controlled
         controlled = "" if fair is None else f", {100 * fair.value:.1f} % at equal length"
-        said.append(
+        lines.append(
             f"On {win.n} prompts ({names[0].lower()}{_held_out(checked)}) the RLHF answer wins"
             f" {100 * win.value:.1f} % of the comparisons by the {judge}"
             f" (95 % interval {write_interval(win, 'percent')}){controlled}."
@@ -349,19 +348,19 @@ def _evaluation_sentences(first: EvaluationSet, results: Json) -> list[str]:
         if change is not None and change.sft is not None and change.policy is not None:
             sides = (change.sft.value, change.policy.value)
             before, after = (write_number(value, measure.style) for value in sides)
-            said.append(f"{measure.english}: from {before} to {after}.")
-    return said
+            lines.append(f"{measure.english}: from {before} to {after}.")
+    return lines
 
 
 def _held_out(checked: Json) -> str:
-    """What is known of the prompts being held out: counted, and not asserted."""
+    """How many prompts are in training files: counted, not assumed."""
     if not checked:
         return ""
     return f"; {checked['seen']} of {checked['n']} are in training files"
 
 
 def phase_seconds(metrics: Sequence[Json]) -> list[tuple[str, float, float]]:
-    """Where a step's time goes: (phase, mean seconds per step, share of the three)."""
+    """Time per phase of a step: (phase, mean seconds per step, share of the three)."""
     lines = [line for line in metrics if line.get("stage") == "rl"]
     means: dict[str, float] = {}
     for phase in ("rollout", "scoring", "update"):
@@ -375,9 +374,9 @@ def phase_seconds(metrics: Sequence[Json]) -> list[tuple[str, float, float]]:
 
 def _pairs(run: Run) -> list[Pair]:
     path = run.path / "evaluate" / "answers.jsonl"
-    wanted = as_dict(run.config.get("evaluate")).get("num_samples_shown", _NUM_PAIRS_SHOWN)
+    count = as_dict(run.config.get("evaluate")).get("num_samples_shown", _NUM_PAIRS_SHOWN)
     try:
-        return answer_pairs(read_jsonl(path), int(wanted), measures_of(run.results))
+        return answer_pairs(read_jsonl(path), int(count), measures_of(run.results))
     except (ValidationError, KeyError) as error:
         raise UserError(
             f"a line is not an evaluated prompt ({error})",

@@ -1,7 +1,7 @@
-"""The pictures: curves as SVG that follows the page's light or dark colours, and one PNG.
+"""The figures: curves as SVG that follow the page's light or dark colours, and one PNG.
 
-Inside the page a figure carries numbers and short English labels alone: titles stand in the HTML
-beside it, so that no picture depends on which fonts this machine has.
+In the page a figure contains only numbers and short English labels; titles are HTML, so no figure
+depends on the fonts of this machine.
 """
 
 import io
@@ -23,7 +23,7 @@ from alignloop.fonts import CJK_FONTS
 from alignloop.report.tables import Json, as_dict, evaluation_sets, measures_of
 from alignloop.run import atomic_write, read_metrics
 
-# Okabe and Ito's colours, told apart by the colour-blind. In the page each becomes a CSS variable.
+# Okabe and Ito's colour-blind safe palette. In the page each colour becomes a CSS variable.
 INK, FAINT, BLUE, ORANGE, GREEN, GREY = (
     "#6a7180",
     "#d8dbe1",
@@ -61,7 +61,7 @@ _STYLE: dict[str, Any] = {
     "lines.linewidth": 1.5,
 }
 
-# matplotlib types its drawing calls only in part: what draws takes a figure or axes as Any.
+# matplotlib's drawing calls are only partly typed, so figures and axes are Any.
 _mpl = cast(Any, matplotlib)
 
 Points = list[tuple[float, float]]
@@ -69,7 +69,7 @@ Points = list[tuple[float, float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line of a figure: `key` of the metrics of `stage`; points where it is measured rarely."""
+    """One line of a figure: `key` of the metrics of `stage`; `points` if measured rarely."""
 
     stage: str
     key: str
@@ -80,7 +80,7 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One small picture of the page."""
+    """One small figure of the page."""
 
     group: str
     english: str
@@ -91,7 +91,7 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """A finished picture: the SVG, its titles, and in `summary` what it shows in words."""
+    """A finished figure: the SVG, its titles, and a `summary` in words."""
 
     group: str
     english: str
@@ -104,7 +104,7 @@ class Drawing:
 def _rl(
     english: str, chinese: str, unit: str, key: str, check: str = "", group: str = "rl"
 ) -> Curve:
-    """A curve over the steps of stage 3, the validation prompts' values as points."""
+    """A curve over the steps of stage 3, with validation values as points."""
     series = [Series(stage="rl", key=key, label="rollouts", colour=BLUE)] if key else []
     if check:
         label = "validation" if key else ""
@@ -141,7 +141,7 @@ CURVES = (
         group="reward",
         english="Reward model loss",
         chinese="损失",
-        unit="nats per pair; a coin: 0.693",
+        unit="nats per pair; chance: 0.693",
         series=(
             Series(stage="reward", key="loss", label="reward model", colour=BLUE),
             Series(stage="reward_held_out", key="loss", label="held-out model", colour=GREEN),
@@ -169,7 +169,7 @@ CURVES = (
             ),
         ),
     ),
-    _rl("Reward score", "奖励分数", "reward model, what is climbed", "score", "validation_score"),
+    _rl("Reward score", "奖励分数", "the reward model RL optimises", "score", "validation_score"),
     _rl("Held-out score", "留出奖励分数", "second reward model", "", "validation_held_out_score"),
     _rl("KL to the SFT model", "与 SFT 的 KL 散度", "nats per sequence", "kl", "validation_kl"),
     _rl("Entropy", "熵", "nats per token", "entropy"),
@@ -204,7 +204,7 @@ CURVES = (
 
 
 def points_of(metrics: Iterable[Json], stage: str, key: str) -> Points:
-    """The (step, value) pairs of one metric, where it is there and finite."""
+    """The (step, value) pairs of one metric, if present and finite."""
     return [
         (float(line["step"]), float(line[key]))
         for line in metrics
@@ -213,17 +213,17 @@ def points_of(metrics: Iterable[Json], stage: str, key: str) -> Points:
 
 
 def curves_seen_by(observer: Json) -> tuple[Curve, ...]:
-    """All curves, with that of who looks at RL's validation answers after the held-out score."""
+    """All curves, with the observer's score after the held-out score."""
     if not observer:
         return CURVES
     name, metric = str(observer["name"]), str(observer["metric"])
     seen = _rl(f"Score by the {name}", f"{name} 评分", "shown, decides nothing", "", metric)
-    place = 1 + next(i for i, curve in enumerate(CURVES) if curve.english == "Held-out score")
-    return (*CURVES[:place], seen, *CURVES[place:])
+    index = 1 + next(i for i, curve in enumerate(CURVES) if curve.english == "Held-out score")
+    return (*CURVES[:index], seen, *CURVES[index:])
 
 
 def draw_curves(metrics: Sequence[Json], kept_step: float | None, observer: Json) -> list[Drawing]:
-    """The small pictures that the metrics have numbers for; `kept_step` marks the checkpoint."""
+    """The figures that have data; `kept_step` marks the checkpoint."""
     return [
         _draw_curve(curve, metrics, kept_step)
         for curve in curves_seen_by(observer)
@@ -280,7 +280,7 @@ def _paint_series(axes: Any, points: Points, line: Series) -> None:
 def smooth(
     values: "np.ndarray[Any, np.dtype[np.float64]]",
 ) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """A centred running mean over a twentieth of the points, at the ends over those there are."""
+    """A centred running mean over a twentieth of the points, with shorter windows at the ends."""
     reach = max(1, len(values) // 40)
     weights = np.ones(2 * reach + 1)
     counts = np.convolve(np.ones(len(values)), weights, mode="same")
@@ -288,7 +288,7 @@ def smooth(
 
 
 def tidy(axes: Any, x_label: str) -> None:
-    """What every picture with an x axis has in common."""
+    """Common style of all figures with an x axis."""
     axes.set_xlabel(x_label)
     axes.set_axisbelow(True)
     axes.margins(x=0.02, y=0.08)
@@ -297,11 +297,11 @@ def tidy(axes: Any, x_label: str) -> None:
 
 
 def draw_reliability(bins: Sequence[Any]) -> str:
-    """Predicted probability against the frequency seen, one dot per bin, as SVG."""
-    kept = [as_dict(item) for item in bins]
-    kept = [b for b in kept if b.get("count") and b.get("frequency") is not None]
-    predicted = [float(b["mean_probability"]) for b in kept]
-    seen = [float(b["frequency"]) for b in kept]
+    """Predicted probability against observed frequency, one dot per bin, as SVG."""
+    filled = [as_dict(item) for item in bins]
+    filled = [b for b in filled if b.get("count") and b.get("frequency") is not None]
+    predicted = [float(b["mean_probability"]) for b in filled]
+    seen = [float(b["frequency"]) for b in filled]
 
     def paint(figure: Any) -> None:
         axes = figure.subplots()
@@ -317,7 +317,7 @@ def draw_reliability(bins: Sequence[Any]) -> str:
 
 
 def to_svg(paint: Callable[[Any], None], size: tuple[float, float], *, name: str) -> str:
-    """Draw with `paint` and give an <svg> element fit for an HTML page: no ids or addresses left.
+    """Draw with `paint` and return an <svg> element for an HTML page: unique ids, no URLs.
 
     `size` in inches. The same numbers give the same bytes.
     """
@@ -325,8 +325,9 @@ def to_svg(paint: Callable[[Any], None], size: tuple[float, float], *, name: str
         figure: Any = Figure(figsize=size, layout="constrained")
         paint(figure)
         buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+        # no date or version: the same numbers must give the same bytes
+        omitted = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=omitted)
     return _clean_svg(buffer.getvalue(), re.sub(r"\W+", "-", name.lower()))
 
 
@@ -335,7 +336,7 @@ def _clean_svg(text: str, prefix: str) -> str:
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg).replace("xlink:href", "href")
     used = set(re.findall(r"#([\w-]+)", svg))
-    # Ids must be unique in the page, where every figure has an "axes_1".
+    # Ids must be unique in the page, but every figure has an "axes_1".
     svg = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", svg)
     svg = re.sub(r'((?: id|href)="#?|url\(#)', rf"\1{prefix}-", svg)
     svg = re.sub(r'<svg[^>]*?(viewBox="[^"]*")[^>]*>', r"<svg \1>", svg, count=1)
@@ -359,9 +360,9 @@ _PNG_CURVES = (
 
 
 def save_curves_png(run_path: str | Path, out_png: str | Path) -> Path:
-    """Write the main curves of a run, and its before/after bars, as one PNG (for a README).
+    """Write the main curves of a run and its before/after bars as one PNG (for a README).
 
-    Raises `UserError` where the run holds no metrics yet.
+    Raises `UserError` if the run has no metrics yet.
     """
     metrics = read_metrics(run_path)
     observer = _object(Path(run_path) / "rl" / "observer.json")
@@ -372,7 +373,7 @@ def save_curves_png(run_path: str | Path, out_png: str | Path) -> Path:
     results = _object(Path(run_path) / "evaluate" / "results.json")
     if not curves:
         raise UserError(
-            "there are no curves of reinforcement learning to draw",
+            "there are no RL metrics to draw",
             where=str(Path(run_path) / "metrics.jsonl"),
             fix="run `alignloop rl` first",
         )
@@ -409,8 +410,8 @@ def _png(metrics: Sequence[Json], curves: Sequence[Curve], results: Mapping[str,
 
 def _paint_before_after(axes: Any, results: Json) -> None:
     sets, measures = evaluation_sets(results), measures_of(results)
-    wanted = [m.key for m in measures if m.safety or m is measures[0]]
-    changes = [c for key in wanted if sets and (c := sets[0].change(key)) is not None]
+    keys = [m.key for m in measures if m.safety or m is measures[0]]
+    changes = [c for key in keys if sets and (c := sets[0].change(key)) is not None]
     for row, change in enumerate(changes):
         sides = ((change.sft, GREY, "SFT", -0.18), (change.policy, BLUE, "RLHF", 0.18))
         for estimate, colour, label, shift in sides:

@@ -1,4 +1,4 @@
-"""What stands in the page's tables: numbers put into words, rows, the choice of answers to show."""
+"""The page's tables: formatted numbers, rows, and the choice of answers to show."""
 
 import math
 import random
@@ -17,12 +17,12 @@ Json = dict[str, Any]
 
 
 def as_dict(value: Any) -> Json:
-    """`value` where it is a JSON object, else {}: parts of a report may be absent or null."""
+    """`value` if it is a JSON object, otherwise {}: parts of a report may be absent or null."""
     return cast(Json, value) if isinstance(value, dict) else {}
 
 
 def estimate_of(node: Any) -> Estimate | None:
-    """Read {"value", "low", "high", "n"}, or such a node under "overall"; None if it is absent."""
+    """Read {"value", "low", "high", "n"}, or such a node under "overall"; None if absent."""
     fields = as_dict(node)
     if "overall" in fields:
         return estimate_of(fields["overall"])
@@ -38,7 +38,7 @@ def estimate_of(node: Any) -> Estimate | None:
 
 
 def measures_of(results: Json) -> tuple[Measure, ...]:
-    """What the evaluation says that it measured, its judge's own first."""
+    """The measures of the evaluation, the judge's first."""
     return tuple(Measure.read(node) for node in results.get("measures", ()))
 
 
@@ -52,9 +52,9 @@ def write_number(value: float, style: str) -> str:
 
 
 def write_interval(estimate: Estimate, style: str) -> str:
-    """The interval's two ends in the same style; percentages without decimals, the unit once.
+    """The interval in the same style; percentages without decimals, the unit once.
 
-    "" where there is none; an open end is ∞.
+    "" if there is none; an open end is ∞.
     """
     if math.isinf(estimate.low) and math.isinf(estimate.high):
         return ""
@@ -80,7 +80,7 @@ def write_duration(seconds: float) -> str:
 
 
 def write_time(text: Any) -> str:
-    """An ISO time as "2025-01-31 14:05 UTC"; anything else as it stands."""
+    """An ISO time as "2025-01-31 14:05 UTC"; anything else unchanged."""
     try:
         moment = datetime.fromisoformat(str(text))
     except ValueError:
@@ -92,7 +92,7 @@ def write_time(text: Any) -> str:
 class Change:
     """One measure before (SFT) and after (RLHF); `trend` is "better", "worse" or "".
 
-    `base` is the model that SFT began with, where it was asked too.
+    `base` is the model that SFT started from, if it was evaluated too.
     """
 
     measure: Measure
@@ -102,7 +102,7 @@ class Change:
 
     @property
     def trend(self) -> str:
-        """Which way it went, and only where the two intervals do not touch."""
+        """The direction of change if the intervals do not overlap, otherwise ""."""
         if self.sft is None or self.policy is None or not self.measure.better:
             return ""
         if self.policy.low > self.sft.high:
@@ -113,12 +113,12 @@ class Change:
 
     @property
     def known(self) -> bool:
-        """True where at least one side was measured."""
+        """True if at least one side was measured."""
         return self.sft is not None or self.policy is not None
 
     @property
     def on_unit_scale(self) -> bool:
-        """True where both can be drawn on a line from 0 to 1."""
+        """True if both can be drawn on a line from 0 to 1."""
         ends = [end for item in (self.sft, self.policy) if item for end in (item.low, item.high)]
         return self.measure.style != "plain" and bool(ends) and min(ends) >= 0 and max(ends) <= 1
 
@@ -146,11 +146,11 @@ class EvaluationSet:
 
     @property
     def has_base(self) -> bool:
-        """Whether there is a column for the model that SFT began with."""
+        """Whether there is a column for the model that SFT started from."""
         return any(change.base is not None for change in self.overall)
 
     def change(self, key: str) -> Change | None:
-        """The overall change of one measure, if it was made."""
+        """The overall change of one measure, if measured."""
         return next((change for change in self.overall if change.measure.key == key), None)
 
 
@@ -164,7 +164,7 @@ def changes_of(node: Any, measures: Iterable[Measure]) -> tuple[Change, ...]:
 
 
 def evaluation_sets(results: Json) -> list[EvaluationSet]:
-    """One entry per set of evaluate/results.json; columns that no row fills are left out."""
+    """One entry per set of evaluate/results.json, without empty columns."""
     return [_evaluation_set(results, name) for name in as_dict(results.get("sets"))]
 
 
@@ -222,7 +222,7 @@ _CARD = (
         "Ceiling set by annotators",
         "标注上限",
         "percent",
-        "what agreement allows at best",
+        "the best that agreement allows",
     ),
     (
         "raw_agreement",
@@ -236,14 +236,14 @@ _CARD = (
         "“The longer wins” baseline",
         "长者胜基线",
         "percent",
-        "below 50 % the shorter wins; the better of both rules must be beaten clearly",
+        "below 50 % the shorter wins; the model must clearly beat the better rule",
     ),
     (
         "bag_of_words",
         "A bag of words",
         "词袋基线",
         "percent",
-        "TF-IDF and logistic regression on the same labels: what is had without a model",
+        "TF-IDF and logistic regression on the same labels, without a model",
     ),
     (
         "accuracy_where_shorter_is_better",
@@ -260,9 +260,9 @@ _CARD = (
         "Spearman, nearer 0 is better",
     ),
     ("ece", "Calibration error (ECE)", "校准误差", "percent", "10 bins of equal mass"),
-    ("brier", "Brier score", "Brier 分数", "plain", "0.25 is a coin"),
-    ("log_loss", "Log loss", "对数损失", "plain", "nats; 0.693 is a coin"),
-    ("temperature", "Fitted temperature", "温度", "score", "divides the difference of scores"),
+    ("brier", "Brier score", "Brier 分数", "plain", "0.25 is chance"),
+    ("log_loss", "Log loss", "对数损失", "plain", "nats; 0.693 is chance"),
+    ("temperature", "Fitted temperature", "温度", "score", "divides score differences"),
     (
         "best_of_n",
         "Best-of-n accuracy",
@@ -275,7 +275,7 @@ _CARD = (
 
 
 def card_rows(card: Json) -> list[CardRow]:
-    """The reward model's card, with the numbers that reward/report_card.json holds."""
+    """The rows of the reward model's card, from reward/report_card.json."""
     rows: list[CardRow] = []
     for key, english, chinese, style, note in _CARD:
         node = card.get(key)
@@ -287,7 +287,7 @@ def card_rows(card: Json) -> list[CardRow]:
         if estimate is not None:
             value = f"{write_number(estimate.value, style)} ({write_interval(estimate, style)})"
         elif isinstance(node, dict):
-            continue  # a shape that has no single number
+            continue  # not a single number
         elif key == "num_pairs":
             value = f"{int(node):,}"
         else:
@@ -297,19 +297,19 @@ def card_rows(card: Json) -> list[CardRow]:
 
 
 def card_slices(card: Json) -> dict[str, list[tuple[str, Estimate]]]:
-    """Accuracy by slice: {"category": [("explain", estimate), ...], ...}, each in order of name."""
+    """Accuracy by slice: {"category": [("explain", estimate), ...], ...}, sorted by name."""
     slices: dict[str, list[tuple[str, Estimate]]] = {}
     for name, values in as_dict(card.get("by_slice")).items():
         found = [(key, estimate_of(node)) for key, node in sorted(as_dict(values).items())]
-        kept = [(key, estimate) for key, estimate in found if estimate is not None]
-        if kept:
-            slices[name] = kept
+        estimates = [(key, estimate) for key, estimate in found if estimate is not None]
+        if estimates:
+            slices[name] = estimates
     return slices
 
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One setting; `changed` where it is not the default."""
+    """One setting; `changed` if it differs from the default."""
 
     name: str
     value: str
@@ -317,18 +317,20 @@ class Setting:
 
 
 def setting_tables(config: Json) -> dict[str, list[Setting]]:
-    """All settings by section ("run" for the top level), those that differ from defaults marked."""
+    """All settings by section ("run" for the top level); marks those that differ from defaults."""
     defaults = _defaults(config)
     tables: defaultdict[str, list[Setting]] = defaultdict(list)
     for path, value in _flatten(config):
         section, _, name = path.rpartition(".")
-        changed = path not in defaults or _plain(defaults[path]) != _plain(value)
-        tables[section or "run"].append(Setting(name=name, value=_plain(value), changed=changed))
+        changed = path not in defaults or _setting_text(defaults[path]) != _setting_text(value)
+        tables[section or "run"].append(
+            Setting(name=name, value=_setting_text(value), changed=changed)
+        )
     return dict(tables)
 
 
 def _defaults(config: Json) -> Json:
-    """The default settings, with those of the algorithm that the run has chosen."""
+    """The default settings, with the defaults of the run's algorithm."""
     plain = dict(_flatten(Recipe.model_validate({}).model_dump(mode="json")))
     name = as_dict(as_dict(config.get("rl")).get("algorithm")).get("name", "ppo")
     chosen = Recipe.model_validate({"rl": {"algorithm": {"name": name}}})
@@ -344,7 +346,7 @@ def _flatten(node: Json, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield prefix + key, value
 
 
-def _plain(value: Any) -> str:
+def _setting_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return "none" if value is None else str(value)
@@ -352,7 +354,7 @@ def _plain(value: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownAnswer:
-    """One answer on show, with the judge's words where there was a judge."""
+    """One displayed answer, with the judge's score and reasons if there are any."""
 
     text: str
     score: float | None
@@ -362,7 +364,7 @@ class ShownAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A held-out prompt and what both models answered, and the one before SFT where asked."""
+    """A held-out prompt with both models' answers, and that of the model before SFT if any."""
 
     prompt: Prompt
     set_name: str
@@ -372,7 +374,7 @@ class Pair:
 
 
 def answer_of(node: Any, measures: Sequence[Measure] = ()) -> ShownAnswer:
-    """An answer of evaluate/answers.jsonl, with a sign for each of its marks that is a bad one."""
+    """An answer of evaluate/answers.jsonl, with a badge for each bad mark."""
     fields = as_dict(node)
     score, rating, marks = fields.get("score"), fields.get("rating"), as_dict(fields.get("marks"))
     badges = [f"{rating}/5"] if rating is not None else []
@@ -390,9 +392,9 @@ def answer_of(node: Any, measures: Sequence[Measure] = ()) -> ShownAnswer:
 def choose_balanced(
     rows: Sequence[Any], count: int, key: Callable[[Any], tuple[str, str]], seed: int = 0
 ) -> list[Any]:
-    """`count` rows drawn without looking at the answers: in turn from every (category, language).
+    """`count` rows chosen without looking at the answers, in turn from each (category, language).
 
-    The seed is fixed so that nobody can pick the prettiest answers.
+    The seed is fixed to rule out cherry-picking.
     """
     draw = random.Random(seed)
     groups: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
@@ -407,13 +409,14 @@ def choose_balanced(
         for name in order:
             if groups[name] and len(chosen) < count:
                 chosen.append(groups[name].pop())
+    # shown by category and language, whatever order they were drawn in
     return sorted(chosen, key=key)
 
 
 def answer_pairs(
     rows: Sequence[Mapping[str, Any]], count: int, measures: Sequence[Measure] = ()
 ) -> list[Pair]:
-    """The side-by-side answers to show; raises pydantic's ValidationError for a broken prompt."""
+    """The side-by-side answers to show; raises pydantic's ValidationError for an invalid prompt."""
     pairs = [
         Pair(
             prompt=Prompt.model_validate(row["prompt"]),
@@ -428,7 +431,7 @@ def answer_pairs(
 
 
 def training_samples(samples: Sequence[Sample], count: int = 6) -> list[list[Sample]]:
-    """For `count` prompts, the policy's answers in the order of training steps."""
+    """The policy's answers to `count` prompts, in order of training steps."""
     by_prompt: defaultdict[str, list[Sample]] = defaultdict(list)
     for sample in samples:
         if sample.stage == "rl":

@@ -61,8 +61,8 @@ def test_a_finished_run_fills_every_section(finished_html: str) -> None:
     assert "RLHF made the answers better, by the made-up judge." in page.text
     assert (
         "Judge: judge reward model, trained on 3600 of 5400 pairs (1800"
-        " of them taught the climbed model, too), right on 76.4 % [74–78 %] of 1800 pairs that"
-        " it never saw." in page.text
+        " also trained the model RL optimised), right on 76.4 % [74–78 %] of 1800 unseen pairs."
+        in page.text
     )
     assert "On 300 prompts (new wordings of known requests; 3 of 300 are in training files)" in (
         page.text
@@ -241,7 +241,7 @@ def test_a_model_from_before_sft_has_a_column_of_its_own(run_path: Path) -> None
         row["base"] = row["sft"] | {"response": "what it said before"}
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     page = page_of(run_path)
-    assert "Base is the model that SFT began with" in page.text
+    assert "Base is the model that SFT started from" in page.text
     assert "0.12" in page.text
     assert "what it said before" in page.text
 
@@ -264,7 +264,7 @@ def test_the_same_files_give_the_same_page_and_nothing_else(run_path: Path) -> N
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run's folder"):
+    with pytest.raises(UserError, match="not a run folder"):
         write_report(tmp_path)
 
 
@@ -287,7 +287,7 @@ def test_a_broken_file_is_named(run_path: Path, name: str, content: str, message
 def test_the_report_repeats_the_verdict_and_makes_none_of_its_own() -> None:
     assert headline({}).mood == "unknown"
     old = {"judge": "an old one", "win_rate": {}}
-    assert headline(old).mood == "unknown" and "weighed nothing" in headline(old).english
+    assert headline(old).mood == "unknown" and "without a verdict" in headline(old).english
     doubt = {"mood": "untrusted", "english": "No.", "chinese": "否。", "findings": []}
     assert headline({**old, "verdict": doubt}).mood == "untrusted"
 

@@ -120,6 +120,6 @@ def test_the_png_is_written_with_and_without_a_chinese_font(
 def test_the_png_is_refused_before_ppo(run_path: Path, tmp_path: Path) -> None:
     line = {"stage": "sft", "step": 1, "loss": 2.0}
     (run_path / "metrics.jsonl").write_text(json.dumps(line) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match="no curves of reinforcement learning"):
+    with pytest.raises(UserError, match="no RL metrics"):
         save_curves_png(run_path, tmp_path / "curves.png")
     assert not (tmp_path / "curves.png").exists()
