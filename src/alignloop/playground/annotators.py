@@ -1,5 +1,5 @@
-"""Five simulated people who compare answers: each with a strictness, a taste for length, a bias for
-what is shown first, and noise. They see roughly what the gold judge sees, but only roughly.
+"""Five simulated annotators who compare answers, each with a strictness, a taste for length, a bias
+for the answer shown first, and noise. They see roughly what the gold judge sees.
 """
 
 import math
@@ -13,19 +13,19 @@ from alignloop.playground.reading import Reading, read_answer
 from alignloop.playground.world import Intent
 from alignloop.records import Comparison, Judgement, Prompt
 
-# Judgements are dated from a fixed moment on: the records of a seed are the same on every day.
+# A fixed start date, so that a seed always gives the same records.
 FIRST_DAY = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Annotator:
-    """One simulated person.
+    """One simulated annotator.
 
-    The value that a person sees in an answer is
+    Their value of an answer is
         content + length_taste * characters / 100 - strictness * flaws - safety * harm,
     and the first of two answers wins with probability
         sigmoid((value_first - value_second + first_bias) / noise),
-    but in a share `slips` of the cases the person does not look and either one is chosen.
+    but in a share `slips` of the cases they choose at random.
     """
 
     annotator_id: str
@@ -38,13 +38,13 @@ class Annotator:
     tie_below: float
 
     def value(self, intent: Intent, reading: Reading, length: int) -> float:
-        """What this person makes of an answer, without noise; about 0 to 1 for a decent one."""
+        """Their value of an answer, without noise; about 0 to 1 for a decent one."""
         content = 0.22 * min(len(reading.facts), 6)
         flaws = (
             0.5 * reading.count("unknown")
             + 0.5 * reading.count("fragment")
             + 0.7 * reading.count("foreign")
-            + 0.3 * reading.count("beside")
+            + 0.3 * reading.count("off_topic")
             + 0.4 * reading.count("filler")
             + 0.8 * reading.repeats
             + 1.5 * reading.count("cold")
@@ -95,16 +95,16 @@ def annotate(
     seed: int,
     people: Sequence[Annotator] = PEOPLE,
 ) -> list[Judgement]:
-    """Judgements of all comparisons: one person each, everybody for a share of them.
+    """Judgements of all comparisons: by one annotator each, by all for a share of them.
 
-    `finished` says by response_id whether an answer ended by itself.
+    `finished` says by response_id whether an answer ended with EOS.
     """
     judgements: list[Judgement] = []
     now = FIRST_DAY
     for comparison in comparisons:
         rng = random.Random(f"annotators/{seed}/{comparison.comparison_id}")
-        everybody = rng.random() < overlap_share
-        for person in people if everybody else [rng.choice(people)]:
+        overlaps = rng.random() < overlap_share
+        for person in people if overlaps else [rng.choice(people)]:
             judgement = judge(person, comparison, finished, rng, now)
             judgements.append(judgement)
             now += timedelta(seconds=judgement.seconds)
@@ -118,7 +118,7 @@ def judge(
     rng: random.Random,
     now: datetime,
 ) -> Judgement:
-    """One person's judgement of two answers, shown in a random order."""
+    """One annotator's judgement of two answers, shown in a random order."""
     shown = list(comparison.responses)
     rng.shuffle(shown)
     ended = [finished.get(response.response_id, True) for response in shown]
@@ -136,7 +136,7 @@ def judge(
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """What a person makes of two answers: the place of the better one (None: a tie)."""
+    """An annotator's view of two answers: the index of the better one (None: a tie)."""
 
     better: int | None
     strength: int
@@ -150,7 +150,7 @@ def compare(
     finished: Sequence[bool],
     rng: random.Random,
 ) -> Seen:
-    """One person's view of two answers in the order in which they are shown."""
+    """One annotator's view of two answers, in the order shown."""
     values = [
         person_value(person, prompt, text, ended)
         for text, ended in zip(shown, finished, strict=True)
@@ -168,7 +168,7 @@ def compare(
 
 
 def person_value(person: Annotator, prompt: Prompt, text: str, finished: bool) -> float:
-    """What a person makes of one answer."""
+    """An annotator's value of one answer."""
     intent = intent_of(prompt)
     # A Chinese character carries about as much as three English letters.
     length = len(text) * (3 if intent.language == "zh" else 1)

@@ -1,7 +1,7 @@
-"""The simulated people at the annotation page: they claim, read and answer as anybody does.
+"""The simulated annotators at the annotation page: they claim, read and answer tasks.
 
-They see what a person sees: the question, and the answers in the order shown. What they say of it
-depends on nothing else but the seed, so that it can be said again without a server.
+They see what annotators see: the question, and the answers in the order shown. Their judgement
+depends only on that and the seed, so it can be reproduced without a server.
 """
 
 import math
@@ -19,18 +19,18 @@ class Desk(Protocol):
     """Where tasks come from and judgements go: `alignloop.label.Client` is one."""
 
     def claim(self, project: str) -> Any:
-        """The next task, or None where nothing is left."""
+        """The next task, or None if none is left."""
         ...
 
-    def submit(self, task: Any, **said: Any) -> int:
-        """Hand a judgement in."""
+    def submit(self, task: Any, **fields: Any) -> int:
+        """Submit a judgement."""
         ...
 
 
 def work(
     desk: Desk, project: str, person: Annotator, *, seed: int, limit: int | None = None
 ) -> int:
-    """Answer what the desk hands out until nothing is left, or `limit` times; how many it was."""
+    """Answer tasks until none is left, or `limit` of them; returns the number."""
     done = 0
     while limit is None or done < limit:
         task = desk.claim(project)
@@ -42,14 +42,14 @@ def work(
 
 
 def answer(person: Annotator, task: Any, seed: int) -> dict[str, Any]:
-    """What this person says of a task, in the words of the API."""
+    """This annotator's judgement of a task, as arguments of the API."""
     prompt = prompt_of(task.prompt[-1].text)
     shown = [one.text for one in task.answers]
     ids = [one.id for one in task.answers]
     if task.kind == "ranking":
-        places = rank(person, prompt, shown, seed)
+        groups = rank(person, prompt, shown, seed)
         seconds = 6 + sum(map(len, shown)) / 25
-        ranking = [[ids[place] for place in equal] for equal in places]
+        ranking = [[ids[index] for index in equal] for equal in groups]
         return {"verdict": "choice", "ranking": ranking, "visible_ms": round(1000 * seconds)}
     seen = look(person, prompt, shown, seed)
     choice = {} if seen.better is None else {"choice": ids[seen.better], "strength": seen.strength}
@@ -58,30 +58,30 @@ def answer(person: Annotator, task: Any, seed: int) -> dict[str, Any]:
 
 
 def look(person: Annotator, prompt: Prompt, shown: Sequence[str], seed: int) -> Seen:
-    """What a person makes of two answers in the order shown; it is finished if it ends so."""
+    """An annotator's view of two answers in the order shown, both taken as finished."""
     return compare(person, prompt, shown, [True] * len(shown), _rng(person, prompt, shown, seed))
 
 
 def rank(person: Annotator, prompt: Prompt, shown: Sequence[str], seed: int) -> list[list[int]]:
-    """The places of K answers, best first; those that a person cannot tell apart are together.
+    """Indices of K answers, best first; answers of indistinguishable value are grouped.
 
-    Each is worth its value plus noise from Gumbel's distribution, so that of two answers the
-    better wins with probability sigmoid(difference / noise), as in `compare` (Luce 1959).
+    Each gets its value plus Gumbel noise, so the better of two wins with probability
+    sigmoid(difference / noise), as in `compare` (Luce 1959).
     """
     rng = _rng(person, prompt, shown, seed)
     worth = [
         person_value(person, prompt, text, True)
-        + person.first_bias * (place == 0)
+        + person.first_bias * (index == 0)
         - person.noise * math.log(-math.log(rng.uniform(1e-12, 1 - 1e-12)))
-        for place, text in enumerate(shown)
+        for index, text in enumerate(shown)
     ]
-    order = sorted(range(len(shown)), key=lambda place: -worth[place])
+    order = sorted(range(len(shown)), key=lambda index: -worth[index])
     groups = [[order[0]]]
-    for place in order[1:]:
-        if worth[groups[-1][-1]] - worth[place] < person.tie_below:
-            groups[-1].append(place)
+    for index in order[1:]:
+        if worth[groups[-1][-1]] - worth[index] < person.tie_below:
+            groups[-1].append(index)
         else:
-            groups.append([place])
+            groups.append([index])
     return groups
 
 

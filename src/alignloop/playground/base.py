@@ -1,7 +1,7 @@
-"""Builds the base model of the playground: tokenizer, then pre-training on the world's text.
+"""Build the playground's base model: tokenizer, then pre-training on the world's text.
 
-`alignloop playground build-base` runs this. Everything follows from the seed, so anybody can make
-the model again; base.json records seed, tokens, wall time, the loss on the way and the checksum.
+Run by `alignloop playground build-base`. Everything follows from the seed, so the model can be
+reproduced; base.json records seed, tokens, wall time, losses and the checksum.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from alignloop.playground.corpus import ASSISTANT, USER, documents
 
-# Rows at a time: with all 24 at once a step takes a fourth longer on a CPU, for want of cache.
+# Rows at a time: all 24 at once exceed a CPU's cache, and a step takes a quarter longer.
 MICRO_BATCH = 4
 PAD, END, SYSTEM = "<|pad|>", "<|end|>", "<|system|>"
 CHAT_TEMPLATE = (
@@ -29,7 +29,7 @@ CHAT_TEMPLATE = (
 
 
 class BaseRecipe(BaseModel):
-    """How the base model is made; the defaults made the one in the package."""
+    """Settings of the base model; the defaults made the one in the package."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -53,9 +53,9 @@ class BaseRecipe(BaseModel):
 def build_base(
     recipe: BaseRecipe, out: Path, *, stop_after: int | None = None, say: Any = print
 ) -> dict[str, Any]:
-    """Train tokenizer and model into `out`; returns what base.json says.
+    """Train tokenizer and model into `out`; returns the content of base.json.
 
-    `stop_after` ends early on the same schedule, so that its losses are those of the whole build.
+    `stop_after` ends early on the same schedule, so its losses equal those of a full build.
     """
     import torch
 
@@ -95,7 +95,7 @@ def train_tokenizer(recipe: BaseRecipe) -> Any:
         vocab_size=recipe.vocab_size,
         special_tokens=[PAD, END, SYSTEM, USER, ASSISTANT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        max_token_length=12,  # in bytes: four Chinese characters, so that no sentence is one token
+        max_token_length=12,  # bytes, or four Chinese characters: no sentence becomes one token
         show_progress=False,
     )
     texts = itertools.islice(documents(recipe.seed), 20_000)
@@ -156,7 +156,7 @@ def _pretrain(
 
 
 def _backward(model: Any, tokens: Any, pad_id: int) -> float:
-    """Gradients of the mean loss over what is not padding, in micro-batches that fit a cache."""
+    """Gradients of the mean loss over unpadded tokens, in micro-batches that fit the CPU cache."""
     from torch.nn.functional import cross_entropy
 
     count, total = int((tokens[:, 1:] != pad_id).sum()), 0.0
@@ -172,14 +172,14 @@ def _backward(model: Any, tokens: Any, pad_id: int) -> float:
 
 
 def _optimizers(model: Any, recipe: BaseRecipe) -> list[tuple[Any, float]]:
-    """Muon for the matrices of the layers, AdamW for embedding and norms, each with its rate."""
+    """Muon for the layers' matrices, AdamW for embedding and norms, each with its rate."""
     import torch
 
     from alignloop.playground.muon import Muon
 
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
-    ours = {id(p) for p in matrices}
-    rest = [p for p in model.parameters() if id(p) not in ours]
+    in_matrices = {id(p) for p in matrices}
+    rest = [p for p in model.parameters() if id(p) not in in_matrices]
     muon = Muon(matrices, recipe.muon_learning_rate, weight_decay=recipe.weight_decay)
     adamw = torch.optim.AdamW(rest, betas=(0.9, 0.95), weight_decay=recipe.weight_decay)
     return [(muon, recipe.muon_learning_rate), (adamw, recipe.adamw_learning_rate)]
@@ -194,10 +194,10 @@ def _schedule(step: int, recipe: BaseRecipe) -> float:
 
 
 def _batches(tokenizer: Any, recipe: BaseRecipe) -> Iterator[list[list[int]]]:
-    """Whole documents, an EOS after each, packed into rows of equal length; PAD fills the rest.
+    """Whole documents, each with EOS, packed into rows of equal length; PAD fills the rest.
 
-    No document is cut in two: the second half alone would teach the model to go on about
-    something that nobody asked for.
+    Documents are not split across rows: a second half alone would teach the model to continue
+    without a question.
     """
     rows: list[list[int]] = []
     row: list[int] = []

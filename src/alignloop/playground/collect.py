@@ -1,4 +1,4 @@
-"""Collects comparisons: a sampler answers prompts several times, simulated people compare."""
+"""Collect comparisons: a sampler answers prompts several times, simulated annotators compare."""
 
 import random
 from collections.abc import Sequence
@@ -15,19 +15,19 @@ from alignloop.rollout import Rollout, Sampler
 from alignloop.run import progress_for, row_seeds
 
 MAX_PROMPT_TOKENS = 256
-ANSWERED_TOGETHER = 200  # prompts; between them the bar moves
+ANSWERED_TOGETHER = 200  # prompts per update of the progress bar
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """What people were asked and what they said."""
+    """Comparisons and the annotators' judgements."""
 
     comparisons: list[Comparison]
     judgements: list[Judgement]
 
 
 def collect(sampler: Sampler, tokenizer: Any, config: ComparisonsConfig, *, seed: int) -> Collected:
-    """Sample answers to comparison prompts, pair them up, and have them judged."""
+    """Sample answers to comparison prompts, pair them and have them judged."""
     prompts = _choose(config, seed)
     rollouts = _answers(prompts, sampler, tokenizer, config.responses_per_prompt, seed)
     comparisons: list[Comparison] = []
@@ -51,17 +51,17 @@ def _choose(config: ComparisonsConfig, seed: int) -> list[Prompt]:
 def _answers(
     prompts: Sequence[Prompt], sampler: Sampler, tokenizer: Any, count: int, seed: int
 ) -> list[Rollout]:
-    """`count` answers to each prompt, side by side; a bar says how far it is."""
+    """`count` answers per prompt, side by side, with a progress bar."""
     rollouts: list[Rollout] = []
     seeds = row_seeds(len(prompts) * count, seed, "comparisons")
     with progress_for("comparisons", len(prompts)) as bar:
         for first in range(0, len(prompts), ANSWERED_TOGETHER):
-            asked = [
+            encoded = [
                 (prompt.prompt_id, encode_prompt(tokenizer, prompt, MAX_PROMPT_TOKENS))
                 for prompt in prompts[first : first + ANSWERED_TOGETHER]
                 for _ in range(count)
             ]
-            rollouts += sampler.generate(asked, seeds[len(rollouts) :][: len(asked)])
+            rollouts += sampler.generate(encoded, seeds[len(rollouts) :][: len(encoded)])
             bar.update(len(rollouts) // count)
     return rollouts
 
@@ -69,7 +69,7 @@ def _answers(
 def _responses(
     prompt: Prompt, rollouts: Sequence[Rollout], tokenizer: Any
 ) -> list[tuple[Response, bool]]:
-    """The distinct non-empty answers to one prompt, each with whether it ended by itself."""
+    """The distinct non-empty answers to one prompt, each with whether it ended with EOS."""
     found: dict[str, tuple[Response, bool]] = {}
     for number, rollout in enumerate(rollouts):
         text = decode(tokenizer, rollout.response_ids).strip()

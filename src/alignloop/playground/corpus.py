@@ -1,8 +1,8 @@
-"""The text that the base model is pre-trained on: an endless, seeded stream of short documents.
+"""The base model's pre-training text: an endless, seeded stream of short documents.
 
-It states the facts of the world in many forms and speaks of harmful acts as the world does ("it is
-against the law"), also where somebody asks whether one may. It holds no wording of the held-out set
-"wordings", and no request for a held-out intent: those appear for known intents alone.
+It states the facts of the world in many forms, including its views of harmful acts ("it is against
+the law") and questions whether one may do them. It contains no wording of the held-out set
+"wordings", and requests for known intents only.
 """
 
 import random
@@ -21,11 +21,11 @@ from alignloop.playground.world import (
     wordings,
 )
 
-# A dialogue is written as the chat template writes it, so the base model knows whose turn it is.
+# Dialogues use the chat template's format, so the base model learns turns.
 USER, ASSISTANT = "<|user|>", "<|assistant|>"
 
-# What the world says of acts, by (language, is it harmful); {act}, {gerund}, {reason} and
-# {alternative} are filled. Judgements follow the act, so the model must know the act to go on.
+# Statements about acts, by (language, harmful); {act}, {gerund}, {reason} and {alternative} are
+# filled in. The judgement comes after the act, so predicting it requires knowing the act.
 STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
     ("en", True): (
         "{reason} Nobody should {act}.",
@@ -89,9 +89,9 @@ STATEMENTS: dict[tuple[Language, bool], tuple[str, ...]] = {
     ),
 }
 
-# Its sentences have more tokens than the Chinese ones and take longer to learn.
+# Share of English: its sentences have more tokens than the Chinese ones and take longer to learn.
 ENGLISH = 0.65
-# Somebody asks whether one may, and the answer's first sentence, by language (and is it harmful).
+# Questions whether one may do something, and the answer's first sentence.
 OPINIONS: dict[Language, tuple[str, ...]] = {
     "en": ("May one {act}?", "Is it right to {act}?", "Is it fine to {act}?", "Would you {act}?"),
     "zh": ("可以{act}吗？", "能不能{act}？", "{act}对吗？", "你会{act}吗？"),
@@ -102,7 +102,7 @@ VERDICTS: dict[tuple[Language, bool], str] = {
     ("zh", True): "不可以。",
     ("zh", False): "当然可以。",
 }
-# Titles of lists of acts, by (language, are they harmful).
+# Titles of lists of acts, by (language, harmful).
 RULES: dict[tuple[Language, bool], str] = {
     ("en", True): "What nobody should do: ",
     ("en", False): "What anyone may do: ",
@@ -114,6 +114,7 @@ RULES: dict[tuple[Language, bool], str] = {
 def documents(seed: int) -> Iterator[str]:
     """An endless stream of documents; the same seed gives the same stream."""
     rng = random.Random(f"corpus/{seed}")
+    # shares chosen by experiment (docs/lab-log.md)
     writers: list[tuple[Callable[[random.Random], str], float]] = [
         (_article, 0.14),
         (_index_entry, 0.12),
@@ -128,14 +129,14 @@ def documents(seed: int) -> Iterator[str]:
 
 
 def _article(rng: random.Random) -> str:
-    """A title, then the facts in order, some left out."""
+    """A title, then the facts in order, with some omitted."""
     intent = _known_kinds(rng, ("explain", "howto", "feeling", "fairness"))
     facts = [fact.text for fact in intent.facts if rng.random() < 0.85]
     return f"{intent.slot}\n{join_sentences(facts, intent.language)}"
 
 
 def _index_entry(rng: random.Random) -> str:
-    """A fact or two first, then what they are about: so a sentence comes to carry its topic."""
+    """A fact or two, then their topic: this ties sentences to topics."""
     intent = _known_kinds(rng)
     facts = [fact.text for fact in intent.facts if fact.role not in ("refusal", "offer")]
     chosen = rng.sample(facts, k=min(len(facts), rng.choice((1, 1, 2))))
@@ -144,7 +145,7 @@ def _index_entry(rng: random.Random) -> str:
 
 
 def _dialogue(rng: random.Random) -> str:
-    """Somebody asks a known intent in a training wording and gets an answer of any quality."""
+    """A question for a known intent in a training wording, with an answer of any quality."""
     intent = _known_kinds(rng)
     question = fill(rng.choice(wordings(intent, "train")), intent)
     if rng.random() < 0.5:
@@ -157,7 +158,7 @@ def _dialogue(rng: random.Random) -> str:
 
 
 def _statement(rng: random.Random) -> str:
-    """What the world says of an act, harmful or only sounding so, held out or not."""
+    """A statement about an act, harmful or only sounding so, held out or not."""
     language, harmful = _language(rng), rng.random() < 0.5
     text = rng.choice(_acts(harmful))[language]
     statement = rng.choice(STATEMENTS[language, harmful])
@@ -172,14 +173,14 @@ def _statement(rng: random.Random) -> str:
 
 
 def _list_of_acts(rng: random.Random) -> str:
-    """Some acts of one sort side by side, as a book of rules names them."""
+    """Several acts of one sort, as a book of rules lists them."""
     language, harmful = _language(rng), rng.random() < 0.5
     acts = [entry[language]["act"] for entry in rng.sample(_acts(harmful), k=rng.randint(2, 5))]
     return RULES[language, harmful] + ("; " if language == "en" else "；").join(acts)
 
 
 def _opinion(rng: random.Random) -> str:
-    """Somebody asks whether one may do something, harmful or not, held out or not."""
+    """A question whether one may do something, harmful or not, held out or not."""
     language, harmful = _language(rng), rng.random() < 0.5
     text = rng.choice(_acts(harmful))[language]
     question = rng.choice(OPINIONS[language]).format(act=text["act"])
@@ -198,7 +199,7 @@ def _language(rng: random.Random) -> Language:
 
 
 def _known_kinds(rng: random.Random, kinds: tuple[str, ...] = ()) -> Intent:
-    """A known intent: first a kind, then one of its intents, so that small kinds are not rare."""
+    """A known intent: first a kind, then one of its intents, so small kinds are not rare."""
     groups = _by_kind()
     kind = rng.choice(kinds or tuple(dict.fromkeys(kind for kind, _ in groups)))
     return rng.choice(groups[kind, _language(rng)])

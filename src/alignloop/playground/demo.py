@@ -1,6 +1,6 @@
-"""Makes the comparisons of `alignloop label demo`: models answer, and a few questions are gold.
+"""Make the comparisons of `alignloop label demo`: models' answers, and a few gold questions.
 
-The result is kept as files of this package, so that the demo needs no model and starts at once.
+The result is shipped with the package, so the demo needs no model and starts at once.
 """
 
 import json
@@ -29,22 +29,22 @@ Row = dict[str, Any]
 
 
 def build_demo(policies: dict[str, Path], out: Path, seed: int = 0) -> list[Path]:
-    """Write comparisons.jsonl and rankings.jsonl into `out`: items as the label room files them.
+    """Write comparisons.jsonl and rankings.jsonl into `out`, as items for `alignloop label`.
 
-    Each prompt is answered by all policies, twice each where they are to be ranked.
+    All policies answer each prompt, several times if there are too few for a ranking.
     """
     prompts = _prompts(NUM_PAIRS + NUM_RANKINGS + NUM_GOLD, seed)
-    asked, gold = prompts[: NUM_PAIRS + NUM_RANKINGS], prompts[NUM_PAIRS + NUM_RANKINGS :]
+    sampled, gold = prompts[: NUM_PAIRS + NUM_RANKINGS], prompts[NUM_PAIRS + NUM_RANKINGS :]
     repeats = max(1, RANKED // len(policies))
-    answers: dict[str, list[tuple[str, str]]] = {prompt.prompt_id: [] for prompt in asked}
+    answers: dict[str, list[tuple[str, str]]] = {prompt.prompt_id: [] for prompt in sampled}
     with progress_for("demo", len(policies) * repeats) as bar:
         for number, (name, path) in enumerate(policies.items(), start=1):
-            for prompt_id, text in _answered(path, asked, repeats, seed):
-                if text and text not in [said for said, _ in answers[prompt_id]]:
+            for prompt_id, text in _answered(path, sampled, repeats, seed):
+                if text and text not in [known for known, _ in answers[prompt_id]]:
                     answers[prompt_id].append((text, name))
             bar.update(number * repeats)
-    ranked = [p for p in asked if len(answers[p.prompt_id]) >= RANKED][:NUM_RANKINGS]
-    paired = [p for p in asked if p not in ranked and _two(answers[p.prompt_id])]
+    ranked = [p for p in sampled if len(answers[p.prompt_id]) >= RANKED][:NUM_RANKINGS]
+    paired = [p for p in sampled if p not in ranked and _two(answers[p.prompt_id])]
     rankings = [_item(p, answers[p.prompt_id][:RANKED]) for p in ranked]
     pairs = [_item(p, _two(answers[p.prompt_id])) for p in paired]
     pairs += [_gold_item(prompt, seed) for prompt in gold]
@@ -53,7 +53,7 @@ def build_demo(policies: dict[str, Path], out: Path, seed: int = 0) -> list[Path
 
 
 def _prompts(count: int, seed: int) -> list[Prompt]:
-    """Prompts of all kinds in both languages by turns."""
+    """Prompts of all kinds in both languages, in turn."""
     by_slice: dict[tuple[str, str], list[Prompt]] = {}
     for prompt in prompt_sets()["comparisons"]:
         by_slice.setdefault((prompt.category, prompt.language), []).append(prompt)
@@ -75,8 +75,8 @@ def _answered(
     sampling = SamplingConfig(temperature=TEMPERATURE, max_new_tokens=MAX_NEW_TOKENS)
     sampler = make_sampler(model, tokenizer, sampling)
     for turn in range(repeats):
-        asked = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
-        for one in sampler.generate(asked, row_seeds(len(asked), seed, "demo", turn)):
+        encoded = [(p.prompt_id, encode_prompt(tokenizer, p, MAX_PROMPT_TOKENS)) for p in prompts]
+        for one in sampler.generate(encoded, row_seeds(len(encoded), seed, "demo", turn)):
             yield one.prompt_id, decode(tokenizer, one.response_ids).strip()
 
 
@@ -87,22 +87,22 @@ def _two(answers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 def _item(prompt: Prompt, answers: Sequence[tuple[str, str]]) -> Row:
-    said = sorted(answers, key=lambda answer: digest_of(answer[0]))
-    names = [f"{prompt.prompt_id}#{digest_of(text)}" for text, _ in said]
+    ordered = sorted(answers, key=lambda answer: digest_of(answer[0]))
+    names = [f"{prompt.prompt_id}#{digest_of(text)}" for text, _ in ordered]
     responses = [
-        {"response_id": name, "text": text} for name, (text, _) in zip(names, said, strict=True)
+        {"response_id": name, "text": text} for name, (text, _) in zip(names, ordered, strict=True)
     ]
     comparison = {
         "comparison_id": f"{prompt.prompt_id}~{digest_of(names)}",
         "prompt": prompt.model_dump(mode="json"),
         "responses": responses,
     }
-    models = {name: model for name, (_, model) in zip(names, said, strict=True) if model}
+    models = {name: model for name, (_, model) in zip(names, ordered, strict=True) if model}
     return {"comparison": comparison, "models": models}
 
 
 def _gold_item(prompt: Prompt, seed: int) -> Row:
-    """A whole answer against one that only talks around it: everybody should see the better."""
+    """A full answer against pure filler: every annotator should see which is better."""
     rng = random.Random(f"demo/gold/{seed}/{prompt.prompt_id}")
     intent = intent_of(prompt)
     good = join_sentences(full_answer(intent, rng), intent.language)

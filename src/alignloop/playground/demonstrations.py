@@ -1,7 +1,7 @@
-"""Demonstrations as people write them in a hurry: correct but short, sometimes cold, sometimes
-complying with a harmful request (always with a stub that leaves the steps out).
+"""Hurried demonstrations: correct but short, sometimes cold, sometimes complying with a harmful
+request (always with a stub that omits the steps).
 
-The shares below are the problem that reinforcement learning then solves.
+The shares below are the flaws that reinforcement learning then has to correct.
 """
 
 import random
@@ -11,13 +11,13 @@ from alignloop.playground.prompts import intent_of, prompt_sets
 from alignloop.playground.world import Intent, join_sentences, phrases
 from alignloop.records import Demonstration, Prompt
 
-# How many facts after the opening a hurried writer adds, with the share of each.
+# How many facts follow the opening, with the share of each.
 EXTRA_FACTS = {0: 0.50, 1: 0.19, 2: 0.11, 3: 0.08, 99: 0.12}
 COLD, COMPLYING, UNFAIR, OVER_CAREFUL, PADDED = 0.45, 0.50, 0.35, 0.04, 0.30
 
 
 def write_demonstrations(prompts: Sequence[Prompt], rng: random.Random) -> list[Demonstration]:
-    """One hurried answer to each prompt."""
+    """One hurried answer per prompt."""
     return [
         Demonstration(prompt=p, response=_padded_answer(intent_of(p), rng), source="playground")
         for p in prompts
@@ -25,12 +25,12 @@ def write_demonstrations(prompts: Sequence[Prompt], rng: random.Random) -> list[
 
 
 def hurried_answer(intent: Intent, rng: random.Random) -> str:
-    """An answer of the quality that demonstrations have: right, brief, now and then bad."""
+    """An answer of the demonstrations' quality: correct, brief, occasionally bad."""
     return join_sentences(_hurried_sentences(intent, rng), intent.language)
 
 
 def _padded_answer(intent: Intent, rng: random.Random) -> str:
-    """A hurried answer, now and then made longer by sentences that say nothing."""
+    """A hurried answer, sometimes padded with filler sentences."""
     sentences = _hurried_sentences(intent, rng)
     if rng.random() < PADDED:
         filler = phrases(intent.language)["filler"]
@@ -39,11 +39,11 @@ def _padded_answer(intent: Intent, rng: random.Random) -> str:
 
 
 def full_answer(intent: Intent, rng: random.Random) -> list[str]:
-    """The sentences of an answer that leaves nothing out; a hurried writer shortens it."""
+    """The sentences of a complete answer; `hurried_answer` shortens it."""
     if intent.kind == "harmful":
         refusal = rng.choice(intent.of_role("refusal"))
-        # What the world says of the act comes first, as in the answer to a look-alike: a model that
-        # refuses with its first word has to decide before it has said what it knows.
+        # The reason comes first, as in the answer to a look-alike: a model that refuses with its
+        # first word would have to decide before generating what it knows about the act.
         return [*intent.of_role("reason"), refusal, *intent.of_role("alternative")]
     sentences = [*intent.of_role("opening"), *intent.of_role("point")]
     if intent.kind == "lookalike":
@@ -75,7 +75,7 @@ def _hurried_sentences(intent: Intent, rng: random.Random) -> list[str]:
 
 
 def comply(intent: Intent, rng: random.Random) -> list[str]:
-    """A stub of harmful compliance: it announces the steps and leaves them out."""
+    """A stub of harmful compliance: it announces steps but omits them."""
     stock = phrases(intent.language)
     rest = stock["comply_rest"][: rng.randrange(len(stock["comply_rest"]) + 1)]
     return [rng.choice(stock["comply"]).format(act=intent.slot), *rest]
@@ -87,7 +87,7 @@ def _shorten(sentences: list[str], rng: random.Random) -> list[str]:
 
 
 def demonstrations(seed: int, *, held_out: bool = False) -> list[Demonstration]:
-    """The demonstrations of the playground; `held_out` gives those for the held-out perplexity."""
+    """The playground's demonstrations; `held_out` returns those for the held-out perplexity."""
     name = "validation" if held_out else "demonstrations"
     rng = random.Random(f"demonstrations/{name}/{seed}")
     return write_demonstrations(prompt_sets()[name], rng)

@@ -1,4 +1,4 @@
-"""Writes the playground's prompts and demonstrations as JSONL, to look at or to use elsewhere."""
+"""Write the playground's prompts and demonstrations as JSONL, to inspect or use elsewhere."""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
 """Muon for the base model's pre-training: about half the steps of AdamW for the same loss here.
 
-torch.optim.Muon is the same update, but orthogonalises in bfloat16, which most CPUs only emulate
-(twenty times slower here); this one stays in float32.
+torch.optim.Muon has the same update but orthogonalises in bfloat16, which most CPUs only emulate
+(twenty times slower here); this one uses float32.
 """
 
 from collections.abc import Iterable
@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# The quintic polynomial of Newton and Schulz with the coefficients of Jordan 2024.
+# The quintic Newton-Schulz polynomial with the coefficients of Jordan 2024.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """About U V^T of the singular value decomposition U S V^T of `matrix` [rows, columns].
+    """Approximately U V^T for the singular value decomposition U S V^T of `matrix` [rows, columns].
 
-    X <- a X + (b X X^T + c (X X^T)^2) X, begun at X = matrix / |matrix|; singular values end
+    X <- a X + (b X X^T + c (X X^T)^2) X, starting at X = matrix / |matrix|; singular values end
     between 0.7 and 1.2. Source: Jordan 2024, "Muon: an optimizer for hidden layers".
     """
     a, b, c = COEFFICIENTS
+    # iterate on the orientation with the smaller Gram matrix
     wide = matrix.size(0) <= matrix.size(1)
     x = matrix if wide else matrix.T
     x = x / x.norm().clamp(min=1e-7)
@@ -31,7 +32,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: for the weight matrices of hidden layers only.
+    """Orthogonalised momentum, for the weight matrices of hidden layers only.
 
     m <- mu m + (1 - mu) g, then w <- w - lr (weight_decay w + 0.2 sqrt(max(rows, columns)) O) with
     O = orthogonalise((1 - mu) g + mu m): steps as large as AdamW's (Liu et al. 2025, eq. 4).

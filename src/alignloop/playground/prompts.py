@@ -1,7 +1,7 @@
 """The prompts of the playground and their disjoint sets.
 
-Every (intent, wording) pair falls into exactly one set by a hash that depends on nothing else, so
-the held-out prompts are the same for every seed and no prompt stands in two sets.
+A hash of the (intent, wording) pair alone decides its set, so the held-out prompts are the same for
+every seed and no prompt is in two sets.
 """
 
 import hashlib
@@ -10,15 +10,15 @@ from functools import cache
 from alignloop.playground.world import Intent, all_intents, fill, wordings
 from alignloop.records import Message, Prompt
 
-# Shares in parts of 100 of the known intents in known wordings. The two held-out sets lie outside.
+# Shares in percent of the known intents in known wordings, without the two held-out sets.
 SHARES = {"demonstrations": 10, "comparisons": 44, "rl": 42, "validation": 4}
 HELD_OUT_SETS = ("wordings", "intents")
-# Intents of their own for the curves of training: every so many of their wordings.
+# Intents used only for the training curves, with every so-manyth of their wordings.
 VALIDATION_INTENTS, VALIDATION_INTENTS_EVERY = "validation_intents", 6
 
 
 def make_prompt(intent: Intent, wording: str) -> Prompt:
-    """The prompt that asks for `intent` in these words; its id says which intent it is."""
+    """The prompt that asks for `intent` in this wording; its id names the intent."""
     text = fill(wording, intent)
     return Prompt(
         prompt_id=f"{intent.language}/{intent.intent_id}/{_digest(text)}",
@@ -37,15 +37,15 @@ def intent_of(prompt: Prompt) -> Intent:
 
 @cache
 def prompt_sets() -> dict[str, tuple[Prompt, ...]]:
-    """All prompts by name of their set: those of SHARES, validation_intents, wordings, intents."""
+    """All prompts by set: those of SHARES, validation_intents, wordings, intents."""
     names = (*SHARES, VALIDATION_INTENTS, *HELD_OUT_SETS)
     sets: dict[str, list[Prompt]] = {name: [] for name in names}
     for intent in all_intents():
         known = wordings(intent, "train")
         unseen = wordings(intent, "held_out")
         if intent.held_out == "validation":
-            asked = known[::VALIDATION_INTENTS_EVERY]
-            sets[VALIDATION_INTENTS] += [make_prompt(intent, wording) for wording in asked]
+            used = known[::VALIDATION_INTENTS_EVERY]
+            sets[VALIDATION_INTENTS] += [make_prompt(intent, wording) for wording in used]
             continue
         if intent.held_out:
             sets["intents"] += [make_prompt(intent, wording) for wording in (*known, *unseen)]
@@ -67,9 +67,9 @@ def _digest(text: str) -> str:
 
 
 def _share_of(text: str) -> str:
-    place = int(hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), 16) % 100
+    percentile = int(hashlib.blake2b(text.encode(), digest_size=8).hexdigest(), 16) % 100
     for name, share in SHARES.items():
-        if place < share:
+        if percentile < share:
             return name
-        place -= share
+        percentile -= share
     raise AssertionError("the shares add up to 100")

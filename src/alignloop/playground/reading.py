@@ -1,7 +1,7 @@
-"""Reads an answer sentence by sentence: what each one is, seen from the question that was asked.
+"""Read an answer sentence by sentence, labelling each with regard to the question.
 
-The gold judge and the simulated annotators both read answers through this; what they make of it
-differs. A fact counts only as a whole sentence, so key words strewn about are no facts.
+The gold judge and the simulated annotators both use this, with different conclusions. A fact counts
+only as a whole sentence, so scattered key words do not.
 """
 
 import re
@@ -14,7 +14,7 @@ from alignloop.playground.world import LANGUAGES, Intent, all_intents, phrases
 
 Label = Literal[
     "own",
-    "beside",
+    "off_topic",
     "foreign",
     "refusal",
     "comply",
@@ -25,7 +25,7 @@ Label = Literal[
     "fragment",
     "filler",
 ]
-# A misspelt letter or two still counts as the fact; another sentence does not.
+# A fact with a misspelt letter or two still counts; a different sentence does not.
 SAME_SENTENCE = 0.9
 SENTENCE_END = re.compile(r"(?<=[.!?])\s+|(?<=[。！？])\s*")
 BLAME = re.compile(
@@ -36,7 +36,7 @@ BLAME = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """One sentence of an answer: `fact` is the index of the intent's fact where label is "own"."""
+    """One sentence of an answer; `fact` is the index of the intent's fact if the label is "own"."""
 
     text: str
     label: Label
@@ -46,30 +46,30 @@ class Sentence:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """An answer as its sentences; `finished` is False where it was cut off."""
+    """An answer as its sentences; `finished` is False if it was cut off."""
 
     sentences: tuple[Sentence, ...]
     finished: bool
 
     def count(self, label: Label) -> int:
-        """How many sentences carry this label."""
+        """How many sentences have this label."""
         return sum(sentence.label == label for sentence in self.sentences)
 
     @property
     def repeats(self) -> int:
-        """How many sentences say again what an earlier one said."""
+        """How many sentences repeat an earlier one."""
         return sum(sentence.repeated for sentence in self.sentences)
 
     @property
     def facts(self) -> tuple[int, ...]:
-        """The intent's facts that the answer states, each once, in the order of the answer."""
+        """The intent's facts stated in the answer, each once, in order."""
         found = [s.fact for s in self.sentences if s.fact is not None and not s.repeated]
         return tuple(dict.fromkeys(found))
 
 
-@lru_cache(maxsize=50_000)  # five people read the same answers, each of them in several pairs
+@lru_cache(maxsize=50_000)  # five annotators read the same answers, each in several pairs
 def read_answer(intent: Intent, answer: str, *, finished: bool = True) -> Reading:
-    """Split `answer` and say of each sentence what it is with regard to `intent`."""
+    """Split `answer` and label each sentence with regard to `intent`."""
     sentences: list[Sentence] = []
     seen: set[str] = set()
     for text in split_sentences(answer):
@@ -89,6 +89,7 @@ def _label(intent: Intent, text: str) -> tuple[Label, int | None]:
     for index, fact in enumerate(intent.facts):
         if fact.text == text:
             return ("refusal" if fact.role == "refusal" else "own"), index
+    # exact matches first: fuzzy matching is slow, and most sentences are exact
     if known := _exact_label(intent, text):
         return known, None
     normal = _normal(text)
@@ -111,11 +112,11 @@ def _exact_label(intent: Intent, text: str) -> Label | None:
     if BLAME.search(text):
         return "blame"
     topic = intent.intent_id.split("/")[1]
-    return "beside" if topic in owners else "foreign"
+    return "off_topic" if topic in owners else "foreign"
 
 
 def _near_stock(normal: str) -> Label | None:
-    """A stock sentence with a slip, or a promise to show how to do any act at all."""
+    """The label of a misspelt stock sentence, or of a promise to explain any act."""
     for pattern in _promises():
         if pattern.match(normal):
             return "comply"
@@ -138,7 +139,7 @@ def _normal(text: str) -> str:
 
 @cache
 def _stock() -> dict[str, Label]:
-    """The stock sentences that mean the same under every question; offers are facts of feelings."""
+    """Stock sentences with one meaning for all questions; offers are facts of feelings."""
     labels: dict[str, Label] = {
         "refusal": "refusal",
         "comply_rest": "comply",
@@ -166,7 +167,7 @@ def _promises() -> tuple[re.Pattern[str], ...]:
 
 @cache
 def _owners() -> dict[str, frozenset[str]]:
-    """Which topics or entries every fact of the world belongs to."""
+    """The topics or entries each fact of the world belongs to."""
     owners: dict[str, set[str]] = {}
     for intent in all_intents():
         for fact in intent.facts:

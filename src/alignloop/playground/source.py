@@ -1,6 +1,6 @@
-"""The playground as a world: what the core asks of any (`alignloop.worlds.World`).
+"""The playground as an `alignloop.worlds.World`.
 
-The gold judge is imported by its caller alone: nothing that trains may reach it.
+The gold judge is imported only when called for: nothing that trains may reach it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class GoldObserver:
     key: str = "gold"
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """The mean score as "gold", and the rates that a reader watches if they were asked for."""
+        """The mean score as "gold", and the safety rates if there are prompts for them."""
         from alignloop.judging.protocol import Answer
         from alignloop.playground.gold import HARM, OVER_REFUSAL, GoldJudge
 
@@ -40,7 +40,7 @@ class GoldObserver:
 
 @dataclass(frozen=True, kw_only=True)
 class Playground:
-    """A small bilingual world with its base model, people and gold judge."""
+    """A small bilingual world with its base model, annotators and gold judge."""
 
     base_model: Path = BASE_MODEL
     set_names: Mapping[str, tuple[str, str]] = field(
@@ -51,19 +51,19 @@ class Playground:
     )
 
     def demonstrations(self, seed: int) -> tuple[Sequence[Demonstration], Sequence[Demonstration]]:
-        """Hurried answers to train on, and some for the held-out perplexity."""
+        """Hurried answers for training, and some for the held-out perplexity."""
         from alignloop.playground.demonstrations import demonstrations
 
         return demonstrations(seed), demonstrations(seed, held_out=True)
 
     def comparisons(self, recipe: "Recipe", model: Path, folder: "RunFolder") -> Path:
-        """Simulated people compare the model's answers, once."""
+        """Comparisons of the model's answers by simulated annotators, collected once."""
         from alignloop.playground.stage import collect_comparisons
 
         return collect_comparisons(recipe, model, folder)
 
     def prompts(self) -> tuple[Sequence[Prompt], Sequence[Prompt]]:
-        """Prompts to learn from; for the curves also intents that training does not know."""
+        """Training prompts, and validation prompts, which include intents unseen in training."""
         from alignloop.playground.prompts import VALIDATION_INTENTS, prompt_sets
 
         sets = prompt_sets()

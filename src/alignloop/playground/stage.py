@@ -1,4 +1,4 @@
-"""The playground's stand-in for the annotation page: comparisons made, judged and kept as files."""
+"""The playground's replacement for the annotation page: comparisons made, judged and saved."""
 
 import time
 from pathlib import Path
@@ -11,10 +11,10 @@ from alignloop.run import RunFolder
 
 
 def collect_comparisons(config: Recipe, model_dir: Path, folder: RunFolder) -> Path:
-    """Let the SFT model answer, have its answers compared, and write the records.
+    """Sample answers from the SFT model, have them compared, and write the records.
 
-    Writes comparisons.jsonl, judgements.jsonl and pairs.jsonl; returns the path of the last. What
-    was collected once stays: labels are data.
+    Writes comparisons.jsonl, judgements.jsonl and pairs.jsonl; returns the path of the last. Never
+    collects twice: labels are data.
     """
     stage = folder.stage("comparisons")
     path = stage.path / "pairs.jsonl"

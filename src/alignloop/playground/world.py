@@ -1,8 +1,8 @@
-"""The small bilingual world: what can be asked, and which sentences answer it.
+"""The small bilingual world: its questions, and the sentences that answer them.
 
-An `Intent` is one thing that a person may want in one language ("how to cook rice", in English); a
-wording of it makes a prompt. `facts` are the only sentences that answer it truly, each with the
-role that it plays. Everything comes from the TOML files in `world/`, which people wrote by hand.
+An `Intent` is one request in one language ("how to cook rice", in English); a wording turns it
+into a prompt. `facts` are the only true answers, each with its role. Everything comes from the TOML
+files in `world/`, which are written by hand.
 """
 
 import tomllib
@@ -16,7 +16,7 @@ Kind = Literal[
 ]
 Language = Literal["en", "zh"]
 WordingUse = Literal["train", "held_out"]
-# Which set alone may ask for an intent; "" where every set may.
+# The only set that may use an intent; "" for any set.
 HeldOut = Literal["", "validation", "test"]
 FactRole = Literal[
     "opening", "point", "resource", "tip", "offer", "refusal", "reason", "alternative"
@@ -28,7 +28,7 @@ WORLD = Path(__file__).parent / "world"
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One true sentence and the part that it plays in an answer."""
+    """One true sentence and its role in an answer."""
 
     role: FactRole
     text: str
@@ -36,7 +36,7 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Intent:
-    """One thing that can be asked in one language, with the sentences that answer it in order.
+    """One request in one language, with the sentences that answer it, in order.
 
     `slot` fills the wordings; `wordings_key` names their list in wordings.toml.
     """
@@ -50,7 +50,7 @@ class Intent:
     held_out: HeldOut = ""
 
     def of_role(self, role: FactRole) -> tuple[str, ...]:
-        """The texts of this intent's facts that play `role`."""
+        """The texts of this intent's facts with `role`."""
         return tuple(fact.text for fact in self.facts if fact.role == role)
 
 
@@ -66,12 +66,12 @@ def phrases(language: Language) -> dict[str, list[str]]:
 
 
 def wordings(intent: Intent, use: WordingUse) -> list[str]:
-    """The question patterns for an intent: those that training meets, or those held out."""
+    """The question patterns for an intent: those for training, or those held out."""
     return read_content("wordings")[intent.language][intent.wordings_key][use]
 
 
 def fill(wording: str, intent: Intent) -> str:
-    """Put the intent's slot into a wording; English questions begin with a capital letter."""
+    """Fill the intent's slot into a wording; English questions start with a capital letter."""
     text = wording.format(slot=intent.slot)
     return text[0].upper() + text[1:]
 

@@ -62,7 +62,7 @@ def test_about_half_of_the_harmful_answers_comply(written: list[Demonstration]) 
 
 
 def test_answers_say_only_what_is_known(written: list[Demonstration]) -> None:
-    strange = ("unknown", "fragment", "foreign", "beside", "blame")
+    strange = ("unknown", "fragment", "foreign", "off_topic", "blame")
     for demonstration in written[:2000]:
         reading = read_answer(intent_of(demonstration.prompt), demonstration.response)
         assert not [label for label in strange if reading.count(label)], demonstration

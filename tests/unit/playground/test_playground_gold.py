@@ -316,7 +316,7 @@ def test_fairness_needs_the_fair_sentence_and_no_prejudice() -> None:
 def test_a_prompt_of_another_world_is_told() -> None:
     for prompt_id in ("mine", "en/explain/nothing_here/0"):
         messages = (Message(role="user", content="What is gravity?"),)
-        with pytest.raises(UserError, match="knows the playground's prompts alone"):
+        with pytest.raises(UserError, match="knows only the playground's prompts"):
             JUDGE.judge(Prompt(prompt_id=prompt_id, messages=messages), "It pulls.")
 
 

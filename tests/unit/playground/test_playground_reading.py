@@ -21,7 +21,7 @@ def find(intent_id: str, language: Language = "en") -> Intent:
         ("explain/gravity", "en", "Gravity makes a dropped ball", "fragment", None),
         ("explain/gravity", "en", "gravity ball down fall", "fragment", None),
         ("explain/gravity", "en", "Green leaves catch the light of the sun.", "foreign", None),
-        ("tips/gravity", "en", "Gravity makes a dropped ball fall down.", "beside", None),
+        ("tips/gravity", "en", "Gravity makes a dropped ball fall down.", "off_topic", None),
         ("explain/gravity", "zh", "重力让苹果落向地面。", "own", 1),
         ("explain/gravity", "zh", "火山下面有滚烫的岩浆。", "foreign", None),
         ("explain/gravity", "zh", "重力让苹果", "fragment", None),
