@@ -1,6 +1,6 @@
-"""What to ask people next: models answer prompts, and the comparisons worth a label are filed.
+"""What to have labelled next: models answer prompts, and the most useful comparisons are filed.
 
-`answers` samples (and resumes), `candidates` pairs the answers up, `select` picks by chance, by a
-reward model's doubt, by the disagreement of several, or by what is missing; `sample_command` is
-`alignloop label sample`. It loads torch, which the label room never does.
+`answers` samples (and resumes), `candidates` pairs the answers, `select` picks at random, by a
+reward model's uncertainty, by the disagreement of several, or by coverage; `sample_command` is
+`alignloop label sample`. This package loads torch, which `alignloop.label` never does.
 """

@@ -1,4 +1,4 @@
-"""Models answer prompts, several times each; what was sampled once is kept, and only read again."""
+"""Sample several answers to each prompt; samples are saved and never drawn twice."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -22,12 +22,12 @@ from alignloop.run import (
     row_seeds,
 )
 
-CHUNK_SIZE = 64  # prompts answered together, and kept together
+CHUNK_SIZE = 64  # prompts answered and saved together
 
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A model that answers, and the name that its answers are filed under."""
+    """A model and the name its answers are filed under."""
 
     name: str
     path: str
@@ -35,7 +35,7 @@ class Policy:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How prompts are answered: `answers` times each, by the policies and temperatures in turn."""
+    """How to answer prompts: `answers` times each, with policies and temperatures in turn."""
 
     policies: tuple[Policy, ...]
     answers: int
@@ -48,22 +48,22 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 2 <= self.answers <= 9:
-            raise UserError(f"{self.answers} is not 2 to 9", where="--answers")
+            raise UserError(f"{self.answers} is not between 2 and 9", where="--answers")
         if not self.policies or not self.temperatures:
-            raise UserError("there is nobody to answer", where="--policy", fix="name a model")
+            raise UserError("there is no model to answer", where="--policy", fix="name one")
 
     def slots(self) -> list[tuple[Policy, float]]:
-        """Who gives each of the answers, and how: every policy at every temperature in turn."""
+        """Policy and temperature of each answer: every policy at every temperature in turn."""
         pairs = [(policy, heat) for heat in self.temperatures for policy in self.policies]
         return [pairs[slot % len(pairs)] for slot in range(self.answers)]
 
 
 def sample_answers(sampling: Sampling, prompts: Sequence[Prompt], folder: Path) -> list[Answered]:
-    """The answers to all prompts, in the order of the prompts; a bar says how far it is.
+    """The answers to all prompts, in order, with a progress bar.
 
-    They are kept in `folder`, in a file named by everything that they depend on: a run that was
-    stopped goes on, and the same command again only reads. Raises UserError where a prompt is too
-    long, or a policy is no model.
+    They are saved in `folder`, in a file named by everything they depend on: an interrupted run
+    resumes, and repeating the command only reads. Raises UserError if a prompt is too long or a
+    policy is not a model.
     """
     path = folder / f"answers-{_name(sampling, prompts)}.jsonl"
     done = {(row["slot"], row["part"]): row["answers"] for row in read_jsonl(path)}
@@ -77,10 +77,10 @@ def sample_answers(sampling: Sampling, prompts: Sequence[Prompt], folder: Path) 
     total = sampling.answers * len(prompts)
     finished = total - sum(len(parts[part]) for _, part in todo)
     with progress_for("answers", total, start=finished) as bar:
-        for slot, part, said in _sampled(sampling, parts, todo):
-            append_jsonl(path, [{"slot": slot, "part": part, "answers": said}])
-            done[slot, part] = said
-            finished += len(said)
+        for slot, part, answers in _sampled(sampling, parts, todo):
+            append_jsonl(path, [{"slot": slot, "part": part, "answers": answers}])
+            done[slot, part] = answers
+            finished += len(answers)
             bar.update(finished)
     return _in_order(sampling, parts, done)
 
@@ -88,7 +88,7 @@ def sample_answers(sampling: Sampling, prompts: Sequence[Prompt], folder: Path) 
 def _sampled(
     sampling: Sampling, parts: Sequence[Sequence[Prompt]], todo: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[int, int, list[dict[str, Any]]]]:
-    """The answers of each (slot, part) that is to do; one model in memory at a time."""
+    """The answers for each (slot, part) to do, with one model in memory at a time."""
     slots = sampling.slots()
     for policy in sampling.policies:
         own = [(slot, part) for slot, part in todo if slots[slot][0] == policy]
@@ -100,12 +100,12 @@ def _sampled(
                 temperature=slots[slot][1], max_new_tokens=sampling.max_new_tokens
             )
             sampler = make_sampler(model, tokenizer, config)
-            asked = [
+            encoded = [
                 (p.prompt_id, encode_prompt(tokenizer, p, sampling.max_prompt_tokens))
                 for p in parts[part]
             ]
             drawn = sampler.generate(
-                asked, row_seeds(len(asked), sampling.seed, "asking", slot, part)
+                encoded, row_seeds(len(encoded), sampling.seed, "asking", slot, part)
             )
             yield (
                 slot,
@@ -158,8 +158,8 @@ def _in_order(
 
 
 def _name(sampling: Sampling, prompts: Sequence[Prompt]) -> str:
-    """Sixteen digits of the settings, the models' weights and the prompts."""
+    """A hash of the settings, the models' weights and the prompts, 16 hex digits."""
     weights = [fingerprint(policy.path) for policy in sampling.policies]
-    told = [prompt.model_dump_json() for prompt in prompts]
-    everything = json.dumps([asdict(sampling), weights, told], ensure_ascii=False)
+    texts = [prompt.model_dump_json() for prompt in prompts]
+    everything = json.dumps([asdict(sampling), weights, texts], ensure_ascii=False)
     return f"{derive_seed(0, everything):016x}"

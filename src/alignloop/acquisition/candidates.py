@@ -1,7 +1,7 @@
-"""From sampled answers to comparisons that could be asked: pure, and the same for the same answers.
+"""From sampled answers to candidate comparisons: pure and deterministic.
 
-Ids come from the content alone. So asking twice files nothing twice, and no id tells an annotator
-which model has answered.
+Ids come from the content alone, so nothing is filed twice and no id reveals to an annotator which
+model answered.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from alignloop.records import Comparison, Prompt, Response
 
 @dataclass(frozen=True, kw_only=True)
 class Answered:
-    """One answer to one prompt, and who gave it with which settings."""
+    """One answer to one prompt, with its model and settings."""
 
     prompt: Prompt
     text: str
@@ -25,15 +25,15 @@ class Answered:
 
     @property
     def response_id(self) -> str:
-        """Named by its text: two models that say the same have given one answer."""
+        """An id from the text: equal texts from two models are one answer."""
         return f"{self.prompt.prompt_id}#{_digest(self.text)}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A comparison that could be asked; `answers` are in the order of its responses.
+    """A comparison to consider; `answers` are in the order of its responses.
 
-    `scores` has, for each reward model asked, one number per answer.
+    `scores` has one number per answer for each reward model.
     """
 
     comparison: Comparison
@@ -42,25 +42,24 @@ class Candidate:
 
     @property
     def prompt(self) -> Prompt:
-        """What is asked."""
+        """The comparison's prompt."""
         return self.comparison.prompt
 
 
 def candidates(answers: Iterable[Answered], *, ranking: bool) -> list[Candidate]:
-    """Every two different answers of each prompt, or with `ranking` all of them at once.
+    """All pairs of different answers to each prompt, or with `ranking` all answers at once.
 
-    White space around an answer is no part of it. Empty ones are left out; of equal ones the first
-    counts.
+    Surrounding white space is ignored. Empty answers are dropped; of equal ones the first counts.
     """
     by_prompt: dict[str, dict[str, Answered]] = {}
     for answer in answers:
         text = answer.text.strip()
         if text:
-            said = by_prompt.setdefault(answer.prompt.prompt_id, {})
-            said.setdefault(text, replace(answer, text=text))
+            distinct = by_prompt.setdefault(answer.prompt.prompt_id, {})
+            distinct.setdefault(text, replace(answer, text=text))
     found: list[Candidate] = []
     for distinct in by_prompt.values():
-        # in an order that only the texts decide: no model is always the first
+        # ordered by text alone, so that no model is always first
         order = sorted(distinct.values(), key=lambda answer: answer.response_id)
         groups = [tuple(order)] if ranking else list(combinations(order, 2))
         found += [_candidate(group) for group in groups if len(group) > 1]
@@ -69,6 +68,7 @@ def candidates(answers: Iterable[Answered], *, ranking: bool) -> list[Candidate]
 
 def _candidate(answers: Sequence[Answered]) -> Candidate:
     prompt = answers[0].prompt
+    # the id depends on prompt and texts only: models and settings may change between runs
     names = [answer.response_id for answer in answers]
     comparison = Comparison(
         comparison_id=f"{prompt.prompt_id}~{_digest(names)}",

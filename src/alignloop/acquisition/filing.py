@@ -1,4 +1,4 @@
-"""Chosen comparisons into a project: who answered and why it is asked stay on the server."""
+"""File chosen comparisons in a project; models and reasons stay on the server."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from alignloop.run import progress_for
 def file_chosen(
     database: Database, project_id: int, batch_id: int, chosen: Sequence[Chosen]
 ) -> Imported:
-    """File the comparisons in a batch; those that the project has already are not filed again."""
+    """File the comparisons in a batch, skipping those already in the project."""
     with progress_for("filing", len(chosen)) as bar:
         return import_items(
             database, project_id, batch_id, map(new_item, chosen), on_progress=bar.update
@@ -20,7 +20,7 @@ def file_chosen(
 
 
 def new_item(chosen: Chosen) -> NewItem:
-    """The comparison with who gave each answer, how, and why it is asked."""
+    """The comparison with the model and settings of each answer, and why it was chosen."""
     answers = chosen.candidate.answers
     settings: dict[str, dict[str, Any]] = {a.response_id: dict(a.settings) for a in answers}
     return NewItem(

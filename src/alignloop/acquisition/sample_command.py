@@ -1,4 +1,4 @@
-"""`alignloop label sample`: from the command line to the functions of this room."""
+"""`alignloop label sample`: from the command line to the functions of this package."""
 
 import argparse
 import sys
@@ -18,12 +18,12 @@ from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.overview import count_slices
 from alignloop.label.store.tasks import LabelSchema
 
-SLUG = "comparisons"  # of the project that is made where there is none yet
+SLUG = "comparisons"  # of the project created if there is none
 ANSWERS_FOLDER = "sampled"  # below the project's folder
 
 
 def run_sample(options: argparse.Namespace) -> None:
-    """Let models answer, choose what is worth asking, and file it; prints what became of it."""
+    """Sample answers, choose comparisons and file them; prints a summary."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -41,7 +41,7 @@ def run_sample(options: argparse.Namespace) -> None:
             config = ModelConfig(device=options.device, chat_template=options.chat_template)
             possible = with_scores(possible, options.reward_model, config)
         with database.reading() as session:
-            # Not those of the batch itself: filling it again chooses the same again.
+            # without the batch itself, so that repeating the command chooses the same
             held = count_slices(session, project_id, except_batch=options.batch)
         chosen = choose(
             possible,
@@ -57,10 +57,10 @@ def run_sample(options: argparse.Namespace) -> None:
             )
         done = file_chosen(database, project_id, batch.id, chosen)
     print(
-        f"{len(answers)} answers to {len(prompts)} prompts, {len(possible)} comparisons possible,"
+        f"{len(answers)} answers to {len(prompts)} prompts, {len(possible)} possible comparisons,"
         f" {len(chosen)} chosen ({options.choose})"
     )
-    print(f"filed in batch {options.batch!r}: {done.added}, there already: {done.duplicates}")
+    print(f"filed in batch {options.batch!r}: {done.added}, already there: {done.duplicates}")
     if options.count is not None and len(chosen) < options.count:
         print(f"fewer than --count {options.count}: raise --per-prompt", file=sys.stderr)
 
@@ -79,7 +79,7 @@ def _sampling(options: argparse.Namespace) -> Sampling:
 
 
 def _policy(word: str) -> Policy:
-    """ "DIR", or "NAME=DIR" where the folder's name says little."""
+    """ "DIR", or "NAME=DIR" to give it another name."""
     name, _, path = word.partition("=")
     if path and not Path(word).exists():
         return Policy(name=name, path=path)
@@ -87,7 +87,7 @@ def _policy(word: str) -> Policy:
 
 
 def _project(database: Database, options: argparse.Namespace) -> tuple[int, bool]:
-    """The project, made where the database has none, and whether it asks for rankings."""
+    """The project, created if the database has none, and whether it collects rankings."""
     with database.transaction() as session:
         if options.slug or projects.list_projects(session):
             project = projects.get_project(session, options.slug)

@@ -1,4 +1,4 @@
-"""What reward models say of candidates: one calibrated number for each answer."""
+"""Reward model scores of candidates: one calibrated number per answer."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +9,7 @@ from alignloop.judging.protocol import Answer
 from alignloop.judging.reward_models import RewardModel
 from alignloop.run import progress_for
 
-CHUNK_SIZE = 256  # answers between two steps of the bar
+CHUNK_SIZE = 256  # answers per update of the progress bar
 MICRO_BATCH_TOKENS = 4096
 
 
@@ -18,8 +18,8 @@ def with_scores(
 ) -> list[Candidate]:
     """The candidates with each reward model's score / temperature of every answer.
 
-    sigmoid of a difference of them is the model's calibrated probability that one is better. Each
-    answer is read once however many candidates it stands in.
+    The sigmoid of a difference is the model's calibrated probability that one is better. Each
+    answer is scored once, however many candidates contain it.
     """
     answers = {a.response_id: a for one in candidates for a in one.answers}
     by_model = {name: _scores(list(answers.values()), name, config) for name in reward_models}

@@ -1,4 +1,4 @@
-"""Which comparisons are worth a label. Pure: scores in, choices with their reasons out."""
+"""Which comparisons to label. Pure: scores in, choices with reasons out."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ HOWS: tuple[How, ...] = get_args(How)
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """A comparison to ask, why, and the numbers behind it."""
+    """A comparison to label, why, and the numbers behind it."""
 
     candidate: Candidate
     why: How
@@ -35,25 +35,24 @@ def choose(
     seed: int = 0,
     held: Mapping[str, int] | None = None,
 ) -> list[Chosen]:
-    """The `count` best candidates (all: None), at most `per_prompt` of each prompt, best first.
+    """The `count` best candidates (None: all), at most `per_prompt` per prompt, best first.
 
     random     by a hash of (seed, comparison)
-    uncertain  by |P - 1/2|, least first; P = sigmoid(score_a - score_b) of the reward model
-    ensemble   by the variance of P over several reward models, most first
-    coverage   in turn from the category and language of which there is least; `held` says how many
-               of each the project has already
+    uncertain  by |P - 1/2|, smallest first; P = sigmoid(score_a - score_b) of the reward model
+    ensemble   by the variance of P over several reward models, largest first
+    coverage   in turn from the rarest category and language; `held` has the project's counts
 
-    Of K answers the mean over their pairs counts. Ties are broken by the hash. Raises UserError
-    where reward models are missing.
+    For K answers, the mean over their pairs. Ties are broken by the hash. Raises UserError if
+    reward models are missing.
     """
     _check_scores(candidates, how)
     rank: dict[How, Callable[[Candidate], tuple[float, dict[str, Any]]]] = {
         "random": lambda _: (0.0, {"seed": seed}),
-        "uncertain": _doubt,
-        "ensemble": _quarrel,
+        "uncertain": _uncertainty,
+        "ensemble": _disagreement,
         "coverage": lambda one: (0.0, {"slice": slice_of(one)}),
     }
-    weighed = [(*rank[how](one), _place(seed, one), one) for one in candidates]
+    weighed = [(*rank[how](one), _hash(seed, one), one) for one in candidates]
     weighed.sort(key=lambda row: (row[0], row[2]))
     if how == "coverage":
         weighed = _in_turn(weighed, held or {})
@@ -73,6 +72,7 @@ _Weighed = tuple[float, dict[str, Any], float, Candidate]
 
 def probability(scores: Sequence[float], first: int, second: int) -> float:
     """P(first is better than second) = sigmoid(score_first - score_second)."""
+    # bounded: exp overflows above 709
     return 1 / (1 + math.exp(-max(-700.0, min(700.0, scores[first] - scores[second]))))
 
 
@@ -81,22 +81,22 @@ def slice_of(candidate: Candidate) -> str:
     return f"{candidate.prompt.category}/{candidate.prompt.language}"
 
 
-def _doubt(one: Candidate) -> tuple[float, dict[str, Any]]:
+def _uncertainty(one: Candidate) -> tuple[float, dict[str, Any]]:
     (name, scores), *_ = one.scores.items()
     chances = [probability(scores, a, b) for a, b in _couples(one)]
-    doubt = fmean(abs(chance - 0.5) for chance in chances)
-    told = {"reward_model": name, "scores": _rounded(scores), "probability": _rounded(chances)}
-    return doubt, {**told, "distance": round(doubt, 6)}
+    distance = fmean(abs(chance - 0.5) for chance in chances)
+    detail = {"reward_model": name, "scores": _rounded(scores), "probability": _rounded(chances)}
+    return distance, {**detail, "distance": round(distance, 6)}
 
 
-def _quarrel(one: Candidate) -> tuple[float, dict[str, Any]]:
+def _disagreement(one: Candidate) -> tuple[float, dict[str, Any]]:
     by_model = {
         name: [probability(scores, a, b) for a, b in _couples(one)]
         for name, scores in one.scores.items()
     }
     variance = fmean(pvariance(chances) for chances in zip(*by_model.values(), strict=True))
-    told = {name: _rounded(chances) for name, chances in by_model.items()}
-    return -variance, {"probability": told, "variance": round(variance, 6)}
+    probabilities = {name: _rounded(chances) for name, chances in by_model.items()}
+    return -variance, {"probability": probabilities, "variance": round(variance, 6)}
 
 
 def _couples(one: Candidate) -> list[tuple[int, int]]:
@@ -108,7 +108,7 @@ def _rounded(numbers: Sequence[float]) -> list[float]:
 
 
 def _in_turn(weighed: Sequence[_Weighed], held: Mapping[str, int]) -> list[_Weighed]:
-    """One of the slice that has least so far, again and again; equal ones by name."""
+    """Repeatedly take one from the slice with the fewest so far; ties by name."""
     waiting: dict[str, list[_Weighed]] = {}
     for row in weighed:
         waiting.setdefault(slice_of(row[3]), []).append(row)
@@ -124,7 +124,7 @@ def _in_turn(weighed: Sequence[_Weighed], held: Mapping[str, int]) -> list[_Weig
     return order
 
 
-def _place(seed: int, one: Candidate) -> float:
+def _hash(seed: int, one: Candidate) -> float:
     text = json.dumps([seed, one.comparison.comparison_id], ensure_ascii=False)
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
@@ -136,5 +136,5 @@ def _check_scores(candidates: Sequence[Candidate], how: How) -> None:
         raise UserError(
             f"choosing by {how!r} needs {'a reward model' if needed == 1 else 'two reward models'}",
             where="--choose",
-            fix="name it with --reward-model DIR" + " twice or more" * (needed > 1),
+            fix="add --reward-model DIR" + " at least twice" * (needed > 1),
         )

@@ -33,7 +33,7 @@ def test_policies_and_temperatures_take_turns(sampling: Callable[..., Sampling])
     four = [("llama", 1.0), ("qwen2", 1.0), ("llama", 0.5), ("qwen2", 0.5)]
     assert slots == [*four, four[0]]
     for answers in (1, 10):
-        with pytest.raises(UserError, match="2 to 9"):
+        with pytest.raises(UserError, match="between 2 and 9"):
             sampling(answers=answers)
 
 
