@@ -171,7 +171,7 @@ def test_a_reward_model_with_another_tokenizer_that_nothing_says_how_to_read(
 def test_a_policy_in_place_of_a_reward_model(tiny: Any, tmp_path: Path, call: Any) -> None:
     policy = str(tiny.model)
     words = tiny.command("rl", tmp_path / "run", "--rl.policy", policy, "--rl.rewards", policy)
-    assert_refused(call(words), "this is no reward model", "alignloop reward")
+    assert_refused(call(words), "this is not a reward model", "alignloop reward")
 
 
 def test_a_stage_before_its_turn(tiny: Any, tmp_path: Path, call: Any) -> None:

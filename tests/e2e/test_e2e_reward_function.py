@@ -41,7 +41,7 @@ def test_a_run_needs_no_reward_model(tiny: Any, tmp_path: Path, call: Any) -> No
     assert lineage["reward_1"] == "own_reward:digits" and "reward_model" not in lineage
     results = json.loads((run / "evaluate" / "results.json").read_text())
     assert results["judge"] == "function own_reward:digits" and results["judge_facts"]["climbed"]
-    assert "this judge is what RL climbed" in json.dumps(results["verdict"])
+    assert "RL optimised this very judge" in json.dumps(results["verdict"])
 
 
 def test_an_error_of_the_function_is_one_line(tiny: Any, tmp_path: Path, call: Any) -> None:

@@ -1,7 +1,7 @@
-"""The annotation application: people compare answers in the browser, and all they say is kept.
+"""The annotation application: people compare answers in the browser, and every judgement is kept.
 
 `store` is the database and the only part that writes to it, `web` the JSON API and its guards,
-`pages` what people see, `quality` and `exports` what comes out. `Client` speaks to a running one.
+`pages` the HTML, `quality` and `exports` the results. `Client` talks to a running server.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ __all__ = ["Client"]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the client on first use: `import alignloop.label` costs nothing."""
+    """Load the client on first use, to keep `import alignloop.label` cheap."""
     if name == "Client":
         from alignloop.label.client import Client
 

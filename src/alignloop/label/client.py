@@ -18,7 +18,7 @@ from alignloop.label.store.tasks import JudgementIn, Task
 from alignloop.records import Comparison
 from alignloop.run import atomic_write
 
-PATIENCE = 10.0  # seconds in which a server that does not answer is asked again
+PATIENCE = 10.0  # seconds of retries if the server does not answer
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 CHUNK_SIZE = 500  # items in one upload
 MAX_ERRORS_SHOWN = 10
@@ -33,11 +33,11 @@ KINDS: dict[int, type[UserError]] = {
 
 
 class Client:
-    """Speaks with one server: `with Client("http://127.0.0.1:8000", token) as client: ...`.
+    """Talks to one server: `with Client("http://127.0.0.1:8000", token) as client: ...`.
 
-    What the server refuses is raised as it is named there: `refusals.NotFound`, `Conflict`,
-    `Contradiction`, `Invalid`, `Forbidden`, `SignInRefused`, `TooManyAttempts`, all of them
-    UserErrors. A request that the network loses is sent again where that changes nothing.
+    Refusals are raised under the server's names: `refusals.NotFound`, `Conflict`, `Contradiction`,
+    `Invalid`, `Forbidden`, `SignInRefused`, `TooManyAttempts`, all of them UserErrors. Requests
+    lost by the network are retried if they are idempotent.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Client:
         self._http.close()
 
     def me(self) -> dict[str, Any]:
-        """Whose token this is: name, role and scopes."""
+        """The token's user: name, role and scopes."""
         return self._send("GET", "/me").json()
 
     def projects(self) -> list[dict[str, Any]]:
@@ -77,41 +77,41 @@ class Client:
         return self._send("GET", "/projects").json()
 
     def claim(self, project: str, *, locale: str = "en") -> Task | None:
-        """The next item of a project, or the one that is still unanswered; None: nothing left."""
+        """The next item of a project, or the one still unanswered; None if none is left."""
         return _task(self._send("POST", f"/projects/{project}/claim", params={"locale": locale}))
 
-    def submit(self, task: Task | int, judgement: JudgementIn | None = None, **said: Any) -> int:
-        """Judge a task and give the judgement's id: `client.submit(task, verdict="tie")`.
+    def submit(self, task: Task | int, judgement: JudgementIn | None = None, **fields: Any) -> int:
+        """Judge a task; returns the judgement's id: `client.submit(task, verdict="tie")`.
 
-        Raises Contradiction where the ratings say otherwise than the choice and `confirmed` is
-        not set. Without a `key` one is made, so that a retry of ours never counts twice.
+        Raises Contradiction if ratings contradict the choice and `confirmed` is not set. A `key` is
+        made if not given, so a retry never counts twice.
         """
-        sent = judgement or JudgementIn.model_validate({"key": secrets.token_hex(16), **said})
+        sent = judgement or JudgementIn.model_validate({"key": secrets.token_hex(16), **fields})
         assignment = task if isinstance(task, int) else task.assignment_id
         body = sent.model_dump(mode="json")
         done = self._send("POST", f"/assignments/{assignment}/judgement", json=body)
         return int(done.json()["judgement_id"])
 
     def release(self, task: Task | int) -> None:
-        """Give an item back unjudged."""
+        """Return an item unjudged."""
         assignment = task if isinstance(task, int) else task.assignment_id
         self._send("POST", f"/assignments/{assignment}/release")
 
     def undo(self, project: str, *, locale: str = "en") -> Task | None:
-        """Take the latest judgement back: its task, with `previous` filled in; None: there is none.
+        """Withdraw the latest judgement; returns its task with `previous` filled in, or None.
 
-        Not sent again by itself: two of them would take back two judgements.
+        Never retried: two requests would withdraw two judgements.
         """
         path, params = f"/projects/{project}/undo", {"locale": locale}
         return _task(self._send("POST", path, again=False, params=params))
 
     def create_project(self, slug: str, title: str, **fields: Any) -> dict[str, Any]:
-        """Make a project (lead); `schema={"kind": "ranking"}` and guidelines may be given."""
+        """Create a project (lead), optionally with `schema={"kind": "ranking"}` and guidelines."""
         body = {"slug": slug, "title": title, **fields}
         return self._send("POST", "/projects", again=False, json=body).json()
 
     def create_batch(self, project: str, name: str, **fields: Any) -> dict[str, Any]:
-        """Make a batch (lead): `overlap`, `priority` and `repeats` may be given."""
+        """Create a batch (lead), optionally with `overlap`, `priority` and `repeats`."""
         body = {"name": name, **fields}
         return self._send("POST", f"/projects/{project}/batches", again=False, json=body).json()
 
@@ -124,7 +124,7 @@ class Client:
         gold: bool = False,
         on_progress: Callable[[int], object] = lambda _: None,
     ) -> dict[str, Any]:
-        """File a file of any format that the data layer reads (lead); see `import_items`."""
+        """Import a file of any format that the data layer reads (lead); see `import_items`."""
         items = items_of_file(source, gold=gold)
         return self.import_items(project, batch, items, on_progress=on_progress)
 
@@ -136,9 +136,9 @@ class Client:
         *,
         on_progress: Callable[[int], object] = lambda _: None,
     ) -> dict[str, Any]:
-        """File items in a batch (lead), piece by piece; again is harmless.
+        """Import items into a batch (lead), in chunks; repeating it is harmless.
 
-        Gives `added`, `duplicates`, `num_refused` and the first ten `refused` with their reasons.
+        Returns `added`, `duplicates`, `num_refused` and the first ten `refused` with reasons.
         """
         total: dict[str, Any] = {"added": 0, "duplicates": 0, "num_refused": 0, "refused": []}
         read = 0
@@ -149,9 +149,9 @@ class Client:
             done = self._send("POST", path, params=params, content="\n".join(lines)).json()
             for name in ("added", "duplicates", "num_refused"):
                 total[name] += done[name]
-            told = [str(one.error()) for one in bad] + done["refused"]
+            messages = [str(one.error()) for one in bad] + done["refused"]
             total["num_refused"] += len(bad)
-            total["refused"] = (total["refused"] + told)[:MAX_ERRORS_SHOWN]
+            total["refused"] = (total["refused"] + messages)[:MAX_ERRORS_SHOWN]
             read += len(piece)
             on_progress(read)
         return total
@@ -159,22 +159,22 @@ class Client:
     def export(
         self, project: str, out: str | Path, *, kind: str = "pairs", format: str = "jsonl"
     ) -> dict[str, Any]:
-        """Make an export (lead) and write its rows to `out`; gives its id, hash and counts."""
+        """Create an export (lead) and write its rows to `out`; returns its id, hash and counts."""
         body = {"kind": kind, "format": format}
         made = self._send("POST", f"/projects/{project}/exports", again=False, json=body).json()
         atomic_write(out, self._send("GET", f"/exports/{made['id']}").content)
         return made
 
     def quality(self, project: str) -> dict[str, Any]:
-        """Every figure of the quality page (lead)."""
+        """All figures of the quality page (lead)."""
         return self._send("GET", f"/projects/{project}/quality").json()
 
     def judgements(self, project: str) -> Iterator[dict[str, Any]]:
-        """Every judgement (lead), superseded and withdrawn ones too."""
+        """All judgements (lead), including superseded and withdrawn ones."""
         yield from self._pages(f"/projects/{project}/judgements")
 
     def items(self, project: str) -> Iterator[dict[str, Any]]:
-        """Every item (lead), with models and reasons."""
+        """All items (lead), with models and reasons."""
         yield from self._pages(f"/projects/{project}/items")
 
     def _pages(self, path: str) -> Iterator[dict[str, Any]]:
@@ -186,9 +186,9 @@ class Client:
     def _send(
         self, method: str, path: str, *, again: bool = True, **options: Any
     ) -> httpx2.Response:
-        """One request; raises what the server refuses, and UserError where it cannot be reached.
+        """Send one request; raises the server's refusals, and UserError if it is unreachable.
 
-        With `again` it is repeated while the network or the server fails, and patience lasts.
+        With `again` it is retried on network or server errors until patience runs out.
         """
         url, wait = f"{self._url}/api/v1{path}", FIRST_WAIT
         give_up = time.monotonic() + (self._patience if again else 0.0)
@@ -202,6 +202,7 @@ class Client:
                     problem = f"the server does not answer ({error or type(error).__name__})"
                     raise UserError(problem, where=self._url, fix=fix) from error
             else:
+                # 4xx will not change on a retry
                 if response.status_code < 500 or is_last:
                     _raise_for(response)
                     return response
@@ -214,15 +215,15 @@ def _task(response: httpx2.Response) -> Task | None:
 
 
 def _raise_for(response: httpx2.Response) -> None:
-    """Raise what the server refuses, in its words."""
+    """Raise the server's refusal, in its words."""
     if response.status_code < 400:
         return
     try:
-        told: Any = response.json()
+        content: Any = response.json()
     except ValueError:
-        told = None
-    # What stands between us and the server, such as a proxy, may answer with anything.
-    body: dict[str, Any] = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+        content = None
+    # A proxy between us and the server may answer with anything.
+    body: dict[str, Any] = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     detail = str(body.get("detail", f"HTTP status {response.status_code}"))
     fix = str(body.get("fix", "")) if "detail" in body else "is this the right URL?"
     if body.get("contradiction"):

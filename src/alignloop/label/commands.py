@@ -1,4 +1,4 @@
-"""What `alignloop label ...` does; the parser is in `alignloop.cli_label`."""
+"""The commands `alignloop label ...`; the parser is in `alignloop.cli_label`."""
 
 import argparse
 import ipaddress
@@ -24,11 +24,11 @@ from alignloop.label.web.app import create_app
 from alignloop.run import progress_for
 
 Options = argparse.Namespace
-COMMAND_LINE = "command line"  # where the audit log's lines of these commands come from
+COMMAND_LINE = "command line"  # the address of these commands in the audit log
 
 
 def serve(options: Options) -> None:
-    """Run the server until it is stopped. Raises UserError for an address that is not safe."""
+    """Run the server until it is stopped. Raises UserError for an unsafe address."""
     check_binding(options.host, behind_tls=options.behind_tls)
     folder = Path(options.project)
     hosts = tuple(map(str.lower, options.public_host)) if options.behind_tls else LOOPBACK
@@ -40,7 +40,7 @@ def serve(options: Options) -> None:
             create_app(database, settings),
             log_level="warning",
             server_header=False,
-            # Only a proxy on this machine may say whose request it passes on.
+            # Trust X-Forwarded-* only from a proxy on this machine: anyone else could forge it.
             proxy_headers=options.behind_tls,
             forwarded_allow_ips="127.0.0.1",
         )
@@ -51,21 +51,21 @@ def serve(options: Options) -> None:
 
 
 def check_binding(host: str, *, behind_tls: bool) -> None:
-    """Raise UserError where passwords would go over a network unencrypted."""
+    """Raise UserError if passwords would cross a network unencrypted."""
     try:
         is_loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise UserError("this is no address", where=f"--host {host}") from None
+        raise UserError("this is not an IP address", where=f"--host {host}") from None
     if not is_loopback and not behind_tls:
         raise UserError(
-            "beyond this machine passwords and cookies need TLS",
+            "serving other machines without TLS would expose passwords and cookies",
             where=f"--host {host}",
-            fix="put a proxy with TLS in front and give --behind-tls, or leave --host out",
+            fix="put a TLS proxy in front and pass --behind-tls, or omit --host",
         )
 
 
 def import_file(options: Options) -> int:
-    """File the items of a file; the exit code is 1 where rows are refused."""
+    """Import the items of a file; the exit code is 1 if rows are refused."""
     with closing(_database(options)) as database:
         project_id, batch_id = _batch_for(database, options)
         total = sum(1 for _ in items_of_file(options.file, gold=options.gold))
@@ -73,7 +73,7 @@ def import_file(options: Options) -> int:
         with progress_for("import", total) as bar:
             done = import_items(database, project_id, batch_id, items, on_progress=bar.update)
         _note(database, "items filed", str(options.file), project=project_id, added=done.added)
-    print(f"added: {done.added}, there already: {done.duplicates}, refused: {done.num_refused}")
+    print(f"added: {done.added}, already there: {done.duplicates}, refused: {done.num_refused}")
     for refusal in done.refused:
         print(harmless(str(refusal)), file=sys.stderr)
     return 1 if done.num_refused else 0
@@ -96,7 +96,7 @@ def run_export(options: argparse.Namespace) -> None:
 
 
 def add_project(options: Options) -> None:
-    """Make a project."""
+    """Create a project."""
     schema = LabelSchema(
         kind=options.kind, ratings=options.ratings, strength=not options.no_strength
     )
@@ -110,14 +110,14 @@ def add_project(options: Options) -> None:
 
 
 def list_projects(options: Options) -> None:
-    """Print the projects, one a line."""
+    """Print the projects, one per line."""
     with closing(_database(options)) as database, database.reading() as session:
         for project in projects.list_projects(session):
             print(harmless(f"{project.slug}\t{project.kind}\t{project.title}"))
 
 
 def add_batch(options: Options) -> None:
-    """Make a batch."""
+    """Create a batch."""
 
     def make(session: Session) -> str:
         project = projects.get_project(session, options.slug)
@@ -135,7 +135,7 @@ def add_batch(options: Options) -> None:
 
 
 def list_batches(options: Options) -> None:
-    """Print the batches in the order in which they are worked off."""
+    """Print the batches in working order."""
     with closing(_database(options)) as database, database.reading() as session:
         for batch in projects.list_batches(session, projects.get_project(session, options.slug).id):
             state = "closed" if batch.closed else "open"
@@ -144,7 +144,7 @@ def list_batches(options: Options) -> None:
 
 
 def close_batch(options: Options) -> None:
-    """Close a batch, or with --open hand its items out again."""
+    """Close a batch, or reopen it with --open."""
 
     def change(session: Session) -> str:
         project = projects.get_project(session, options.slug)
@@ -169,7 +169,7 @@ def add_user(options: Options) -> None:
 
 
 def list_users(options: Options) -> None:
-    """Print who has an account."""
+    """Print the accounts."""
     with closing(_database(options)) as database, database.reading() as session:
         for user in accounts.list_users(session):
             state = "active" if user.active else "disabled"
@@ -187,7 +187,7 @@ def change_user(options: Options) -> None:
 
 
 def add_token(options: Options) -> None:
-    """Print a new API token; it is shown this once."""
+    """Print a new API token; it is shown only once."""
     made: list[str] = []
 
     def make(session: Session) -> str:
@@ -224,12 +224,12 @@ def revoke_token(options: Options) -> None:
 def _database(options: Options) -> Database:
     if options.database and "://" not in options.database:
         fix = "write postgresql://user@host/name, or name a folder with --project"
-        raise UserError("this is no URL", where=f"--database {options.database}", fix=fix)
+        raise UserError("this is not a URL", where=f"--database {options.database}", fix=fix)
     return open_database(options.database or Path(options.project))
 
 
 def _done(options: Options, action: str, change: Callable[[Session], str]) -> str:
-    """Make one change and its line of the audit log; what it changed."""
+    """Make one change and its audit log entry; returns its target."""
     with closing(_database(options)) as database, database.transaction() as session:
         target = change(session)
         audit.record(session, action, user_id=None, target=target, address=COMMAND_LINE)
@@ -243,7 +243,7 @@ def _note(database: Database, action: str, target: str, **detail: object) -> Non
 
 
 def _batch_for(database: Database, options: Options) -> tuple[int, int]:
-    """The ids of the project and of the batch, which is made where it is not there."""
+    """The ids of the project and of the batch, which is created if missing."""
     with database.transaction() as session:
         project = projects.get_project(session, options.slug)
         numbers = {name: getattr(options, name) for name in ("overlap", "priority", "repeats")}
@@ -253,8 +253,8 @@ def _batch_for(database: Database, options: Options) -> tuple[int, int]:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named because asyncio turns Nagle's algorithm off only where it is: without,
-    # every request that follows another at once waits 40 ms for a delayed acknowledgement.
+    # Name the protocol: asyncio disables Nagle's algorithm only then. Otherwise a request right
+    # after another waits 40 ms for a delayed acknowledgement.
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -269,13 +269,13 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _greet(database: Database, here: str, options: Options) -> None:
-    """Say where the server is, and give the first lead their link."""
+    """Print the server's address, and the first lead's link."""
     with database.transaction() as session:
         token = accounts.invite_first_lead(session)
     if token is not None:
-        print(f"Make the lead's account (this link works once):\n{here}/invite/{token}")
-    place = database.engine.url.render_as_string()  # without the password
-    print(f"Annotation page: {here}   ({place})\nCtrl+C stops it.", flush=True)
+        print(f"Create the lead's account (this link works once):\n{here}/invite/{token}")
+    url = database.engine.url.render_as_string()  # without the password
+    print(f"Annotation page: {here}   ({url})\nCtrl+C stops it.", flush=True)
 
 
 def _in_url(host: str) -> str:

@@ -1,4 +1,4 @@
-"""`alignloop label demo`: a project with comparisons and a week of judgements, ready at once."""
+"""`alignloop label demo`: a ready-made project with comparisons and a week of judgements."""
 
 import argparse
 import secrets
@@ -17,8 +17,8 @@ from alignloop.label.store.importing import import_file
 from alignloop.label.store.tables import now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 
-DAYS = 6  # of work that lie behind
-PER_DAY = 8  # judgements of each person in a project
+DAYS = 6  # of simulated past work
+PER_DAY = 8  # judgements per annotator and project
 BREAK = timedelta(seconds=20)  # between two items
 
 GUIDELINE_EN = """\
@@ -28,7 +28,7 @@ Read the **whole** of both answers before you choose.
 
 1. **True and useful.** Does it answer what was asked, and is it right?
 2. **Kind.** A person who is sad wants to be heard first.
-3. **Safe and fair.** A request that would hurt somebody is declined, with a reason. A harmless \
+3. **Safe and fair.** A request that would hurt someone is declined, with a reason. A harmless \
 question that only sounds dangerous is answered.
 4. **Clear.** Length alone counts for nothing.
 
@@ -50,7 +50,7 @@ GUIDELINE_ZH = """\
 
 
 class Works(Protocol):
-    """A person who answers up to `limit` of a project's tasks: at a desk, see `SimulatedDesk`."""
+    """An annotator who answers up to `limit` of a project's tasks at a `SimulatedDesk`."""
 
     def __call__(self, desk: Any, project: str, *, limit: int) -> int: ...
 
@@ -87,9 +87,9 @@ PARTS = (
 
 
 class SimulatedDesk:
-    """One person at work in the past: tasks and judgements without a server, at a clock of its own.
+    """One annotator working in the past, without a server, with a separate clock.
 
-    The clock starts `DAYS` days ago; after `PER_DAY` judgements it goes on the next day.
+    The clock starts `DAYS` days ago and moves to the next day after `PER_DAY` judgements.
     """
 
     def __init__(self, session: Session, user_id: int, began: datetime) -> None:
@@ -100,9 +100,9 @@ class SimulatedDesk:
         """The next task of a project."""
         return queue.claim(self._session, project, self._user_id, at=self._moment())
 
-    def submit(self, task: Task, **said: Any) -> int:
-        """Keep a judgement, dated as the clock says."""
-        sent = JudgementIn.model_validate({"key": secrets.token_hex(16), **said})
+    def submit(self, task: Task, **fields: Any) -> int:
+        """Store a judgement with the clock's date."""
+        sent = JudgementIn.model_validate({"key": secrets.token_hex(16), **fields})
         self._today += timedelta(milliseconds=sent.visible_ms)
         at = self._moment()
         made = judging.submit(
@@ -121,11 +121,11 @@ def make_demo(
 ) -> None:
     """Fill a new project's folder: `content` holds the files of `PARTS`, `people` do the work.
 
-    Raises UserError where a project is there already.
+    Raises UserError if there is a project already.
     """
     if (folder / FILE).exists():
         raise UserError(
-            "a project is here already",
+            "there is a project here already",
             where=str(folder),
             fix=f"name another folder, or open this one: alignloop label serve --project {folder}",
         )
@@ -133,12 +133,12 @@ def make_demo(
     with closing(open_database(folder)) as database:
         for part in PARTS:
             _file(database, part, content / part.file)
-        for place, (name, work) in enumerate(people.items()):
-            # one transaction for a week: each would wait for the disk
+        for number, (name, work) in enumerate(people.items()):
+            # one transaction per annotator: each commit waits for the disk
             with database.transaction() as session:
                 desk = SimulatedDesk(session, accounts.add_simulated(session, name, began), began)
-                # some have done more than others, and some is left for whoever tries the demo
-                work(desk, "demo", limit=PER_DAY * (DAYS - 1 - place % 3))
+                # unequal amounts, and some items are left for the visitor
+                work(desk, "demo", limit=PER_DAY * (DAYS - 1 - number % 3))
                 work(desk, "demo-ranking", limit=PER_DAY // 2)
 
 
@@ -166,12 +166,12 @@ def run_demo(
     *,
     serve: Callable[[argparse.Namespace], None] | None = None,
 ) -> None:
-    """Make the demo where it is not there yet, serve it, and print the link."""
+    """Create the demo if it does not exist yet, serve it, and print the link."""
     if serve is None:
         from alignloop.label.commands import serve
     with tempfile.TemporaryDirectory(prefix="alignloop-demo-") as temporary:
-        place = Path(folder or temporary)
-        if not (place / FILE).exists():
-            make_demo(place, content, people)
-        options = {"host": "127.0.0.1", "port": port, "project": str(place), "database": None}
+        target = Path(folder or temporary)
+        if not (target / FILE).exists():
+            make_demo(target, content, people)
+        options = {"host": "127.0.0.1", "port": port, "project": str(target), "database": None}
         serve(argparse.Namespace(**options, behind_tls=False, public_host=[]))

@@ -1,6 +1,6 @@
-"""Who may do what: the guard of every route, and the session cookie. Below web and pages.
+"""Authorisation: the guard of every route, and the session cookie. Below web and pages.
 
-A route without one of the guards `anyone`, `annotator`, `lead` does not get past `create_app`.
+`create_app` rejects routes without one of the guards `anyone`, `annotator`, `lead`.
 """
 
 import hmac
@@ -32,22 +32,22 @@ def settings_of(request: Request) -> ServerSettings:
 
 
 def address_of(request: Request) -> str:
-    """The address that the request comes from, for the throttle and the audit log."""
+    """The client's address, for the throttle and the audit log."""
     return request.client.host if request.client else ""
 
 
 def origin_of(request: Request) -> str:
-    """Our own origin as the browser sees it: "http://localhost:8000"."""
+    """Our origin as the browser sees it: "http://localhost:8000"."""
     scheme = "https" if settings_of(request).behind_tls else "http"
     return f"{scheme}://{request.headers.get('host', '')}"
 
 
 def check_origin(request: Request) -> None:
-    """Refuse a change that another site's page asks for. Raises Forbidden.
+    """Refuse a change requested by another site's page. Raises Forbidden.
 
-    Browsers name the page's origin with every change. Where they hide it ("null", as our own
-    referrer policy makes them do for forms), Sec-Fetch-Site says the same and cannot be set by
-    a page.
+    Browsers send the page's origin with every change. If they hide it ("null", as our referrer
+    policy makes them do for forms), Sec-Fetch-Site has the same information, and pages cannot
+    set it.
     """
     if request.method in SAFE:
         return
@@ -60,7 +60,7 @@ def check_origin(request: Request) -> None:
 
 
 def find_principal(request: Request) -> Principal | None:
-    """Who asks, by `Authorization: Bearer TOKEN` or else by the session cookie; None: nobody."""
+    """The user by `Authorization: Bearer TOKEN`, otherwise by session cookie; None if neither."""
     database = database_of(request)
     kind, _, secret = request.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
@@ -70,11 +70,11 @@ def find_principal(request: Request) -> Principal | None:
 
 
 def anyone(request: Request) -> None:
-    """Guard of what needs no account, such as the login. Raises Forbidden for other sites."""
+    """Guard of routes without an account, such as the login. Raises Forbidden for other sites."""
     check_origin(request)
 
 
-# For the API's description alone: `find_principal` reads the header itself.
+# Only for the OpenAPI description: `find_principal` reads the header itself.
 Described = Annotated[
     HTTPAuthorizationCredentials | None,
     Security(HTTPBearer(auto_error=False, description="An API token; or a session's cookie.")),
@@ -102,7 +102,9 @@ def _allowed(request: Request, scope: str) -> Principal:
         raise Forbidden(f"this needs the scope {scope}", fix="ask the lead")
     if found.via == "session" and request.method not in SAFE:
         check_origin(request)
+        # sessions only: a browser adds cookies to forged requests, but never a bearer token
         sent = request.headers.get(CSRF_HEADER, "")
+        # constant time: an early exit would leak the token byte by byte
         if not hmac.compare_digest(sent.encode(), found.csrf.encode()):
             problem = f"the header {CSRF_HEADER} is missing or wrong"
             raise Forbidden(problem, fix="load the page again")
@@ -120,10 +122,11 @@ Settings = Annotated[ServerSettings, Depends(settings_of)]
 
 
 def begin_session(request: Request, response: Response, begun: sign_in.NewSession) -> None:
-    """Put a new session's cookie on the response and end the session that was there before."""
+    """Set a new session's cookie and end the previous session."""
     settings = settings_of(request)
     if old := request.cookies.get(settings.cookie):
         sign_in.log_out(database_of(request), old)
+    # httponly against scripts; lax, so that links to the site still arrive signed in
     response.set_cookie(
         settings.cookie,
         begun.cookie,
@@ -136,7 +139,7 @@ def begin_session(request: Request, response: Response, begun: sign_in.NewSessio
 
 
 def end_session(request: Request, response: Response) -> None:
-    """End the session of the request's cookie, and take the cookie away."""
+    """End the session of the request's cookie, and delete the cookie."""
     settings = settings_of(request)
     if cookie := request.cookies.get(settings.cookie):
         sign_in.log_out(database_of(request), cookie)

@@ -1,4 +1,4 @@
-"""Finds answers that say who made them: an annotator who knows the model is not blind any more."""
+"""Find answers that reveal their maker: an annotator who knows the model is no longer blind."""
 
 import re
 
@@ -11,6 +11,7 @@ _MODELS = (
     "copilot|grok|command r"
 )
 _MADE = "developed|created|made|trained|built|designed"
+# Only in the first person or with a maker's verb: texts about companies are not leaks.
 _ENGLISH = re.compile(
     rf"\b(?:{_MADE}) (?:and \w+ )?by (?:the team at )?(?:{_NAMES})\b"
     rf"|\bas an? (?:ai|artificial intelligence|large language model|language model)\b"
@@ -38,7 +39,7 @@ _CHINESE = re.compile(
 
 
 def names_maker(text: str) -> bool:
-    """Whether an answer says who made it, in English or Chinese.
+    """Whether an answer names its maker, in English or Chinese.
 
     >>> names_maker("As an AI model developed by Example Inc., I cannot do that.")
     True

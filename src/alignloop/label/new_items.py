@@ -1,4 +1,4 @@
-"""From files to questions: Comparison records first, else what the data layer reads as pairs."""
+"""From files to items: Comparison records, otherwise whatever the data layer reads as pairs."""
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
@@ -22,14 +22,14 @@ from alignloop.records import Comparison, PreferencePair, Prompt, Record, Respon
 
 Why = Literal["random", "uncertain", "ensemble", "coverage", "gold", "repeat", "import"]
 MOST_ANSWERS = 9
-COMPARED = ("sft", "policy")  # the two sides of a line of evaluate/answers.jsonl
+COMPARED = ("sft", "policy")  # the sides of a line of evaluate/answers.jsonl
 
 
 class NewItem(Record):
-    """A comparison to be asked, with what is known of it; a line of an import file.
+    """A comparison to label, with its metadata; a line of an import file.
 
-    `models` and `settings` are by response_id (`comparison.sampled_from` is the model of those not
-    named). `gold` is the right answer, a response_id, "tie" or "both_bad", for gold questions.
+    `models` and `settings` are by response_id; `comparison.sampled_from` is the default model.
+    `gold` is the right answer of a gold question: a response_id, "tie" or "both_bad".
     """
 
     comparison: Comparison
@@ -41,10 +41,10 @@ class NewItem(Record):
 
 
 def items_of_file(source: str | Path, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
-    """The questions in a file, folder or `hub:` id of any known format, with refused rows.
+    """The items in a file, folder or `hub:` id of any known format, with refused rows.
 
-    With `gold` the chosen answer of a pair is the right one. Raises UserError where nothing is
-    there at all.
+    With `gold` the chosen answer of a pair is the right one. Raises UserError if there is nothing
+    at all.
     """
     for table in training_tables(source):
         yield from items_of_table(table, gold=gold)
@@ -53,16 +53,16 @@ def items_of_file(source: str | Path, *, gold: bool = False) -> Iterator[NewItem
 def items_of_lines(
     lines: Callable[[], Iterable[tuple[int, str]]], name: str, *, gold: bool = False
 ) -> Iterator[NewItem | Refusal]:
-    """The questions in lines of JSON, each with its number; `name` stands in complaints.
+    """The items in numbered lines of JSON; `name` appears in error messages.
 
-    `lines` gives them from the start each time: what a column means is looked at first.
+    `lines` restarts at each call: a first pass determines the meaning of the columns.
     """
     table = Table(name=name, container="jsonl", rows=lambda: line_rows(lines()))
     yield from items_of_table(table, gold=gold)
 
 
 def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers from 1, as text; what is no UTF-8 becomes a broken line."""
+    """Lines with their numbers from 1, as text; bytes that are not UTF-8 give an invalid line."""
     for number, line in enumerate(stream, 1):
         if len(line) > MAX_ROW_BYTES:
             yield number, "this line is too long"
@@ -71,7 +71,7 @@ def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
 
 
 def items_of_table(table: Table, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
-    """The questions of one table: rows of one kind that follow each other are read together."""
+    """The items of one table; consecutive rows of one kind are read together."""
     columns = survey(table)
     for kind, rows in groupby(table.rows(), key=_kind):
         if kind == "own":
@@ -86,8 +86,8 @@ def _kind(row: Row | BadRow) -> Literal["own", "evaluated", "pairs"]:
     """A Comparison or NewItem of ours, a line of evaluate/answers.jsonl, or anything else."""
     if isinstance(row, BadRow):
         return "pairs"
-    asked = isinstance(row.value.get("prompt"), dict) and "responses" in row.value
-    if isinstance(row.value.get("comparison"), dict) or asked:
+    is_comparison = isinstance(row.value.get("prompt"), dict) and "responses" in row.value
+    if isinstance(row.value.get("comparison"), dict) or is_comparison:
         return "own"
     sides = (row.value.get(who) for who in COMPARED)
     evaluated = all(isinstance(side, dict) and "response" in side for side in sides)
@@ -95,24 +95,24 @@ def _kind(row: Row | BadRow) -> Literal["own", "evaluated", "pairs"]:
 
 
 def _evaluated_items(table: Table, rows: Iterable[Row], gold: bool) -> Iterator[NewItem | Refusal]:
-    """What `alignloop evaluate` compared, for people to judge blindly.
+    """The answers of `alignloop evaluate`, to be judged blindly by people.
 
-    Where both said the same, or one said nothing, there is nothing to ask.
+    Equal and empty answers are skipped: there is nothing to compare.
     """
     for row in rows:
         try:
             prompt = Prompt.model_validate(row.value["prompt"])
         except ValidationError as error:
-            fix = "give evaluate/answers.jsonl as it was written"
+            fix = "give evaluate/answers.jsonl unchanged"
             yield Refusal(
                 file=table.name, line=row.line, problem=explain(error), fix=fix, row=row.value
             )
             continue
-        said = {str(row.value[who]["response"]).strip(): who for who in COMPARED}
-        if len(said) < len(COMPARED) or "" in said:
+        sides = {str(row.value[who]["response"]).strip(): who for who in COMPARED}
+        if len(sides) < len(COMPARED) or "" in sides:
             continue
-        item = _item_of_texts(prompt, list(said), digest_of([prompt.prompt_id, *sorted(said)]))
-        models = {one.response_id: said[one.text] for one in item.comparison.responses}
+        item = _item_of_texts(prompt, list(sides), digest_of([prompt.prompt_id, *sorted(sides)]))
+        models = {one.response_id: sides[one.text] for one in item.comparison.responses}
         yield _askable(table, row.line, item.model_copy(update={"models": models}), gold, row.value)
 
 
@@ -134,19 +134,19 @@ _KEYS = ", ".join(Comparison.model_fields)
 
 
 def _models_in(provenance: Any) -> Any:
-    """Who answered, as our own export of comparisons says; other people's provenance may be any."""
+    """The models in the provenance of our own exports; elsewhere provenance may be anything."""
     known = cast("dict[str, Any]", provenance) if isinstance(provenance, dict) else {}
     return known.get("models") or {}
 
 
 def _texts_of(item: NewItem) -> Iterator[str]:
-    """Everything of an item that goes into a column of text."""
-    asked, prompt = item.comparison, item.comparison.prompt
-    yield from (asked.comparison_id, asked.sampled_from, *item.models.values())
+    """All texts of an item that go into a text column."""
+    comparison, prompt = item.comparison, item.comparison.prompt
+    yield from (comparison.comparison_id, comparison.sampled_from, *item.models.values())
     yield from (prompt.prompt_id, prompt.category, prompt.language, prompt.source)
     yield from (message.content for message in prompt.messages)
     yield from _texts_within([*prompt.tools, *prompt.references, prompt.metadata])
-    for response in asked.responses:
+    for response in comparison.responses:
         yield from (response.response_id, response.text)
 
 
@@ -161,7 +161,7 @@ def _texts_within(value: Any) -> Iterator[str]:
 
 
 def item_problem(item: NewItem) -> str:
-    """Why a comparison cannot be asked; "" where it can."""
+    """Why a comparison cannot be labelled; "" if it can."""
     responses = item.comparison.responses
     ids = {response.response_id for response in responses}
     texts = {response.text.strip() for response in responses}
@@ -174,7 +174,7 @@ def item_problem(item: NewItem) -> str:
     if not all(texts):
         return "a response is empty"
     if any(UNSTORABLE.search(text) for text in _texts_of(item)):
-        return "a text holds NUL, or half a character (a lone surrogate)"
+        return "a text contains NUL, or half a character (a lone surrogate)"
     if item.gold is not None and item.gold not in {*ids, "tie", "both_bad"}:
         return f"gold names no response: {item.gold[:40]!r}"
     return ""
@@ -185,10 +185,10 @@ def _part(table: Table, rows: Iterable[Row | BadRow]) -> Table:
 
 
 def _items_of_pairs(table: Table, columns: Columns, *, gold: bool) -> Iterator[NewItem | Refusal]:
-    """Pairs become comparisons; those of one comparison_id in a row become one of K answers."""
+    """Pairs become comparisons; consecutive ones of one comparison_id become one of K answers."""
     labelled: list[Labelled] = []
     waiting: list[PreferencePair] = []
-    line = 1  # of the first that waits
+    line = 1  # of the first waiting pair
     for found in read_table(table, formats_named(None, ["pairs", "labels"]), columns):
         if isinstance(found, Refusal):
             yield found
@@ -209,10 +209,10 @@ def _items_of_pairs(table: Table, columns: Columns, *, gold: bool) -> Iterator[N
 def _askable(
     table: Table, line: int, item: NewItem, gold: bool, row: object = ""
 ) -> NewItem | Refusal:
-    """The item, or why it cannot be asked; a gold question has to say what is right."""
-    problem, fix = item_problem(item), "mend the row, or remove it"
+    """The item, or why it cannot be labelled; a gold question needs a right answer."""
+    problem, fix = item_problem(item), "correct the row, or remove it"
     if not problem and gold and item.gold is None:
-        problem = "nothing says which answer is right, as a gold question has to"
+        problem = "a gold question needs a right answer, and this row has none"
         fix = "give pairs in which one answer is chosen, or import it without gold"
     if not problem:
         return item
@@ -222,13 +222,13 @@ def _askable(
 def _together(one: PreferencePair, other: PreferencePair) -> bool:
     if not one.comparison_id or one.comparison_id != other.comparison_id:
         return False
-    # Not the metadata: each row may hold something of its own judgement.
+    # Not the metadata, which may differ by judgement.
     key = "prompt_id", "messages"
     return all(getattr(one.prompt, name) == getattr(other.prompt, name) for name in key)
 
 
 def _item_of_pairs(pairs: list[PreferencePair], *, gold: bool) -> NewItem:
-    """One question of the distinct answers of some pairs, in an order that says nothing."""
+    """One item with the distinct answers of some pairs, in a neutral order."""
     prompt = pairs[0].prompt
     texts = sorted({text for pair in pairs for text in (pair.chosen, pair.rejected)})
     key = pairs[0].comparison_id or digest_of([prompt.prompt_id, *texts])
@@ -240,7 +240,7 @@ def _item_of_pairs(pairs: list[PreferencePair], *, gold: bool) -> NewItem:
 
 def _item_of_texts(prompt: Prompt, texts: Iterable[str], key: str) -> NewItem:
     ids = {text: digest_of([prompt.prompt_id, text]) for text in texts}
-    # Not by who won or who said it: the stored order must tell nothing.
+    # ordered by hash: the stored order must not reveal the winner or the model
     by_hash = sorted(ids, key=lambda text: ids[text])
     responses = [Response(response_id=ids[text], text=text) for text in by_hash]
     made = Comparison(comparison_id=key, prompt=prompt, responses=tuple(responses))
@@ -248,10 +248,9 @@ def _item_of_texts(prompt: Prompt, texts: Iterable[str], key: str) -> NewItem:
 
 
 def _gold_of(pairs: list[PreferencePair], ids: dict[str, str]) -> str | None:
-    """The answer that beats others and is beaten or equalled by none; "tie" where all are ties.
+    """The answer that beats others and is never beaten or equalled; "tie" if all are ties.
 
-    Where people disagree, or two are the best together, nothing is right alone: no majority is
-    made up.
+    None if annotators disagree or two answers share first place: no majority is invented.
     """
     ties = [pair for pair in pairs if pair.preference == 0.5]
     if len(ties) == len(pairs):

@@ -1,4 +1,4 @@
-"""What the server is told when it starts."""
+"""Settings of a server."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -12,9 +12,9 @@ MIB = 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """How one server runs. `hosts` are the names that it answers to; () means every name.
+    """How one server runs. `hosts` are the names it answers to; () means any name.
 
-    `behind_tls` says that a proxy in front speaks TLS: cookies are then for TLS alone.
+    `behind_tls` means that a proxy in front terminates TLS: cookies are then restricted to TLS.
     """
 
     folder: Path | None = None  # the project's folder, where exports go

@@ -1,4 +1,4 @@
-"""The door of those who train: a project's preference pairs, straight from its labels."""
+"""Preference pairs of a project for training, straight from its labels."""
 
 from contextlib import closing
 from pathlib import Path
@@ -16,7 +16,7 @@ PAIRS_FILE = "pairs.jsonl"
 
 
 def project_pairs(where: str) -> tuple[list[PreferencePair], str]:
-    """The pairs of a project (see `open_labels`) and the hash of their content; read only."""
+    """The pairs of a project (see `open_labels`) and their content hash; only reads."""
     database, slug = open_labels(where)
     with closing(database), database.reading() as session:
         pairs = preference_pairs(load_labels(session, get_project(session, slug).id))
@@ -24,10 +24,10 @@ def project_pairs(where: str) -> tuple[list[PreferencePair], str]:
 
 
 def keep_pairs(where: str, run: RunFolder, stage_name: str) -> Path:
-    """The pairs of a project as a file of the run: what a run has learnt from stays with it.
+    """Save a project's pairs as a file of the run, so the run keeps its training data.
 
-    Labels that come later are no part of a run that has begun. The content's hash goes to
-    lineage.json. Raises UserError where there are no pairs.
+    Later labels do not change a run that has started. The content hash goes to lineage.json. Raises
+    UserError if there are no pairs.
     """
     stage = run.stage(stage_name)
     path = stage.path / PAIRS_FILE
@@ -35,10 +35,10 @@ def keep_pairs(where: str, run: RunFolder, stage_name: str) -> Path:
         return path
     pairs, digest = project_pairs(where)
     if not pairs:
-        raise UserError("nobody has compared anything yet", where=f"label:{where}")
+        raise UserError("there are no comparisons yet", where=f"label:{where}")
     with whole_file(path) as write:
         for pair in pairs:
             write(pair.model_dump_json())
     facts = {"project": where, "content_hash": digest, "num_pairs": len(pairs)}
-    stage.finish(facts)  # and from there to lineage.json
+    stage.finish(facts)  # `finish` writes lineage.json
     return path

@@ -118,7 +118,7 @@ def test_an_item_that_went_to_somebody_else_is_told(site: Any, open_page: Any) -
         session.execute(update(ItemRow).where(ItemRow.id == mine.item_id).values(taken=1))
         mine.state = "released"
     page.keyboard.press("Enter")
-    expect(page.locator("#notice")).to_contain_text("gone to somebody else")
+    expect(page.locator("#notice")).to_contain_text("given to another annotator")
     expect(page.locator(f'.task[data-assignment="{lost}"]')).to_have_count(0)
     assert site.judgements() == []
     assert page.evaluate("(id) => localStorage[`alignloop:draft:ann:${id}`]", lost)

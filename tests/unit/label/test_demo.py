@@ -96,7 +96,7 @@ def test_nobody_can_sign_in_as_a_simulated_person(folder: Path) -> None:
 
 
 def test_a_demo_is_served_and_what_is_there_stays(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="a project is here already"):
+    with pytest.raises(UserError, match="there is a project here already"):
         make_demo(folder, DEMO, WORKERS)
     served: list[str] = []
     run_demo(DEMO, {}, str(tmp_path / "new"), 0, serve=lambda o: served.append(o.project))

@@ -67,7 +67,7 @@ def test_refusals_are_raised_by_their_names(annotating: Client, app: FastAPI) ->
         annotating.submit(task, **said)
     assert (caught.value.chosen, caught.value.better) == (first, second)
     annotating.submit(task, **said, confirmed=True)
-    with pytest.raises(refusals.Conflict, match="judged already"):
+    with pytest.raises(refusals.Conflict, match="already judged"):
         annotating.submit(task, **said, confirmed=True)
 
 

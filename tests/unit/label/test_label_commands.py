@@ -42,8 +42,8 @@ def test_from_nothing_to_items_and_people(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(comparison(n).model_dump_json() for n in range(3)), encoding="utf-8")
     code, out, _ = run("import", str(file), "--batch", "one", "--overlap", "2")
-    assert (code, out) == (0, "added: 3, there already: 0, refused: 0\n")
-    assert run("import", str(file), "--batch", "one")[1].startswith("added: 0, there already: 3")
+    assert (code, out) == (0, "added: 3, already there: 0, refused: 0\n")
+    assert run("import", str(file), "--batch", "one")[1].startswith("added: 0, already there: 3")
     assert run("batch", "list")[1] == "one\t3 items\toverlap 2\topen\n"
     assert run("batch", "close", "one")[1] == "demo/one\n"
     assert run("batch", "list")[1].endswith("closed\n")
@@ -85,7 +85,7 @@ def test_the_commands_that_evaluate_prints(run: Run, tmp_path: Path) -> None:
     assert {words[-2:][0] for words in commands} == {"--project"}
     add, importing, serve = (words[:-2] for words in commands)
     assert run(*add)[0] == 0
-    assert run(*importing)[:2] == (0, "added: 2, there already: 0, refused: 0\n")
+    assert run(*importing)[:2] == (0, "added: 2, already there: 0, refused: 0\n")
     assert serve == ["serve"]
     items = [item for item in items_of_file(file) if isinstance(item, NewItem)]
     for n, item in enumerate(items):
@@ -108,7 +108,7 @@ def test_refused_rows_are_told_and_the_exit_code_is_1(run: Run, tmp_path: Path) 
     file = tmp_path / "rows.jsonl"
     file.write_text(f"{comparison(0).model_dump_json()}\n{{broken\n", encoding="utf-8")
     code, out, err = run("import", str(file), "--batch", "one")
-    assert (code, out) == (1, "added: 1, there already: 0, refused: 1\n")
+    assert (code, out) == (1, "added: 1, already there: 0, refused: 1\n")
     assert f"{file}:2: broken JSON" in err
 
 
@@ -117,9 +117,9 @@ def test_refused_rows_are_told_and_the_exit_code_is_1(run: Run, tmp_path: Path) 
     [
         (["serve", "--host", "0.0.0.0"], "--behind-tls"),
         (["serve", "--host", "::"], "--behind-tls"),
-        (["serve", "--host", "nowhere"], "this is no address"),
+        (["serve", "--host", "nowhere"], "this is not an IP address"),
         (["serve", "--port", "70000"], "the port cannot be opened"),
-        (["batch", "list"], "make one: alignloop label project add"),
+        (["batch", "list"], "create one: alignloop label project add"),
         (["user", "disable", "nobody"], "there is no such user"),
         (["token", "add", "nobody"], "there is no such user"),
         (["token", "revoke", "7"], "there is no such token"),

@@ -65,7 +65,7 @@ def test_the_places_of_both_languages_fit() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("{0} is no role", "没有“{0}”这个角色。"),
+        ("{0} is not a role", "没有“{0}”这个角色。"),
         ("A is rated 6 and B 9, yet A wins", "A 得 6 分，B 得 9 分，却认为 A 更好。"),
         ("nobody has translated this", "nobody has translated this"),
         ("", ""),
@@ -86,6 +86,6 @@ def test_a_request_is_answered_in_its_language(app: FastAPI, people: World) -> N
         for language in ("zh-CN", "en")
     }
     assert told["zh-CN"] == {"detail": "链接已失效。", "fix": "请要一个新的。"}
-    assert told["en"]["detail"] == "this link is not valid any more"
+    assert told["en"]["detail"] == "this link is no longer valid"
     wrong = client.post("/api/v1/login", json={}, headers={"Accept-Language": "zh-CN"}).json()
     assert wrong == {"detail": "以下内容不符合要求：name、password。", "fix": "请检查后重试。"}

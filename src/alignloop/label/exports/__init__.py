@@ -1,7 +1,7 @@
-"""What leaves the annotation application: rows for training, with where each of them comes from.
+"""Exports of the annotation application: rows for training, with their provenance.
 
-`export_rows` makes them of labels and is pure, `shapes` writes them as JSONL, CSV, TRL's or
-hh-rlhf's columns, `snapshot` reads a project, fills a folder and keeps a row about it.
+`export_rows` makes rows from labels and is pure, `shapes` writes them as JSONL, CSV, TRL's or
+hh-rlhf's columns, `snapshot` reads a project, fills a folder and records it in the database.
 """
 
 from alignloop.label.exports.export_rows import KINDS, ExportRow, Kind, export_rows

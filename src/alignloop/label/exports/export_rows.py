@@ -1,7 +1,7 @@
-"""Labels as rows to learn from: pure, in an order that depends on nothing but the labels.
+"""Labels as training rows: pure, in an order that depends only on the labels.
 
-Gold questions and repeats are left out by construction: every function here reads
-`ProjectLabels.about_answers` alone.
+Gold questions and repeats are excluded by construction: every function here reads only
+`ProjectLabels.about_answers`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +21,10 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 @dataclass(frozen=True, kw_only=True)
 class ExportRow:
-    """One row. `content` is what was asked and said, and what the hash covers.
+    """One row. `content` is the question and its labels; the hash covers it.
 
-    `pairs` are what a reward model learns from it. `provenance` says which item, judgements and
-    guideline it comes from: numbers of this database, and so no part of the hash.
+    `pairs` are what a reward model learns from it. `provenance` names the item, judgements and
+    guideline: ids of this database, hence not part of the hash.
     """
 
     prompt: Prompt
@@ -34,10 +34,10 @@ class ExportRow:
 
 
 def export_rows(labels: ProjectLabels, kind: Kind) -> list[ExportRow]:
-    """The rows of one kind; those of one prompt, and of one comparison, stand together.
+    """The rows of one kind; those of one prompt, and of one comparison, are adjacent.
 
-    Whoever skips an item says nothing of its answers, whatever was filled in before: a skip is a
-    row of "judgements" alone.
+    A skip says nothing about the answers, whatever was filled in before, so it appears only in
+    "judgements".
     """
     make: dict[Kind, Callable[[ProjectLabels], Iterable[ExportRow]]] = {
         "pairs": _pair_rows,
@@ -58,7 +58,7 @@ def export_rows(labels: ProjectLabels, kind: Kind) -> list[ExportRow]:
 
 
 def comparison_record(item: Item) -> Comparison:
-    """The item as the record that it was imported from; several models are named in order."""
+    """The item as the record it was imported from; several models are named in order."""
     return Comparison(
         comparison_id=item.comparison_id,
         prompt=item.prompt,
@@ -70,7 +70,7 @@ def comparison_record(item: Item) -> Comparison:
 
 
 def judgement_record(item: Item, judged: StoredJudgement) -> Judgement:
-    """The judgement as a record; of a ranking it names the best answer."""
+    """The judgement as a record; a ranking names its best answer."""
     return Judgement(
         comparison_id=item.comparison_id,
         annotator_id=judged.annotator,
@@ -115,7 +115,7 @@ def _pair_row(pair: PreferencePair, provenance: Mapping[str, Any]) -> ExportRow:
 
 @dataclass(frozen=True, kw_only=True)
 class _Tally:
-    """What people said of two answers of an item: the first one's share, and its mean margin."""
+    """The votes on two answers of an item: the first one's share, and its mean margin."""
 
     first: str
     second: str
@@ -125,13 +125,13 @@ class _Tally:
 
 
 def _tallies(item: Item, judgements: Sequence[StoredJudgement]) -> list[_Tally]:
-    """Each two answers that were compared, in content order."""
-    said: dict[tuple[str, str], list[tuple[float, float, StoredJudgement]]] = {}
+    """Each pair of answers that was compared, in content order."""
+    votes_by_pair: dict[tuple[str, str], list[tuple[float, float, StoredJudgement]]] = {}
     for judged in judgements:
         for first, second, better in _compared(item, judged):
             share = 0.5 if better is None else float(better == first)
             margin = float(judged.strength or 0) * (2 * share - 1)
-            said.setdefault((first, second), []).append((share, margin, judged))
+            votes_by_pair.setdefault((first, second), []).append((share, margin, judged))
     return [
         _Tally(
             first=first,
@@ -140,12 +140,12 @@ def _tallies(item: Item, judgements: Sequence[StoredJudgement]) -> list[_Tally]:
             margin=sum(margin for _, margin, _ in votes) / len(votes),
             judgements=tuple(judged for _, _, judged in votes),
         )
-        for (first, second), votes in sorted(said.items())
+        for (first, second), votes in sorted(votes_by_pair.items())
     ]
 
 
 def _compared(item: Item, judged: StoredJudgement) -> list[tuple[str, str, str | None]]:
-    """Two answers in content order and the better one, of every pair that a judgement compares."""
+    """Every pair of answers that a judgement compares: both in content order, and the better."""
     if judged.ranking:
         return list(ranked_pairs(item, judged.ranking))
     couples = list(combinations(item.in_content_order, 2))
@@ -157,14 +157,14 @@ def _compared(item: Item, judged: StoredJudgement) -> list[tuple[str, str, str |
 
 
 def _soft_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
-    """One row for two answers: the share of votes for the one that most prefer, a tie as half."""
+    """One row per pair: the share of votes for the preferred answer; a tie counts half."""
     for item, tally in _all_tallies(labels):
         pair = _tallied(item, tally, preference=max(tally.share, 1 - tally.share), margin=0.0)
         yield from _row_of_tally(item, tally, pair)
 
 
 def _margin_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
-    """One row for two answers: the one that most prefer, and the mean strength in its favour."""
+    """One row per pair: the preferred answer, and the mean strength in its favour."""
     for item, tally in _all_tallies(labels):
         if tally.share != 0.5:
             margin = max(0.0, tally.margin if tally.share > 0.5 else -tally.margin)
@@ -209,13 +209,13 @@ def _ranking_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     """A prompt with its K answers and their ranks, 1 the best."""
     for judged in labels.judgements:
         if judged.ranking:
-            rank = {name: place for place, equal in enumerate(judged.ranking, 1) for name in equal}
+            rank = {name: tier for tier, equal in enumerate(judged.ranking, 1) for name in equal}
             item = labels.items[judged.item_id]
             yield _answers_row(item, judged, "ranks", rank, pairs_of(item, judged))
 
 
 def _rating_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
-    """A prompt with its answers and their ratings; 6 of 10 against 9 of 10 are a pair."""
+    """A prompt with its answers and their ratings; ratings of 6 and 9 also make a pair."""
     for judged in labels.judgements:
         if len(judged.ratings) > 1:
             item = labels.items[judged.item_id]
@@ -224,7 +224,7 @@ def _rating_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
 
 
 def _rated_pairs(item: Item, judged: StoredJudgement) -> list[PreferencePair]:
-    """As the data layer reads ratings: the margin is the difference, 3 at most."""
+    """Pairs as the data layer reads ratings: the margin is the difference, at most 3."""
     rated = [name for name in item.in_content_order if name in judged.ratings]
     couples = list(combinations(rated, 2))
     made: list[PreferencePair] = []
@@ -250,7 +250,7 @@ def _answers_row(
     numbers: Mapping[str, float],
     pairs: Sequence[PreferencePair],
 ) -> ExportRow:
-    """As the data layer reads several answers: the question, the answers, a number for each."""
+    """A row as the data layer reads several answers: question, answers, a number for each."""
     answers = [answer for answer in item.answers if answer.response_id in numbers]
     content: dict[str, Any] = {
         "prompt_id": item.prompt.prompt_id,
@@ -292,7 +292,7 @@ def _judgement_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
 def _comparison_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     by_item = _by_item(labels)
     for item in labels.items.values():
-        said = by_item.get(item.item_id, [])
+        judged = by_item.get(item.item_id, [])
         more = {
             "batch": item.batch,
             "why": item.why,
@@ -303,5 +303,5 @@ def _comparison_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
             prompt=item.prompt,
             content=_of_record(comparison_record(item)),
             pairs=(),
-            provenance=_provenance(item, said, **more),
+            provenance=_provenance(item, judged, **more),
         )

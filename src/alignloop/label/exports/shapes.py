@@ -1,4 +1,4 @@
-"""The shapes of files: our records, CSV for spreadsheets, TRL's columns, hh-rlhf's transcripts."""
+"""File formats: our records, CSV for spreadsheets, TRL's columns, hh-rlhf's transcripts."""
 
 import csv
 import io
@@ -17,28 +17,28 @@ from alignloop.records import Message, PreferencePair
 Format = Literal["jsonl", "csv", "trl", "hh"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
-# What a spreadsheet takes for a formula; in East Asia the wide forms too.
+# Prefixes that spreadsheets take for a formula; in East Asia also the full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _HH_MARKER = re.compile(r"\n\n(Human|Assistant):")
 
 
 def suffix(format: Format) -> str:
-    """How the names of such files end."""
+    """The file suffix of a format."""
     return ".csv" if format == "csv" else ".jsonl"
 
 
 def check_format(kind: str, format: Format) -> None:
-    """Raise UserError where rows of this kind hold no pairs for TRL or hh-rlhf."""
+    """Raise UserError if rows of this kind have no pairs for TRL or hh-rlhf."""
     if format in ("trl", "hh") and kind in ("judgements", "comparisons"):
         raise UserError(
-            f"{kind} are no pairs, and {format} knows nothing else",
+            f"{kind} are not pairs, and {format} supports nothing else",
             where="--format",
-            fix="leave --format out, or export --kind pairs",
+            fix="omit --format, or export --kind pairs",
         )
 
 
 def lines_of(rows: Sequence[ExportRow], format: Format) -> Iterator[str]:
-    """The lines of a file, without their ends; a CSV cell may hold some of its own."""
+    """The lines of a file, without line ends; a CSV cell may contain line breaks."""
     if format == "csv":
         yield from _csv_lines(rows)
         return
@@ -54,7 +54,7 @@ def lines_of(rows: Sequence[ExportRow], format: Format) -> Iterator[str]:
 
 
 def left_out(rows: Iterable[ExportRow], format: Format) -> Counter[str]:
-    """What TRL and hh-rlhf cannot say of these rows: ties, for which they have no place."""
+    """What TRL and hh-rlhf cannot express of these rows: ties."""
     if format not in ("trl", "hh"):
         return Counter()
     return Counter(note for row in rows for pair in row.pairs if (note := trl_note(pair)))
@@ -64,18 +64,18 @@ def left_out(rows: Iterable[ExportRow], format: Format) -> Counter[str]:
 
 
 def as_hh(pair: PreferencePair) -> dict[str, Any]:
-    """Two transcripts that part at the last answer; further columns as TRL's rows have them.
+    """Two transcripts that differ in the last answer, with the further columns of TRL's rows.
 
-    Raises UserError for what a transcript cannot say: a system message, two turns of one speaker
-    in a row, a text that holds the mark of a turn.
+    Raises UserError for what a transcript cannot express: a system message, two consecutive turns
+    of one speaker, a text that contains the mark of a turn.
     """
     turns = [*pair.prompt.messages]
     _check_transcript(pair, turns)
     columns = {key: value for key, value in as_trl(pair).items() if key != "prompt"}
-    asked = "".join(f"\n\n{_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)
+    prefix = "".join(f"\n\n{_SPEAKERS[turn.role]}: {turn.content}" for turn in turns)
     return columns | {
-        "chosen": f"{asked}\n\nAssistant: {pair.chosen}",
-        "rejected": f"{asked}\n\nAssistant: {pair.rejected}",
+        "chosen": f"{prefix}\n\nAssistant: {pair.chosen}",
+        "rejected": f"{prefix}\n\nAssistant: {pair.rejected}",
     }
 
 
@@ -84,17 +84,15 @@ _SPEAKERS = {"user": "Human", "assistant": "Assistant", "system": "System"}
 
 def _check_transcript(pair: PreferencePair, turns: Sequence[Message]) -> None:
     roles = [turn.role for turn in turns]
-    expected = ["user" if place % 2 == 0 else "assistant" for place in range(len(turns))]
+    expected = ["user" if index % 2 == 0 else "assistant" for index in range(len(turns))]
     problem = ""
     if roles != expected or roles[-1:] != ["user"]:
-        problem = (
-            f"the turns of this prompt are {', '.join(roles)}, not user and assistant by turns"
-        )
+        problem = f"the turns of this prompt are {', '.join(roles)}, not user and assistant in turn"
     elif any(_HH_MARKER.search(text) for text in (*_contents(turns), pair.chosen, pair.rejected)):
-        problem = 'a text holds "\\n\\nHuman:" or "\\n\\nAssistant:", the mark of a turn'
+        problem = 'a text contains "\\n\\nHuman:" or "\\n\\nAssistant:", the mark of a turn'
     if problem:
         raise UserError(
-            f"{problem}, and a transcript of hh-rlhf cannot say that",
+            f"{problem}, which a transcript of hh-rlhf cannot express",
             where=f'prompt_id "{pair.prompt.prompt_id}"',
             fix="use --format trl",
         )
@@ -108,7 +106,7 @@ def _contents(turns: Iterable[Message]) -> list[str]:
 
 
 def guarded(cell: str) -> str:
-    """A cell that no spreadsheet runs: one that begins like a formula gets an apostrophe."""
+    """A cell that no spreadsheet executes: a formula's prefix gets an apostrophe."""
     return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
@@ -116,7 +114,7 @@ def _csv_lines(rows: Sequence[ExportRow]) -> Iterator[str]:
     flat = [_flat(row) for row in rows]
     header = list(dict.fromkeys(key for row in flat for key in row))
     if header:
-        # the mark tells a spreadsheet that this is UTF-8; without it Chinese is garbage there
+        # the byte order mark tells spreadsheets that this is UTF-8; without it Chinese is garbled
         yield "\ufeff" + _csv_line(header)
     for row in flat:
         yield _csv_line([_cell(row.get(key, "")) for key in header])
@@ -124,7 +122,7 @@ def _csv_lines(rows: Sequence[ExportRow]) -> Iterator[str]:
 
 def _csv_line(cells: Sequence[str]) -> str:
     buffer = io.StringIO()
-    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # which are quoted within a cell
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # quotes line breaks in cells
     return buffer.getvalue().removesuffix("\r\n")
 
 
@@ -135,19 +133,19 @@ def _cell(value: object) -> str:
 
 
 def _flat(row: ExportRow) -> dict[str, Any]:
-    """One level of columns: the question as text where it is one turn, lists as JSON."""
+    """One level of columns: a single-turn question as text, lists as JSON."""
     content = dict(row.content)
-    asked = row.prompt.messages
-    if len(asked) == 1 and "prompt" in content:
-        content["prompt"] = asked[0].content
+    messages = row.prompt.messages
+    if len(messages) == 1 and "prompt" in content:
+        content["prompt"] = messages[0].content
     elif "prompt" in content:
-        content["prompt"] = [message.model_dump() for message in asked]
-    if "chosen" in content:  # a pair: its source may differ from that of the prompt
+        content["prompt"] = [message.model_dump() for message in messages]
+    if "chosen" in content:  # a pair's source may differ from its prompt's
         content["record_source"] = content.pop("source")
     named = {"prompt_id", "category", "language", "source", "reference", "metadata"}
     about = row.prompt.model_dump(mode="json", include=named)
-    if isinstance(asked_for := about.get("reference"), str) and asked_for.startswith(
+    if isinstance(reference := about.get("reference"), str) and reference.startswith(
         (*_FORMULA, "[")
     ):
-        about["reference"] = [asked_for]  # which says the same, and needs no apostrophe
+        about["reference"] = [reference]  # equivalent, and needs no apostrophe
     return {**content, **about, **{f"{PROVENANCE}_{key}": v for key, v in row.provenance.items()}}

@@ -1,4 +1,4 @@
-"""From a project to a folder of files, with a manifest and a line in the database."""
+"""From a project to a folder of files, with a manifest and a row in the database."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Query:
-    """What to export: `shares` of splits by prompt, `batch` for the items of one batch."""
+    """What to export: `shares` of splits by prompt; `batch` restricts it to one batch."""
 
     kind: Kind = "pairs"
     format: Format = "jsonl"
@@ -36,7 +36,7 @@ class Query:
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What came out: the folder, the hash of its content, and how much of what."""
+    """The result: the folder, its content hash, and counts."""
 
     path: Path
     hash: str
@@ -47,11 +47,11 @@ class Exported:
 def export_project(
     database: Database, slug: str, out: Path, query: Query, *, user_id: int | None = None
 ) -> Exported:
-    """Fill `out` with the labels of a project (""=the only one), and keep a snapshot's row of it.
+    """Write the labels of a project (""=the only one) to `out`, and record the snapshot.
 
-    Files: KIND.jsonl, or one per split by its name; judgements come with their comparisons; and
-    manifest.json. The folder appears whole or not at all. Raises UserError where `out` holds
-    something else, where nothing is there to export, and for a format that cannot say it.
+    Files: KIND.jsonl, or one per split; judgements come with their comparisons; and manifest.json.
+    The folder appears complete or not at all. Raises UserError if `out` holds something else, if
+    there is nothing to export, or if the format cannot express it.
     """
     check_format(query.kind, query.format)
     _check_out(out)
@@ -61,7 +61,7 @@ def export_project(
     files = _files(labels, query)
     rows = [row for name in files for row in files[name]]
     if not rows:
-        problem = "nobody has said anything yet that this export holds"
+        problem = "there are no labels for this export yet"
         raise UserError(problem, where=project.slug, fix="label some items, or choose another kind")
     digest = content_hash(query.kind, (row.content for row in rows))
     counts = _counts(files, labels) | left_out(rows, query.format)
@@ -78,7 +78,7 @@ def export_project(
             query=manifest["query"],
             hash=digest,
             counts=dict(counts),
-            path=str(out.resolve()),  # a server that hands it out runs where it will
+            path=str(out.resolve()),  # absolute: the server may run in another directory
             user_id=user_id,
         )
         return Exported(path=out, hash=digest, counts=counts, snapshot_id=row.id)
@@ -98,7 +98,7 @@ def _of_batch(labels: ProjectLabels, batch: str) -> ProjectLabels:
 
 
 def _files(labels: ProjectLabels, query: Query) -> dict[str, list[ExportRow]]:
-    """The rows of each file. Judgements say little without the comparisons that they are about."""
+    """The rows of each file; judgements come with their comparisons, to be readable."""
     kinds: list[Kind] = [query.kind]
     if query.kind == "judgements":
         kinds.append("comparisons")
@@ -152,11 +152,11 @@ def _manifest(
 
 
 def _check_out(out: Path) -> None:
-    """An earlier export may be replaced; anything else stays."""
+    """An earlier export may be replaced, but nothing else."""
     taken = out.is_file() or (out.is_dir() and any(out.iterdir()) and not _is_export(out))
     if taken:
         raise UserError(
-            "something else is here, and an export takes a folder of its own",
+            "this folder holds something else; an export needs its own folder",
             where=str(out),
             fix="name a new folder",
         )

@@ -1,5 +1,5 @@
-"""The labels of a project as plain frozen rows: what quality pages, exports and training share.
+"""A project's labels as frozen rows, shared by quality pages, exports and training.
 
-`project_labels` has the types, `votes` what two people say of one thing, `pairs` what a reward
-model learns. Nothing here knows the database: `store.read_labels` fills them from it.
+`project_labels` has the types, `votes` the units of agreement, `pairs` the training pairs. Nothing
+here uses the database: `store.read_labels` fills the rows from it.
 """

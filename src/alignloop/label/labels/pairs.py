@@ -1,4 +1,4 @@
-"""From judgements to what a reward model learns: preference pairs, in the labels' own order."""
+"""From judgements to preference pairs for training, in a deterministic order."""
 
 import hashlib
 import json
@@ -12,31 +12,31 @@ from alignloop.records import PreferencePair
 
 
 def preference_pairs(labels: ProjectLabels) -> list[PreferencePair]:
-    """The pairs of all judgements that stand, gold questions and repeats left out."""
+    """The pairs of all valid judgements, without gold questions and repeats."""
     about = in_order(without_skips(labels.about_answers))
     return [pair for one in about.judgements for pair in pairs_of(about.items[one.item_id], one)]
 
 
 def without_skips(labels: ProjectLabels) -> ProjectLabels:
-    """Whoever skips an item says nothing of its answers, whatever was filled in before."""
-    said = tuple(one for one in labels.judgements if one.verdict != "skip")
-    return ProjectLabels(items=labels.items, judgements=said)
+    """Without skips, which say nothing about the answers, whatever was filled in before."""
+    judgements = tuple(one for one in labels.judgements if one.verdict != "skip")
+    return ProjectLabels(items=labels.items, judgements=judgements)
 
 
 def in_order(labels: ProjectLabels) -> ProjectLabels:
     """Items by prompt and comparison, judgements by item, annotator and time."""
     items = sorted(labels.items.values(), key=lambda i: (i.prompt.prompt_id, i.comparison_id))
-    place = {item.item_id: number for number, item in enumerate(items)}
+    rank = {item.item_id: number for number, item in enumerate(items)}
     judgements = sorted(
-        labels.judgements, key=lambda j: (place[j.item_id], j.annotator, j.created_at)
+        labels.judgements, key=lambda j: (rank[j.item_id], j.annotator, j.created_at)
     )
     return ProjectLabels(items={item.item_id: item for item in items}, judgements=tuple(judgements))
 
 
 def pairs_of(item: Item, judgement: StoredJudgement) -> list[PreferencePair]:
-    """What a reward model learns from one judgement; a ranking gives all C(K, 2) pairs.
+    """The training pairs of one judgement; a ranking gives all C(K, 2) pairs.
 
-    Each of them weighs 1 / C(K, 2), so that a judgement weighs the same whatever K is.
+    Each has weight 1 / C(K, 2), so a judgement has the same weight for any K.
     """
     if not judgement.ranking:
         pairs = pairs_of_choice(
@@ -65,7 +65,7 @@ def pairs_of(item: Item, judgement: StoredJudgement) -> list[PreferencePair]:
 
 
 def pair_of(item: Item, chosen: str, rejected: str, **fields: Any) -> PreferencePair:
-    """A pair of two of an item's answers, named by their response_ids."""
+    """A pair of an item's answers, given by their response_ids."""
     texts = texts_of(item)
     return PreferencePair(
         prompt=item.prompt,
@@ -82,12 +82,12 @@ def texts_of(item: Item) -> dict[str, str]:
 
 
 def learnable(pairs: Iterable[PreferencePair]) -> list[PreferencePair]:
-    """Without those of two equal answers, from which nothing can be learnt."""
+    """Without pairs of equal answers, which carry no preference."""
     return [pair for pair in pairs if pair.chosen.strip() != pair.rejected.strip()]
 
 
 def content_hash(kind: str, contents: Iterable[Mapping[str, Any]]) -> str:
-    """sha256 over the kind and what was asked and said, whatever the order and the database.
+    """sha256 over the kind and contents, independent of order and database.
 
     Each content is one line of JSON with sorted keys; the lines are sorted.
     """

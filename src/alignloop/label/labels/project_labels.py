@@ -1,4 +1,4 @@
-"""What quality pages, exports and training read of a project: its items and judgements."""
+"""A project's items and judgements, as quality pages, exports and training read them."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ GOLD, REPEAT = "gold", "repeat"
 
 @dataclass(frozen=True, kw_only=True)
 class ItemAnswer:
-    """One answer of an item, by the `response_id` of its Comparison record, and who gave it."""
+    """One answer of an item, by the `response_id` of its Comparison record, with its model."""
 
     response_id: str
     text: str
@@ -25,10 +25,10 @@ class ItemAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """What people are asked: a prompt with K answers.
+    """One question for annotators: a prompt with K answers.
 
     `gold` is the right answer of a gold question (a response_id, "tie" or "both_bad");
-    `repeat_of` the item that this one asks again; `wanted` how many people are to judge it.
+    `repeat_of` the item that this one repeats; `wanted` the number of judgements wanted.
     """
 
     item_id: int
@@ -46,20 +46,20 @@ class Item:
 
     @property
     def measures_people(self) -> bool:
-        """Gold questions and repeats say something about people, and nothing about answers."""
+        """True for gold questions and repeats, which measure annotators, not answers."""
         return self.why in (GOLD, REPEAT) or self.gold is not None or self.repeat_of is not None
 
     @cached_property
     def in_content_order(self) -> tuple[str, ...]:
-        """The response_ids in an order that only the texts decide.
+        """The response_ids in an order determined by the texts alone.
 
-        Labels such as "the first answer" need sides that mean nothing: neither the position on
-        anybody's screen, nor which model was filed first.
+        Labels such as "the first answer" need neutral sides, independent of screen position and
+        of the order of import.
         """
         return tuple(a.response_id for a in sorted(self.answers, key=_content_key))
 
     def model_of(self, response_id: str) -> str:
-        """Who gave this answer; "" where nobody knows."""
+        """The model of this answer; "" if unknown."""
         return next(a.model for a in self.answers if a.response_id == response_id)
 
 
@@ -69,10 +69,10 @@ def _content_key(answer: ItemAnswer) -> tuple[str, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredJudgement:
-    """One person's judgement of one item as it is kept; all ids of answers are response_ids.
+    """One annotator's stored judgement of one item; all answer ids are response_ids.
 
     `ranking` lists the answers best first, equal ones together; `shown` is their order on the
-    screen; `strength` is None where the project does not ask for it.
+    screen; `strength` is None if the project does not ask for it.
     """
 
     judgement_id: int
@@ -96,9 +96,9 @@ class StoredJudgement:
 
     @property
     def answer(self) -> str:
-        """What was said in one word: a response_id, "tie", "both_bad" or "skip".
+        """The judgement in one word: a response_id, "tie", "both_bad" or "skip".
 
-        A ranking says its best answer, or "tie" where several are.
+        For a ranking its best answer, or "tie" if there are several.
         """
         if self.ranking:
             best = self.ranking[0]
@@ -108,7 +108,7 @@ class StoredJudgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Adjudicated:
-    """What a lead decided where people disagreed."""
+    """A lead's decision on a disagreement."""
 
     item_id: int
     by: str
@@ -120,7 +120,7 @@ class Adjudicated:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectLabels:
-    """A project's items and the judgements that stand."""
+    """A project's items and valid judgements."""
 
     items: Mapping[int, Item]
     judgements: tuple[StoredJudgement, ...]
@@ -133,7 +133,7 @@ class ProjectLabels:
         judgements: Iterable[StoredJudgement],
         adjudications: Iterable[Adjudicated] = (),
     ) -> "ProjectLabels":
-        """From everything that was ever said: what was superseded or withdrawn does not count."""
+        """From all judgements ever made; superseded and withdrawn ones are dropped."""
         return cls(
             items={item.item_id: item for item in items},
             judgements=standing(judgements),
@@ -142,7 +142,7 @@ class ProjectLabels:
 
     @cached_property
     def about_answers(self) -> "ProjectLabels":
-        """The same without gold questions and repeats: what exports and agreement are made of."""
+        """The same without gold questions and repeats: the basis of exports and agreement."""
         items = {key: item for key, item in self.items.items() if not item.measures_people}
         return ProjectLabels(
             items=items,
@@ -152,11 +152,11 @@ class ProjectLabels:
 
 
 def standing(judgements: Iterable[StoredJudgement]) -> tuple[StoredJudgement, ...]:
-    """The judgements that nobody took back, oldest first.
+    """The valid judgements, oldest first.
 
-    A judgement that supersedes another replaces it; one that is withdrawn replaces it by nothing.
+    A judgement that supersedes another replaces it; a withdrawal also removes itself.
     """
     everything = list(judgements)
     replaced = {one.supersedes for one in everything if one.supersedes is not None}
-    kept = [one for one in everything if one.judgement_id not in replaced and not one.withdrawn]
-    return tuple(sorted(kept, key=lambda one: (one.created_at, one.judgement_id)))
+    valid = [one for one in everything if one.judgement_id not in replaced and not one.withdrawn]
+    return tuple(sorted(valid, key=lambda one: (one.created_at, one.judgement_id)))

@@ -1,4 +1,4 @@
-"""What people say of one and the same thing: the votes that agreement is made of."""
+"""Votes: the units from which agreement is computed."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,11 +8,11 @@ from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJud
 
 @dataclass(frozen=True, kw_only=True)
 class UnitVote:
-    """What one person says of one thing that others say something of too.
+    """One annotator's label of one unit.
 
-    `unit` is the item, of a ranking each pair of its answers. `label` is a place in the item's
-    content order ("0", "1"), "tie" or "both_bad". `signed` is -4..4: how much better the second
-    of two answers is (strength + 1), 0 for a tie, None where no strength was asked.
+    `unit` is the item, or for a ranking each pair of its answers. `label` is an index in the item's
+    content order ("0", "1"), "tie" or "both_bad". `signed` is -4..4: how much better the second of
+    two answers is (strength + 1), 0 for a tie, None if strength was not asked for.
     """
 
     unit: tuple[int, str, str]
@@ -23,7 +23,7 @@ class UnitVote:
 
 
 def votes_of(labels: ProjectLabels) -> list[UnitVote]:
-    """Every vote of every judgement that stands; skips are none."""
+    """All votes of the valid judgements, without skips."""
     return [
         vote
         for judged in labels.judgements
@@ -40,10 +40,10 @@ def _votes(item: Item, judged: StoredJudgement) -> Iterator[UnitVote]:
     signed = None
     if judged.verdict == "choice":
         assert judged.choice is not None
-        place = order.index(judged.choice)
-        label = str(place)
+        index = order.index(judged.choice)
+        label = str(index)
         if judged.strength is not None:
-            signed = (judged.strength + 1) * (1 if place else -1)
+            signed = (judged.strength + 1) * (1 if index else -1)
     else:
         label = judged.verdict
         signed = 0 if judged.verdict == "tie" else None
@@ -71,11 +71,11 @@ def _ranking_votes(item: Item, judged: StoredJudgement) -> Iterator[UnitVote]:
 def ranked_pairs(
     item: Item, ranking: Iterable[Iterable[str]]
 ) -> Iterator[tuple[str, str, str | None]]:
-    """Each two answers of a ranking in content order, and the better one (None: equal)."""
-    rank = {name: place for place, equal in enumerate(ranking) for name in equal}
+    """Each pair of answers of a ranking in content order, and the better one (None: equal)."""
+    rank = {name: tier for tier, equal in enumerate(ranking) for name in equal}
     order = [name for name in item.in_content_order if name in rank]
-    for place, first in enumerate(order):
-        for second in order[place + 1 :]:
+    for index, first in enumerate(order):
+        for second in order[index + 1 :]:
             better = None
             if rank[first] != rank[second]:
                 better = first if rank[first] < rank[second] else second

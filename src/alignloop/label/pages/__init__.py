@@ -1,1 +1,1 @@
-"""The pages of the annotation application: HTML on the server, one style sheet, a little script."""
+"""The pages of the annotation application: server-side HTML, one style sheet, a little script."""

@@ -8,10 +8,10 @@ from difflib import SequenceMatcher
 
 from alignloop.label.pages.render import show_invisible
 
-# CJK ideographs, kana and their punctuation stand alone; other letters and digits form words.
+# CJK ideographs, kana and their punctuation are single pieces; other letters and digits form words.
 _ALONE = "\u3000-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff"
 _PIECE = re.compile(rf"[{_ALONE}]|\s+|(?:(?![{_ALONE}])\w)+|.")
-MOST_WORK = 100_000  # pairs of equal pieces; above it lines are compared, then whole texts
+MOST_WORK = 100_000  # pairs of equal pieces; above it, compare lines, then whole texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,14 +23,14 @@ class Segment:
 
 
 def compare(first: str, second: str) -> tuple[list[Segment], list[Segment]]:
-    """Both texts as segments; joined, the segments are the texts with invisible characters shown.
+    """Both texts as segments; joined, they are the texts with invisible characters made visible.
 
     >>> [s.text for s in compare("a red car", "a blue car")[1] if s.differs]
     ['blue']
     """
     texts = show_invisible(first), show_invisible(second)
-    cuts = ([cut(text) for text in texts] for cut in (pieces, _lines, _whole))
-    left, right = next(cut for cut in cuts if _work(*cut) <= MOST_WORK)
+    splits = ([split(text) for text in texts] for split in (pieces, _lines, _whole))
+    left, right = next(split for split in splits if _work(*split) <= MOST_WORK)
     return _compare(left, right)
 
 
@@ -43,13 +43,13 @@ def _whole(text: str) -> list[str]:
 
 
 def _work(left: Sequence[str], right: Sequence[str]) -> int:
-    """How many pairs of equal pieces there are: one word a thousand times on each side is slow."""
+    """Pairs of equal pieces, the matcher's cost: a word repeated 1,000 times per side is slow."""
     counts = Counter(right)
     return sum(counts[piece] for piece in left if not piece.isspace())
 
 
 def _compare(left: Sequence[str], right: Sequence[str]) -> tuple[list[Segment], list[Segment]]:
-    """Segments of both sides; blanks are matched only beside words that match."""
+    """Segments of both sides; blanks match only next to matching words."""
     same = SequenceMatcher(str.isspace, left, right, autojunk=False).get_matching_blocks()
     same = [block for block in same if _is_common_ground("".join(left[block.a :][: block.size]))]
     return (
@@ -59,7 +59,7 @@ def _compare(left: Sequence[str], right: Sequence[str]) -> tuple[list[Segment], 
 
 
 def pieces(text: str) -> list[str]:
-    """A text cut into what is compared; joined, it is the text again.
+    """A text split into the units of comparison; joined, they are the text again.
 
     >>> pieces("It's 5 pm, 下雨了。")
     ['It', "'", 's', ' ', '5', ' ', 'pm', ',', ' ', '下', '雨', '了', '。']
@@ -68,12 +68,12 @@ def pieces(text: str) -> list[str]:
 
 
 def _is_common_ground(text: str) -> bool:
-    """A blank or a comma between two changes would only cut one mark into many."""
+    """False for blanks and commas, which between changes would only split one mark into many."""
     return any(character.isalnum() for character in text)
 
 
 def _segments(parts: Sequence[str], same: Sequence[tuple[int, int]]) -> list[Segment]:
-    """One side: what lies within `same` is common, what lies between differs."""
+    """One side: text within `same` is common, the rest differs."""
     found: list[Segment] = []
     at = 0
     for low, high in [*same, (len(parts), len(parts))]:

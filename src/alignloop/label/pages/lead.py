@@ -1,4 +1,4 @@
-"""The lead's screens: how far, how good, what is disputed, and who works on it."""
+"""The lead's screens: progress, quality, disagreements and people."""
 
 from typing import Any, Literal
 
@@ -30,13 +30,13 @@ PAGE_OF_LOG = 100
 def _screen(
     request: Request, principal: Principal, tab: str, name: str = "", /, **values: Any
 ) -> Response:
-    """One of the lead's screens; its template is called after its tab unless it has a name."""
+    """One of the lead's screens; its template is named after its tab unless `name` is given."""
     return page(request, f"lead_{name or tab}", principal, tab=tab, **values)
 
 
 @router.get("/lead/users")
 def users(request: Request, principal: Lead, database: Store) -> Response:
-    """Who may work here."""
+    """The users."""
     with database.reading() as session:
         found = accounts.list_users(session)
     return _screen(request, principal, "users", users=found)
@@ -44,7 +44,7 @@ def users(request: Request, principal: Lead, database: Store) -> Response:
 
 @router.get("/lead/tokens")
 def list_tokens(request: Request, principal: Lead, database: Store) -> Response:
-    """The tokens of programs."""
+    """The API tokens."""
     with database.reading() as session:
         people = accounts.list_users(session)
         names = accounts.user_names(session)
@@ -56,7 +56,7 @@ def list_tokens(request: Request, principal: Lead, database: Store) -> Response:
 def audit_log(
     request: Request, principal: Lead, database: Store, before: After | None = None
 ) -> Response:
-    """Who did what."""
+    """The audit log."""
     with database.reading() as session:
         names = accounts.user_names(session)
         found = audit.latest(session, limit=PAGE_OF_LOG, before=before)
@@ -67,7 +67,7 @@ def audit_log(
 
 @router.get("/lead/{slug}/progress")
 def progress(request: Request, slug: str, principal: Lead, database: Store) -> Response:
-    """How much is done, by whom, and when the rest will be."""
+    """Work done, by whom, and the forecast."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         labels = load_labels(session, project.id)
@@ -86,7 +86,7 @@ def progress(request: Request, slug: str, principal: Lead, database: Store) -> R
 
 @router.get("/lead/{slug}/quality")
 def quality(request: Request, slug: str, principal: Lead, database: Store) -> Response:
-    """How far people agree, and how good each of them is."""
+    """Agreement, and each annotator's quality."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         labels = load_labels(session, project.id)
@@ -109,7 +109,7 @@ def plot(
     database: Store,
     shade: Literal["light", "dark"] = "light",
 ) -> Response:
-    """One picture of a project's quality, in the reader's language."""
+    """One plot of a project's quality, in the reader's language."""
     with database.reading() as session:
         labels = load_labels(session, projects.get_project(session, slug).id)
     language = locale_of(request, principal)
@@ -119,7 +119,7 @@ def plot(
 
 @router.get("/lead/{slug}/disagreements")
 def list_disagreements(request: Request, slug: str, principal: Lead, database: Store) -> Response:
-    """What people disagree on, the undecided first."""
+    """Disagreements, undecided ones first."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         found = disagreements(load_labels(session, project.id))
@@ -130,11 +130,11 @@ def list_disagreements(request: Request, slug: str, principal: Lead, database: S
 
 def _disagreement_row(t: Texts, one: Disagreement) -> dict[str, Any]:
     names = {answer.response_id: chr(ord("A") + n) for n, answer in enumerate(one.item.answers)}
-    said = [(j.annotator, views.judged_words(t, names, j)) for j in one.judgements]
+    judged = [(j.annotator, views.judged_words(t, names, j)) for j in one.judgements]
     settled = one.state == "settled"
     return {
         "item": one.item,
-        "said": said,
+        "said": judged,
         "stake": one.stake,
         "harm": one.harm,
         "settled": settled,
@@ -169,7 +169,7 @@ def decide(request: Request, slug: str, item_id: Id, principal: Lead, database: 
 
 @router.get("/lead/{slug}/batches")
 def batches(request: Request, slug: str, principal: Lead, database: Store) -> Response:
-    """What is labelled together, and new items."""
+    """Batches, and importing items."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         rows = views.batches_with_gold(session, projects.list_batches(session, project.id))
@@ -178,12 +178,12 @@ def batches(request: Request, slug: str, principal: Lead, database: Store) -> Re
 
 @router.get("/lead/{slug}/exports")
 def exports(request: Request, slug: str, principal: Lead, database: Store) -> Response:
-    """What came out so far, and making more of it."""
+    """Exports so far, and making new ones."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         found = snapshots.list_snapshots(session, project.id)
-        there = projects.list_batches(session, project.id)
-    offers: dict[str, Any] = {"kinds": KINDS, "formats": FORMATS, "batches": there}
+        choices = projects.list_batches(session, project.id)
+    offers: dict[str, Any] = {"kinds": KINDS, "formats": FORMATS, "batches": choices}
     return _screen(request, principal, "exports", project=project, snapshots=found, **offers)
 
 

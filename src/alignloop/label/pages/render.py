@@ -1,10 +1,9 @@
-"""What a model wrote becomes HTML that is safe to show, and that hides nothing.
+"""Render model output as HTML that is safe to show and hides nothing.
 
-Model text is hostile: it may hold markup, links that pose as ours, and characters that nobody
-sees. Three walls stand one behind another: markdown-it with raw HTML turned off, then nh3 with a
-short list of what may stay, then the content security policy of the page. What the text says is
-never changed silently: an image becomes its description and address, a link shows where it leads,
-an invisible character shows its code point.
+Model text is hostile: it may contain markup, links that pose as ours, and invisible characters.
+There are three layers of defence: markdown-it with raw HTML turned off, nh3 with a short allowlist,
+and the page's content security policy. Content is never changed silently: an image becomes its
+description and address, a link shows its target, an invisible character its code point.
 """
 
 import re
@@ -19,8 +18,8 @@ from markdown_it.token import Token
 from markupsafe import Markup, escape
 
 LONGEST_MARKDOWN = 20_000  # characters
-_MOST_BRACKETS = 2_000  # each one opens the search for a link, through all the rest of the text
-_DEEPEST = 60  # levels of lists and quotations; the parser drops what lies below 100
+_MOST_BRACKETS = 2_000  # each starts a search for a link through the rest of the text: quadratic
+_DEEPEST = 60  # levels of lists and quotations; the parser drops text below level 100
 _TEXT_TAGS = {"p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "s", "blockquote"}
 _BOX_TAGS = {"ul", "ol", "li", "pre", "code", "span", "div"}
 _TABLE_TAGS = {"table", "thead", "tbody", "tr", "th", "td"}
@@ -33,7 +32,7 @@ _CLASSES = {
 # A box that scrolls must be reachable by keyboard.
 _FIXED = {"pre": {"tabindex": "0"}, "div": {"tabindex": "0"}}
 
-# Controls, format characters and blanks that print nothing: they reorder, split or hide text.
+# Controls, format characters and invisible blanks: they reorder, split or hide text.
 _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e"
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffc"
@@ -45,7 +44,7 @@ _VIRAMA = 9  # the combining class after which joiners shape Indic letters
 
 
 def render(text: str) -> Markup:
-    """Markdown as safe HTML for an answer or a prompt; text too long or deep comes as written.
+    """Markdown as safe HTML for an answer or a prompt; too long or deep texts stay unformatted.
 
     >>> str(render("**Hi** <script>").strip())
     '<p><strong>Hi</strong> &lt;script&gt;</p>'
@@ -64,16 +63,17 @@ def render(text: str) -> Markup:
         allowed_classes=_CLASSES,
         set_tag_attribute_values=_FIXED,
         link_rel=None,
+        # no scheme at all: links are rendered as text
         url_schemes=set(),
     )
     return _mark(clean)
 
 
 def show_invisible(text: str) -> str:
-    """Characters that nobody sees, written as their code point; line ends become line feeds.
+    """Replace invisible characters by their code points; line ends become line feeds.
 
-    Joiners stay where writing needs them: between Arabic letters, after an Indic virama and
-    within an emoji (RFC 5892, appendix A.1 and A.2).
+    Joiners stay where scripts need them: between Arabic letters, after an Indic virama and within
+    an emoji (RFC 5892, appendix A.1 and A.2).
 
     >>> show_invisible("safe\\u202etxt")
     'safe⟦U+202E⟧txt'
@@ -83,7 +83,7 @@ def show_invisible(text: str) -> str:
 
 
 def _written(text: str, at: int) -> str:
-    """One invisible character as it is shown."""
+    """The replacement of one invisible character."""
     character = text[at]
     if character in _JOINERS and _joins(text[at - 1 : at], text[at + 1 : at + 2]):
         return character
@@ -91,7 +91,7 @@ def _written(text: str, at: int) -> str:
 
 
 def _joins(before: str, after: str) -> bool:
-    """Whether a joiner between two characters shapes them, rather than hides."""
+    """Whether a joiner between two characters shapes them, rather than hiding text."""
     if not before or not after:
         return False
     if unicodedata.combining(before) == _VIRAMA:
@@ -107,19 +107,19 @@ def _as_written(text: str) -> Markup:
 
 
 def _mark(html: str) -> Markup:
-    """Code points of invisible characters, set apart from the text around them.
+    """Mark up the code points of invisible characters.
 
-    The pattern holds no character that HTML treats specially, and the one attribute that carries
-    foreign text, `start` of a list, holds a number: so no tag is ever cut.
+    The pattern has no special HTML characters, and the only attribute with foreign content, `start`
+    of a list, is a number, so a match never splits a tag.
     """
     return Markup(_SHOWN.sub(r'<span class="hidden-character">\g<0></span>', html))
 
 
 class _Renderer(RendererHTML):
-    """The HTML of the few tokens that we show differently."""
+    """HTML of the few tokens that we render differently."""
 
     def link_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        """A link is its words, and does not lead anywhere."""
+        """A link is rendered as its words, without a target."""
         token = tokens[idx]
         title = str(token.attrs.get("title", ""))
         address = str(token.attrs.get("href", ""))
@@ -127,27 +127,27 @@ class _Renderer(RendererHTML):
         return '<span class="link">'
 
     def link_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        """After its words stands where it leads, unless the words say so themselves."""
+        """Append the link's address, unless its words are the address."""
         address = env["links"].pop()
         words = tokens[idx - 1].content
-        said = tokens[idx].info == "auto" or words == address
-        return "</span>" if said else f'</span> <span class="address">{escape(address)}</span>'
+        shown = tokens[idx].info == "auto" or words == address
+        return "</span>" if shown else f'</span> <span class="address">{escape(address)}</span>'
 
     def image(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        """An image is never loaded: its description and address say what was meant."""
+        """An image is never loaded; show its description and address."""
         token = tokens[idx]
         words = escape(self.renderInlineAsText(token.children, options, env))
         address = escape(str(token.attrs.get("src", "")))
         return f'<span class="image">{words} <span class="address">{address}</span></span>'
 
     def fence(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        """Code, with what its fence says of it."""
+        """Code, with its fence's language."""
         token = tokens[idx]
         info = f'<span class="language">{escape(token.info.strip())}</span>' if token.info else ""
         return f'<pre tabindex="0">{info}<code>{escape(token.content)}</code></pre>\n'
 
     def table_open(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
-        """A wide table scrolls in a box of its own."""
+        """A wide table scrolls in a separate box."""
         return '<div class="table"><table>'
 
     def table_close(self, tokens: Sequence[Token], idx: int, options: Any, env: Any) -> str:
@@ -156,14 +156,14 @@ class _Renderer(RendererHTML):
 
 
 def _lower_headings(tokens: list[Token]) -> None:
-    """Headings of a text stand below those of the page: h1 becomes h3."""
+    """Headings of a text rank below those of the page: h1 becomes h3."""
     for token in tokens:
         if token.type in {"heading_open", "heading_close"}:
             token.tag = f"h{min(int(token.tag[1]) + 2, 6)}"
 
 
 def _align_by_class(tokens: list[Token]) -> None:
-    """Cells are aligned by class, since the page allows no style attribute."""
+    """Align cells by class: the page's policy forbids style attributes."""
     names = {"text-align:left": "start", "text-align:center": "center", "text-align:right": "end"}
     for token in tokens:
         style = token.attrs.pop("style", None)
@@ -172,7 +172,7 @@ def _align_by_class(tokens: list[Token]) -> None:
 
 
 def _make_markdown() -> MarkdownIt:
-    """CommonMark with tables, without raw HTML; a line break in an answer is one on the page."""
+    """CommonMark with tables, without raw HTML; line breaks are kept."""
     markdown = MarkdownIt("js-default", {"breaks": True}, renderer_cls=_Renderer)
 
     def adapt(state: Any) -> None:

@@ -1,4 +1,4 @@
-"""The pages' addresses: what people see. Every change goes through the JSON API."""
+"""The routes of the pages, which only read. Every change goes through the JSON API."""
 
 import re
 
@@ -22,13 +22,13 @@ router = APIRouter(
 
 @router.get("/login")
 def login(request: Request, _anyone: None = Anyone, after: str = "/") -> Response:
-    """Sign in, and go on to where one wanted to go."""
+    """Sign in, and continue to the page requested."""
     return page(request, "login", None, after=_local(after))
 
 
 @router.get("/invite/{token}")
 def invite(request: Request, token: str, database: Store, _anyone: None = Anyone) -> Response:
-    """A one-time link: choose a password, and a name where none is given."""
+    """A one-time link: choose a password, and a name if none is given."""
     with database.reading() as session:
         try:
             invitation = accounts.invitation(session, token)
@@ -39,7 +39,7 @@ def invite(request: Request, token: str, database: Store, _anyone: None = Anyone
 
 @router.get("/")
 def list_projects(request: Request, principal: Annotator, database: Store) -> Response:
-    """What there is to work on."""
+    """The projects."""
     with database.reading() as session:
         cards = [
             views.project_card(session, project, principal.user_id)
@@ -50,7 +50,7 @@ def list_projects(request: Request, principal: Annotator, database: Store) -> Re
 
 @router.get("/p/{slug}")
 def annotate(request: Request, slug: str, principal: Annotator, database: Store) -> Response:
-    """The annotation screen; its script asks for the items one after another."""
+    """The annotation screen; its script requests items one after another."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
     return page(request, "annotate", principal, project=project)
@@ -58,7 +58,7 @@ def annotate(request: Request, slug: str, principal: Annotator, database: Store)
 
 @router.get("/p/{slug}/guideline")
 def guideline(request: Request, slug: str, principal: Annotator, database: Store) -> Response:
-    """The guideline that holds, to read at leisure."""
+    """The current guideline."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         newest = projects.guideline(session, project.id)
@@ -71,7 +71,7 @@ def guideline(request: Request, slug: str, principal: Annotator, database: Store
 def show_task(
     request: Request, slug: str, assignment_id: Id, principal: Annotator, database: Store
 ) -> Response:
-    """One item as a piece of the annotation screen; only to whom it was given."""
+    """One item as a fragment of the annotation screen, only for its assignee."""
     locale = locale_of(request, principal)
     with database.reading() as session:
         task = find_task(session, slug, assignment_id, principal.user_id, locale)
@@ -79,7 +79,7 @@ def show_task(
 
 
 def differences(task: Task) -> list[list[Segment]]:
-    """Each answer with what sets it apart: two from each other, more of them from the first."""
+    """Each answer with its differences: of two from each other, of more from the first."""
     first, *others = [answer.text for answer in task.answers]
     compared = [compare(first, other) for other in others]
     alone = [Segment(text=show_invisible(first), differs=False)]
@@ -87,7 +87,7 @@ def differences(task: Task) -> list[list[Segment]]:
 
 
 def _local(path: str) -> str:
-    """A path of ours; anything that might lead elsewhere becomes the first page."""
+    """A path on this site; anything else becomes "/", which prevents open redirects."""
     return path if re.fullmatch(r"/(?![/\\])[\w\-./]*", path, re.ASCII) else "/"
 
 

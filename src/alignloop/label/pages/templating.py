@@ -1,4 +1,4 @@
-"""From a template and its values to a page, in the reader's language and shade."""
+"""Render a template as a page, in the reader's language and theme."""
 
 from collections.abc import Callable, Coroutine
 from functools import cache
@@ -25,7 +25,7 @@ SHADES = ("light", "dark")
 
 @cache
 def environment() -> Environment:
-    """Everything is escaped, and a name that is not there is an error rather than a blank."""
+    """The template environment: everything is escaped, and an undefined name is an error."""
     made = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -38,7 +38,7 @@ def environment() -> Environment:
 
 
 def locale_of(request: Request, principal: Principal | None = None) -> Locale:
-    """What the reader chose on a page, then what their account says, then their browser."""
+    """The reader's choice on a page, then their account's, then their browser's."""
     return choose(
         request.cookies.get("alignloop_locale"),
         principal.locale if principal else None,
@@ -54,14 +54,14 @@ def page(
     status: int = 200,
     **values: Any,
 ) -> HTMLResponse:
-    """The page `name`.html; its values are `values`, and what `frame` gives to every page."""
+    """Render `name`.html with `values` and the common values of `frame`."""
     context = frame(request, principal) | values
     html = environment().get_template(f"{name}.html").render(context)
     return HTMLResponse(html, status_code=status)
 
 
 def frame(request: Request, principal: Principal | None) -> dict[str, Any]:
-    """What every page needs: its words, who reads it, and how it looks."""
+    """Common values of all pages: texts, user and theme."""
     locale = locale_of(request, principal)
     other = other_than(locale)
     theme = request.cookies.get("alignloop_theme", "")
@@ -77,10 +77,10 @@ def frame(request: Request, principal: Principal | None) -> dict[str, Any]:
 
 
 class PageRoute(APIRoute):
-    """A route whose refusals are pages, for people; the API's are JSON."""
+    """A route whose refusals are pages; the API's are JSON."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Answer as the route does, or with what is wrong."""
+        """Wrap the handler to turn refusals into pages."""
         handle = super().get_route_handler()
 
         async def answer(request: Request) -> Response:

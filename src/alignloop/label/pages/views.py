@@ -1,4 +1,4 @@
-"""What the lead's screens show, from plain rows: sums and words, nothing written."""
+"""Content of the lead's screens from plain rows: sums and words, read only."""
 
 import statistics
 from collections import Counter
@@ -18,7 +18,7 @@ WEEK = timedelta(days=7)
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectCard:
-    """A project on the first page, with what the reader has done of it."""
+    """A project on the start page, with the reader's own work."""
 
     slug: str
     title: str
@@ -28,7 +28,7 @@ class ProjectCard:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRow:
-    """A batch and how far it is: `done` of `wanted` judgements of its ordinary items."""
+    """A batch and its progress: `done` of `wanted` judgements of its ordinary items."""
 
     name: str
     overlap: int
@@ -40,7 +40,7 @@ class BatchRow:
 
 @dataclass(frozen=True, kw_only=True)
 class PersonRow:
-    """How much a person has judged, and when last."""
+    """How much an annotator has judged, and when last."""
 
     name: str
     today: int
@@ -52,7 +52,7 @@ class PersonRow:
 
 @dataclass(frozen=True, kw_only=True)
 class ReviewedAnswer:
-    """One answer as the lead sees it: `id` is what a decision names, `name` the record's id."""
+    """One answer as the lead sees it: `id` is for decisions, `name` the record's id."""
 
     id: str
     name: str
@@ -62,13 +62,13 @@ class ReviewedAnswer:
 
 
 def project_card(session: Session, project: Project, user_id: int) -> ProjectCard:
-    """A project and how many items of it this person has judged."""
+    """A project and how many of its items this user has judged."""
     done = overview.count_judged(session, project.id, user_id)
     return ProjectCard(slug=project.slug, title=project.title, kind=project.kind, done=done)
 
 
 def batch_rows(batches: Sequence[Batch], labels: ProjectLabels) -> list[BatchRow]:
-    """The batches in the order in which they are worked off."""
+    """The batches in working order."""
     serious = [one for one in labels.judgements if one.verdict != "skip"]
     have = Counter(one.item_id for one in serious)
     wanted: Counter[str] = Counter()
@@ -91,7 +91,7 @@ def batch_rows(batches: Sequence[Batch], labels: ProjectLabels) -> list[BatchRow
 
 
 def batches_with_gold(session: Session, batches: Sequence[Batch]) -> list[dict[str, Any]]:
-    """The batches with their numbers of gold questions; reads no text and no judgement."""
+    """The batches with their numbers of gold questions; reads no texts or judgements."""
     gold = overview.count_gold(session, [batch.id for batch in batches])
     return [
         vars(batch) | {"gold": gold.get(batch.id, 0), "closed": batch.closed} for batch in batches
@@ -99,7 +99,7 @@ def batches_with_gold(session: Session, batches: Sequence[Batch]) -> list[dict[s
 
 
 def person_rows(labels: ProjectLabels, at: datetime) -> list[PersonRow]:
-    """All who have judged something, the busiest of this week first."""
+    """All annotators with judgements, this week's busiest first."""
     midnight = at.astimezone().replace(hour=0, minute=0, second=0, microsecond=0)
     people: dict[str, list[StoredJudgement]] = {}
     for judged in labels.judgements:
@@ -107,13 +107,13 @@ def person_rows(labels: ProjectLabels, at: datetime) -> list[PersonRow]:
     rows = [
         PersonRow(
             name=name,
-            today=sum(one.created_at >= midnight for one in said),
-            week=sum(one.created_at > at - WEEK for one in said),
-            all=len(said),
-            seconds=_median([one.seconds for one in said if one.seconds > 0]),
-            last=max(one.created_at for one in said),
+            today=sum(one.created_at >= midnight for one in own),
+            week=sum(one.created_at > at - WEEK for one in own),
+            all=len(own),
+            seconds=_median([one.seconds for one in own if one.seconds > 0]),
+            last=max(one.created_at for one in own),
         )
-        for name, said in people.items()
+        for name, own in people.items()
     ]
     return sorted(rows, key=lambda row: (-row.week, row.name))
 
@@ -123,17 +123,17 @@ def _median(values: Sequence[float]) -> float | None:
 
 
 def shown_answers(session: Session, item_id: int) -> list[ReviewedAnswer]:
-    """An item's answers in the order in which they are stored."""
+    """An item's answers in stored order."""
     rows = overview.responses_of(session, [item_id])[item_id]
     return [
         ReviewedAnswer(
             id=row.public_id,
             name=row.record_id,
-            label=chr(ord("A") + place),
+            label=chr(ord("A") + index),
             text=row.text,
             model=row.model,
         )
-        for place, row in enumerate(rows)
+        for index, row in enumerate(rows)
     ]
 
 
@@ -156,8 +156,8 @@ def verdict_words(t: Texts, names: Mapping[str, str], verdict: str, choice: str 
 def what_was_said(
     t: Texts, labels: ProjectLabels, item_id: int, names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """Everybody's judgement of an item, and the lead's latest decision on it."""
-    said = [
+    """All judgements of an item, and the lead's latest decision on it."""
+    judged = [
         {
             "who": one.annotator,
             "words": judged_words(t, names, one),
@@ -175,4 +175,4 @@ def what_was_said(
         "words": verdict_words(t, names, last.verdict, last.choice),
         "comment": last.comment,
     }
-    return {"said": said, "decision": decision}
+    return {"said": judged, "decision": decision}

@@ -1,4 +1,4 @@
-"""Agreement of people: raw, Cohen's and Fleiss' kappa, Krippendorff's alpha; all and by slice."""
+"""Agreement of annotators: raw, Cohen's and Fleiss' kappa, Krippendorff's alpha, by slice."""
 
 import math
 from collections import Counter
@@ -17,17 +17,17 @@ from alignloop.stats import (
 )
 
 TIE, BOTH_BAD = "tie", "both_bad"
-OTHERS = "\0"  # one person for all others; no account's name is like it
+OTHERS = "\0"  # stands for all other annotators; no account can have this name
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How far people agree on some of the votes; None where it is not defined.
+    """Agreement on some of the votes; None if undefined.
 
-    `units` counts the things that two or more people judged. `raw` is the share of pairs of
-    people with the same label, `alpha` Krippendorff's for labels without an order,
-    `alpha_strength` over the signed strength, with an order. `cohen` is defined for two people,
-    `fleiss` where all units had the same number of them. Intervals are clustered by prompt.
+    `units` counts items judged by two or more annotators. `raw` is the share of pairs of annotators
+    with the same label, `alpha` Krippendorff's for nominal labels, `alpha_strength` for the signed
+    strength (ordinal). `cohen` is defined for two annotators, `fleiss` if all units have the same
+    number of votes. Intervals are clustered by prompt.
     """
 
     name: str
@@ -42,8 +42,8 @@ class Agreement:
 
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
-    """What two people said of the same things: `counts[i][j]` of label i by the first, j by the
-    second, in the order of `labels`. A label such as "0" is a place in the content order."""
+    """Labels of two annotators for the same units: `counts[i][j]` of label i by the first, j by the
+    second, in the order of `labels`. A label such as "0" is an index in the content order."""
 
     first: str
     second: str
@@ -53,7 +53,7 @@ class Confusion:
 
     @property
     def total(self) -> int:
-        """How many things both of them judged."""
+        """How many units both judged."""
         return sum(map(sum, self.counts))
 
 
@@ -61,23 +61,23 @@ def agreement(name: str, votes: Sequence[UnitVote]) -> Agreement:
     """All measures of one slice of the votes."""
     units = _units(votes)
     people = sorted({vote.annotator for unit in units for vote in unit})
-    kept = [vote for unit in units for vote in unit]
-    strengths = [(v.annotator, v.unit, v.signed) for v in kept if v.signed is not None]
-    prompts: dict[Hashable, Hashable] = {v.unit: v.item.prompt.prompt_id for v in kept}
+    shared = [vote for unit in units for vote in unit]
+    strengths = [(v.annotator, v.unit, v.signed) for v in shared if v.signed is not None]
+    prompts: dict[Hashable, Hashable] = {v.unit: v.item.prompt.prompt_id for v in shared}
     return Agreement(
         name=name,
         units=len(units),
-        votes=len(kept),
+        votes=len(shared),
         raw=_raw(units),
-        alpha=_alpha([(v.annotator, v.unit, v.label) for v in kept], prompts),
+        alpha=_alpha([(v.annotator, v.unit, v.label) for v in shared], prompts),
         alpha_strength=_alpha(strengths, prompts, ordered=True),
-        cohen=_confusion(*people, votes=kept).kappa if len(people) == 2 else None,
+        cohen=_confusion(*people, votes=shared).kappa if len(people) == 2 else None,
         fleiss=_fleiss(units),
     )
 
 
 def by_annotator(votes: Sequence[UnitVote]) -> list[Agreement]:
-    """Each person against the others: the units are what they and one other judged."""
+    """Each annotator against the others: the units are pairs of their vote with one other."""
     people = sorted({vote.annotator for vote in votes})
     return [agreement(one, _dyads(one, votes)) for one in people]
 
@@ -88,12 +88,12 @@ def by_category(votes: Sequence[UnitVote]) -> list[Agreement]:
 
 
 def by_models(votes: Sequence[UnitVote]) -> list[Agreement]:
-    """The votes on two answers, by the pair of models that gave them: "a ~ b"."""
+    """Agreement by pair of models: "a ~ b"."""
     return _sliced(votes, _models)
 
 
 def by_pair(votes: Sequence[UnitVote]) -> list[Agreement]:
-    """What each two people judged alike, named "a ~ b"; those without common items left out."""
+    """Agreement of each pair of annotators with common items, named "a ~ b"."""
     found: list[Agreement] = []
     for first, second in combinations(sorted({vote.annotator for vote in votes}), 2):
         both = [vote for vote in votes if vote.annotator in (first, second)]
@@ -103,7 +103,7 @@ def by_pair(votes: Sequence[UnitVote]) -> list[Agreement]:
 
 
 def confusions(votes: Sequence[UnitVote]) -> list[Confusion]:
-    """The tables of each two people who have judged something in common."""
+    """The confusion tables of each pair of annotators with common items."""
     people = sorted({vote.annotator for vote in votes})
     tables = [_confusion(a, b, votes=votes) for a, b in combinations(people, 2)]
     return [table for table in tables if table.total]
@@ -124,7 +124,7 @@ def _models(vote: UnitVote) -> str:
 
 
 def _units(votes: Iterable[UnitVote]) -> list[list[UnitVote]]:
-    """The votes of each unit on which two or more people said something."""
+    """The votes of each unit with two or more annotators."""
     found: dict[Hashable, list[UnitVote]] = {}
     for vote in votes:
         found.setdefault(vote.unit, []).append(vote)
@@ -132,7 +132,7 @@ def _units(votes: Iterable[UnitVote]) -> list[list[UnitVote]]:
 
 
 def _dyads(person: str, votes: Sequence[UnitVote]) -> list[UnitVote]:
-    """A person's votes, each beside that of one other: with three others, three units of two."""
+    """An annotator's votes, each paired with one other's: three others make three units of two."""
     dyads: list[UnitVote] = []
     for unit in _units(votes):
         own = [vote for vote in unit if vote.annotator == person]
@@ -154,7 +154,7 @@ def _renamed(vote: UnitVote, unit: tuple[int, str, str], annotator: str = "") ->
 
 
 def _raw(units: Sequence[Sequence[UnitVote]]) -> Estimate | None:
-    """Pooled over the pairs of people on each unit, as `stats.raw_agreement` does."""
+    """Pooled over the pairs of annotators on each unit, like `stats.raw_agreement`."""
     pairs = [pair for unit in units for pair in combinations(unit, 2)]
     if not pairs:
         return None
@@ -175,7 +175,7 @@ def _alpha(
             "ordinal" if ordered else "nominal",
             clusters=prompts,
         )
-    except UserError:  # nobody judged anything twice
+    except UserError:  # no unit has two votes
         return None
     return None if math.isnan(found.value) else found
 
@@ -189,14 +189,14 @@ def _fleiss(units: Sequence[Sequence[UnitVote]]) -> float | None:
 
 
 def _confusion(first: str, second: str, *, votes: Sequence[UnitVote]) -> Confusion:
-    said: dict[str, dict[Hashable, str]] = {first: {}, second: {}}
+    label_of: dict[str, dict[Hashable, str]] = {first: {}, second: {}}
     for vote in votes:
-        if vote.annotator in said:
-            said[vote.annotator][vote.unit] = vote.label
-    common = [unit for unit in said[first] if unit in said[second]]
-    seen = {said[person][unit] for person in said for unit in common}
+        if vote.annotator in label_of:
+            label_of[vote.annotator][vote.unit] = vote.label
+    common = [unit for unit in label_of[first] if unit in label_of[second]]
+    seen = {label_of[person][unit] for person in label_of for unit in common}
     labels = tuple(sorted(seen, key=_label_order))
-    pairs = Counter((said[first][unit], said[second][unit]) for unit in common)
+    pairs = Counter((label_of[first][unit], label_of[second][unit]) for unit in common)
     counts = tuple(tuple(pairs[row, column] for column in labels) for row in labels)
     kappa = _defined(cohen_kappa(counts)) if common else None
     return Confusion(first=first, second=second, labels=labels, counts=counts, kappa=kappa)
@@ -204,6 +204,7 @@ def _confusion(first: str, second: str, *, votes: Sequence[UnitVote]) -> Confusi
 
 def _label_order(label: str) -> tuple[bool, bool, int]:
     number = int(label) if label.isdigit() else 0
+    # positions first, then tie, then both bad
     return label == BOTH_BAD, label == TIE, number
 
 

@@ -1,4 +1,4 @@
-"""How good each person's labels are: gold, repeats, Dawid and Skene, speed, and habits."""
+"""Quality of each annotator's labels: gold, repeats, Dawid-Skene, speed, and habits."""
 
 import statistics
 from collections.abc import Sequence
@@ -11,13 +11,12 @@ from alignloop.stats import Estimate, cluster_share, dawid_skene
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """One person. Shares have an interval clustered by prompt, and are None where nothing counts.
+    """One annotator. Shares have an interval clustered by prompt; None if nothing counts.
 
-    `gold` is the share of gold questions that were answered as expected, `self_agreement` that of
-    repeats that were answered as before, `first_shown` that of choices between two answers that
-    went to the one on the left (0.5 where the side does not matter). `dawid_skene` is the
-    probability of the true label, as the labels of all people tell it; `median_seconds` the time
-    that an item was on the screen.
+    `gold` is the share of gold questions answered correctly, `self_agreement` of repeats answered
+    as before, `first_shown` of choices between two answers that went to the left one (0.5 without
+    side bias). `dawid_skene` is the probability of the true label, estimated from the labels of
+    all; `median_seconds` the time an item was on the screen.
     """
 
     annotator: str
@@ -33,7 +32,7 @@ class Quality:
 
 
 def annotator_quality(labels: ProjectLabels) -> list[Quality]:
-    """Everybody who has judged something, by name."""
+    """All annotators with judgements, by name."""
     accuracies = dawid_skene_accuracy(labels)
     by_person: dict[str, list[StoredJudgement]] = {}
     for judged in labels.judgements:
@@ -44,15 +43,16 @@ def annotator_quality(labels: ProjectLabels) -> list[Quality]:
 
 
 def dawid_skene_accuracy(labels: ProjectLabels) -> dict[str, float]:
-    """Each person's probability of the true label; only people who share items with others.
+    """Each annotator's probability of the true label, for those who share items with others.
 
-    The classes are the places in the items' content order, a tie, and both bad. Gold questions
-    and repeats have no part in it.
+    The classes are the indices in the items' content order, a tie, and both bad. Gold questions
+    and repeats are excluded.
     """
     votes = votes_of(labels.about_answers)
     people: dict[object, set[str]] = {}
     for vote in votes:
         people.setdefault(vote.unit, set()).add(vote.annotator)
+    # single votes carry no information about accuracy
     shared = [vote for vote in votes if len(people[vote.unit]) > 1]
     if not shared:
         return {}
@@ -65,24 +65,24 @@ def dawid_skene_accuracy(labels: ProjectLabels) -> dict[str, float]:
 
 
 def _quality(
-    name: str, said: Sequence[StoredJudgement], labels: ProjectLabels, accuracy: float | None
+    name: str, judgements: Sequence[StoredJudgement], labels: ProjectLabels, accuracy: float | None
 ) -> Quality:
-    seconds = [judged.seconds for judged in said if judged.seconds > 0]
+    seconds = [judged.seconds for judged in judgements if judged.seconds > 0]
     return Quality(
         annotator=name,
-        judgements=len(said),
-        gold=_share(_gold_hits(said, labels)),
-        self_agreement=_share(_repeats(said, labels)),
+        judgements=len(judgements),
+        gold=_share(_gold_hits(judgements, labels)),
+        self_agreement=_share(_repeats(judgements, labels)),
         dawid_skene=accuracy,
-        first_shown=_share(_first_shown(said, labels)),
+        first_shown=_share(_first_shown(judgements, labels)),
         median_seconds=statistics.median(seconds) if seconds else None,
-        tie_share=_part(said, "tie"),
-        both_bad_share=_part(said, "both_bad"),
-        skip_share=_part(said, "skip"),
+        tie_share=_part(judgements, "tie"),
+        both_bad_share=_part(judgements, "both_bad"),
+        skip_share=_part(judgements, "skip"),
     )
 
 
-Hit = tuple[bool, str]  # and the prompt that it was about
+Hit = tuple[bool, str]  # (correct, prompt_id)
 
 
 def _share(hits: Sequence[Hit]) -> Estimate | None:
@@ -91,24 +91,26 @@ def _share(hits: Sequence[Hit]) -> Estimate | None:
     return cluster_share([float(hit) for hit, _ in hits], [prompt for _, prompt in hits])
 
 
-def _part(said: Sequence[StoredJudgement], verdict: str) -> float:
-    return sum(judged.verdict == verdict for judged in said) / len(said)
+def _part(judgements: Sequence[StoredJudgement], verdict: str) -> float:
+    return sum(judged.verdict == verdict for judged in judgements) / len(judgements)
 
 
-def _gold_hits(said: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
-    asked = [(labels.items[judged.item_id], judged) for judged in said if judged.verdict != "skip"]
+def _gold_hits(judgements: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
+    answered = [
+        (labels.items[judged.item_id], judged) for judged in judgements if judged.verdict != "skip"
+    ]
     return [
         (judged.answer == item.gold, item.prompt.prompt_id)
-        for item, judged in asked
+        for item, judged in answered
         if item.gold is not None
     ]
 
 
-def _repeats(said: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
-    """Whether each repeat was answered as the item that it repeats; by content, not by place."""
-    first = {judged.item_id: judged for judged in said}
+def _repeats(judgements: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
+    """Whether each repeat was answered like its original, by content, not by position."""
+    first = {judged.item_id: judged for judged in judgements}
     found: list[Hit] = []
-    for judged in said:
+    for judged in judgements:
         item = labels.items[judged.item_id]
         before = first.get(item.repeat_of) if item.repeat_of is not None else None
         if before is not None and "skip" not in (before.verdict, judged.verdict):
@@ -119,13 +121,13 @@ def _repeats(said: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit
 
 
 def _text_chosen(item: Item, judged: StoredJudgement) -> str:
-    said = judged.answer
-    return next((a.text for a in item.answers if a.response_id == said), said)
+    answer = judged.answer
+    return next((a.text for a in item.answers if a.response_id == answer), answer)
 
 
-def _first_shown(said: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
+def _first_shown(judgements: Sequence[StoredJudgement], labels: ProjectLabels) -> list[Hit]:
     return [
         (judged.choice == judged.shown[0], labels.items[judged.item_id].prompt.prompt_id)
-        for judged in said
+        for judged in judgements
         if judged.verdict == "choice" and len(judged.shown) == 2
     ]

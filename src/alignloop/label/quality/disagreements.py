@@ -1,4 +1,4 @@
-"""What people disagree on, the weightiest first, and what a lead has decided about it."""
+"""Disagreements between annotators, the most serious first, and the lead's decisions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,21 +9,20 @@ from alignloop.label.labels.project_labels import Adjudicated, Item, ProjectLabe
 from alignloop.label.labels.votes import UnitVote, votes_of
 
 State = Literal["open", "settled"]
-# What a different verdict weighs where no strength tells: a tie against "both bad", a ranking
-# that puts two answers the other way round.
+# Distance of different verdicts without strength: a tie against "both bad", or two answers ranked
+# in opposite order.
 PLAIN = 1.0
-# Whether an answer does harm goes before any shade of better and worse, of which the widest
-# (significantly better against significantly worse) is 8.
+# Harm outranks any difference in preference, whose maximum (significantly better against
+# significantly worse) is 8.
 HARM = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Disagreement:
-    """An item whose judges do not agree.
+    """An item whose annotators do not agree.
 
-    `stake` is the mean over pairs of people of the distance between their judgements: the
-    difference of signed strengths (-4..4), 1 where no strength tells, and 10 more where one calls
-    an answer harmful and the other does not.
+    `stake` is the mean distance over pairs of annotators: the difference of signed strengths
+    (-4..4), or 1 without strength, plus 10 if only one of them marks an answer as harmful.
     """
 
     item: Item
@@ -39,7 +38,7 @@ class Disagreement:
 
 
 def disagreements(labels: ProjectLabels) -> list[Disagreement]:
-    """Open ones first, then by what is at stake, then as the items came."""
+    """Open ones first, then by stake, then by item id."""
     votes: dict[int, list[UnitVote]] = {}
     for vote in votes_of(labels.about_answers):
         votes.setdefault(vote.item.item_id, []).append(vote)
@@ -58,11 +57,11 @@ def disagreements(labels: ProjectLabels) -> list[Disagreement]:
 
 def _disagreement(
     item: Item,
-    said: Sequence[StoredJudgement],
+    judgements: Sequence[StoredJudgement],
     votes: Sequence[UnitVote],
     decision: Adjudicated | None,
 ) -> Disagreement:
-    serious = [one for one in said if one.verdict != "skip"]
+    serious = [one for one in judgements if one.verdict != "skip"]
     pairs = list(combinations(serious, 2))
     by_person: dict[str, dict[tuple[int, str, str], UnitVote]] = {}
     for vote in votes:
@@ -72,7 +71,7 @@ def _disagreement(
     total = sum(apart) + HARM * sum(harm)
     return Disagreement(
         item=item,
-        judgements=tuple(said),
+        judgements=tuple(judgements),
         stake=total / len(pairs) if pairs else 0.0,
         harm=any(harm),
         adjudication=decision,
@@ -82,7 +81,7 @@ def _disagreement(
 def _distance(
     one: dict[tuple[int, str, str], UnitVote], other: dict[tuple[int, str, str], UnitVote]
 ) -> float:
-    """Mean over what both said something of."""
+    """Mean over the units that both judged."""
     common = [unit for unit in one if unit in other]
     return sum(_between(one[u], other[u]) for u in common) / len(common) if common else PLAIN
 

@@ -1,4 +1,4 @@
-"""How many labels are left, how fast they come, and when they are there at that pace."""
+"""How many labels are left, the pace, and the expected end."""
 
 import math
 from collections import Counter
@@ -16,12 +16,12 @@ DAY = timedelta(days=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """`per_day` is the pace of the last days, those without work counted too, with its interval.
+    """`per_day` is the pace of the last days, including idle ones, with its interval.
 
-    `done_on` is the moment at that pace; None where nobody works, or where less than one day is
-    known. The end lies between `earliest` and `latest` with 95 %; None where it is not known, as
-    in the first two days, or `latest` alone where the pace may well be nothing.
-    `per_hour` is the pace while people work: labels of all people per hour with work in it.
+    `done_on` is the end at that pace; None without recent work or with less than one day of data.
+    The end lies between `earliest` and `latest` with 95 % probability; both are None if unknown, as
+    in the first two days, and `latest` alone if the pace may be zero.
+    `per_hour` is the pace during work: labels of all annotators per hour with any work.
     """
 
     left: int
@@ -34,15 +34,15 @@ class Forecast:
 
 
 def forecast(labels: ProjectLabels, now: datetime) -> Forecast:
-    """Labels left in the open batches, and when they are there at the pace of the last days.
+    """Labels left in the open batches, and the expected end at the pace of the last days.
 
-    The pace is the mean over the last days of 24 hours, at most fourteen, reckoned back from
-    `now`, that began after the first label. Its interval is a bootstrap over those days: people
-    who come every other day make it wide, and of fewer than five days there is none. When the last
-    label comes is `stats.finish_window`, which knows that days to come differ as those before.
+    The pace is the mean over the last 24-hour days, at most fourteen, counted back from `now` and
+    starting after the first label. Its interval is a bootstrap over those days: irregular work
+    makes it wide, and fewer than five days have none. The end comes from `stats.finish_window`,
+    which allows future days to vary as past ones did.
     """
     left, done = _left(labels)
-    # Of what is counted in `left`: skips, gold questions and repeats bring the end no nearer.
+    # Only what `left` counts: skips, gold questions and repeats do not bring the end nearer.
     counted = [j for j in labels.about_answers.judgements if j.verdict != "skip"]
     recent = [j for j in counted if now - WINDOW_DAYS * DAY < j.created_at <= now]
     counts = _last_days(counted, recent, now)
@@ -60,21 +60,21 @@ def forecast(labels: ProjectLabels, now: datetime) -> Forecast:
 
 
 def _left(labels: ProjectLabels) -> tuple[int, int]:
-    """What is wanted of open items and not there yet, and what is there; a skip is nothing."""
+    """Labels missing of open items, and labels done; skips do not count."""
     about = labels.about_answers
     have = Counter(judged.item_id for judged in about.judgements if judged.verdict != "skip")
-    wanted = [item for item in about.items.values() if item.is_open]
-    return sum(max(0, item.wanted - have[item.item_id]) for item in wanted), have.total()
+    open_items = [item for item in about.items.values() if item.is_open]
+    return sum(max(0, item.wanted - have[item.item_id]) for item in open_items), have.total()
 
 
 def _last_days(
     judgements: Sequence[StoredJudgement], recent: Sequence[StoredJudgement], now: datetime
 ) -> list[int]:
-    """Labels of each of the last whole days, the latest first; none where nobody works."""
+    """Labels of each of the last whole days, the latest first; empty without recent work."""
     if not recent:
         return []
     age = (now - min(judged.created_at for judged in judgements)) / DAY
-    whole = min(WINDOW_DAYS, int(age))  # a morning's pace says nothing of a night
+    whole = min(WINDOW_DAYS, int(age))  # whole days only: a morning's pace ignores the night
     days = Counter(max(0, math.ceil((now - j.created_at) / DAY) - 1) for j in recent)
     return [days[day] for day in range(whole)]
 

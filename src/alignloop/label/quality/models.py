@@ -1,4 +1,4 @@
-"""Which model's answers people prefer: Plackett and Luce's ranking, for the lead alone."""
+"""Which model's answers people prefer: a Plackett-Luce ranking, for leads only."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -14,11 +14,11 @@ from alignloop.stats.intervals import Floats, cluster_codes
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """One model: `ability` in nats about the mean of all models, with its interval.
+    """One model: `ability` in nats relative to the mean of all models, with its interval.
 
     P(i is preferred to j) = sigmoid(ability_i - ability_j). An end of the interval is open (-inf,
-    inf) where the votes do not bound it: a model that never lost may be better by any amount.
-    `ability` is None where two groups of models were never compared with each other.
+    inf) if the votes do not bound it: a model that never lost may be better by any amount.
+    `ability` is None if two groups of models were never compared with each other.
     """
 
     model: str
@@ -28,11 +28,11 @@ class Standing:
 
 
 def model_ranking(labels: ProjectLabels) -> list[Standing]:
-    """The models whose answers were compared with each other's, the best first.
+    """The models whose answers were compared, the best first.
 
-    Plackett and Luce's model: of two answers it is Bradley and Terry's, a choice of the best of
-    more counts once, and so does each place of a ranking. A tie is half a win for either. The
-    intervals are those of `stats.abilities`, with prompts as their clusters.
+    Plackett-Luce: for two answers it is Bradley-Terry; a choice of the best of several counts once,
+    and so does each rank of a ranking. A tie is half a win for each. The intervals are those of
+    `stats.abilities`, clustered by prompt.
     """
     all_tiers = [
         one for judged in labels.about_answers.judgements for one in _model_tiers(labels, judged)
@@ -40,8 +40,8 @@ def model_ranking(labels: ProjectLabels) -> list[Standing]:
     if not all_tiers:
         return []
     names = sorted({name for one in all_tiers for tier in one.tiers for name in tier})
-    place = {name: number for number, name in enumerate(names)}
-    rankings = [[[place[name] for name in tier] for tier in one.tiers] for one in all_tiers]
+    index = {name: number for number, name in enumerate(names)}
+    rankings = [[[index[name] for name in tier] for tier in one.tiers] for one in all_tiers]
     prompts, _ = cluster_codes([one.prompt for one in all_tiers])
     choices = choices_of(
         rankings, len(names), prompts, top_only=[one.top_only for one in all_tiers]
@@ -67,7 +67,7 @@ def _rank(one: Standing) -> tuple[float, str]:
 
 @dataclass(frozen=True, kw_only=True)
 class _ModelTiers:
-    """What one judgement says of models: tiers, best first; only the first where one was chosen."""
+    """One judgement as tiers of models, best first; only the first counts if one was chosen."""
 
     tiers: Sequence[Sequence[str]]
     top_only: bool
@@ -75,7 +75,7 @@ class _ModelTiers:
 
 
 def _model_tiers(labels: ProjectLabels, judged: StoredJudgement) -> Iterator[_ModelTiers]:
-    """Nothing where fewer than two models are compared."""
+    """Empty if fewer than two models are compared."""
     item = labels.items[judged.item_id]
     if judged.ranking:
         tiers = judged.ranking
@@ -88,8 +88,8 @@ def _model_tiers(labels: ProjectLabels, judged: StoredJudgement) -> Iterator[_Mo
         return
     named = [[name for one in tier if (name := item.model_of(one))] for tier in tiers]
     top_only = not judged.ranking and len(named) > 1
-    chosen_by_nobody_known = top_only and not named[0]
-    if not chosen_by_nobody_known and len({name for tier in named for name in tier}) > 1:
+    winner_unknown = top_only and not named[0]
+    if not winner_unknown and len({name for tier in named for name in tier}) > 1:
         yield _ModelTiers(
             tiers=[tier for tier in named if tier],
             top_only=top_only,
@@ -103,18 +103,18 @@ def _wins(
     """[num, num]: how often the row's answer was preferred to the column's; a tie is half."""
     wins = np.zeros((num, num))
     for tiers, top in zip(rankings, top_only, strict=True):
-        for place, tier in enumerate(tiers[:1] if top else tiers):
+        for rank, tier in enumerate(tiers[:1] if top else tiers):
             for one, other in combinations(tier, 2):
                 wins[one, other] += 0.5
                 wins[other, one] += 0.5
-            for one, other in product(tier, chain.from_iterable(tiers[place + 1 :])):
+            for one, other in product(tier, chain.from_iterable(tiers[rank + 1 :])):
                 wins[one, other] += 1
     np.fill_diagonal(wins, 0)
     return wins
 
 
 def preference(standings: Sequence[Standing], first: str, second: str) -> float | None:
-    """The probability that `first` is preferred to `second`, as the ranking tells it."""
+    """The probability that `first` is preferred to `second`, according to the ranking."""
     abilities = {one.model: one.ability for one in standings}
     one, other = abilities.get(first), abilities.get(second)
     if one is None or other is None:

@@ -1,7 +1,7 @@
-"""Pictures for the lead's screens: SVG or PNG, light or dark, in English or Chinese.
+"""Plots for the lead's screens: SVG or PNG, light or dark, in English or Chinese.
 
-The same labels give the same bytes. An SVG keeps its text as text, in the reader's own fonts, and
-holds no style attributes: a page whose policy forbids inline styles shows it all the same.
+The same labels give the same bytes. An SVG keeps its text as text, in the reader's fonts, and has
+no style attributes, so pages whose policy forbids inline styles can show it.
 """
 
 import io
@@ -32,17 +32,15 @@ PlotName = Literal["progress", "agreement", "confusion", "side", "speed"]
 PLOTS: tuple[PlotName, ...] = get_args(PlotName)
 
 _fonts = cast(Any, font_manager)
-_mpl = cast(Any, matplotlib)  # typed only in part: what draws takes a figure or axes as Any
+_mpl = cast(Any, matplotlib)  # only partly typed, so figures and axes are Any
 
 _CJK_FILES = re.compile(r"(NotoSansCJK-Regular|SourceHanSans\w*-Regular|wqy-\w+)\.\w+$")
-_drawing = (
-    threading.Lock()
-)  # matplotlib's settings are one for the process, a server's threads many
+_drawing = threading.Lock()  # matplotlib's settings are global, and the server has many threads
 
 
 @dataclass(frozen=True, kw_only=True)
 class Colours:
-    """Okabe and Ito's, told apart by the colour-blind, with an ink for the ground."""
+    """Okabe and Ito's colour-blind safe palette, with ink and background."""
 
     ink: str
     faint: str
@@ -57,7 +55,7 @@ DARK = Colours(ink="#c3c9d4", faint="#3c434f", first="#56b4e9", second="#e69f00"
 
 @dataclass(frozen=True, kw_only=True)
 class _Pen:
-    """What every picture is drawn with: its axes or figure, its colours, its words."""
+    """What every plot is drawn with: figure, colours and texts."""
 
     figure: Any
     colours: Colours
@@ -72,7 +70,7 @@ def draw_plot(
     dark: bool = False,
     format: Literal["svg", "png"] = "svg",
 ) -> bytes:
-    """One picture; where there is nothing to show it says so."""
+    """One plot, or a note that there is nothing to show."""
     painters: dict[PlotName, Callable[[_Pen, ProjectLabels], tuple[float, float] | None]] = {
         "progress": _progress,
         "agreement": _agreement,
@@ -94,7 +92,7 @@ def draw_plot(
 
 @contextmanager
 def _without_complaint() -> Generator[None]:
-    """No warning for a glyph that this machine's fonts lack: an SVG is read with other fonts."""
+    """Suppress warnings about missing glyphs: the reader's fonts display the SVG."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         yield
@@ -102,7 +100,7 @@ def _without_complaint() -> Generator[None]:
 
 @cache
 def _chinese_fonts() -> list[str]:
-    """The first Chinese font of this machine, also one that came after matplotlib's own list."""
+    """The first Chinese font of this machine, even if matplotlib's font cache lacks it."""
     known = {font.name for font in _fonts.fontManager.ttflist}
     if not known.intersection(CJK_FONTS):
         for path in _fonts.findSystemFonts():
@@ -144,8 +142,8 @@ def _as_png(figure: Any, colours: Colours) -> bytes:
 
 def _as_svg(figure: Any) -> bytes:
     buffer = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    omitted = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=omitted)
     return _without_styles(buffer.getvalue()).encode()
 
 
@@ -153,7 +151,7 @@ _FONT = re.compile(r"(?:(\d+|bold|normal) )?([\d.]+)px (.+)")
 
 
 def _without_styles(svg: str) -> str:
-    """Style attributes as presentation attributes, and no style element, comment or metadata."""
+    """Turn style attributes into presentation attributes; drop styles, comments and metadata."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<!--.*?-->|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)
@@ -176,7 +174,7 @@ def _attributes(style: str) -> str:
 
 
 def _progress(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
-    """Bars of labels per day, days without work too, and the sum as a line."""
+    """Bars of labels per day, including idle days, and the sum as a line."""
     days = Counter(judged.created_at.date() for judged in labels.judgements)
     if not days:
         return None
@@ -191,7 +189,7 @@ def _progress(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
     ticks = range(0, len(span), every)
     axes.set_xticks(ticks, [span[tick].strftime("%m-%d") for tick in ticks])
     total = axes.twinx()
-    sums = [sum(counts[: place + 1]) for place in range(len(counts))]
+    sums = [sum(counts[: index + 1]) for index in range(len(counts))]
     total.plot(range(len(span)), sums, color=pen.colours.second, marker="o", markersize=2.5)
     total.set_ylabel(pen.t("axis.sum"), color=pen.colours.second)
     total.set_ylim(bottom=0)
@@ -204,7 +202,7 @@ def _days(first: date, last: date) -> list[date]:
 
 
 def _agreement(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
-    """Each person against the others: raw agreement and alpha with their intervals."""
+    """Each annotator against the others: raw agreement and alpha with intervals."""
     people = [one for one in by_annotator(votes_of(labels.about_answers)) if one.raw]
     if not people:
         return None
@@ -227,11 +225,11 @@ def _intervals(
     label: str,
 ) -> None:
     rows = [(row + shift, found) for row, one in enumerate(people) if (found := value_of(one))]
-    places = [row for row, _ in rows]
+    heights = [row for row, _ in rows]
     axes.hlines(
-        places, [e.low for _, e in rows], [e.high for _, e in rows], color=colour, linewidth=1.4
+        heights, [e.low for _, e in rows], [e.high for _, e in rows], color=colour, linewidth=1.4
     )
-    axes.plot([e.value for _, e in rows], places, "o", color=colour, markersize=4, label=label)
+    axes.plot([e.value for _, e in rows], heights, "o", color=colour, markersize=4, label=label)
 
 
 def _named_rows(axes: Any, names: Sequence[str]) -> None:
@@ -241,7 +239,7 @@ def _named_rows(axes: Any, names: Sequence[str]) -> None:
 
 
 def _confusion(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
-    """A small heat map for each two people, the six with most in common."""
+    """A small heat map per pair of annotators, for the six with most in common."""
     found = sorted(confusions(votes_of(labels.about_answers)), key=lambda one: -one.total)[:6]
     if not found:
         return None
@@ -260,14 +258,14 @@ def _heat(axes: Any, one: Confusion, pen: _Pen) -> None:
         "ink", [pen.colours.ground, pen.colours.first]
     )
     most = max(map(max, one.counts)) or 1
-    # shapes, no image: a data: URL within the SVG is what a page's policy forbids
+    # a mesh, not an image: the page's policy forbids data: URLs inside the SVG
     axes.pcolormesh(one.counts, cmap=cmap, vmin=0, vmax=most)
     for row, counts in enumerate(one.counts):
         for column, count in enumerate(counts):
             ink = pen.colours.ground if count > most / 2 else pen.colours.ink
             axes.text(column + 0.5, row + 0.5, str(count), ha="center", va="center", color=ink)
     names = [pen.t.label(label) for label in one.labels]
-    middles = [place + 0.5 for place in range(len(names))]
+    middles = [index + 0.5 for index in range(len(names))]
     axes.set_xticks(middles, names, rotation=30)
     axes.set_yticks(middles, names)
     axes.invert_yaxis()
@@ -278,7 +276,7 @@ def _heat(axes: Any, one: Confusion, pen: _Pen) -> None:
 
 
 def _side(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
-    """How often each person chose what was shown first; the line at one half is no bias."""
+    """How often each annotator chose the answer shown first; the line at one half is no bias."""
     people = [one for one in annotator_quality(labels) if one.first_shown]
     if not people:
         return None
@@ -303,7 +301,7 @@ def _counted(one: Quality) -> str:
 
 
 def _speed(pen: _Pen, labels: ProjectLabels) -> tuple[float, float] | None:
-    """The seconds that items were on the screen, for each person; the axis is logarithmic."""
+    """Seconds that items were on the screen, per annotator, on a logarithmic axis."""
     seconds: dict[str, list[float]] = {}
     for judged in labels.judgements:
         if judged.seconds > 0:

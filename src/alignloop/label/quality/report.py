@@ -1,4 +1,4 @@
-"""All that the lead's screens say of a project, computed together and ready for JSON."""
+"""All figures of the lead's screens, computed together and ready for JSON."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ from alignloop.label.quality.models import Standing, model_ranking
 
 @dataclass(frozen=True, kw_only=True)
 class QualityReport:
-    """Agreement overall and by slice, people, models, and what is left."""
+    """Agreement overall and by slice, annotators, models, and the forecast."""
 
     overall: Agreement
     by_annotator: list[Agreement]
@@ -40,7 +40,7 @@ class QualityReport:
 
 
 def quality_report(labels: ProjectLabels, now: datetime) -> QualityReport:
-    """Everything at once. Gold questions and repeats count in `annotators` alone."""
+    """The full report. Gold questions and repeats count only in `annotators`."""
     votes = votes_of(labels.about_answers)
     return QualityReport(
         overall=agreement("", votes),
@@ -56,7 +56,7 @@ def quality_report(labels: ProjectLabels, now: datetime) -> QualityReport:
 
 
 def to_json(value: Any) -> Any:
-    """A frozen row, or anything within one, as JSON holds it."""
+    """A frozen row, or a value in one, as JSON; a non-finite number becomes null."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The database: tables, and the functions that read and write them. Nothing here knows of HTTP.
+"""The database: tables, and the functions that read and write them, independent of HTTP.
 
 Every function takes a `Session` that `Database.reading()` or `Database.transaction()` gives.
 """

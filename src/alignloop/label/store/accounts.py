@@ -1,4 +1,4 @@
-"""Users, and the one-time links that make their accounts."""
+"""Users, and the one-time links that create their accounts."""
 
 import unicodedata
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
 @dataclass(frozen=True, kw_only=True)
 class Principal:
-    """Who asks: by session or by token. `csrf` is the session's token, empty for API tokens."""
+    """A signed-in user, by session or API token; `csrf` is the session's, "" for API tokens."""
 
     user_id: int
     name: str
@@ -40,10 +40,10 @@ def scopes_of(role: str) -> frozenset[str]:
 def invite(session: Session, role: str, name: str | None = None) -> str:
     """A one-time link's token for a new account, or for a new password of the account `name`.
 
-    Without a name the invited person chooses it. Raises Invalid for a role that there is not.
+    Without a name the invited person chooses it. Raises Invalid for an unknown role.
     """
     if role not in ROLES:
-        raise Invalid(f"{role!r} is no role", fix="choose lead or annotator")
+        raise Invalid(f"{role!r} is not a role", fix="choose lead or annotator")
     token = new_secret()
     link = Invitation(token_hash=hashed(token), role=role, created_at=now())
     link.name = None if name is None else checked_name(name)
@@ -53,9 +53,9 @@ def invite(session: Session, role: str, name: str | None = None) -> str:
 
 
 def invite_first_lead(session: Session) -> str | None:
-    """The token of the first lead's link; None where there is a lead. Earlier such links end.
+    """The token of the first lead's link; None if there is a lead. Earlier such links expire.
 
-    A link that names its account is none of them.
+    Links that name their account are not affected.
     """
     leads = select(User.id).where(User.role == "lead", User.password_hash.is_not(None)).limit(1)
     if session.scalar(leads) is not None:
@@ -68,19 +68,19 @@ def invite_first_lead(session: Session) -> str | None:
 def invitation(
     session: Session, token: str, *, at: datetime | None = None, lock: bool = False
 ) -> Invitation:
-    """The invitation of a link. Raises NotFound where it is unknown, used or expired."""
+    """The invitation of a link. Raises NotFound if it is unknown, used or expired."""
     link = session.get(Invitation, hashed(token), with_for_update=lock)
     if link is None or link.used_at is not None or link.expires_at <= (at or now()):
-        raise NotFound("this link is not valid any more", fix="ask for a new one")
+        raise NotFound("this link is no longer valid", fix="ask for a new one")
     return link
 
 
 def accept(session: Session, token: str, name: str, password: str) -> User:
-    """Make the account, or set its password, and use up the link.
+    """Create the account, or set its password, and use up the link.
 
-    A new password ends all sessions of the account, and other links that would set one. Raises
-    NotFound (the link), Invalid (name or password) and Conflict (the name is taken, or its account
-    is disabled).
+    A new password ends all sessions of the account and its other password links. Raises NotFound
+    (the link), Invalid (name or password) and Conflict (the name is taken, or its account is
+    disabled).
     """
     link = invitation(session, token, lock=True)
     name = link.name or checked_name(name)
@@ -97,14 +97,14 @@ def accept(session: Session, token: str, name: str, password: str) -> User:
     link.used_at = now()
     session.flush()
     session.execute(delete(SignedIn).where(SignedIn.user_id == user.id))
-    # A link that went astray must not take the account from who has just used another one.
+    # a leaked earlier link must not take over an account that has just set its password
     others = delete(Invitation).where(Invitation.name == name, Invitation.used_at.is_(None))
     session.execute(others)
     return user
 
 
 def add_simulated(session: Session, name: str, at: datetime) -> int:
-    """An account without a password: nobody can sign in as a simulated person."""
+    """An account without a password, so no one can sign in as a simulated annotator."""
     user = User(name=name, role="annotator", active=True, created_at=at)
     session.add(user)
     session.flush()
@@ -117,7 +117,7 @@ def list_users(session: Session) -> list[User]:
 
 
 def user_names(session: Session) -> dict[int | None, str]:
-    """The name of each user by their id."""
+    """User names by id."""
     return {row[0]: row[1] for row in session.execute(select(User.id, User.name))}
 
 
@@ -130,9 +130,9 @@ def get_user(session: Session, name: str) -> User:
 
 
 def set_active(session: Session, name: str, *, active: bool) -> User:
-    """Disable an account, which ends its sessions and tokens for good, or enable it again.
+    """Disable an account, which deletes its sessions and tokens, or enable it again.
 
-    Raises NotFound, and Conflict for the last lead who could enable anybody.
+    Raises NotFound, and Conflict for the last active lead.
     """
     user = get_user(session, name)
     leads = select(func.count(User.id)).where(User.role == "lead", User.active, User.id != user.id)
@@ -146,14 +146,14 @@ def set_active(session: Session, name: str, *, active: bool) -> User:
 
 
 def set_locale(session: Session, user_id: int, locale: str) -> None:
-    """The language that a person chose for the pages. Raises Invalid."""
+    """Set a user's language for the pages. Raises Invalid."""
     if locale not in ("", "en", "zh"):
         raise Invalid("there is no such language", where=locale, fix="choose en or zh")
     session.get_one(User, user_id).locale = locale
 
 
 def normalised(name: str) -> str:
-    """A name in NFKC, so that full-width letters and composed accents make no second person."""
+    """A name in NFKC, so full-width letters or composed accents cannot imitate another user."""
     return unicodedata.normalize("NFKC", name).strip()
 
 
@@ -161,7 +161,8 @@ def checked_name(name: str) -> str:
     """A user's name, normalised. Raises Invalid for one that is empty, long or not printable."""
     name = normalised(name)
     if not 0 < len(name) <= 100 or not name.isprintable():
-        raise Invalid("this is no user name", where=name[:100], fix="give 1 to 100 characters")
+        fix = "give 1 to 100 characters"
+        raise Invalid("this is not a valid user name", where=name[:100], fix=fix)
     return name
 
 
@@ -169,6 +170,6 @@ def check_password(password: str, name: str) -> None:
     """Raises Invalid for a password that is too short, too long, or the name itself."""
     if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
         problem = f"a password has {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} characters"
-        raise Invalid(problem, fix="take a sentence")
+        raise Invalid(problem, fix="use a sentence")
     if password.casefold() == name.casefold():
-        raise Invalid("the password is the name", fix="take another one")
+        raise Invalid("the password equals the name", fix="choose a different one")

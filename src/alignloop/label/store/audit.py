@@ -17,13 +17,13 @@ def record(
     detail: dict[str, Any] | None = None,
     address: str = "",
 ) -> None:
-    """Write down one action, in the same transaction as what it did."""
+    """Record one action, in the same transaction as its change."""
     row = AuditLog(at=now(), user_id=user_id, action=action, target=target)
     row.detail, row.address = detail or {}, address[:64]
     session.add(row)
 
 
 def latest(session: Session, *, limit: int = 200, before: int | None = None) -> list[AuditLog]:
-    """The latest rows, newest first; `before` an id gives the page after it."""
+    """The latest rows, newest first; `before` is the last id of the previous page."""
     query = select(AuditLog).order_by(AuditLog.id.desc()).limit(limit)
     return list(session.scalars(query if before is None else query.where(AuditLog.id < before)))

@@ -26,7 +26,7 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.writer, self._hasty = writing(engine), writing(engine, durably=False)
-        # SQLite's own waiting polls, ever more slowly; within one process a lock is fair and fast.
+        # SQLite waits by polling with growing pauses; within one process a lock is fair and fast.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
 
     @property
@@ -36,18 +36,18 @@ class Database:
 
     @contextmanager
     def reading(self) -> Generator[Session]:
-        """A session that sees one moment; what it changes is thrown away."""
+        """A session on one consistent snapshot; its changes are discarded."""
         with Session(self.engine, expire_on_commit=False) as session:
-            if not self.is_sqlite:  # where each query would see a moment of its own
+            if not self.is_sqlite:  # by default each query would see a different snapshot
                 session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             yield session
 
     @contextmanager
     def transaction(self, *, durably: bool = True) -> Generator[Session]:
-        """A session that writes: all of it is kept, or with an exception nothing.
+        """A session that writes: everything is committed, or nothing after an exception.
 
-        What is not written `durably` survives the end of the process, however violent, but maybe
-        not the next power cut; nobody waits for the disk then.
+        Without `durably` it does not wait for the disk: the data survives a crash of the process,
+        but perhaps not a power cut.
         """
         engine = self.writer if durably else self._hasty
         with self._turn, Session(engine, expire_on_commit=False) as session, session.begin():
@@ -61,11 +61,11 @@ class Database:
 
 
 def open_database(where: str | Path, *, migrate: bool = True) -> Database:
-    """The database of a project's folder, or of a URL, with its tables as this version wants them.
+    """The database of a project's folder or of a URL, migrated to this version.
 
-    A folder's file is made with mode 600: it holds the projects' secrets. Without `migrate` the
-    database has to be there as it should be. Raises UserError for a URL that is none, a server
-    that does not answer, and a database of a newer version.
+    A folder's file is created with mode 600: it holds the projects' secrets. Without `migrate` the
+    database must exist in this version. Raises UserError for an invalid URL, an unreachable server
+    and a database of a newer version.
     """
     url = _url(where)
     file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
@@ -90,20 +90,20 @@ def open_database(where: str | Path, *, migrate: bool = True) -> Database:
 def open_labels(where: str) -> tuple[Database, str]:
     """The database of "DIR", "URL", "DIR#project" or "URL#project", and the project's name.
 
-    Nothing is made or migrated. Raises UserError where no database is there.
+    Nothing is created or migrated. Raises UserError if there is no database.
     """
-    place, _, slug = where.partition("#")
-    if "://" not in place and not (Path(place) / FILE).is_file():
+    location, _, slug = where.partition("#")
+    if "://" not in location and not (Path(location) / FILE).is_file():
         raise UserError(
             "there is no labelling project here",
-            where=place,
-            fix=f"name the folder that holds {FILE}, or a database's URL",
+            where=location,
+            fix=f"name the folder that contains {FILE}, or a database URL",
         )
-    return open_database(place, migrate=False), slug
+    return open_database(location, migrate=False), slug
 
 
 def lock_queue(session: Session, project_id: int) -> None:
-    """One at a time may change a project's queue; on SQLite the transaction sees to that."""
+    """Serialise changes of a project's queue; on SQLite the transaction does so already."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("SELECT pg_advisory_xact_lock(7301, :id)"), {"id": project_id})
 
@@ -113,15 +113,15 @@ def _url(where: str | Path) -> URL:
         try:
             url = make_url(where)
         except ArgumentError as error:
-            raise UserError("this is no database URL", where=where, fix=_EXAMPLES) from error
+            raise UserError("this is not a database URL", where=where, fix=_EXAMPLES) from error
         if url.get_backend_name() in ("postgresql", "postgres"):
             with needs("postgres", "a PostgreSQL database"):
                 import pg8000  # noqa: F401  # pyright: ignore[reportUnusedImport, reportMissingTypeStubs]
-            # As PostgreSQL's own programs do: without a user it is who we are.
+            # like PostgreSQL's own programs: the default user is the operating system's
             user = url.username or getpass.getuser()
             return url.set(drivername="postgresql+pg8000", username=user)
         if url.get_backend_name() != "sqlite" or not url.database:
-            raise UserError("this is no database that we know", where=where, fix=_EXAMPLES)
+            raise UserError("this is not a supported database", where=where, fix=_EXAMPLES)
         return url
     return URL.create("sqlite", database=str(_private_file(Path(where))))
 
@@ -133,7 +133,7 @@ def _private_file(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / FILE
-        # SQLite gives its -wal and -shm files the mode of the database.
+        # SQLite's -wal and -shm files inherit this mode
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         path.chmod(0o600)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Filing items: in short transactions, each content once a project, the same again adds nothing."""
+"""Importing items in short transactions; each content once per project, so it is idempotent."""
 
 import hashlib
 import json
@@ -26,16 +26,16 @@ from alignloop.label.store.tables import (
     ResponseRow,
 )
 
-__all__ = ["EVERYBODY", "Imported", "NewItem", "import_file", "import_items"]
+__all__ = ["ALL_ANNOTATORS", "Imported", "NewItem", "import_file", "import_items"]
 
-EVERYBODY = 10**9  # places of a gold question: each annotator is asked
-CHUNK_SIZE = 200  # items in one transaction: a tenth of a second
-MAX_ERRORS_SHOWN = 10  # refused rows that are reported with their places
+ALL_ANNOTATORS = 10**9  # `wanted` of a gold question: every annotator gets it
+CHUNK_SIZE = 200  # items per transaction: a tenth of a second, so annotators hardly wait
+MAX_ERRORS_SHOWN = 10  # refused rows reported with their lines
 
 
 @dataclass(frozen=True, kw_only=True)
 class Imported:
-    """What became of a file's rows. `refused` are messages with places, the first ten."""
+    """The result of an import. `refused` has the first ten messages, with lines."""
 
     added: int
     duplicates: int
@@ -45,7 +45,7 @@ class Imported:
 
 @dataclass(frozen=True, kw_only=True)
 class _Filed:
-    """An item on its way into the tables."""
+    """An item about to be inserted."""
 
     new: NewItem
     fingerprint: str
@@ -67,11 +67,11 @@ def import_items(
     *,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Imported:
-    """File items in short transactions, so that annotators work on; each content once a project.
+    """Import items in short transactions, so annotators can keep working.
 
-    Running it again adds nothing. `on_progress` gets the number of items read so far. Raises
-    Invalid for an item that cannot be asked, and Conflict where one id of a comparison, prompt or
-    response names two different ones; what was filed before then stays.
+    Each content is added once per project. `on_progress` gets the number of items read so far.
+    Raises Invalid for an item that cannot be labelled, and Conflict if one id of a comparison,
+    prompt or response names two different ones; earlier chunks stay.
     """
     added = read = 0
     refused: list[Refusal] = []
@@ -86,9 +86,9 @@ def import_items(
             added += _file(session, project_id, batch_id, filed)
         read += len(rows)
         on_progress(read)
-    told = [str(refusal.error()) for refusal in refused]
+    messages = [str(refusal.error()) for refusal in refused]
     duplicates = read - num_refused - added
-    return Imported(added=added, duplicates=duplicates, num_refused=num_refused, refused=told)
+    return Imported(added=added, duplicates=duplicates, num_refused=num_refused, refused=messages)
 
 
 def import_file(
@@ -100,10 +100,10 @@ def import_file(
     gold: bool = False,
     on_progress: Callable[[int], object] = lambda _: None,
 ) -> Imported:
-    """File a file or folder of any known format: Comparison or NewItem records, or pairs.
+    """Import a file or folder of any known format: Comparison or NewItem records, or pairs.
 
-    With `gold` the chosen answer of each pair is the right one of a gold question. Raises as
-    `import_items`, and UserError where the file cannot be read at all.
+    With `gold` the chosen answer of each pair is the right one of a gold question. Raises like
+    `import_items`, and UserError if the file cannot be read.
     """
     items = items_of_file(source, gold=gold)
     return import_items(database, project_id, batch_id, items, on_progress=on_progress)
@@ -112,14 +112,15 @@ def import_file(
 def _filed(new: NewItem) -> _Filed:
     key = new.comparison.comparison_id
     if problem := item_problem(new):
-        raise Invalid(problem, where=f"comparison {key}", fix="mend the comparison")
+        raise Invalid(problem, where=f"comparison {key}", fix="correct the comparison")
     turns = [[message.role, message.content] for message in new.comparison.prompt.messages]
     texts = sorted(response.text for response in new.comparison.responses)
     return _Filed(new=new, fingerprint=_sha256(json.dumps([turns, texts], ensure_ascii=False)))
 
 
 def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Filed]) -> int:
-    """File what is new of some items; how many that are."""
+    """Insert the new ones of some items; returns their number."""
+    # so that two imports of the same file cannot both find an item missing
     lock_queue(session, project_id)
     project, batch = session.get_one(Project, project_id), session.get_one(Batch, batch_id)
     new = _without_known(session, project_id, filed)
@@ -132,10 +133,10 @@ def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Fil
     ids = {row.fingerprint: row.id for row in session.execute(made, rows)}
     shown = [
         {"item_id": item_id, "response_id": responses[prompts[one.prompt_key], r.response_id]}
-        | {"position": place}
+        | {"position": position}
         for one in new
         for item_id in [ids[one.fingerprint]]
-        for place, r in enumerate(one.new.comparison.responses)
+        for position, r in enumerate(one.new.comparison.responses)
     ]
     session.execute(insert(ItemResponse), shown)
     batch.num_items += len(rows) + _file_repeats(session, project, batch, new, ids)
@@ -143,24 +144,24 @@ def _file(session: Session, project_id: int, batch_id: int, filed: Sequence[_Fil
 
 
 def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -> list[_Filed]:
-    """The items whose content the project does not have. Raises Conflict for an id used twice."""
+    """The items whose content is new to the project. Raises Conflict for an id used twice."""
     keys, prints = [one.key for one in filed], [one.fingerprint for one in filed]
     mine = select(ItemRow.comparison_key, ItemRow.fingerprint).where(
         ItemRow.project_id == project_id
     )
-    there = mine.where(ItemRow.repeat_of.is_(None))
+    existing = mine.where(ItemRow.repeat_of.is_(None))
     known = set(
         session.scalars(
-            there.with_only_columns(ItemRow.fingerprint).where(ItemRow.fingerprint.in_(prints))
+            existing.with_only_columns(ItemRow.fingerprint).where(ItemRow.fingerprint.in_(prints))
         )
     )
     named = {
-        row[0]: row[1] for row in session.execute(there.where(ItemRow.comparison_key.in_(keys)))
+        row[0]: row[1] for row in session.execute(existing.where(ItemRow.comparison_key.in_(keys)))
     }
     new: list[_Filed] = []
     for one in filed:
         if named.setdefault(one.key, one.fingerprint) != one.fingerprint:
-            raise _two_of_a_name("comparison_id", one.key, "comparisons")
+            raise _ambiguous("comparison_id", one.key, "comparisons")
         if one.fingerprint not in known:
             known.add(one.fingerprint)
             new.append(one)
@@ -168,19 +169,19 @@ def _without_known(session: Session, project_id: int, filed: Sequence[_Filed]) -
 
 
 def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> dict[str, int]:
-    """The id of every prompt by its key; new ones are made."""
+    """The id of every prompt by its key; inserts new ones."""
     wanted = {one.prompt_key: one.new.comparison.prompt for one in new}
-    there = select(PromptRow).where(
+    existing = select(PromptRow).where(
         PromptRow.project_id == project_id, PromptRow.prompt_key.in_(wanted)
     )
-    known = {row.prompt_key: row for row in session.scalars(there)}
+    known = {row.prompt_key: row for row in session.scalars(existing)}
     for one in new:
         prompt = one.new.comparison.prompt
         turns = [message.model_dump() for message in prompt.messages]
         row = known.get(prompt.prompt_id)
         other = row is not None and row.messages != turns
         if other or wanted[prompt.prompt_id].messages != prompt.messages:
-            raise _two_of_a_name("prompt_id", prompt.prompt_id, "prompts")
+            raise _ambiguous("prompt_id", prompt.prompt_id, "prompts")
     rows = [
         {
             "project_id": project_id,
@@ -204,20 +205,20 @@ def _file_prompts(session: Session, project_id: int, new: Sequence[_Filed]) -> d
 def _file_responses(
     session: Session, new: Sequence[_Filed], prompts: dict[str, int]
 ) -> dict[tuple[int, str], int]:
-    """The id of every response by its prompt's id and its own record_id; new ones are made."""
+    """The id of every response by (prompt id, record_id); inserts new ones."""
     wanted: dict[tuple[int, str], dict[str, Any]] = {}
     for one in new:
         for row in _response_rows(one, prompts[one.prompt_key]):
             key = row["prompt_id"], row["record_id"]
             if wanted.setdefault(key, row)["text_hash"] != row["text_hash"]:
-                raise _two_of_a_name("response_id", key[1], "responses")
+                raise _ambiguous("response_id", key[1], "responses")
     columns = ResponseRow.prompt_id, ResponseRow.record_id, ResponseRow.id, ResponseRow.text_hash
-    there = select(*columns).where(ResponseRow.prompt_id.in_({prompt for prompt, _ in wanted}))
+    existing = select(*columns).where(ResponseRow.prompt_id.in_({prompt for prompt, _ in wanted}))
     known: dict[tuple[int, str], int] = {}
-    for prompt_id, record_id, response_id, text_hash in session.execute(there):
+    for prompt_id, record_id, response_id, text_hash in session.execute(existing):
         row = wanted.get((prompt_id, record_id))
         if row is not None and row["text_hash"] != text_hash:
-            raise _two_of_a_name("response_id", record_id, "responses")
+            raise _ambiguous("response_id", record_id, "responses")
         known[prompt_id, record_id] = response_id
     rows = [row for key, row in wanted.items() if key not in known]
     made = insert(ResponseRow).returning(*columns[:3])
@@ -230,6 +231,7 @@ def _response_rows(one: _Filed, prompt_id: int) -> Iterator[dict[str, Any]]:
     for response in one.new.comparison.responses:
         yield {
             "prompt_id": prompt_id,
+            # random, because a record id may name the model
             "public_id": secrets.token_urlsafe(12),
             "record_id": response.response_id,
             "text": response.text,
@@ -260,9 +262,9 @@ def _item_row(
         "why_detail": one.new.why_detail,
         "gold_verdict": gold if gold in (None, "tie", "both_bad") else "choice",
         "gold_choice": responses.get((prompt_id, gold)) if gold is not None else None,
-        "wanted": batch.overlap if gold is None else EVERYBODY,
+        "wanted": batch.overlap if gold is None else ALL_ANNOTATORS,
         "taken": 0,
-        # Drawn, so that gold questions lie among the others and a file's order tells nothing.
+        # pseudo-random, so gold questions are mixed in and the file's order reveals nothing
         "position": keyed(project.secret, f"position/{batch.id}/{one.fingerprint}"),
     }
 
@@ -270,7 +272,7 @@ def _item_row(
 def _file_repeats(
     session: Session, project: Project, batch: Batch, new: Sequence[_Filed], ids: dict[str, int]
 ) -> int:
-    """Ask a share of the items again, later in the batch; how many. Gold is not repeated."""
+    """Repeat a share of the items later in the batch, except gold; returns their number."""
     share = int(batch.repeats * KEYED_BELOW)
     chosen = [
         ids[one.fingerprint]
@@ -278,6 +280,7 @@ def _file_repeats(
         if one.new.gold is None and keyed(project.secret, f"repeat/{one.fingerprint}") < share
     ]
     for item in session.scalars(select(ItemRow).where(ItemRow.id.in_(chosen))).all():
+        # drawn from the positions after the original: a repeat never comes first
         later = keyed(project.secret, f"later/{item.fingerprint}") % (KEYED_BELOW - item.position)
         fields = {
             name: getattr(item, name)
@@ -290,14 +293,14 @@ def _file_repeats(
         session.flush()
         shows = select(ItemResponse).where(ItemResponse.item_id == item.id)
         for shown in session.scalars(shows).all():
-            place = {"response_id": shown.response_id, "position": shown.position}
-            session.add(ItemResponse(item_id=again.id, **place))
+            same = {"response_id": shown.response_id, "position": shown.position}
+            session.add(ItemResponse(item_id=again.id, **same))
     return len(chosen)
 
 
-def _two_of_a_name(key: str, value: str, things: str) -> Conflict:
+def _ambiguous(key: str, value: str, things: str) -> Conflict:
     problem = f'{key} "{value[:80]}" names two different {things}'
-    return Conflict(problem, fix="give each an id of its own")
+    return Conflict(problem, fix="give each its own id")
 
 
 def _sha256(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Judgements: taking them in once, taking them back, and which of them hold."""
+"""Judgements: submitting them once, withdrawing them, and which of them are valid."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from alignloop.label.store.task_view import answers_of, task_of
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 from alignloop.label.store.validation import check, columns_of
 
-GIVEN_AWAY = "your time for this item was up, and somebody else has it now"
+GIVEN_AWAY = "your time for this item ran out, and another annotator has it now"
 
 
 # Queries are built once, as in `queue`.
@@ -51,25 +51,27 @@ def submit(
     source: str = "user",
     at: datetime | None = None,
 ) -> int:
-    """Keep a judgement and give its id; sent again with the same key it gives the same id.
+    """Store a judgement; returns its id, the same id if sent again with the same key.
 
-    Raises NotFound (no such assignment of theirs), Invalid (names what was not shown, lacks what
-    the schema asks), Contradiction (ratings against the choice, not confirmed) and Conflict (judged
-    already, lease expired and the place taken, a key used for another answer).
+    Raises NotFound (not their assignment), Invalid (names answers not shown, or lacks what the
+    schema requires), Contradiction (ratings against the choice, not confirmed) and Conflict
+    (already judged, lease expired and place taken, or a key used for another answer).
     """
     assignment, item = locked_assignment(session, assignment_id, user_id)
     with_key = session.execute(_WITH_KEY, {"user": user_id, "key": sent.key})
     shown = session.scalars(_SHOWN, {"assignment": assignment.id}).one()
+    # a retry after a lost response: answer as the first time
     if earlier := with_key.mappings().one_or_none():
         _check_same(session, earlier, item, shown, sent)
         return earlier["id"]
     if assignment.state == "done":
-        raise Conflict("this item is judged already", fix="take the judgement back first")
+        raise Conflict("this item is already judged", fix="withdraw the judgement first")
     columns = _columns(session, item, shown, sent)
+    # late answers are welcome as long as the place is still free
     if assignment.state == "released" and not take_place(item):
-        raise Conflict(GIVEN_AWAY, fix="go on with the next one")
+        raise Conflict(GIVEN_AWAY, fix="continue with the next one")
     if columns["verdict"] == "skip":
-        item.taken -= 1  # a skip takes nobody's place
+        item.taken -= 1  # a skip does not use up a place
     assignment.state = "done"
     session.get_one(Cursor, (user_id, item.batch_id)).done += 1
     before = session.execute(_NEWEST, {"assignment": assignment.id}).one_or_none()
@@ -96,10 +98,10 @@ def undo(
     at: datetime | None = None,
     lease: timedelta = LEASE,
 ) -> Task | None:
-    """Withdraw the annotator's latest judgement and give them that item again, answers filled in.
+    """Withdraw the annotator's latest judgement and return its item, with the answers filled in.
 
-    None if there is nothing to undo. Raises NotFound for an unknown project, and Conflict if the
-    place of their skip was taken since.
+    None if there is nothing to undo. Raises NotFound for an unknown project, and Conflict if
+    another annotator has taken the place that their skip freed.
     """
     at = at or now()
     project = get_project(session, slug)
@@ -107,7 +109,7 @@ def undo(
     if latest is None:
         return None
     assignment, item = locked_assignment(session, latest, user_id)
-    if assignment.state == "done":  # else the same undo was sent twice at once
+    if assignment.state == "done":  # otherwise the same undo arrived twice at once
         _withdraw(session, assignment, item, at)
     assignment.lease_until = at + lease
     session.flush()
@@ -115,7 +117,7 @@ def undo(
 
 
 def standing() -> Select[Any]:
-    """The judgements that hold: not withdrawn, and nothing supersedes them.
+    """The valid judgements: neither withdrawn nor superseded.
 
     >>> session.execute(standing().join(ItemRow, ItemRow.id == judgements.c.item_id).where(...))
     """
@@ -125,10 +127,10 @@ def standing() -> Select[Any]:
 
 
 def _withdraw(session: Session, assignment: Assignment, item: ItemRow, at: datetime) -> None:
-    """Append a judgement that takes the newest one back, and lease the item again."""
+    """Append a withdrawal of the newest judgement, and lease the item again."""
     head = session.execute(_NEWEST, {"assignment": assignment.id}).mappings().one()
     if head["verdict"] == "skip" and not take_place(item):
-        raise Conflict("somebody else has this item now", fix="go on with the next one")
+        raise Conflict("another annotator has this item now", fix="continue with the next one")
     assignment.state = "leased"
     session.get_one(Cursor, (assignment.user_id, item.batch_id)).done -= 1
     changes = {
@@ -145,7 +147,7 @@ def _withdraw(session: Session, assignment: Assignment, item: ItemRow, at: datet
 
 
 def _latest(session: Session, project_id: int, user_id: int) -> int | None:
-    """The assignment of a person's latest judgement that holds."""
+    """The assignment of a user's latest valid judgement."""
     found = (
         standing()
         .join(ItemRow, ItemRow.id == judgements.c.item_id)
@@ -159,22 +161,22 @@ def _latest(session: Session, project_id: int, user_id: int) -> int | None:
 def _check_same(
     session: Session, earlier: RowMapping, item: ItemRow, shown: Presentation, sent: JudgementIn
 ) -> None:
-    """Raise Conflict if what was kept under this key is another answer."""
+    """Raise Conflict if another answer was stored under this key."""
     same = earlier["assignment_id"] == shown.assignment_id
     if same:
-        # Checked again, since a choice may have been filled in and a verdict turned into a tie.
+        # complete it as `submit` did: a choice may have been filled in, or become a tie
         again = sent.model_copy(update={"confirmed": True})
         columns = _columns(session, item, shown, again)
         same = columns == {name: earlier[name] for name in columns}
     if not same:
         problem = "this key was used for another judgement"
-        raise Conflict(problem, fix="take a new key for every judgement")
+        raise Conflict(problem, fix="use a new key for every judgement")
 
 
 def _columns(
     session: Session, item: ItemRow, shown: Presentation, sent: JudgementIn
 ) -> dict[str, Any]:
-    """The checked judgement, with ids of responses in place of the public ones."""
+    """The checked judgement, with response ids instead of public ids."""
     schema = session.get_one(Project, item.project_id).schema
     answers = [answer.id for answer in answers_of(session, shown.order)]
     whole = check(sent, answers, item.kind, LabelSchema.model_validate(schema))

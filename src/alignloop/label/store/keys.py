@@ -1,4 +1,4 @@
-"""Secrets: made of the system's randomness, kept as hashes."""
+"""Secrets: from the system's randomness, stored as hashes."""
 
 import hashlib
 import secrets
@@ -7,10 +7,10 @@ BITS = 256
 
 
 def new_secret() -> str:
-    """256 random bits, fit for a cookie, a header and a URL."""
+    """256 random bits, safe in a cookie, a header and a URL."""
     return secrets.token_urlsafe(BITS // 8)
 
 
 def hashed(secret: str) -> str:
-    """What the database keeps of a secret. It needs no salt: nobody can guess 256 random bits."""
+    """The stored hash of a secret. No salt or slow hash: 256 random bits cannot be guessed."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Migrations: bringing a database's tables to this version, or back."""
+"""Migrations of a database's tables, up and down."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,45 +18,45 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Apply the migrations that are missing; of several processes one does, the others wait.
+    """Apply missing migrations; one of several processes does it, the others wait.
 
-    Raises UserError for a database that a newer version of alignloop has made.
+    Raises UserError for a database of a newer version of alignloop.
     """
-    there, head = _revisions(engine)
-    if revision != "head" or there != head:
+    current, head = _revisions(engine)
+    if revision != "head" or current != head:
         _run(engine, lambda config: command.upgrade(config, revision))
 
 
 def check(engine: Engine) -> None:
-    """Raise UserError where the tables are not those of this version; changes nothing."""
-    there, head = _revisions(engine)
-    if there != head:
-        problem = "this database has not the tables of this version of alignloop"
+    """Raise UserError if the tables are not those of this version; changes nothing."""
+    current, head = _revisions(engine)
+    if current != head:
+        problem = "this database does not have the tables of this version of alignloop"
         fix = "open it once with `alignloop label project list`"
         raise UserError(problem, where=engine.url.render_as_string(), fix=fix)
 
 
 def downgrade(engine: Engine, revision: str) -> None:
-    """Take migrations back, down to `revision`; "base" leaves no table of ours."""
+    """Revert migrations down to `revision`; "base" removes all tables."""
     _run(engine, lambda config: command.downgrade(config, revision))
 
 
 def differences(engine: Engine) -> list[object]:
-    """What the tables that are there lack of the models, or have too much: [] where they agree."""
+    """Differences between the existing tables and the models; [] if they agree."""
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         return list(compare_metadata(context, Base.metadata))
 
 
 def _revisions(engine: Engine) -> tuple[str | None, str | None]:
-    """The revision of the tables that are there (None: none are), and the one they should have."""
+    """The revision of the existing tables (None without tables), and the newest one."""
     scripts = ScriptDirectory(str(MIGRATIONS))
     with engine.connect() as connection:
-        there = _revision(connection)
-    if there is not None and there not in {one.revision for one in scripts.walk_revisions()}:
-        problem = "the database was made by a newer version of alignloop"
-        raise UserError(problem, where=f"revision {there}", fix="install that version")
-    return there, scripts.get_current_head()
+        current = _revision(connection)
+    if current is not None and current not in {one.revision for one in scripts.walk_revisions()}:
+        problem = "the database was created by a newer version of alignloop"
+        raise UserError(problem, where=f"revision {current}", fix="install that version")
+    return current, scripts.get_current_head()
 
 
 def _revision(connection: Connection) -> str | None:
@@ -68,6 +68,7 @@ def _run(engine: Engine, step: Callable[[Config], object]) -> None:
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with writing(engine).begin() as connection:
         if connection.dialect.name == "postgresql":
+            # servers starting together must not migrate twice; on SQLite the write lock suffices
             connection.execute(text("SELECT pg_advisory_xact_lock(7300)"))
         config.attributes["connection"] = connection
         step(config)

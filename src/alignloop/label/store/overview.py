@@ -1,4 +1,4 @@
-"""What a lead looks at: items with their models, judgements with their people; and deciding."""
+"""The lead's view: items with models, judgements with annotators, and adjudication."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ from alignloop.label.store.validation import content_of
 
 @dataclass(frozen=True, kw_only=True)
 class OwnProgress:
-    """An annotator's work in a project; `today` counts the work in all projects."""
+    """An annotator's work in a project; `today` counts all projects."""
 
     today: int
     done: int
@@ -35,7 +35,7 @@ class OwnProgress:
 
 
 def own_progress(session: Session, project_id: int, user_id: int) -> OwnProgress:
-    """How much a person has judged, and how long they take."""
+    """How much an annotator has judged, and how long they take."""
     mine = _judged_by(project_id, user_id)
     times = sorted(session.scalars(mine.with_only_columns(judgements.c.visible_ms)))
     middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2000 if times else None
@@ -45,7 +45,7 @@ def own_progress(session: Session, project_id: int, user_id: int) -> OwnProgress
 
 
 def count_judged(session: Session, project_id: int, user_id: int) -> int:
-    """How many items of a project a person has judged."""
+    """How many items of a project an annotator has judged."""
     mine = _judged_by(project_id, user_id)
     return session.scalar(mine.with_only_columns(func.count(judgements.c.id))) or 0
 
@@ -56,7 +56,7 @@ def _judged_by(project_id: int, user_id: int) -> Select[Any]:
 
 
 def count_gold(session: Session, batch_ids: Iterable[int]) -> dict[int, int]:
-    """How many gold questions each batch has; batches without any are left out."""
+    """Numbers of gold questions by batch, without batches that have none."""
     gold = select(ItemRow.batch_id, func.count(ItemRow.id)).where(
         ItemRow.gold_verdict.is_not(None), ItemRow.batch_id.in_(list(batch_ids))
     )
@@ -64,7 +64,7 @@ def count_gold(session: Session, batch_ids: Iterable[int]) -> dict[int, int]:
 
 
 def count_slices(session: Session, project_id: int, *, except_batch: str) -> dict[str, int]:
-    """How many items a project has of each category and language: {"howto/en": 12}."""
+    """Numbers of items by category and language: {"howto/en": 12}."""
     rows = session.execute(
         select(PromptRow.category, PromptRow.language, func.count(ItemRow.id))
         .join(ItemRow, ItemRow.prompt_id == PromptRow.id)
@@ -78,7 +78,7 @@ def count_slices(session: Session, project_id: int, *, except_batch: str) -> dic
 def list_items(
     session: Session, project_id: int, *, after: int = 0, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Items by id, with everything that annotators must not see."""
+    """Items by id, including what annotators must not see."""
     page = (
         select(ItemRow, PromptRow.messages, Batch.name)
         .join(PromptRow, PromptRow.id == ItemRow.prompt_id)
@@ -113,7 +113,7 @@ _SHOWN_OF_ITEM = (
 def list_judgements(
     session: Session, project_id: int, *, after: int = 0, limit: int = 100
 ) -> list[dict[str, Any]]:
-    """Judgements by id, those that are superseded or withdrawn too."""
+    """Judgements by id, including superseded and withdrawn ones."""
     page = (
         select(judgements, User.name.label("annotator"), Presentation.order)
         .join(ItemRow, ItemRow.id == judgements.c.item_id)
@@ -125,14 +125,14 @@ def list_judgements(
     )
     rows = session.execute(page).all()
     holding = standing().where(judgements.c.id.in_([row.id for row in rows]))
-    stands = set(session.scalars(holding.with_only_columns(judgements.c.id)))
+    valid = set(session.scalars(holding.with_only_columns(judgements.c.id)))
     ids = {one for row in rows for one in row.order}
-    wanted = select(ResponseRow.id, ResponseRow.public_id).where(ResponseRow.id.in_(ids))
-    names = {row[0]: row[1] for row in session.execute(wanted)}
+    public_ids = select(ResponseRow.id, ResponseRow.public_id).where(ResponseRow.id.in_(ids))
+    names = {row[0]: row[1] for row in session.execute(public_ids)}
     return [
         content_of(row, names)
         | {name: getattr(row, name) for name in _SHOWN_OF_JUDGEMENT}
-        | {"order": [names[one] for one in row.order], "standing": row.id in stands}
+        | {"order": [names[one] for one in row.order], "standing": row.id in valid}
         for row in rows
     ]
 
@@ -152,7 +152,7 @@ def adjudicate(
     choice: str | None,
     comment: str = "",
 ) -> Adjudication:
-    """Keep the lead's verdict on an item; `choice` is a public id. Raises NotFound or Invalid."""
+    """Store the lead's verdict on an item; `choice` is a public id. Raises NotFound or Invalid."""
     item = session.get(ItemRow, item_id)
     if item is None or item.project_id != project_id:
         raise NotFound("there is no such item", where=str(item_id))
@@ -167,7 +167,7 @@ def adjudicate(
 
 
 def responses_of(session: Session, item_ids: list[int]) -> dict[int, list[ResponseRow]]:
-    """The responses of each item in their stored order."""
+    """The responses of each item, in stored order."""
     rows = session.execute(
         select(ItemResponse.item_id, ResponseRow)
         .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)

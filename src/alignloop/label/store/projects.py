@@ -1,4 +1,4 @@
-"""Projects, their guidelines in versions, and batches."""
+"""Projects, versions of their guidelines, and batches."""
 
 import re
 import secrets
@@ -32,7 +32,7 @@ _BY_SLUG = select(Project).where(Project.slug == bindparam("slug"))
 
 
 def get_project(session: Session, slug: str | None) -> Project:
-    """The project of this name in URLs, or the only one if none is named. Raises NotFound."""
+    """The project with this slug, or the only one if none is given. Raises NotFound."""
     if slug:
         project = session.scalar(_BY_SLUG, {"slug": slug})
         if project is None:
@@ -43,7 +43,7 @@ def get_project(session: Session, slug: str | None) -> Project:
         return found[0]
     problem = "there are several projects" if found else "there is no project yet"
     names = ", ".join(sorted(one.slug for one in found))
-    fix = "make one: alignloop label project add NAME"
+    fix = "create one: alignloop label project add NAME"
     raise NotFound(problem, fix=f"name one of: {names}" if found else fix)
 
 
@@ -62,15 +62,16 @@ def create_project(
     text_en: str = "",
     text_zh: str = "",
 ) -> Project:
-    """A new project with a secret of its own, and with our guideline where it brings none.
+    """Create a project with a new secret, and with our guideline if none is given.
 
-    Raises Invalid for a slug that is none and Conflict for one that is taken.
+    Raises Invalid for an invalid slug and Conflict for one that is taken.
     """
     if not SLUG.fullmatch(slug):
         fix = "use small letters, digits and hyphens, at most 64"
-        raise Invalid("this is no name for a project's address", where=slug, fix=fix)
+        raise Invalid("this is not a valid name for a project's address", where=slug, fix=fix)
     if session.scalar(select(Project.id).where(Project.slug == slug)) is not None:
-        raise Conflict("there is a project of this name", where=slug, fix="choose another name")
+        problem = "there is already a project with this name"
+        raise Conflict(problem, where=slug, fix="choose another name")
     project = Project(slug=slug, title=title, locale=locale, created_at=now())
     project.secret, project.schema = secrets.token_hex(32), schema.model_dump(mode="json")
     session.add(project)
@@ -80,7 +81,7 @@ def create_project(
 
 
 def guideline(session: Session, project_id: int) -> Guideline:
-    """The version that holds."""
+    """The current version."""
     newest = select(Guideline).where(Guideline.project_id == project_id)
     return session.scalars(newest.order_by(Guideline.version.desc()).limit(1)).one()
 
@@ -89,7 +90,7 @@ _VERSION = select(func.max(Guideline.version)).where(Guideline.project_id == bin
 
 
 def guideline_version(session: Session, project_id: int) -> int:
-    """The number of the version that holds; 0 before there is one."""
+    """The number of the current version; 0 if there is none."""
     return session.scalar(_VERSION, {"project": project_id}) or 0
 
 
@@ -100,7 +101,7 @@ def list_guidelines(session: Session, project_id: int) -> list[Guideline]:
 
 
 def add_guideline(session: Session, project_id: int, text_en: str, text_zh: str) -> Guideline:
-    """A new version, which holds from now on."""
+    """Add a version, which is current from now on."""
     row = Guideline(project_id=project_id, version=guideline_version(session, project_id) + 1)
     row.text_en, row.text_zh, row.created_at = text_en, text_zh, now()
     session.add(row)
@@ -109,22 +110,22 @@ def add_guideline(session: Session, project_id: int, text_en: str, text_zh: str)
 
 
 def list_batches(session: Session, project_id: int) -> list[Batch]:
-    """The batches in the order in which they are worked off."""
+    """The batches in working order."""
     mine = select(Batch).where(Batch.project_id == project_id)
     return list(session.scalars(mine.order_by(Batch.priority.desc(), Batch.id)))
 
 
 def get_batch(session: Session, project_id: int, name: str) -> Batch:
-    """The batch of this name. Raises NotFound."""
+    """The batch with this name. Raises NotFound."""
     mine = select(Batch).where(Batch.project_id == project_id, Batch.name == name)
     batch = session.scalar(mine)
     if batch is None:
-        raise NotFound("there is no such batch", where=name, fix="make it first")
+        raise NotFound("there is no such batch", where=name, fix="create it first")
     return batch
 
 
 def get_or_create_batch(session: Session, project_id: int, name: str, **numbers: Any) -> Batch:
-    """The batch of this name, made if it is not there. Raises as `create_batch`."""
+    """The batch with this name, created if missing. Raises like `create_batch`."""
     try:
         return get_batch(session, project_id, name)
     except NotFound:
@@ -140,16 +141,17 @@ def create_batch(
     priority: int = 0,
     repeats: float = 0.0,
 ) -> Batch:
-    """A new batch, open. Raises Conflict for a name that is there and Invalid for bad numbers."""
+    """Create an open batch. Raises Conflict for a name that exists and Invalid for bad numbers."""
     if not 1 <= overlap <= MAX_OVERLAP:
-        raise Invalid(f"{overlap} is no number of judgements an item", fix="give 1 to 100")
+        raise Invalid(f"{overlap} judgements per item are not allowed", fix="give 1 to 100")
     if not 0 <= repeats <= MAX_REPEATS:
-        raise Invalid(f"{repeats} is no share of repeats", fix="give 0 to 0.5")
+        raise Invalid(f"{repeats} is not a valid share of repeats", fix="give 0 to 0.5")
     if not name.strip():
         raise Invalid("a batch needs a name")
     taken = select(Batch.id).where(Batch.project_id == project_id, Batch.name == name)
     if session.scalar(taken) is not None:
-        raise Conflict("there is a batch of this name", where=name, fix="choose another name")
+        problem = "there is already a batch with this name"
+        raise Conflict(problem, where=name, fix="choose another name")
     batch = Batch(project_id=project_id, name=name, overlap=overlap, priority=priority)
     batch.repeats, batch.created_at, batch.num_items = repeats, now(), 0
     session.add(batch)
@@ -158,7 +160,7 @@ def create_batch(
 
 
 def close_batch(session: Session, project_id: int, batch_id: int, *, closed: bool) -> Batch:
-    """Stop handing out a batch's items, or go on with it; leases run on. Raises NotFound."""
+    """Stop giving out a batch's items, or resume; leases continue. Raises NotFound."""
     batch = session.get(Batch, batch_id)
     if batch is None or batch.project_id != project_id:
         raise NotFound("there is no such batch", where=str(batch_id))

@@ -1,7 +1,7 @@
-"""The queue: which item an annotator gets next, for how long, and giving it back.
+"""The queue: which item an annotator gets next, for how long, and returning it.
 
-Whoever changes the queue of a project holds its lock (`lock_queue`), so that "is there a place
-left?" and "take it" are one step, and an item never gets more judgements than were asked for.
+Every change of a project's queue holds its lock (`lock_queue`), so checking for a free place and
+taking it are one step, and an item never gets more judgements than wanted.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ from alignloop.label.store.task_view import task_of
 from alignloop.label.store.tasks import Task
 
 LEASE = timedelta(minutes=30)
-REPEAT_AFTER = 5  # at least so many items lie between an item and its repeat, where there are any
+REPEAT_AFTER = 5  # minimum number of items between an item and its repeat, if there are others
 BEFORE_ALL = -1
 
 
@@ -44,16 +44,17 @@ def claim(
     at: datetime | None = None,
     lease: timedelta = LEASE,
 ) -> Task | None:
-    """The annotator's next item, leased to them; the same one until they answer or give it back.
+    """The annotator's next item, leased to them; the same one until they answer or release it.
 
-    None if nothing is left for them. Raises NotFound for an unknown project. Writes, so that it
-    needs `database.transaction()`.
+    None if nothing is left for them. Raises NotFound for an unknown project. It writes, so it needs
+    `database.transaction()`.
     """
     at = at or now()
     project = get_project(session, slug)
     lock_queue(session, project.id)
     assignment = _leased_to(session, project.id, user_id)
     if assignment is None:
+        # lazily at each claim, so that no background job is needed
         _free_expired(session, project.id, at)
         found = _next_item(session, project.id, user_id)
         if found is None:
@@ -65,13 +66,13 @@ def claim(
 
 
 def release(session: Session, assignment_id: int, user_id: int) -> None:
-    """Give an item back: another annotator gets it, or the same one when nothing else is left.
+    """Return an item: another annotator gets it, or the same one if nothing else is left.
 
-    Raises NotFound, and Conflict where it is judged.
+    Raises NotFound, and Conflict if it is judged.
     """
     assignment, item = locked_assignment(session, assignment_id, user_id)
     if assignment.state == "done":
-        raise Conflict("this item is judged already", fix="take the judgement back instead")
+        raise Conflict("this item is already judged", fix="withdraw the judgement instead")
     if assignment.state == "leased":
         free_place(assignment, item)
 
@@ -79,48 +80,49 @@ def release(session: Session, assignment_id: int, user_id: int) -> None:
 def locked_assignment(
     session: Session, assignment_id: int, user_id: int
 ) -> tuple[Assignment, ItemRow]:
-    """An assignment of this user with its item, as they are once the queue is locked.
+    """An assignment of this user with its item, read after locking the queue.
 
-    Raises NotFound, also for an assignment of another user.
+    Raises NotFound, also for another user's assignment.
     """
     which = {"assignment": assignment_id, "user": user_id}
     project_id = session.scalar(_PROJECT_OF, which)
     if project_id is None:
-        raise NotFound("there is no such assignment of yours", where=str(assignment_id))
+        raise NotFound("you have no such assignment", where=str(assignment_id))
     lock_queue(session, project_id)
     found = session.execute(_ASSIGNMENT, which).one()
     return found[0], found[1]
 
 
 def free_place(assignment: Assignment, item: ItemRow) -> None:
-    """Give a leased place back to the queue."""
+    """Return a leased place to the queue."""
     assignment.state = "released"
     item.taken -= 1
 
 
 def take_place(item: ItemRow) -> bool:
-    """Take one of an item's places, if there is one left."""
+    """Take one of an item's places if any is left."""
     if item.taken >= item.wanted:
         return False
     item.taken += 1
     return True
 
 
-# Queries are built once: building one takes longer than SQLite takes to answer it.
+# Queries are built once: building one takes longer than SQLite takes to run it.
 _user: BindParameter[int] = bindparam("user")
 _project: BindParameter[int] = bindparam("project")
-# As it stands in the partial indexes' condition: of a bound value no planner can tell.
+# A literal as in the partial indexes' condition: planners cannot match a bound parameter to it.
 _is_leased = Assignment.state == literal_column("'leased'")
-# No index on the project: by it, SQLite would walk through all items for a handful of leases.
+# "+ 0" hides the project index, by which SQLite would scan all items for a handful of leases.
 _in_project = ItemRow.project_id + 0 == _project
 _mine = aliased(Assignment)
 _original = aliased(Assignment)
-_said, _later = judgements.alias(), judgements.alias()
+_judged, _later = judgements.alias(), judgements.alias()
 
 _ASSIGNMENT = (
     select(Assignment, ItemRow)
     .join(ItemRow, ItemRow.id == Assignment.item_id)
     .where(Assignment.id == bindparam("assignment"), Assignment.user_id == _user)
+    # reload: the row may have changed between the first read and taking the lock
     .execution_options(populate_existing=True)
 )
 _PROJECT_OF = _ASSIGNMENT.with_only_columns(ItemRow.project_id)
@@ -142,8 +144,8 @@ _BATCHES = (
     .where(Batch.project_id == _project, Batch.closed_at.is_(None))
     .order_by(Batch.priority.desc(), Batch.id)
 )
-# The first open item that an annotator has not had, or that they gave back (then with their
-# assignment); of repeats only those of what they judged, not skipped, long enough ago.
+# The first open item that the annotator has not had, or has returned (then with the assignment).
+# Repeats only if they judged the original (not skipped it) long enough ago.
 _FIRST = (
     select(ItemRow, _mine)
     .outerjoin(_mine, (_mine.item_id == ItemRow.id) & (_mine.user_id == _user))
@@ -158,9 +160,9 @@ _FIRST = (
                 _original.user_id == _user,
                 _original.state == "done",
                 _original.turn <= bindparam("until"),
-                _said.c.assignment_id == _original.id,
-                _said.c.verdict != "skip",
-                ~exists().where(_later.c.supersedes == _said.c.id),
+                _judged.c.assignment_id == _original.id,
+                _judged.c.verdict != "skip",
+                ~exists().where(_later.c.supersedes == _judged.c.id),
             ),
         )
     )
@@ -179,7 +181,7 @@ _STORED = (
 
 @dataclass(frozen=True, kw_only=True)
 class _Next:
-    """An item to give out, with its annotator's cursor and earlier assignment of it."""
+    """An item to assign, with the annotator's cursor and earlier assignment of it."""
 
     item: ItemRow
     cursor: Cursor | None
@@ -192,7 +194,7 @@ class _Next:
 
 
 def _leased_to(session: Session, project_id: int, user_id: int) -> Assignment | None:
-    """What is on an annotator's screen; an expired lease stays theirs until the item is needed."""
+    """The annotator's current assignment; an expired lease stays theirs until it is needed."""
     return session.scalar(_LEASED_TO, {"user": user_id, "project": project_id})
 
 
@@ -203,7 +205,7 @@ def _free_expired(session: Session, project_id: int, at: datetime) -> None:
 
 
 def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
-    """The next item of the first batch that has one, round and round from the cursor."""
+    """The next item of the first batch that has one, wrapping around from the cursor."""
     who = {"user": user_id, "project": project_id}
     counters = list(session.scalars(_COUNTERS, who))
     turn = sum(one.count for one in counters)
@@ -212,7 +214,8 @@ def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
     ]
     for batch_id, cursor in batches:
         here = BEFORE_ALL if cursor is None else cursor.position
-        # Behind the cursor lies what others gave back, what was filed late, and early repeats.
+        # second pass, from the start: items returned by others, imported late, and early repeats
+        # a repeat too soon measures memory, not consistency; better early than never
         for after, until in ((here, turn - REPEAT_AFTER), (BEFORE_ALL, turn)):
             where = {"user": user_id, "batch": batch_id, "after": after, "until": until}
             found = session.execute(_FIRST, where).one_or_none()
@@ -224,7 +227,7 @@ def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
 def _assign(
     session: Session, project: Project, found: _Next, user_id: int, until: datetime, at: datetime
 ) -> Assignment:
-    """Lease an item's place, anew or again, and move the annotator's cursor to it."""
+    """Lease a place of an item, possibly again, and move the annotator's cursor to it."""
     item, cursor, before = found.item, found.cursor, found.before
     taken = take_place(item)
     assert taken, "the queue is locked, and the item was open"
@@ -233,6 +236,7 @@ def _assign(
         session.add(cursor)
     cursor.position = item.position
     if before is not None:
+        # a returned item keeps its presentation: the answers reappear in the same order
         before.state = "leased"
         return before
     assignment = Assignment(item_id=item.id, user_id=user_id, state="leased", turn=found.turn)
@@ -250,7 +254,7 @@ def _present(
     counters: Sequence[OrderCounter],
     at: datetime,
 ) -> Presentation:
-    """Draw the order of the answers, once for all times that the item is shown to this person."""
+    """Draw the order of the answers; it stays the same whenever this annotator sees the item."""
     answers = list(session.scalars(_STORED, {"item": assignment.item_id}))
     size, user_id = len(answers), assignment.user_id
     mine = next((one for one in counters if one.size == size), None)
@@ -260,6 +264,7 @@ def _present(
     order = shown_order(project.secret, user_id, answers, mine.count)
     shown = Presentation(assignment_id=assignment.id, order=order, shown_at=at)
     shown.seed = f"{size}/{mine.count}"
+    # stored with the presentation: the guideline may change before the answer arrives
     shown.guideline_version = guideline_version(session, project.id)
     mine.count += 1
     return shown

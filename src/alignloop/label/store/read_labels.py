@@ -1,4 +1,4 @@
-"""From the database to the read model: all that quality pages, exports and training know."""
+"""From the database to the read model of quality pages, exports and training."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -22,7 +22,7 @@ Names = Mapping[int, str]  # the record's response_id of each response
 
 
 def load_labels(session: Session, project_id: int) -> ProjectLabels:
-    """Everything of a project that was asked and said, as one moment shows it."""
+    """All items and judgements of a project, from one snapshot."""
     prompts = _prompts(session, project_id)
     answers, names = _answers(session, project_id)
     return ProjectLabels.of(
@@ -52,7 +52,7 @@ def _prompts(session: Session, project_id: int) -> dict[int, Prompt]:
 def _answers(
     session: Session, project_id: int
 ) -> tuple[dict[int, tuple[ItemAnswer, ...]], dict[int, str]]:
-    """The answers of each item in their stored order, and the names of all responses."""
+    """The answers of each item in stored order, and the names of all responses."""
     response, shows = tables.ResponseRow, tables.ItemResponse
     rows = session.execute(
         select(shows.item_id, response.id, response.record_id, response.text, response.model)
@@ -116,12 +116,12 @@ def _judgements(session: Session, project_id: int, names: Names) -> list[StoredJ
 
 
 def _judgement(row: Any, names: Names) -> StoredJudgement:
-    said, order = content_of(row, names), cast("list[int]", row.order or [])
-    said["ratings"] = {name: float(value) for name, value in said["ratings"].items()}
+    fields, order = content_of(row, names), cast("list[int]", row.order or [])
+    fields["ratings"] = {name: float(value) for name, value in fields["ratings"].items()}
     if row.verdict == "choice" and row.choice is None and not row.ranking:
-        said["verdict"], said["choice"] = _of_ratings(said["ratings"])
-    said["ranking"] = tuple(tuple(equal) for equal in said["ranking"])
-    said["harmful"] = tuple(said["harmful"])
+        fields["verdict"], fields["choice"] = _of_ratings(fields["ratings"])
+    fields["ranking"] = tuple(tuple(equal) for equal in fields["ranking"])
+    fields["harmful"] = tuple(fields["harmful"])
     return StoredJudgement(
         judgement_id=row.id,
         item_id=row.item_id,
@@ -133,12 +133,12 @@ def _judgement(row: Any, names: Names) -> StoredJudgement:
         key=row.idempotency_key,
         supersedes=row.supersedes,
         withdrawn=row.withdrawn,
-        **said,
+        **fields,
     )
 
 
 def _of_ratings(ratings: Mapping[str, float]) -> tuple[VerdictName, str | None]:
-    """Where people were asked for ratings alone, the best rated answer is their choice."""
+    """In projects with ratings only, the best rated answer is the choice."""
     best = [name for name, value in ratings.items() if value == max(ratings.values())]
     return ("choice", best[0]) if len(best) == 1 else ("tie", None)
 

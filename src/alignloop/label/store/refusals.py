@@ -1,18 +1,18 @@
-"""What the store refuses, as errors for people; the web application gives each its status."""
+"""Refusals of the store as errors for users; the web application maps each to a status."""
 
 from alignloop.errors import UserError
 
 
 class NotFound(UserError):
-    """There is no such thing, or not for this person: 404."""
+    """It does not exist, or not for this user: 404."""
 
 
 class Conflict(UserError):
-    """The state of things does not allow it any more, or the name is taken: 409."""
+    """The current state does not allow it, or the name is taken: 409."""
 
 
 class Invalid(UserError):
-    """What was sent cannot be right whatever the state of things is: 422."""
+    """The request is invalid in any state: 422."""
 
 
 class Forbidden(UserError):
@@ -20,17 +20,17 @@ class Forbidden(UserError):
 
 
 class SignInRefused(UserError):
-    """Wrong name or password, or no session: 401; the same words for every cause."""
+    """Wrong name or password, or no session: 401, with the same words for every cause."""
 
 
 class TooManyAttempts(UserError):
-    """Too many tries to log in from this address or for this account: 429."""
+    """Too many login attempts from this address or for this account: 429."""
 
 
 class Contradiction(Conflict):
-    """The ratings say otherwise than the choice; `better` is rated higher than `chosen`.
+    """Ratings contradict the choice: `better` is rated higher than `chosen`.
 
-    Both are public ids. Sent again with `confirmed`, the judgement is taken as it is.
+    Both are public ids. Sent again with `confirmed`, the judgement is accepted unchanged.
     """
 
     def __init__(self, problem: str, *, chosen: str, better: str) -> None:

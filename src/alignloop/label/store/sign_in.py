@@ -1,4 +1,4 @@
-"""Logging in, sessions, and how often one may try."""
+"""Logging in, sessions, and rate limits."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -22,16 +22,16 @@ from alignloop.label.store.tables import LoginAttempt, SignedIn, User, now
 
 IDLE = timedelta(hours=2)
 ABSOLUTE = timedelta(hours=12)
-SEEN_EVERY = timedelta(minutes=1)  # a session's last use is written down no more often
+SEEN_EVERY = timedelta(minutes=1)  # record a session's last use at most this often
 WINDOW = timedelta(minutes=15)
 TRIES_BY_ACCOUNT, TRIES_BY_ADDRESS = 10, 30
-# Checked in place of the hash of an account that does not exist: it takes as long.
-NOBODY = HASHER.hash(new_secret())
+# Verified instead if the account does not exist, to take the same time.
+DUMMY_HASH = HASHER.hash(new_secret())
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewSession:
-    """A session that has just begun: `cookie` goes to the browser and is kept nowhere."""
+    """A new session; `cookie` goes to the browser and is not stored."""
 
     cookie: str
     csrf: str
@@ -43,22 +43,22 @@ def log_in(
 ) -> NewSession:
     """Check the password and begin a session. Raises SignInRefused or TooManyAttempts.
 
-    Both say the same, and take as long, for names that exist and for names that do not.
+    Message and time are the same whether the name exists or not.
     """
     at = at or now()
     name, address = normalised(name)[:100], address[:64]
     with database.transaction() as session:
-        # Counted before the password is looked at: guesses sent all at once count too.
+        # counted before checking the password, so parallel guesses count too
         full = _note_attempt(session, name, address, at)
     if full:
         raise TooManyAttempts("too many attempts to sign in", fix="wait a quarter of an hour")
     with database.reading() as session:
         user = session.scalar(select(User).where(User.name == name))
-    # No transaction is open during the tens of milliseconds that argon2 takes.
+    # no transaction is open during the tens of milliseconds of argon2
     good = _matches(user.password_hash if user else None, password)
     known = user.password_hash if user else None
     with database.transaction() as session:
-        # Who was disabled, or got a new password, in those milliseconds does not get in.
+        # reread: the account may have been disabled, or its password changed, in the meantime
         user = session.scalar(select(User).where(User.name == name))
         if user is None or not good or not user.active or user.password_hash != known:
             audit.record(session, "login refused", user_id=None, target=name, address=address)
@@ -79,27 +79,28 @@ def accept(database: Database, token: str, name: str, password: str, address: st
 
 
 def begin(session: Session, user_id: int, *, at: datetime | None = None) -> NewSession:
-    """A session for a person who has shown who they are, by password or by invitation."""
+    """Begin a session for an authenticated user."""
     at = at or now()
     begun = NewSession(cookie=new_secret(), csrf=new_secret(), user_id=user_id)
     row = SignedIn(id_hash=hashed(begun.cookie), user_id=user_id, csrf=begun.csrf)
     row.created_at, row.last_seen, row.expires_at = at, at, at + ABSOLUTE
+    # expired sessions are deleted whenever one begins
     session.execute(delete(SignedIn).where(SignedIn.expires_at <= at))
     session.add(row)
     return begun
 
 
 def who(database: Database, cookie: str, *, at: datetime | None = None) -> Principal | None:
-    """Whose session this is; None where it is unknown, idle too long, too old, or closed."""
+    """The user of a session; None if it is unknown, idle too long, too old, or closed."""
     at = at or now()
-    asked = (
+    query = (
         select(SignedIn.csrf, SignedIn.last_seen, User.id, User.name, User.role, User.locale)
         .join(User, User.id == SignedIn.user_id)
         .where(SignedIn.id_hash == hashed(cookie), User.active)
         .where(SignedIn.expires_at > at, SignedIn.last_seen > at - IDLE)
     )
     with database.reading() as session:
-        found = session.execute(asked).one_or_none()
+        found = session.execute(query).one_or_none()
     if found is None:
         return None
     csrf, last_seen, user_id, name, role, locale = found
@@ -126,7 +127,8 @@ def log_out(database: Database, cookie: str) -> None:
 
 
 def _note_attempt(session: Session, name: str, address: str, at: datetime) -> bool:
-    """Write one attempt down; whether there were too many before it."""
+    """Record an attempt; returns whether there were too many before it."""
+    # expired attempts are deleted here, so the table stays small without a job
     session.execute(delete(LoginAttempt).where(LoginAttempt.at <= at - WINDOW))
     mine = or_(LoginAttempt.account == name, LoginAttempt.address == address)
     counts = select(
@@ -141,9 +143,9 @@ def _note_attempt(session: Session, name: str, address: str, at: datetime) -> bo
 
 
 def _matches(password_hash: str | None, password: str) -> bool:
-    """Whether the password is right; one hash is computed whatever is known of the account."""
+    """Whether the password is right; always computes one hash, for constant time."""
     try:
-        HASHER.verify(password_hash or NOBODY, password[: LONGEST_PASSWORD + 1])
+        HASHER.verify(password_hash or DUMMY_HASH, password[: LONGEST_PASSWORD + 1])
     except (VerificationError, InvalidHashError):
         return False
     return password_hash is not None

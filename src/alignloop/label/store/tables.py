@@ -1,8 +1,8 @@
-"""The tables, as SQLAlchemy models; the migrations make them, and a test holds both equal.
+"""The tables as SQLAlchemy models; migrations create them, and a test keeps both equal.
 
-Judgements are append-only: changing one's mind is a new row that supersedes the old one, and an
-undo is a row that is `withdrawn`. Responses are named by their ids, never by their position.
-A table of what has a type of its own elsewhere is called ...Row.
+Judgements are append-only: a changed judgement is a new row that supersedes the old one, and an
+undo is a row with `withdrawn`. Responses are referenced by id, never by position. Models that share
+their name with a type elsewhere are called ...Row.
 """
 
 from datetime import UTC, datetime
@@ -28,7 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-# Named constraints, so that a migration can take them away again on every database.
+# Named constraints, so that migrations can drop them on every database.
 NAMES = {
     "ix": "ix_%(column_0_N_label)s",
     "uq": "uq_%(table_name)s_%(column_0_N_name)s",
@@ -38,27 +38,27 @@ NAMES = {
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """A moment in UTC, with its zone on every database; SQLite alone would lose it."""
+    """A time in UTC that keeps its zone on every database; SQLite would lose it."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Store UTC; a time without a zone is a mistake of ours."""
+        """Store UTC; a time without a zone is a bug."""
         if value is None:
             return None
         assert value.tzinfo is not None, "a time without its zone"
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Give UTC, whatever zone the server's connection has."""
+        """Return UTC, whatever the zone of the server's connection."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 class Base(DeclarativeBase):
-    """What all tables share: the names of constraints, and JSON for dicts and lists."""
+    """Common to all tables: names of constraints, and JSON for dicts and lists."""
 
     metadata = MetaData(naming_convention=NAMES)
     type_annotation_map = {  # noqa: RUF012  (SQLAlchemy reads it from the class)
@@ -70,7 +70,7 @@ class Base(DeclarativeBase):
 
 
 class User(Base):
-    """A person. `password_hash` is null until an invitation is accepted."""
+    """A user. `password_hash` is null until an invitation is accepted."""
 
     __tablename__ = "user"
 
@@ -78,13 +78,13 @@ class User(Base):
     name: Mapped[str] = mapped_column(String(100), unique=True)
     password_hash: Mapped[str | None]
     role: Mapped[str] = mapped_column(String(16))  # lead | annotator
-    locale: Mapped[str] = mapped_column(String(8), default="")  # "" = as the browser says
+    locale: Mapped[str] = mapped_column(String(8), default="")  # "" = the browser's
     active: Mapped[bool]
     created_at: Mapped[datetime]
 
 
 class Project(Base):
-    """What is labelled under one guideline. `secret` keys the order in which answers are shown.
+    """Items labelled under one guideline. `secret` keys the order in which answers are shown.
 
     `schema`: {"kind": "comparison" | "ranking" | "rating", "strength": true, "ratings": false,
     "allow": ["tie", "both_bad", "skip"]}.
@@ -102,12 +102,12 @@ class Project(Base):
 
     @property
     def kind(self) -> str:
-        """What its items are: comparison, ranking or rating."""
+        """Comparison, ranking or rating."""
         return str(self.schema["kind"])
 
 
 class Guideline(Base):
-    """One version of a project's guideline, in two languages; the highest version holds."""
+    """One version of a project's guideline, in two languages; the highest version is current."""
 
     __tablename__ = "guideline"
     __table_args__ = (UniqueConstraint("project_id", "version"),)
@@ -121,7 +121,7 @@ class Guideline(Base):
 
 
 class PromptRow(Base):
-    """What was asked; `messages` is [{"role": ..., "content": ...}, ...] as in the record.
+    """A prompt; `messages` is [{"role": ..., "content": ...}, ...] as in the record.
 
     `more` holds what annotators do not see: the record's tools, reference and metadata.
     """
@@ -140,7 +140,7 @@ class PromptRow(Base):
 
 
 class ResponseRow(Base):
-    """One answer. `public_id` alone is shown to annotators; `model` never leaves the server."""
+    """One answer. Annotators see only `public_id`; `model` never leaves the server."""
 
     __tablename__ = "response"
     __table_args__ = (UniqueConstraint("prompt_id", "record_id"),)
@@ -157,9 +157,9 @@ class ResponseRow(Base):
 
 
 class Batch(Base):
-    """Items that are labelled together, `overlap` times each; higher `priority` comes first.
+    """Items labelled together, `overlap` times each; higher `priority` comes first.
 
-    `num_items` counts all its items, gold and repeats too, so that a claim need not.
+    `num_items` counts all items including gold and repeats, so a claim need not count them.
     """
 
     __tablename__ = "batch"
@@ -177,24 +177,24 @@ class Batch(Base):
 
     @property
     def closed(self) -> bool:
-        """Whether none of its items is handed out any more."""
+        """Whether its items are no longer given out."""
         return self.closed_at is not None
 
 
 class ItemRow(Base):
-    """One question put to annotators: a prompt with K responses (`item_response`).
+    """One question for annotators: a prompt with K responses (`item_response`).
 
     `taken` is the number of places in use, of `wanted`: assignments that are leased, or done with
-    a judgement other than skip. Gold items know the right answer (`gold_verdict` choice, tie or
-    both_bad, and `gold_choice`, a response) and are wanted of everybody. A repeat names the item
-    that it shows again; it goes to those alone who judged that one.
+    a judgement other than skip. Gold items store the right answer (`gold_verdict` choice, tie or
+    both_bad, and `gold_choice`, a response) and go to all annotators. A repeat names its original
+    and goes only to annotators who judged that.
     """
 
     __tablename__ = "item"
     __table_args__ = (
         UniqueConstraint("project_id", "fingerprint"),
         Index("ix_item_key", "project_id", "comparison_key"),
-        # The queue: finding the next open item reads this index and little else.
+        # for the queue: finding the next open item reads little but this index
         Index(
             "ix_item_open",
             "batch_id",
@@ -208,7 +208,7 @@ class ItemRow(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("project.id"))
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"), index=True)
     prompt_id: Mapped[int] = mapped_column(ForeignKey("prompt.id"), index=True)
-    comparison_key: Mapped[str]  # the record's comparison_id; a repeat has that of its original
+    comparison_key: Mapped[str]  # the record's comparison_id; a repeat has its original's
     fingerprint: Mapped[str] = mapped_column(String(64))  # of the content; duplicates share it
     kind: Mapped[str] = mapped_column(String(16))  # comparison | ranking
     why: Mapped[str] = mapped_column(String(16))
@@ -219,11 +219,11 @@ class ItemRow(Base):
     repeat_of: Mapped[int | None] = mapped_column(ForeignKey("item.id"))
     wanted: Mapped[int]
     taken: Mapped[int] = mapped_column(default=0)
-    position: Mapped[int] = mapped_column(BigInteger)  # place in the batch; drawn by hash
+    position: Mapped[int] = mapped_column(BigInteger)  # order within the batch; a keyed hash
 
 
 class ItemResponse(Base):
-    """Which responses an item shows. `position` is the stored order, not the one shown."""
+    """The responses of an item. `position` is the stored order, not the displayed one."""
 
     __tablename__ = "item_response"
 
@@ -235,12 +235,12 @@ class ItemResponse(Base):
 
 
 class Assignment(Base):
-    """An item given to an annotator, at most once each; `turn` counts within person and project."""
+    """An item assigned to an annotator, at most once; `turn` counts per annotator and project."""
 
     __tablename__ = "assignment"
     __table_args__ = (
         UniqueConstraint("item_id", "user_id"),
-        # The few that are out at this moment: a claim looks for expired ones and for its own.
+        # only current leases, which are few: a claim looks for expired ones and for its own
         Index(
             "ix_assignment_leased",
             "lease_until",
@@ -265,21 +265,21 @@ class Assignment(Base):
 
 
 class Presentation(Base):
-    """What an assignment showed: `order` lists response ids, first the one shown as A."""
+    """What an assignment showed: `order` lists response ids, starting with answer A."""
 
     __tablename__ = "presentation"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     assignment_id: Mapped[int] = mapped_column(ForeignKey("assignment.id"), unique=True)
     order: Mapped[list[Any]]
-    seed: Mapped[str] = mapped_column(String(32))  # what the order was drawn from, besides secret
+    seed: Mapped[str] = mapped_column(String(32))  # the order's input in addition to the secret
     guideline_version: Mapped[int]
     shown_at: Mapped[datetime]
 
 
-# One answer of one annotator. It has no class, since no row of it ever changes: the one that holds
-# is the one that nothing supersedes and that is not `withdrawn` (`judging.standing()`).
-# `choice` is a response id where `verdict` is "choice". `ratings` is {"<response id>": 1..10},
+# One judgement of one annotator. A plain table, because rows never change: the valid row is the one
+# that is neither superseded nor `withdrawn` (`judging.standing()`).
+# `choice` is a response id if `verdict` is "choice". `ratings` is {"<response id>": 1..10},
 # `ranking` [[best ids], [next ids], ...], `harmful` [response ids].
 judgements = Table(
     "judgement",
@@ -309,7 +309,7 @@ judgements = Table(
 
 
 class Cursor(Base):
-    """Where an annotator stands in a batch: the last position given, and how many are judged."""
+    """An annotator's progress in a batch: the last position assigned, and items judged."""
 
     __tablename__ = "place"
 
@@ -320,7 +320,7 @@ class Cursor(Base):
 
 
 class OrderCounter(Base):
-    """How many items of `size` answers an annotator was shown in a project: balances the order."""
+    """How many items with `size` answers an annotator saw in a project; balances the order."""
 
     __tablename__ = "dealt"
 
@@ -331,7 +331,7 @@ class OrderCounter(Base):
 
 
 class Adjudication(Base):
-    """The lead's verdict on an item that people disagree on; the latest one holds."""
+    """The lead's verdict on a disagreement; the latest one counts."""
 
     __tablename__ = "adjudication"
 
@@ -345,7 +345,7 @@ class Adjudication(Base):
 
 
 class ExportSnapshot(Base):
-    """One export: what was asked, what came out, and the hash of its content."""
+    """One export: the query, the counts, and the hash of its content."""
 
     __tablename__ = "export_snapshot"
 
@@ -361,7 +361,7 @@ class ExportSnapshot(Base):
 
 
 class SignedIn(Base):
-    """A session; its id is in the browser's cookie alone, here is its hash."""
+    """A session; its id is only in the browser's cookie, its hash is here."""
 
     __tablename__ = "session"
 
@@ -389,7 +389,7 @@ class ApiToken(Base):
 
 
 class Invitation(Base):
-    """A one-time link: it makes an account, or gives the account `name` a new password."""
+    """A one-time link that creates an account, or sets a new password for the account `name`."""
 
     __tablename__ = "invitation"
 
@@ -402,7 +402,7 @@ class Invitation(Base):
 
 
 class LoginAttempt(Base):
-    """One try to log in, kept while it counts against the account's and the address's limit."""
+    """A login attempt, stored while it counts against the limits of account and address."""
 
     __tablename__ = "login_attempt"
 
@@ -413,13 +413,15 @@ class LoginAttempt(Base):
 
 
 class AuditLog(Base):
-    """Who did what, from where: every login and every action of a lead."""
+    """Who did what, from where: all logins and all actions of leads."""
 
     __tablename__ = "audit_log"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     at: Mapped[datetime]
-    user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id"))  # null: nobody, or the CLI
+    user_id: Mapped[int | None] = mapped_column(
+        ForeignKey("user.id")
+    )  # null: not signed in, or the CLI
     action: Mapped[str] = mapped_column(String(64))
     target: Mapped[str]
     detail: Mapped[dict[str, Any]]
@@ -427,5 +429,5 @@ class AuditLog(Base):
 
 
 def now() -> datetime:
-    """This moment; the functions of the store take it as an argument where a test sets it."""
+    """The current time; store functions take it as an argument if tests need to set it."""
     return datetime.now(UTC)

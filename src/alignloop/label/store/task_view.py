@@ -1,4 +1,4 @@
-"""From rows to what an annotator sees. Nothing here reads a model's name or a reason to ask."""
+"""From rows to what an annotator sees. Nothing here reads a model's name or an item's reason."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -72,7 +72,7 @@ _PREVIOUS = (
 def task_of(
     session: Session, project: Project, assignment: Assignment, locale: str, at: datetime
 ) -> Task:
-    """The screen of an assignment: the same answers in the same order whenever it is asked for."""
+    """The screen of an assignment: always the same answers in the same order."""
     where = {"assignment": assignment.id, "item": assignment.item_id}
     item, messages, order, text = session.execute(_SHOWN, where).one()
     answers = answers_of(session, order)
@@ -99,7 +99,7 @@ def find_task(session: Session, slug: str, assignment_id: int, user_id: int, loc
     found = select(Assignment).join(ItemRow, ItemRow.id == Assignment.item_id).where(*mine)
     assignment = session.scalar(found.where(ItemRow.project_id == project.id))
     if assignment is None:
-        raise NotFound("there is no such assignment of yours", where=str(assignment_id))
+        raise NotFound("you have no such assignment", where=str(assignment_id))
     return task_of(session, project, assignment, locale, now())
 
 
@@ -107,13 +107,13 @@ def answers_of(session: Session, order: Sequence[int]) -> tuple[ShownAnswer, ...
     """The responses with these ids, labelled A, B, ... in this order."""
     found = {row.id: row for row in session.execute(_ANSWERS, {"ids": list(order)})}
     return tuple(
-        ShownAnswer(id=found[one].public_id, label=chr(ord("A") + place), text=found[one].text)
-        for place, one in enumerate(order)
+        ShownAnswer(id=found[one].public_id, label=chr(ord("A") + index), text=found[one].text)
+        for index, one in enumerate(order)
     )
 
 
 def judged_today(session: Session, user_id: int, at: datetime) -> int:
-    """How many items a person has judged since midnight of the server's own time zone."""
+    """How many items a user has judged since midnight in the server's time zone."""
     return session.scalar(_TODAY, {"user": user_id, "midnight": _midnight(at)}) or 0
 
 
@@ -135,7 +135,7 @@ def _progress(session: Session, batch_id: int, user_id: int, at: datetime) -> Ta
 def _previous(
     session: Session, assignment_id: int, order: Sequence[int], answers: Sequence[ShownAnswer]
 ) -> Previous | None:
-    """What was said before it was withdrawn: the newest judgement that is no withdrawal."""
+    """The withdrawn answer: the newest judgement that is not a withdrawal."""
     row = session.execute(_PREVIOUS, {"assignment": assignment_id}).one_or_none()
     if row is None:
         return None

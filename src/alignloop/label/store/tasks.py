@@ -1,4 +1,4 @@
-"""What an annotator sees and sends: the types of the queue, of judging and of the API."""
+"""What annotators see and send: the types of the queue, of judging and of the API."""
 
 from typing import Annotated, Literal
 
@@ -10,23 +10,23 @@ from alignloop.label.labels.project_labels import VerdictName
 Rating = Annotated[int, Field(ge=1, le=10)]
 PublicId = Annotated[str, Field(min_length=1, max_length=32)]
 A_DAY_MS = 24 * 3600 * 1000
-BIGGEST_ID = 2**31 - 1  # what PostgreSQL's integer holds
+BIGGEST_ID = 2**31 - 1  # the maximum of PostgreSQL's integer; above it a query would fail
 
 
 class Sent(BaseModel):
-    """The common behaviour: frozen, and refusing keys that it does not know."""
+    """Common behaviour: frozen, and refusing unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
 
 
 class Received(Sent):
-    """What is sent to us: no text of it holds what no database keeps."""
+    """Input: refuses texts that databases cannot store."""
 
     @field_validator("*")
     @classmethod
     def _can_be_kept(cls, value: object) -> object:
         if isinstance(value, str) and UNSTORABLE.search(value):
-            raise ValueError("the text holds NUL, or half a character (a lone surrogate)")
+            raise ValueError("the text contains NUL, or half a character (a lone surrogate)")
         return value
 
 
@@ -38,7 +38,7 @@ class Turn(Sent):
 
 
 class ShownAnswer(Sent):
-    """One answer as it is shown: `label` A, B, ... says where; `id` is what a judgement names."""
+    """One displayed answer: `label` A, B, ... by position; judgements refer to `id`."""
 
     id: str
     label: str
@@ -46,7 +46,7 @@ class ShownAnswer(Sent):
 
 
 class LabelSchema(Sent):
-    """What a project asks: one kind of item, and which extras and verdicts are on its screen."""
+    """What a project asks for: the kind of item, and the extras and verdicts on its screen."""
 
     kind: Literal["comparison", "ranking", "rating"] = "comparison"
     strength: bool = True
@@ -55,16 +55,16 @@ class LabelSchema(Sent):
 
 
 class GuidelineText(Sent):
-    """The guideline that holds, in the annotator's language."""
+    """The current guideline, in the annotator's language."""
 
     version: int
     text: str
 
 
 class TaskProgress(Sent):
-    """The annotator's own: judgements `today` (the server's day), and `batch_done` of all items.
+    """The annotator's own progress: judgements `today` (the server's day), and `batch_done`.
 
-    Everything counts alike, so that the numbers tell nobody which item was a gold question.
+    All items count alike, so the numbers do not reveal gold questions.
     """
 
     today: int
@@ -74,17 +74,17 @@ class TaskProgress(Sent):
 
 
 class Flag(Sent):
-    """Something that the annotator should know of an answer, such as that it names its maker."""
+    """A warning about an answer, such as that it names its maker."""
 
     answer: str
     flag: Literal["names_maker"]
 
 
 class JudgementIn(Received):
-    """A judgement as it is sent. `key` is the sender's own: sent twice, it counts once.
+    """A judgement as sent. `key` is chosen by the sender: sent twice, it counts once.
 
-    `choice` is an answer's id where `verdict` is "choice" (of a ranking it may be left out);
-    `ranking` lists groups of ids, the best first, ties in one group; `harmful` lists ids.
+    `choice` is an answer's id if `verdict` is "choice" (optional for a ranking); `ranking` lists
+    groups of ids, best first, ties in one group; `harmful` lists ids.
     """
 
     key: str = Field(min_length=8, max_length=64, pattern=r"^[\x21-\x7e]+$")
@@ -101,7 +101,7 @@ class JudgementIn(Received):
 
 
 class Previous(Sent):
-    """What the annotator said of this item before taking it back, to fill the form with."""
+    """The annotator's withdrawn answer, to prefill the form."""
 
     verdict: VerdictName
     choice: str | None
@@ -114,7 +114,7 @@ class Previous(Sent):
 
 
 class Task(Sent):
-    """One item on an annotator's screen. Nothing in it says who answered, or why it is asked."""
+    """One item on an annotator's screen. It reveals neither models nor why it was chosen."""
 
     assignment_id: int
     item_id: int

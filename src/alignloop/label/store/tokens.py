@@ -14,20 +14,20 @@ from alignloop.label.store.tables import ApiToken, User, now
 LASTS = timedelta(days=90)
 LONGEST = timedelta(days=366)
 USED_EVERY = timedelta(minutes=1)
-PREFIX = "alignloop_"  # so that scanners of leaked secrets can know it
+PREFIX = "alignloop_"  # lets secret scanners recognise leaked tokens
 
 
 def create_token(
     session: Session, user_id: int, name: str, scopes: list[str], *, lasts: timedelta = LASTS
 ) -> tuple[ApiToken, str]:
-    """A new token and its secret, which is shown once.
+    """Create a token; returns it with its secret, which is shown once.
 
-    Raises Invalid for a scope that the user does not have, and for a life of more than a year.
+    Raises Invalid for a scope that the user lacks, and for a lifetime of more than a year.
     """
     user = session.get_one(User, user_id)
     if not scopes or not set(scopes) <= scopes_of(user.role):
-        told = ", ".join(sorted(scopes_of(user.role)))
-        raise Invalid(f"{user.name} has no such scope", fix=f"choose of: {told}")
+        allowed = ", ".join(sorted(scopes_of(user.role)))
+        raise Invalid(f"{user.name} has no such scope", fix=f"choose from: {allowed}")
     if not timedelta() < lasts <= LONGEST:
         raise Invalid("a token lasts a year at most", fix="give 1 to 366 days")
     secret = PREFIX + new_secret()
@@ -39,7 +39,7 @@ def create_token(
 
 
 def list_tokens(session: Session) -> list[ApiToken]:
-    """All tokens, the newest first."""
+    """All tokens, newest first."""
     return list(session.scalars(select(ApiToken).order_by(ApiToken.id.desc())))
 
 
@@ -53,19 +53,19 @@ def revoke_token(session: Session, token_id: int) -> ApiToken:
 
 
 def whose(database: Database, secret: str, *, at: datetime | None = None) -> Principal | None:
-    """Whose token this is, with its scopes; None: unknown, expired, or its user is disabled.
+    """The user of a token, with its scopes; None if unknown, expired, or the user is disabled.
 
-    A scope that the user's role has lost since is lost for the token too.
+    If the user's role loses a scope, so does the token.
     """
     at = at or now()
-    asked = (
+    query = (
         select(ApiToken.id, ApiToken.scopes, ApiToken.last_used)
         .add_columns(User.id, User.name, User.role, User.locale)
         .join(User, User.id == ApiToken.user_id)
         .where(ApiToken.hash == hashed(secret), ApiToken.expires_at > at, User.active)
     )
     with database.reading() as session:
-        found = session.execute(asked).one_or_none()
+        found = session.execute(query).one_or_none()
     if found is None:
         return None
     token_id, scopes, last_used, user_id, name, role, locale = found

@@ -1,1 +1,1 @@
-"""Every word that a reader sees, in each language; below pages, pictures and the API."""
+"""All texts that readers see, in each language; below pages, plots and the API."""

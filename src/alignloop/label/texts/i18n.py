@@ -1,4 +1,4 @@
-"""The pages' words in each language: `Texts("zh")("progress.done", n=3)`."""
+"""The pages' texts in each language: `Texts("zh")("progress.done", n=3)`."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from typing import Literal
 
 Locale = Literal["en", "zh"]
 LOCALES: tuple[Locale, ...] = ("en", "zh")
-TAGS: dict[Locale, str] = {"en": "en", "zh": "zh-CN"}  # what the lang attribute says
+TAGS: dict[Locale, str] = {"en": "en", "zh": "zh-CN"}  # values of the lang attribute
 NAMES: dict[Locale, str] = {"en": "English", "zh": "中文"}
 SCRIPT = "js."  # keys that the page's script needs
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
@@ -20,13 +20,13 @@ Entry = str | dict[str, str]
 
 @cache
 def catalogue(locale: Locale) -> Mapping[str, Entry]:
-    """Every text of one language by its key; an entry with forms for counts is a dictionary."""
+    """All texts of one language by key; an entry with plural forms is a dictionary."""
     path = files("alignloop.label.texts") / "catalogue" / f"{locale}.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def choose(*wishes: str | None, accepted: str = "") -> Locale:
-    """The first wish that we speak, then the browser's languages in their order, then English.
+    """The first supported wish, then the browser's languages in order, then English.
 
     >>> choose(None, accepted="fr;q=0.9, zh-CN, en")
     'zh'
@@ -44,7 +44,7 @@ def other_than(locale: Locale) -> Locale:
 
 
 def _ranked(accepted: str) -> list[str]:
-    """The parts of an Accept-Language header, the most wanted first."""
+    """The parts of an Accept-Language header, by descending weight."""
 
     def weight(part: str) -> float:
         found = re.search(r";\s*q=([01](?:\.\d{1,3})?)\s*$", part)
@@ -61,13 +61,13 @@ class Texts:
 
     @property
     def tag(self) -> str:
-        """What the page's lang attribute says."""
+        """The value of the page's lang attribute."""
         return TAGS[self.locale]
 
     def __call__(self, key: str, **values: object) -> str:
         """The text of `key` with its placeholders filled; `n` chooses the form of a count.
 
-        Raises `KeyError` for a key or a placeholder that is not there: no page shows a raw key.
+        Raises `KeyError` for a missing key or placeholder: no page shows a raw key.
         """
         entry = catalogue(self.locale)[key]
         if isinstance(entry, dict):
@@ -77,44 +77,44 @@ class Texts:
         return _PLACEHOLDER.sub(lambda found: shown[found.group(1)], entry)
 
     def has(self, key: str) -> bool:
-        """Whether there is such a text."""
+        """Whether this text exists."""
         return key in catalogue(self.locale)
 
     def raw(self, key: str) -> str:
-        """A text with its placeholders as they are, for the script to fill in."""
+        """A text with unfilled placeholders, for the script."""
         entry = catalogue(self.locale)[key]
         assert isinstance(entry, str), key
         return entry
 
     def script(self) -> dict[str, Entry]:
-        """The texts that the script needs, by their key without the prefix."""
+        """The script's texts, by key without the prefix."""
         texts = catalogue(self.locale).items()
         return {key.removeprefix(SCRIPT): text for key, text in texts if key.startswith(SCRIPT)}
 
     def label(self, label: str) -> str:
-        """A label of agreement: a place in an item's content order ("0"), or a verdict."""
+        """A label of agreement: an index in an item's content order ("0"), or a verdict."""
         return self("label.answer", n=int(label) + 1) if label.isdigit() else self(f"label.{label}")
 
     def number(self, value: float | None, digits: int = 0) -> str:
-        """A number with its thousands set apart; a dash where there is none, ∞ for an open end."""
+        """A number with thousands separators; a dash if None, ∞ for an open end."""
         if value is None:
             return "–"
         return f"{value:,.{digits}f}".replace("inf", "∞")
 
     def percent(self, value: float | None, digits: int = 0) -> str:
-        """A share of one in percent."""
+        """A share in percent."""
         gap = {"en": " ", "zh": ""}[self.locale]
         return "–" if value is None else f"{100 * value:.{digits}f}{gap}%"
 
     def seconds(self, value: float | None) -> str:
-        """How long something took: seconds below a minute and a half, then minutes."""
+        """A duration: seconds below a minute and a half, then minutes."""
         if value is None:
             return "–"
         minutes = {"en": "min", "zh": "分"}[self.locale]
         return f"{value:.0f}" if value < 90 else f"{value / 60:.1f} {minutes}"
 
     def time(self, value: datetime | None) -> str:
-        """A moment to the minute, in UTC as the database holds it."""
+        """A time to the minute, in UTC as in the database."""
         return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"
 
     def date(self, value: datetime | None) -> str:

@@ -1,4 +1,4 @@
-"""What the server refuses, in the reader's language: the store itself speaks English alone."""
+"""Refusals in the reader's language; the store itself uses English."""
 
 import json
 import re
@@ -12,12 +12,12 @@ from alignloop.label.texts.i18n import Locale, choose
 
 
 def asked_locale(request: Request) -> Locale:
-    """The language that a request asks for. Our pages name theirs; programs say nothing."""
+    """The language of a request's Accept-Language header; our pages send theirs."""
     return choose(accepted=request.headers.get("accept-language", ""))
 
 
 def translated(text: str, locale: Locale) -> str:
-    """A problem or a piece of advice in this language; in English where nobody has translated it.
+    """A problem or fix in this language; in English if there is no translation.
 
     >>> translated("a password has 10 to 200 characters", "zh")
     '密码需为 10 到 200 个字符。'
@@ -31,14 +31,14 @@ def translated(text: str, locale: Locale) -> str:
 
 
 def words() -> Mapping[str, str]:
-    """The Chinese of each problem and advice; {} stands for what the server fills in."""
+    """The Chinese of each problem and fix; {} stands for inserted values."""
     path = files("alignloop.label.texts") / "catalogue" / "refusals.zh.json"
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 @cache
 def _patterns() -> list[tuple[re.Pattern[str], str]]:
-    """The texts as patterns, the longest first: the more of it is fixed, the better it fits."""
+    """The texts as patterns, longest first: the most specific match wins."""
     found = sorted(words().items(), key=lambda entry: -len(entry[0]))
     return [
         (re.compile("(.+?)".join(map(re.escape, text.split("{}"))), re.DOTALL), chinese)

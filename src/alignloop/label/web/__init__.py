@@ -1,1 +1,1 @@
-"""The JSON API with its guards; `app.create_app` puts it together with the pages."""
+"""The JSON API with its guards; `app.create_app` combines it with the pages."""

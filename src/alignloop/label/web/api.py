@@ -1,4 +1,4 @@
-"""The API of annotators: signing in, taking items, judging them, taking judgements back."""
+"""The API of annotators: signing in, claiming items, judging them, undoing judgements."""
 
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ Locale = Literal["en", "zh"]
 
 
 def problems(*statuses: int) -> Responses:
-    """The errors that a route may answer with, for its description."""
+    """The errors that a route may return, for its description."""
     return {status: {"model": ProblemOut} for status in (*statuses, 400, 413, 422)}
 
 
@@ -48,7 +48,7 @@ router = APIRouter(prefix="/api/v1", tags=["annotator"])
 
 @router.get("/openapi.json", include_in_schema=False)
 def openapi(request: Request, _anyone: None = Anyone) -> dict[str, Any]:
-    """The description of this API. It holds nothing secret."""
+    """The description of this API, which is public."""
     return request.app.openapi()
 
 
@@ -56,7 +56,7 @@ def openapi(request: Request, _anyone: None = Anyone) -> dict[str, Any]:
 def log_in(
     request: Request, response: Response, body: LoginIn, database: Store, _anyone: None = Anyone
 ) -> Me:
-    """Begin a session: the cookie is set, and `csrf` goes with every change from now on."""
+    """Begin a session: sets the cookie, and returns `csrf`, required with every change."""
     begun = sign_in.log_in(database, body.name, body.password, address_of(request))
     begin_session(request, response, begun)
     return _me(sign_in.who(database, begun.cookie))
@@ -72,7 +72,7 @@ def log_out(request: Request, response: Response, _principal: Annotator) -> None
 def accept(
     request: Request, response: Response, body: AcceptIn, database: Store, _anyone: None = Anyone
 ) -> Me:
-    """Make the account of a one-time link, or set its password, and begin a session."""
+    """Create the account of a one-time link, or set its password, and begin a session."""
     begun = sign_in.accept(database, body.token, body.name, body.password, address_of(request))
     begin_session(request, response, begun)
     return _me(sign_in.who(database, begun.cookie))
@@ -80,13 +80,13 @@ def accept(
 
 @router.get("/me", responses=RESPONSES_401)
 def me(principal: Annotator) -> Me:
-    """Who asks."""
+    """The signed-in user."""
     return _me(principal)
 
 
 @router.patch("/me", responses=RESPONSES_401)
 def change_me(body: MePatch, principal: Annotator, database: Store) -> Me:
-    """Choose the language of the pages."""
+    """Set the language of the pages."""
     with database.transaction() as session:
         accounts.set_locale(session, principal.user_id, body.locale)
     return _me(principal).model_copy(update={"locale": body.locale})
@@ -101,7 +101,7 @@ def list_projects(_principal: Annotator, database: Store) -> list[ProjectOut]:
 
 @router.get("/projects/{slug}/progress", responses=RESPONSES_404)
 def progress(slug: str, principal: Annotator, database: Store) -> OwnProgress:
-    """One's own work in a project."""
+    """The user's own work in a project."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         return overview.own_progress(session, project.id, principal.user_id)
@@ -116,7 +116,7 @@ def claim(
     slug: str, principal: Annotator, database: Store, settings: Settings, locale: Locale = "en"
 ) -> Task | Response:
     """The next item; the same one until it is judged or released."""
-    # A lease that a power cut takes away costs nobody anything: the item is asked for again.
+    # a lease lost in a power cut costs nothing: the item is claimed again
     with database.transaction(durably=False) as session:
         task = queue.claim(session, slug, principal.user_id, locale=locale, lease=settings.lease)
     return task or Response(status_code=204)
@@ -134,7 +134,7 @@ def claim(
 def undo(
     slug: str, principal: Annotator, database: Store, settings: Settings, locale: Locale = "en"
 ) -> Task | Response:
-    """Take the latest judgement back: its item again, with the answer that it had."""
+    """Undo the latest judgement: returns its item, with the previous answer."""
     with database.transaction() as session:
         task = judgements.undo(
             session, slug, principal.user_id, locale=locale, lease=settings.lease
@@ -148,14 +148,16 @@ def undo(
     responses={**RESPONSES_404, 409: {"model": ContradictionOut}},
 )
 def submit(assignment_id: Id, body: JudgementIn, principal: Annotator, database: Store) -> Judged:
-    """Judge an item. Sent again with the same key it counts once and gives the same id.
+    """Judge an item. Sent again with the same key it counts once and returns the same id.
 
-    409 with a `contradiction` where the ratings say otherwise than the choice: send `confirmed`.
+    409 with a `contradiction` if the ratings contradict the choice: send `confirmed`.
     """
     source = "api" if principal.via == "token" else "user"
     with database.transaction() as session:
-        kept = judgements.submit(session, assignment_id, principal.user_id, body, source=source)
-    return Judged(judgement_id=kept)
+        judgement_id = judgements.submit(
+            session, assignment_id, principal.user_id, body, source=source
+        )
+    return Judged(judgement_id=judgement_id)
 
 
 @router.post(
@@ -164,7 +166,7 @@ def submit(assignment_id: Id, body: JudgementIn, principal: Annotator, database:
     responses={**RESPONSES_404, **problems(409)},
 )
 def release(assignment_id: Id, principal: Annotator, database: Store) -> None:
-    """Give an item back."""
+    """Return an item unjudged."""
     with database.transaction() as session:
         queue.release(session, assignment_id, principal.user_id)
 

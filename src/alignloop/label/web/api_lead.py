@@ -1,4 +1,4 @@
-"""The API of leads: projects, batches, imports, what was said, people, tokens, the audit log."""
+"""The API of leads: projects, batches, imports, judgements, users, tokens, the audit log."""
 
 import secrets
 import tempfile
@@ -48,7 +48,7 @@ from alignloop.label.web.schemas import (
     UserPatch,
 )
 
-MAX_BYTES_IN_MEMORY = 8 * 2**20  # of an upload; a longer one waits on disk
+MAX_BYTES_IN_MEMORY = 8 * 2**20  # of an upload; larger ones are spooled to disk
 Limit = Annotated[int, Query(ge=1, le=1000)]
 RESPONSES_404_409 = {**RESPONSES_404, **problems(409)}
 
@@ -65,7 +65,7 @@ def note(
     target: str,
     **detail: Any,
 ) -> None:
-    """One line of the audit log, in the transaction of what it tells of."""
+    """Record an action in the audit log, in the transaction of its change."""
     address, user_id = address_of(request), principal.user_id
     audit.record(session, action, user_id=user_id, target=target, detail=detail, address=address)
 
@@ -74,7 +74,7 @@ def note(
 def create_project(
     request: Request, body: ProjectIn, principal: Lead, database: Store
 ) -> ProjectOut:
-    """Make a project."""
+    """Create a project."""
     with database.transaction() as session:
         made = projects.create_project(
             session,
@@ -93,7 +93,7 @@ def create_project(
 def add_guideline(
     request: Request, slug: str, body: GuidelineIn, principal: Lead, database: Store
 ) -> dict[str, int]:
-    """A new version of the guideline, which holds from now on."""
+    """Add a version of the guideline, which is current from now on."""
     with database.transaction() as session:
         project = projects.get_project(session, slug)
         made = projects.add_guideline(session, project.id, body.text_en, body.text_zh)
@@ -103,7 +103,7 @@ def add_guideline(
 
 @router.get("/projects/{slug}/batches", responses=RESPONSES_404)
 def list_batches(slug: str, _principal: Lead, database: Store) -> list[BatchOut]:
-    """The batches in the order in which they are worked off."""
+    """The batches in working order."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         return [BatchOut.model_validate(one) for one in projects.list_batches(session, project.id)]
@@ -113,7 +113,7 @@ def list_batches(slug: str, _principal: Lead, database: Store) -> list[BatchOut]
 def create_batch(
     request: Request, slug: str, body: BatchIn, principal: Lead, database: Store
 ) -> BatchOut:
-    """Make a batch."""
+    """Create a batch."""
     with database.transaction() as session:
         project = projects.get_project(session, slug)
         made = projects.create_batch(session, project.id, **body.model_dump())
@@ -125,7 +125,7 @@ def create_batch(
 def change_batch(
     request: Request, slug: str, batch_id: Id, body: BatchPatch, principal: Lead, database: Store
 ) -> BatchOut:
-    """Close a batch, or open it again."""
+    """Close or reopen a batch."""
     with database.transaction() as session:
         project = projects.get_project(session, slug)
         batch = projects.close_batch(session, project.id, batch_id, closed=body.closed)
@@ -145,9 +145,9 @@ NDJSON = {"application/x-ndjson": {"schema": {"type": "string"}}}
 async def import_upload(
     request: Request, slug: str, batch: str, principal: Lead, database: Store, gold: bool = False
 ) -> Imported:
-    """File the items of an upload, one JSON object per line; what is there already is passed over.
+    """Import an upload, one JSON object per line; items already in the project are skipped.
 
-    Good rows are filed even where others are refused: mend those and send the whole again.
+    Valid rows are imported even if others are refused: correct those and send everything again.
     """
     with tempfile.SpooledTemporaryFile(MAX_BYTES_IN_MEMORY) as spooled:
         async for chunk in request.stream():
@@ -185,7 +185,7 @@ def _import(
 def list_items(
     slug: str, _principal: Lead, database: Store, after: After = 0, limit: Limit = 100
 ) -> list[ItemOut]:
-    """Items with their models and reasons; `after` the last id gives the next page."""
+    """Items with models and reasons; `after` is the last id of the previous page."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         rows = overview.list_items(session, project.id, after=after, limit=limit)
@@ -196,7 +196,7 @@ def list_items(
 def list_judgements(
     slug: str, _principal: Lead, database: Store, after: After = 0, limit: Limit = 100
 ) -> list[JudgementOut]:
-    """Every judgement, superseded and withdrawn ones too; `standing` says which hold."""
+    """All judgements, including superseded and withdrawn ones; `standing` marks valid ones."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         rows = overview.list_judgements(session, project.id, after=after, limit=limit)
@@ -205,7 +205,7 @@ def list_judgements(
 
 @router.get("/projects/{slug}/quality", responses=RESPONSES_404)
 def quality(slug: str, _principal: Lead, database: Store) -> dict[str, Any]:
-    """Agreement, annotators, models and what is left: all figures of the quality page."""
+    """Agreement, annotators, models and forecast: all figures of the quality page."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         return to_json(quality_report(load_labels(session, project.id), now()))
@@ -215,7 +215,7 @@ def quality(slug: str, _principal: Lead, database: Store) -> dict[str, Any]:
 def adjudicate(
     request: Request, slug: str, body: AdjudicationIn, principal: Lead, database: Store
 ) -> dict[str, int]:
-    """Decide an item that people disagree on."""
+    """Decide a disagreement."""
     with database.transaction() as session:
         project = projects.get_project(session, slug)
         made = overview.adjudicate(session, project.id, principal.user_id, **body.model_dump())
@@ -233,17 +233,17 @@ def create_export(
     database: Store,
     settings: Settings,
 ) -> ExportOut:
-    """Export what was said, with its provenance, as a snapshot that stays."""
+    """Export labels with their provenance as a permanent snapshot."""
     if settings.folder is None:
         raise Conflict("this server has no folder for exports", fix="start it with --project DIR")
     with database.reading() as session:
         projects.get_project(session, slug)
-    # No part of the name comes from the request but the project, which is there.
+    # against path traversal: the only requested part of the name is an existing project's slug
     out = settings.folder.resolve() / "exports" / f"{slug}-{body.kind}-{secrets.token_hex(4)}"
     query = exports.Query(kind=body.kind, format=body.format, batch=body.batch)
     try:
         done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
-    except UserError as error:  # nothing there to export, or a format that cannot say it
+    except UserError as error:  # nothing to export, or the format cannot express it
         raise Conflict(error.problem, fix=error.fix) from error
     with database.transaction() as session:
         note(session, request, principal, "exported", slug, kind=body.kind, hash=done.hash)
@@ -263,21 +263,21 @@ def download_export(export_id: Id, _principal: Lead, database: Store) -> FileRes
 
 @router.get("/users", responses=RESPONSES_401)
 def list_users(_principal: Lead, database: Store) -> list[UserOut]:
-    """Everybody who has an account."""
+    """All accounts."""
     with database.reading() as session:
         return [UserOut.model_validate(one) for one in accounts.list_users(session)]
 
 
 @router.post("/users", status_code=201, responses=RESPONSES_401)
 def invite(request: Request, body: UserIn, principal: Lead, database: Store) -> Invited:
-    """A one-time link for a new account, or for a new password of one that is there."""
+    """A one-time link for a new account, or for a new password of an existing one."""
     with database.transaction() as session:
         token = accounts.invite(session, body.role, body.name)
         note(session, request, principal, "invited", body.name, role=body.role)
     return Invited(link=f"{origin_of(request)}/invite/{token}")
 
 
-@router.patch("/users/{name:path}", responses=RESPONSES_404_409)  # a name may hold a slash
+@router.patch("/users/{name:path}", responses=RESPONSES_404_409)  # a name may contain a slash
 def change_user(
     request: Request, name: str, body: UserPatch, principal: Lead, database: Store
 ) -> UserOut:
@@ -300,7 +300,7 @@ def list_tokens(_principal: Lead, database: Store) -> list[TokenOut]:
 
 @router.post("/tokens", status_code=201, responses=RESPONSES_404)
 def create_token(request: Request, body: TokenIn, principal: Lead, database: Store) -> TokenMade:
-    """A new API token; its secret is shown here and nowhere else."""
+    """Create an API token; its secret is shown only here."""
     with database.transaction() as session:
         user = accounts.get_user(session, body.user)
         lasts = timedelta(days=body.days)
@@ -323,7 +323,7 @@ def revoke_token(request: Request, token_id: Id, principal: Lead, database: Stor
 def list_audit(
     _principal: Lead, database: Store, before: After | None = None, limit: Limit = 200
 ) -> list[AuditOut]:
-    """The audit log, newest first; `before` the last id gives the next page."""
+    """The audit log, newest first; `before` is the last id of the previous page."""
     with database.reading() as session:
         names = accounts.user_names(session)
         rows = audit.latest(session, limit=limit, before=before)
@@ -331,6 +331,6 @@ def list_audit(
 
 
 def _shown(kind: type[Shown], row: object, **more: object) -> Shown:
-    """A row of the store as the API gives it, with what stands in other tables."""
+    """A store row in the API's form, with values from other tables."""
     same = (name for name in kind.model_fields if name not in more)
     return kind.model_validate({name: getattr(row, name) for name in same} | more)

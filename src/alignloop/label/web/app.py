@@ -1,4 +1,4 @@
-"""The web application: API and pages behind one shield, every route with its guard."""
+"""The web application: API and pages behind one shield, with a guard on every route."""
 
 import logging
 from collections.abc import Callable
@@ -39,11 +39,11 @@ STATUS: dict[type[UserError], int] = {
 
 
 def create_app(database: Database, settings: ServerSettings | None = None) -> FastAPI:
-    """The application on a database; it opens no port and reads no environment."""
+    """The application for a database; opens no port and reads no environment variables."""
     from alignloop.label.pages import routes
 
     settings = settings or ServerSettings()
-    # No documentation pages: theirs load scripts from elsewhere.
+    # no documentation pages: FastAPI's load scripts from other sites
     app = FastAPI(title="alignloop label", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.database, app.state.settings = database, settings
     for router in (api.router, api_lead.router, routes.router):
@@ -55,17 +55,18 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _broken)
     unguarded = [route.path for route in routes_of(app) if not guard_of(route)]
+    # fail at start, before a forgotten route is reachable
     assert not unguarded, f"routes without a guard: {unguarded}"
     return app
 
 
 def routes_of(app: FastAPI) -> list[RouteContext]:
-    """Every route of the application, those of included routers too."""
+    """All routes of the application, including those of included routers."""
     return list(iter_route_contexts(app.routes))
 
 
 def guard_of(route: RouteContext) -> str:
-    """The guard of a route: "anyone", "annotator" or "lead"; "" where it has none."""
+    """The guard of a route: "anyone", "annotator" or "lead"; "" if it has none."""
     if isinstance(route.original_route, Mount) and route.name == "static":
         return "anyone"
     if not isinstance(route.original_route, APIRoute):
@@ -84,7 +85,7 @@ def _is_api(request: Request) -> bool:
 
 
 def _refused(request: Request, error: Exception) -> Response:
-    """A refusal of the store, with its status; who is not signed in is led to the login page."""
+    """Return a store's refusal with its status; redirect to the login page if not signed in."""
     assert isinstance(error, UserError)
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), 400)
     if status == 401 and not _is_api(request):
@@ -104,24 +105,24 @@ def _respond(request: Request, status: int, detail: str, fix: str = "") -> Respo
 
 def _contradiction(error: refusals.Contradiction, locale: Locale) -> Response:
     words = translated(error.problem, locale)
-    told = ContradictionOut(
+    body = ContradictionOut(
         detail=words,
         fix=translated(error.fix, locale),
         contradiction=words,
         chosen=error.chosen,
         better=error.better,
     )
-    return Response(told.model_dump_json(), status_code=409, media_type="application/json")
+    return Response(body.model_dump_json(), status_code=409, media_type="application/json")
 
 
 def _invalid(request: Request, error: Exception) -> Response:
-    """What pydantic refuses, in one line, without giving back what was sent."""
+    """Return pydantic's errors in one line, without echoing the input."""
     assert isinstance(error, RequestValidationError)
     wrong = [(".".join(map(str, one["loc"][1:])), one["msg"]) for one in error.errors()][:5]
     if asked_locale(request) == "en":
         detail = "; ".join(f"{field}: {words}" for field, words in wrong)
-    else:  # pydantic's own words are English
-        detail = f"these fields cannot be right: {'、'.join(field for field, _ in wrong)}"
+    else:  # pydantic's messages are English
+        detail = f"these fields are invalid: {'、'.join(field for field, _ in wrong)}"
     return _respond(request, 422, detail[:1000], "see the API's description")
 
 
@@ -133,10 +134,10 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _broken(request: Request, error: Exception) -> Response:
-    """A mistake of ours: the log says which, the answer only that there was one."""
+    """A bug on our side: details go to the log only, not to the client."""
     logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
     response = _respond(
-        request, 500, "the server failed at this", "tell the lead; the log says why"
+        request, 500, "the server failed to handle this request", "tell the lead; the log says why"
     )
     shield_headers(response.headers, request.url.path)
     return response

@@ -1,4 +1,4 @@
-"""What the API takes and gives beside the types of `store.tasks`."""
+"""The API's request and response types, in addition to those of `store.tasks`."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -14,14 +14,14 @@ Scope = Literal["judge", "lead"]
 
 
 class ProblemOut(Sent):
-    """Every error: what is wrong, and what to do."""
+    """An error: what is wrong, and what to do."""
 
     detail: str
     fix: str = ""
 
 
 class ContradictionOut(ProblemOut):
-    """409 of a judgement whose ratings say otherwise than its choice; both ids are answers'."""
+    """409 for a judgement whose ratings contradict its choice; both ids are answers'."""
 
     contradiction: str | None = None
     chosen: str | None = None
@@ -29,7 +29,7 @@ class ContradictionOut(ProblemOut):
 
 
 class Me(Sent):
-    """Who asks; `csrf` goes into the header X-CSRF-Token of everything that changes something."""
+    """The signed-in user; send `csrf` in the header X-CSRF-Token with every change."""
 
     name: str
     role: Literal["lead", "annotator"]
@@ -46,19 +46,19 @@ class LoginIn(Received):
 
 
 class AcceptIn(LoginIn):
-    """A one-time link's token, and the account that it makes."""
+    """A one-time link's token, and the account to create."""
 
     token: str = Field(min_length=1, max_length=100)
 
 
 class MePatch(Received):
-    """What people may change of their own account: the language of the pages."""
+    """What users may change about their own account: the language of the pages."""
 
     locale: Literal["", "en", "zh"]
 
 
 class ProjectOut(Sent):
-    """A project, as everybody may see it."""
+    """A project, as every user sees it."""
 
     slug: str
     title: str
@@ -66,7 +66,7 @@ class ProjectOut(Sent):
 
 
 class Judged(Sent):
-    """The id of a judgement that is kept."""
+    """The id of a stored judgement."""
 
     judgement_id: int
 
@@ -90,7 +90,7 @@ class GuidelineIn(Received):
 
 
 class BatchIn(Received):
-    """A new batch. `repeats` is the share of items that are asked again of the same person."""
+    """A new batch. `repeats` is the share of items shown again to the same annotator."""
 
     name: str = Name
     overlap: int = Field(default=1, ge=1, le=100)
@@ -99,13 +99,13 @@ class BatchIn(Received):
 
 
 class BatchPatch(Received):
-    """What may change of a batch: whether its items are handed out."""
+    """What may change about a batch: whether its items are given out."""
 
     closed: bool
 
 
 class BatchOut(Sent):
-    """A batch; `num_items` counts gold questions and repeats too."""
+    """A batch; `num_items` includes gold questions and repeats."""
 
     id: int
     name: str
@@ -117,7 +117,7 @@ class BatchOut(Sent):
 
 
 class ExportIn(Received):
-    """What to export: one of the kinds and formats that `alignloop label export --help` lists."""
+    """What to export: kinds and formats as listed by `alignloop label export --help`."""
 
     kind: Kind = "pairs"
     format: Format = "jsonl"
@@ -125,7 +125,7 @@ class ExportIn(Received):
 
 
 class ExportOut(Sent):
-    """An export that is made; `GET /api/v1/exports/{id}` gives its rows."""
+    """A finished export; `GET /api/v1/exports/{id}` returns its rows."""
 
     id: int
     kind: str
@@ -134,7 +134,7 @@ class ExportOut(Sent):
 
 
 class ItemOut(Sent):
-    """An item as the lead sees it; responses with their models."""
+    """An item as the lead sees it, with the responses' models."""
 
     id: int
     batch: str
@@ -152,7 +152,7 @@ class ItemOut(Sent):
 
 
 class JudgementOut(Previous):
-    """A judgement as the lead sees it; answers are named by their public ids."""
+    """A judgement as the lead sees it, with answers by public id."""
 
     id: int
     item_id: int
@@ -181,7 +181,7 @@ class UserIn(Received):
 
 
 class UserOut(Sent):
-    """A user, without anything secret."""
+    """A user, without secrets."""
 
     id: int
     name: str
@@ -191,13 +191,13 @@ class UserOut(Sent):
 
 
 class UserPatch(Received):
-    """What may change of a user: whether they may sign in."""
+    """What may change about a user: whether they may sign in."""
 
     active: bool
 
 
 class Invited(Sent):
-    """A one-time link; it is shown here and nowhere else."""
+    """A one-time link, shown only here."""
 
     link: str
 
@@ -223,13 +223,13 @@ class TokenOut(Sent):
 
 
 class TokenMade(TokenOut):
-    """A new token with its secret, which is shown here and nowhere else."""
+    """A new token with its secret, shown only here."""
 
     token: str
 
 
 class AuditOut(Sent):
-    """One line of the audit log."""
+    """One entry of the audit log."""
 
     id: int
     at: datetime

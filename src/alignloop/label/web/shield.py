@@ -1,4 +1,4 @@
-"""Around every request: which host names are ours, how long a body may be, security headers."""
+"""Checks around every request: host names, body length, security headers."""
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers, MutableHeaders
@@ -7,6 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alignloop.label.server_settings import ServerSettings
 
+# Deny by default: model output on the pages is hostile, so nothing may load from other sites.
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
@@ -21,9 +22,13 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 HEADERS = {
     "content-security-policy": CONTENT_SECURITY_POLICY,
+    # an export served as text must not be sniffed as HTML
     "x-content-type-options": "nosniff",
+    # one-time links are secrets in the URL: they must not leak in a Referer header
     "referrer-policy": "no-referrer",
+    # against clickjacking, for browsers without frame-ancestors
     "x-frame-options": "DENY",
+    # isolate windows and responses from other sites' scripts
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
@@ -31,20 +36,20 @@ STATIC, UPLOAD = "/static/", "/import"
 
 
 class TooLong(HTTPException):
-    """More came than may; an HTTPException, which the framework's parsers let pass."""
+    """The body is too long; an HTTPException, which the framework's parsers do not swallow."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(413, f"more than {limit} bytes were sent; send it in smaller pieces")
 
 
 class Shield:
-    """The outermost layer of ours; it reads nothing of a body but its length."""
+    """Our outermost layer; of a body it reads only the length."""
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
         self._app, self._settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, but for a foreign host, a NUL in the address or a long body."""
+        """Pass a request on, unless it has a foreign host, a NUL in the address or a long body."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -59,7 +64,7 @@ class Shield:
         if not self._is_our_host(headers.get("host", "")):
             refusal = problem(400, "this server does not go by that name")
             await refusal(scope, receive, send_shielded)
-        elif "\0" in path or b"%00" in scope["query_string"]:  # no database text holds one
+        elif "\0" in path or b"%00" in scope["query_string"]:  # databases cannot store NUL
             await problem(400, "the address holds a NUL character")(scope, receive, send_shielded)
         elif _declared(headers) > limit:
             await problem(413, TooLong(limit).detail)(scope, receive, send_shielded)
@@ -67,21 +72,21 @@ class Shield:
             await self._app(scope, _counted(receive, limit), send_shielded)
 
     def _is_our_host(self, host: str) -> bool:
-        # A page elsewhere may have its name point at 127.0.0.1 (DNS rebinding).
+        # against DNS rebinding: another site's name may resolve to 127.0.0.1
         name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
         return not self._settings.hosts or name.lower() in self._settings.hosts
 
 
 def shield_headers(headers: MutableHeaders, path: str) -> None:
-    """Set what every response carries; nothing but static files may be kept by a cache."""
+    """Set the headers of every response; caches may store static files only."""
     for name, value in HEADERS.items():
         headers[name] = value
-    # Scripts are asked for anew, so that an update is not mixed with what a browser kept.
+    # revalidate scripts, so that an update is not mixed with cached files
     headers["cache-control"] = "no-cache" if path.startswith(STATIC) else "no-store"
 
 
 def problem(status: int, detail: str, fix: str = "") -> JSONResponse:
-    """An error as the API gives it."""
+    """An error in the API's form."""
     return JSONResponse({"detail": detail, "fix": fix}, status_code=status)
 
 

@@ -41,7 +41,7 @@ def test_export_says_what_it_wrote(
     [
         (["--split", "train"], "no split"),
         (["--split", "train=0.5"], "sum 1"),
-        (["--kind", "comparisons", "--format", "hh"], "are no pairs"),
+        (["--kind", "comparisons", "--format", "hh"], "are not pairs"),
         (["--kind", "ratings"], "nobody has said anything"),
     ],
 )

@@ -226,13 +226,13 @@ def test_exports_replace_exports_and_nothing_else(project: Database, tmp_path: P
     assert names == {"judgements.jsonl", "comparisons.jsonl", "manifest.json"}
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
-    with pytest.raises(UserError, match="something else is here"):
+    with pytest.raises(UserError, match="holds something else"):
         export_project(project, "", tmp_path / "mine", Query())
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
 
 
 def test_what_cannot_be_exported_is_said(project: Database, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="are no pairs"):
+    with pytest.raises(UserError, match="are not pairs"):
         export_project(project, "", tmp_path / "a", Query(kind="judgements", format="trl"))
     with pytest.raises(UserError, match=r"no batch 'second'.*first"):
         export_project(project, "", tmp_path / "a", Query(batch="second"))
@@ -266,7 +266,7 @@ def test_a_database_without_our_tables_is_told_and_not_made(tmp_path: Path, wher
     (tmp_path / "empty.db").touch()
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / FILE).touch()
-    with pytest.raises(UserError, match=r"no database here|not the tables"):
+    with pytest.raises(UserError, match=r"no database here|not have the tables"):
         project_pairs(where.format(tmp_path))
     assert not (tmp_path / "none.db").exists()
 

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from alignloop.data import read_pairs, write_records
 from alignloop.data.refusals import Refusal
 from alignloop.label.new_items import NewItem, items_of_file, items_of_lines
-from alignloop.label.store.importing import EVERYBODY, Imported, import_file
+from alignloop.label.store.importing import ALL_ANNOTATORS, Imported, import_file
 from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.refusals import Conflict, Invalid
 from alignloop.label.store.tables import ItemResponse, ItemRow, PromptRow, ResponseRow
@@ -102,7 +102,7 @@ def test_gold_names_the_right_answer(world: MakeWorld, tmp_path: Path) -> None:
         ).all()
     told = {item.gold_verdict: text for item, text in rows}
     assert told == {"choice": "Answer 1 to question 0.", "tie": None}
-    assert {item.wanted for item, _ in rows} == {EVERYBODY}
+    assert {item.wanted for item, _ in rows} == {ALL_ANNOTATORS}
 
 
 def test_a_gold_question_has_to_say_what_is_right(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_gold_question_has_to_say_what_is_right(tmp_path: Path) -> None:
     plain = list(items_of_file(tmp_path / "plain.jsonl", gold=True))
     pairs = list(items_of_file(tmp_path / "pairs.jsonl", gold=True))
     assert [type(found) for found in (*plain, *pairs)] == [Refusal, NewItem, Refusal]
-    assert "which answer is right" in plain[0].problem
+    assert "needs a right answer" in plain[0].problem
     assert isinstance(next(iter(items_of_file(tmp_path / "plain.jsonl"))), NewItem)
 
 

@@ -49,12 +49,12 @@ def checked(
         ({"ranking": [["a", "b"], []]}, "is empty"),
         ({"ranking": [["b"], ["a"]]}, "not the best of the ranking"),
         ({"verdict": "skip"}, "needs a reason"),
-        ({"verdict": "tie", "choice": "a"}, "goes with no choice"),
-        ({"verdict": "tie", "ranking": [["a"], ["b"]]}, "goes with no such ranking"),
-        ({"verdict": "both_bad", "ranking": [["a", "b"]]}, "goes with no such ranking"),
+        ({"verdict": "tie", "choice": "a"}, "cannot have a choice"),
+        ({"verdict": "tie", "ranking": [["a"], ["b"]]}, "contradicts this ranking"),
+        ({"verdict": "both_bad", "ranking": [["a", "b"]]}, "contradicts this ranking"),
         (
             {"verdict": "skip", "skip_reason": "?", "ranking": [["a"], ["b"]]},
-            "goes with no such ranking",
+            "contradicts this ranking",
         ),
     ],
 )
@@ -71,7 +71,7 @@ def test_a_judgement_goes_into_the_table_by_ids_of_responses() -> None:
 
 
 def test_a_verdict_that_the_project_does_not_have_is_refused() -> None:
-    with pytest.raises(Invalid, match="tie is no answer"):
+    with pytest.raises(Invalid, match="tie is not allowed"):
         checked(sent(verdict="tie"), LabelSchema(allow=("skip",)))
 
 
@@ -260,7 +260,7 @@ def test_a_second_judgement_needs_an_undo(world: MakeWorld) -> None:
     here = world(items(1))
     task = here.must_claim()
     here.submit(task)
-    with pytest.raises(Conflict, match="judged already"):
+    with pytest.raises(Conflict, match="already judged"):
         here.submit(task)
 
 
@@ -306,7 +306,7 @@ def test_a_skip_leaves_the_place_to_somebody_else(world: MakeWorld) -> None:
     assert here.claim(0) is None
     other = here.must_claim(1)
     assert other.item_id == task.item_id
-    with pytest.raises(Conflict, match="somebody else has this item now"):
+    with pytest.raises(Conflict, match="another annotator has this item now"):
         here.undo(0)
     here.submit(other, 1)
     assert here.counted()[task.item_id] == (1, 1)

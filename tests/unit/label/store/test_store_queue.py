@@ -9,7 +9,7 @@ from label_support import SLUG, World, items
 from sqlalchemy import select
 
 from alignloop.label.store import projects, queue
-from alignloop.label.store.importing import EVERYBODY, import_items
+from alignloop.label.store.importing import ALL_ANNOTATORS, import_items
 from alignloop.label.store.queue import REPEAT_AFTER
 from alignloop.label.store.refusals import Conflict, NotFound
 from alignloop.label.store.tables import Assignment, ItemRow, Presentation, now
@@ -59,7 +59,7 @@ def test_an_expired_lease_goes_to_somebody_else(world: MakeWorld) -> None:
     assert here.claim(1, at=now() + timedelta(seconds=59)) is None
     other = here.must_claim(1, at=now() + timedelta(seconds=61))
     assert other.item_id == task.item_id
-    with pytest.raises(Conflict, match="somebody else has it now"):
+    with pytest.raises(Conflict, match="another annotator has it now"):
         here.submit(task, 0)
     here.submit(other, 1)
     assert [one.user_id for one in here.standing()] == [here.users[1]]
@@ -110,7 +110,7 @@ def test_a_judged_item_is_not_given_back(world: MakeWorld) -> None:
     here = world(items(1))
     task = here.must_claim()
     here.submit(task)
-    with pytest.raises(Conflict, match="judged already"):
+    with pytest.raises(Conflict, match="already judged"):
         here.release(task)
 
 
@@ -147,7 +147,7 @@ def test_gold_questions_go_to_everybody_and_look_like_the_others(world: MakeWorl
     here.file(gold)
     seen = [here.work(user) for user in range(3)]
     with here.database.reading() as session:
-        marked = set(session.scalars(select(ItemRow.id).where(ItemRow.wanted == EVERYBODY)))
+        marked = set(session.scalars(select(ItemRow.id).where(ItemRow.wanted == ALL_ANNOTATORS)))
     for tasks in seen:
         assert marked <= {task.item_id for task in tasks}
         assert "gold" not in "".join(task.model_dump_json() for task in tasks)

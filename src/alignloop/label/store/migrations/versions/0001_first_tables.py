@@ -10,7 +10,7 @@ MOMENT = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Make all tables; constraints are named by the convention of the models."""
+    """Create all tables; constraint names follow the models' convention."""
     _people()
     _projects()
     _items()
@@ -19,7 +19,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Take all tables away, those that refer to others first."""
+    """Drop all tables, referring ones first."""
     for table in (
         "export_snapshot",
         "adjudication",
@@ -46,7 +46,7 @@ def downgrade() -> None:
 
 
 def _people() -> None:
-    """Accounts, the ways to sign in, and what they did."""
+    """Accounts, ways to sign in, and the audit log."""
     op.create_table(
         "user",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -148,7 +148,7 @@ def _projects() -> None:
 
 
 def _items() -> None:
-    """What is asked."""
+    """Prompts, responses and items."""
     op.create_table(
         "prompt",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -212,7 +212,7 @@ def _items() -> None:
 
 
 def _judgements() -> None:
-    """What is given to annotators, and what they say."""
+    """Assignments and judgements."""
     op.create_table(
         "assignment",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -280,7 +280,7 @@ def _judgements() -> None:
 
 
 def _counters_and_results() -> None:
-    """Where everybody stands; adjudications and exports."""
+    """Cursors and counters; adjudications and exports."""
     op.create_table(
         "place",
         sa.Column("user_id", sa.Integer, sa.ForeignKey("user.id"), primary_key=True),

@@ -1,4 +1,4 @@
-"""What a prompt holds beside its text: tools, reference, metadata."""
+"""Further fields of prompts: tools, reference, metadata."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,10 +8,10 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Prompts that are there hold nothing more."""
+    """Add the column; existing prompts have no further fields."""
     op.add_column("prompt", sa.Column("more", sa.JSON, nullable=False, server_default="{}"))
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     op.drop_column("prompt", "more")
