@@ -58,7 +58,7 @@ def test_pandalm_is_one_judgement_for_each_annotator(tmp_path: Path) -> None:
     (item,) = items_of_file(path)  # one question, and no right answer where they disagree
     assert isinstance(item, NewItem) and len(item.comparison.responses) == 2
     (refused,) = items_of_file(path, gold=True)
-    assert not isinstance(refused, NewItem) and "which answer is right" in refused.problem
+    assert not isinstance(refused, NewItem) and "needs a right answer" in refused.problem
 
 
 @pytest.mark.parametrize(("second", "gold"), [("A", "x"), ("tie", None), ("B", None)])
