@@ -266,7 +266,7 @@ def test_what_is_no_gguf_file(tmp_path: Path) -> None:
     assert "safetensors" in refused(empty, "never unpickles")
     text = tmp_path / "m.gguf"
     text.write_text("version https://git-lfs.github.com/spec/v1")
-    assert "downloaded whole" in refused(text, "no GGUF file")
+    assert "completely downloaded" in refused(text, "not a GGUF file")
     refused(tmp_path / "nowhere.gguf", "no such folder|no such file")
     (empty / "a.gguf").write_bytes(b"GGUF")
     (empty / "b.gguf").write_bytes(b"GGUF")

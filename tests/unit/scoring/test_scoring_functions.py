@@ -130,7 +130,7 @@ def test_what_fails_only_together_is_said_so(here: Path, asked: list[Prompt]) ->
     with pytest.raises(UserError, match=r"one at a time .* for a batch of 3 answers") as caught:
         load_function("mine:one_by_one").scores(asked, ANSWERS)
     assert '"p:why"' in caught.value.where
-    with pytest.raises(UserError, match="gave NoneType in place of a list"):
+    with pytest.raises(UserError, match="returned NoneType instead of a list"):
         load_function("mine:nothing").scores(asked, ANSWERS)
 
 
