@@ -128,8 +128,7 @@ def build(
     """Load and check the models, tokenise the prompts, and assemble the parts."""
     tokenizer = load_tokenizer(inputs.policy_dir, model_config)
     check_tokenizer(tokenizer, str(inputs.policy_dir))
-    # docs/algorithms.md#ppo-19: the first ratio must be 1
-    lora = inputs.lora.model_copy(update={"dropout": 0.0})
+    lora = inputs.lora.model_copy(update={"dropout": 0.0})  # docs/algorithms.md#ppo-19
     adapter_seed = derive_seed(seed, "adapter", "rl")
     policy = init_policy(inputs.policy_dir, tokenizer, model_config, lora, adapter_seed)
     start = LoadedModel(

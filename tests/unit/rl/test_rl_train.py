@@ -168,7 +168,7 @@ def test_a_penalty_that_would_pay_is_replaced_at_step_0(
     train_rl(config, model_config, rl_inputs(reward_dir=None), run)
     lines = read_metrics(run.folder.path, "rl")
     penalty = lines[0]["missing_eos_penalty"]
-    assert penalty < -50.0 and "would pay for never ending" in capsys.readouterr().err
+    assert penalty < -50.0 and "would reward never ending" in capsys.readouterr().err
     for line in (line for line in lines if "validation_eos_rate" in line):
         held_out = line["validation_held_out_score"]
         assert held_out <= -50.0

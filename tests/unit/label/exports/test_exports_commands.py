@@ -39,10 +39,10 @@ def test_export_says_what_it_wrote(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--split", "train"], "no split"),
+        (["--split", "train"], "is not a split"),
         (["--split", "train=0.5"], "sum 1"),
         (["--kind", "comparisons", "--format", "hh"], "are not pairs"),
-        (["--kind", "ratings"], "nobody has said anything"),
+        (["--kind", "ratings"], "there are no labels for this export yet"),
     ],
 )
 def test_what_is_wrong_is_said_and_nothing_is_written(
