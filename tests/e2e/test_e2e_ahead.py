@@ -34,7 +34,7 @@ def assert_refused_at_once(run: Path, words: list[str], call: Any, *parts: str) 
     [
         (["evaluate.sampling.max_new_tokens=160"], ["no room", "evaluate.sampling.max_new_tokens"]),
         (["rl.max_prompt_tokens=150"], ["162 tokens", "rl.max_prompt_tokens"]),
-        (["evaluate.prompts=nowhere.jsonl"], ["nowhere.jsonl", "missing"]),
+        (["evaluate.prompts=nowhere.jsonl"], ["nowhere.jsonl", "file not found"]),
         (["rl.validation_prompts=nowhere.jsonl"], ["nowhere.jsonl", "rl.validation_prompts"]),
         (["data.exclude=nowhere.jsonl"], ["nowhere.jsonl", "data.exclude"]),
         (["evaluate.prompts={tmp}/empty.jsonl"], ["empty.jsonl", "the file is empty"]),
@@ -129,7 +129,7 @@ def test_what_no_recipe_names_is_told_at_once(only_pairs: Any, tmp_path: Path, c
     named = ("no data given for: sft.demonstrations", "--sft.demonstrations FILE")
     assert_refused_at_once(run, words, call, *named)
     ended = call(["sft", recipe, "--folder", str(run)])
-    assert ended.code == 2 and "name no data: sft.demonstrations" in ended.err
+    assert ended.code == 2 and "no data given for: sft.demonstrations" in ended.err
 
 
 def test_a_recipe_without_any_data_is_told_all_of_it(tmp_path: Path, call: Any) -> None:

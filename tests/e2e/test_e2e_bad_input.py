@@ -30,7 +30,7 @@ def assert_refused(ended: Any, *patterns: str) -> None:
     [
         (["--sft.lerning_rate", "1e-3"], ["unknown setting", "did you mean 'sft.learning_rate'"]),
         (["--sft.batch_size", "0"], [r"sft\.batch_size", "greater than or equal to 1"]),
-        (["--sft.demonstrations", "nowhere/d.jsonl"], [r"nowhere/d\.jsonl", "missing"]),
+        (["--sft.demonstrations", "nowhere/d.jsonl"], [r"nowhere/d\.jsonl", "file not found"]),
         (["--model.path", "nowhere/model"], ["nowhere/model", "no such folder"]),
     ],
     ids=["unknown setting", "out of range", "missing file", "missing model"],
@@ -164,7 +164,7 @@ def test_a_reward_model_with_another_tokenizer_that_nothing_says_how_to_read(
     policy = str(tiny.model)
     words = tiny.command("rl", tmp_path / "run", "--rl.policy", policy, "--rl.rewards", str(reward))
     assert_refused(
-        call(words), "how it reads conversations", "save its template with its tokenizer"
+        call(words), "its input format is unknown", "save its template with its tokenizer"
     )
 
 
@@ -202,6 +202,6 @@ def test_skipping_too_long_rows_is_counted_and_said(
     words = tiny.command("sft", tmp_path / "run", "--sft.demonstrations", str(rows))
     ended = call([*words, "--sft.held_out_share", "0", "--sft.too_long", "skip"])
     assert ended.code == 0, ended.err
-    assert "sft.too_long: left out 1 of 2 rows: more than 128 tokens" in caplog.text
+    assert "sft.too_long: left out 1 of 2 rows with more than 128 tokens" in caplog.text
     facts = json.loads((tmp_path / "run/sft/done.json").read_text())["facts"]
     assert facts["num_demonstrations"] == 1

@@ -108,7 +108,7 @@ def _reward_model(name: str, making: Making) -> Judge:
 
 def _check_model(name: str) -> None:
     if not holds_model(Path(name)):
-        raise UserError("there is no model here", where=name, fix="name a model directory")
+        raise UserError("no model found here", where=name, fix="name a model directory")
 
 
 # the first that fits wins, so the catch-all comes last
