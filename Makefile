@@ -34,6 +34,7 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright
+	$(BIN)/python docs/wrap.py --check
 
 # Two processes, a file at a time, the long ones first; then, alone, what measures times or drives a browser.
 test: check
