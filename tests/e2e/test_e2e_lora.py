@@ -108,7 +108,7 @@ def test_an_adapter_may_be_merged_into_a_base_that_has_moved(
     settings["base_model_name_or_path"] = "somebody/model"
     (moved / "adapter_config.json").write_text(json.dumps(settings))
     ended = call(["merge", str(moved), str(tmp_path / "a")])
-    assert ended.code == 2 and "'somebody/model', which is not there" in ended.err
+    assert ended.code == 2 and "'somebody/model', does not exist" in ended.err
     assert not (tmp_path / "a").exists()
     assert call(["merge", str(moved), str(tmp_path / "b"), "--base", str(tiny.model)]).code == 0
     assert call(["merge", str(adapted / "sft/model"), str(tmp_path / "c")]).code == 0
