@@ -133,7 +133,7 @@ def test_a_run_without_any_judge_does_not_begin(
             check_judge(recipe(**alone, evaluate={"judge": name}), tmp_path)
     add_model(tmp_path / "reward_held_out")
     check_judge(recipe(**alone, evaluate={"judge": "held_out_reward_model"}), tmp_path)
-    for name, problem in (("nowhere", "no model here"), ("nowhere:f", "no module")):
+    for name, problem in (("nowhere", "no model found here"), ("nowhere:f", "no module")):
         with pytest.raises(UserError, match=problem):
             check_judge(recipe(evaluate={"judge": name}), tmp_path)
 
