@@ -201,7 +201,7 @@ def test_the_split_that_is_read_is_said_where_a_person_sees_it(tmp_path: Path) -
         text=True,
         check=True,
     )
-    assert "data: reading the split train, and not test" in done.stderr
+    assert "data: reading only the split train, not test" in done.stderr
     assert done.stdout == "written: 1\n"
 
 
