@@ -38,7 +38,11 @@ def test_the_example_runs_on_a_tiny_model(
     ("row", "settings", "problem"),
     [
         ({"prompt": "what is good"}, ["verifiable:numeric_answer"], "there is no reference"),
-        ({"prompt": "q", "answer": "many"}, ["verifiable:numeric_answer"], "has no single final"),
+        (
+            {"prompt": "q", "answer": "many"},
+            ["verifiable:numeric_answer"],
+            "correct the prompt's reference",
+        ),
         ({"prompt": "q", "answer": "3"}, ["verifiable:no_such_check"], "has no function"),
         ({"prompt": "q"}, ["verifiable:max_words(few)"], "invalid literal"),
     ],

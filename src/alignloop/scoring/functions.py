@@ -26,6 +26,7 @@ from alignloop.scoring.arguments import (
 
 BUILT_IN = "verifiable"  # short name of the module in this package
 _FIX = "fix the function; the same command resumes from the last checkpoint"
+_REFERENCE = "correct the prompt's reference or the text in brackets, or remove the row"
 
 
 class _FailedError(Exception):
@@ -73,7 +74,11 @@ class RewardFunction:
                 else:
                     named_lists(self.function, [prompt], self.text)
             except (MissingError, _FailedError) as error:
-                raise self._error(_FailedError(error.problem, 0, error.fix), prompt) from None
+                failed = _FailedError(error.problem, 0, error.fix)
+                if error.fix == _FIX:  # one of ours: what it was given is at fault, not it
+                    problem = f"this cannot check answers to the prompt: it {error.problem}"
+                    failed = _FailedError(problem, 0, _REFERENCE)
+                raise self._error(failed, prompt) from None
 
     def _error(self, failed: _FailedError, prompt: Prompt) -> UserError:
         text = prompt.text if len(prompt.text) <= 80 else f"{prompt.text[:77]}..."
