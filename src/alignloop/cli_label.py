@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any
 
+from alignloop.commands import Commands
 from alignloop.extras import needs
 
 Parser = argparse.ArgumentParser
@@ -15,7 +15,7 @@ account; then: project add NAME, import FILE --batch NAME, user add NAME.
 """
 
 
-def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_label(commands: Commands) -> None:
     """Add `label` and its actions to the command line's parser."""
     label = commands.add_parser(
         "label",
@@ -32,7 +32,7 @@ def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
     _add_demo(actions)
 
 
-def _add_serve(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_serve(actions: Commands) -> None:
     serve = _action(actions, "serve", "start the annotation page", "serve")
     add = serve.add_argument
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen")
@@ -43,7 +43,7 @@ def _add_serve(actions: "argparse._SubParsersAction[Any]") -> None:
     add("--public-host", action="append", default=[], metavar="NAME", help=names)
 
 
-def _add_import(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_import(actions: Commands) -> None:
     words = "import items: Comparison records, or pairs in any format that `data check` knows"
     importing = _action(actions, "import", words, "import_file")
     importing.add_argument("file", metavar="FILE", help="file, folder, or hub:org/name")
@@ -54,7 +54,7 @@ def _add_import(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_numbers(importing)
 
 
-def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_things(actions: Commands) -> None:
     """Projects, batches, users, tokens: each with `add`, `list` and an action that ends them."""
     project = _things(actions, "project", "manage projects: items under one guideline")
     add = _action(project, "add", "create a project", "add_project")
@@ -69,7 +69,7 @@ def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_tokens(_things(actions, "token", "manage API tokens for programs"))
 
 
-def _add_batches(batch: "argparse._SubParsersAction[Any]") -> None:
+def _add_batches(batch: Commands) -> None:
     add = _action(batch, "add", "create a batch", "add_batch")
     add.add_argument("name", metavar="NAME")
     _add_numbers(add)
@@ -80,7 +80,7 @@ def _add_batches(batch: "argparse._SubParsersAction[Any]") -> None:
         _add_slug(action)
 
 
-def _add_users(user: "argparse._SubParsersAction[Any]") -> None:
+def _add_users(user: Commands) -> None:
     words = "print a one-time link for a new account, or for a new password"
     add = _action(user, "add", words, "add_user")
     add.add_argument("name", metavar="NAME")
@@ -92,7 +92,7 @@ def _add_users(user: "argparse._SubParsersAction[Any]") -> None:
         change.add_argument("name", metavar="NAME")
 
 
-def _add_tokens(token: "argparse._SubParsersAction[Any]") -> None:
+def _add_tokens(token: Commands) -> None:
     add = _action(token, "add", "create a token and print it, this once", "add_token")
     add.add_argument("user", metavar="USER")
     add.add_argument("--name", default="cli", metavar="TEXT", help="what the token is for")
@@ -103,7 +103,7 @@ def _add_tokens(token: "argparse._SubParsersAction[Any]") -> None:
     revoke.add_argument("id", type=int, metavar="ID", help="from `token list`")
 
 
-def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_export(actions: Commands) -> None:
     words = "write the judgements in formats for training"
     export = actions.add_parser("export", help=words, description=words)
     add = export.add_argument
@@ -119,7 +119,7 @@ def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
     export.set_defaults(do=_runs("run_export", "label.commands"))
 
 
-def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_sample(actions: Commands) -> None:
     words = "let models answer prompts, and import the comparisons most worth labelling"
     sample = _action(actions, "sample", words, "run_sample", "acquisition.sample_command")
     add = sample.add_argument
@@ -144,7 +144,7 @@ def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_slug(sample)
 
 
-def _add_demo(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_demo(actions: Commands) -> None:
     words = "serve a ready-made project with the playground's comparisons, to try it in ten seconds"
     demo = actions.add_parser("demo", help=words, description=words)
     folder = "folder of the project (default: a temporary one)"
@@ -164,13 +164,13 @@ def _run_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     run_demo(DEMO, people, options.folder, options.port)
 
 
-def _things(actions: "argparse._SubParsersAction[Any]", name: str, words: str) -> Any:
+def _things(actions: Commands, name: str, words: str) -> Commands:
     parser = actions.add_parser(name, help=words, description=words)
     return parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
 
 def _action(
-    actions: "argparse._SubParsersAction[Any]",
+    actions: Commands,
     name: str,
     words: str,
     function: str,

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -119,12 +119,13 @@ def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dic
 
     everything = list(range(len(pairs)))
     slices: dict[str, dict[str, Any]] = {}
-    for name, key in (
-        ("category", lambda pair: pair.prompt.category),
-        ("language", lambda pair: pair.prompt.language),
-        ("annotator", lambda pair: pair.source),
-        ("strength", lambda pair: f"{pair.margin:g}"),
-    ):
+    keys: dict[str, Callable[[PreferencePair], str]] = {
+        "category": lambda pair: pair.prompt.category,
+        "language": lambda pair: pair.prompt.language,
+        "annotator": lambda pair: pair.source,
+        "strength": lambda pair: f"{pair.margin:g}",
+    }
+    for name, key in keys.items():
         values = sorted({key(pair) for pair in pairs} - {""})
         # skip slices with a single value, and those with too many for a table
         if 1 < len(values) <= 20:

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
 from alignloop.errors import UserError
 from alignloop.records import Prompt
 
@@ -76,11 +78,13 @@ def references_of(prompt: Prompt, index: int, text: str | None) -> tuple[str, ..
 
 def _texts(text: str) -> tuple[str, ...]:
     try:
-        found = json.loads(text)
+        found: JsonValue = json.loads(text)
     except ValueError:
         return (text,)
-    listed = isinstance(found, list) and all(isinstance(one, str) for one in found)
-    return tuple(found) if listed else (text,)
+    if not isinstance(found, list):
+        return (text,)
+    texts = tuple(one for one in found if isinstance(one, str))
+    return texts if len(texts) == len(found) else (text,)
 
 
 def named_lists(
