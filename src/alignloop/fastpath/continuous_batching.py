@@ -7,7 +7,7 @@ from torch import Tensor
 
 from alignloop.fastpath.llama_decoder import LlamaDecoder
 from alignloop.protocols import Policy
-from alignloop.tensors import float_rows, integer_rows, integers
+from alignloop.tensors import floats, integers
 
 # Refill when this share of the rows is free: reading prompts one at a time costs more.
 REFILL_SHARE = 0.25
@@ -79,8 +79,10 @@ class Scheduler:
 
     def responses(self) -> list[Response]:
         """Tokens and logprobs drawn for each prompt."""
-        tokens, logprobs = integer_rows(self._tokens), float_rows(self._logprobs)
-        return [(tokens[i][:n], logprobs[i][:n]) for i, n in enumerate(integers(self._drawn))]
+        return [
+            (integers(self._tokens[i, :n]), floats(self._logprobs[i, :n]))
+            for i, n in enumerate(integers(self._drawn))
+        ]
 
     def advance(self) -> None:
         """Decode one more token for every row."""

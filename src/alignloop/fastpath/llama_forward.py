@@ -17,7 +17,7 @@ from alignloop.fastpath.packed_linear import has_hooks
 from alignloop.fastpath.packing import Packing, pack
 from alignloop.protocols import Backbone
 from alignloop.shapes import TokenIds, TokenMask
-from alignloop.tensors import Gradients, applied, distinct, norms, once
+from alignloop.tensors import LINALG, Gradients, applied, distinct, once
 
 # Families with exactly this layer: RMSNorm, rotary grouped-query attention, gated MLP.
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
@@ -172,7 +172,7 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps) over the last dimension (keepdim), at least in float32."""
     wide = torch.promote_types(x.dtype, torch.float32)
     # vector_norm accumulates in `wide` without writing a float32 copy of x
-    norm = norms(x, wide)
+    norm = LINALG.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
     return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
 
 

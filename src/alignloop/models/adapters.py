@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from alignloop.errors import UserError
 from alignloop.extras import needs
-from alignloop.models.library import read
+from alignloop.models.library import untyped
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 POLICY, SCORER = "CAUSAL_LM", "SEQ_CLS"  # PEFT's task types
@@ -83,7 +83,7 @@ def read_shape(folder: Path) -> Any:
     if kind != "LORA":
         raise UserError(f"only LORA adapters are supported, not {kind}", where=str(folder))
     try:
-        found = read(peft.LoraConfig, str(folder))
+        found = untyped(peft.LoraConfig).from_pretrained(str(folder))
     except (TypeError, ValueError) as error:
         raise UserError(f"this file is damaged: {error}", where=str(folder / CONFIG)) from None
     return dataclasses.replace(found, task_type=None, modules_to_save=None, inference_mode=False)

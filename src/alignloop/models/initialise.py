@@ -26,7 +26,7 @@ from alignloop.models.adapters import (
     read_weights,
     scores,
 )
-from alignloop.models.library import named_modules
+from alignloop.models.library import untyped
 from alignloop.models.loading import (
     draw_head,
     fill_value_head,
@@ -237,7 +237,7 @@ def linear_names(model: nn.Module) -> set[str]:
 
     return {
         name.removesuffix(".base_layer").rpartition(".")[2]
-        for name, module in named_modules(model)
+        for name, module in untyped(model).named_modules()
         if _is_linear(module) and not isinstance(module, LoraLayer) and ".lora_" not in name
     }
 

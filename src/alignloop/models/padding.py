@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from alignloop.errors import UserError
-from alignloop.models.library import template_of
+from alignloop.models.library import untyped
 
 # Names of padding tokens and of reserved ones, without the signs around them: "<|pad|>",
 # "<|finetune_right_pad_id|>"; "<|reserved_special_token_7|>".
@@ -53,7 +53,7 @@ def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def _has_meaning(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    return token == tokenizer.eos_token or token in str(template_of(tokenizer) or "")
+    return token == tokenizer.eos_token or token in str(untyped(tokenizer).chat_template or "")
 
 
 def _is_named(token: Any, kind: re.Pattern[str]) -> bool:

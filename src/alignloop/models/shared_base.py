@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification
 
 from alignloop.models.adapters import (
     HEAD,
@@ -23,9 +24,9 @@ from alignloop.models.adapters import (
     fill,
     write_adapter,
 )
-from alignloop.models.library import untrained_scorer
+from alignloop.models.library import untyped
 from alignloop.models.loading import scalar_head
-from alignloop.tensors import forked, seed_all
+from alignloop.tensors import RANDOM
 
 
 class SharedBase:
@@ -124,7 +125,7 @@ def scorer_role(shared: SharedBase, adapter: str | None, *, bias: bool = False) 
     config = copy.deepcopy(shared.shell.config)
     config.num_labels = 1
     with torch.device("meta"):  # every part is replaced below: allocate nothing
-        model = untrained_scorer(config)
+        model = untyped(AutoModelForSequenceClassification).from_config(config)
     size, kind = scalar_head(model, shared.base).in_features, shared.shell.dtype
     setattr(model, model.base_model_prefix, shared.shell.base_model)
     head = nn.Linear(size, 1, bias=bias, dtype=kind, device="meta")
@@ -186,8 +187,8 @@ def dropping(model: Any, seed: int) -> Generator[None]:
         return
     devices = [model.device] if model.device.type == "cuda" else []
     # forked, so that dropout does not advance the global random numbers
-    with forked(devices):
-        seed_all(seed % 2**63)
+    with RANDOM.fork_rng(devices):
+        RANDOM.manual_seed(seed % 2**63)
         for layer in layers:
             layer.train()
         try:

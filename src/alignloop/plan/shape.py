@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from alignloop.config import LoraConfig
 from alignloop.config.model_paths import is_gguf, no_model
 from alignloop.errors import UserError
-from alignloop.models.library import configuration, untrained_policy
+from alignloop.models.library import untyped
 from alignloop.plan.memory import Shape
 
 
@@ -22,9 +23,9 @@ def read_shape(path: str | Path, lora: LoraConfig) -> Shape:
     file = _config_file(Path(path))
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-        config = configuration(settings.pop("model_type"), **settings)
+        config = untyped(AutoConfig).for_model(settings.pop("model_type"), **settings)
         with torch.device("meta"):
-            model = untrained_policy(config)
+            model = untyped(AutoModelForCausalLM).from_config(config)
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot build a model from this: {reason}", where=str(file)) from None

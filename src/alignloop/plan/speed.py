@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import torch
 from torch.autograd import backward
-from transformers import LlamaConfig
+from transformers import AutoModelForCausalLM, LlamaConfig
 
 from alignloop.models import token_logprobs
-from alignloop.models.library import untrained_policy
+from alignloop.models.library import untyped
 from alignloop.plan.memory import Shape
 from alignloop.plan.stages import StagePlan, Work
-from alignloop.tensors import forked
+from alignloop.tensors import RANDOM
 
 SECONDS = 1.0  # for each of the three measurements
 
@@ -64,8 +64,8 @@ def _training(device: str, kind: torch.dtype) -> float:
         num_attention_heads=4,
         num_key_value_heads=4,
     )
-    with forked():
-        model = untrained_policy(config, dtype=kind).to(device).eval()
+    with RANDOM.fork_rng():
+        model = untyped(AutoModelForCausalLM).from_config(config, dtype=kind).to(device).eval()
         ids = torch.randint(0, 1024, (8, 64))
     mask, response = torch.ones_like(ids, dtype=torch.bool), torch.ones_like(ids, dtype=torch.bool)
     response[:, 0] = False

@@ -59,9 +59,9 @@ def build_base(
     """
     import torch
 
-    from alignloop.tensors import seed_all
+    from alignloop.tensors import RANDOM
 
-    seed_all(recipe.seed)
+    RANDOM.manual_seed(recipe.seed)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(recipe)
     tokenizer.save_pretrained(out)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from alignloop.tensors import norm
+from alignloop.tensors import LINALG
 
 # The quintic Newton-Schulz polynomial with the coefficients of Jordan 2024.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -26,7 +26,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     # iterate on the orientation with the smaller Gram matrix
     wide = matrix.size(0) <= matrix.size(1)
     x = matrix if wide else matrix.T
-    x = x / norm(x).clamp(min=1e-7)
+    x = x / LINALG.vector_norm(x).clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x

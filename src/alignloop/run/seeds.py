@@ -49,8 +49,8 @@ def set_determinism(seed: int) -> None:
     """
     import numpy
 
-    from alignloop.tensors import seed_all
+    from alignloop.tensors import RANDOM
 
     random.seed(derive_seed(seed, "random"))
     numpy.random.seed(derive_seed(seed, "numpy") % 2**32)  # numpy takes 32 bits
-    seed_all(derive_seed(seed, "torch"))
+    RANDOM.manual_seed(derive_seed(seed, "torch"))
