@@ -123,6 +123,18 @@ def test_equal_prompts_are_read_once() -> None:
     assert read == [2 + 3]  # tokens: neither the padding nor the repetitions
 
 
+def test_a_hook_before_an_mlp_runs_at_every_step() -> None:
+    model, rows = make_model("llama"), list[int]()
+    model.get_decoder().layers[0].mlp.register_forward_pre_hook(
+        lambda module, args: rows.append(len(args[0]))
+    )
+    decoder = LlamaDecoder(model, rows=2, capacity=8)
+    decoder.add([[5, 6], [7, 8]])
+    rows.clear()
+    decoder.step(torch.tensor([9, 10]))
+    assert rows == [2]
+
+
 def test_a_trained_weight_is_seen_at_once() -> None:
     """No copy outlives a call of `generate`."""
     model = make_model("llama")
