@@ -184,6 +184,11 @@ def _first_answer(turns: list[Message], key: str) -> tuple[list[Message], str]:
     return turns[:place], turns[place].content
 
 
+def _is_one(value: object) -> bool:
+    """1, true, or either as text."""
+    return value is True or number(value) == 1 or str(value).strip().lower() == "true"
+
+
 @pairs("lmsys-votes", prompt=str, response_a=str, response_b=str, winner_model_a=(int, float, str))
 def _votes(row: Row, source: str) -> list[PreferencePair]:
     """LMSYS votes as a table: lists of turns as JSON texts, and three columns of 0 and 1."""
@@ -191,7 +196,7 @@ def _votes(row: Row, source: str) -> list[PreferencePair]:
     if any(len(one) != 1 for one in turns):
         raise Refused("there is more than one exchange", "keep rows of one, or remove the row")
     sides = {"winner_model_a": 0, "winner_model_b": 1, "winner_tie": None}
-    won = [side for key, side in sides.items() if number(row.get(key)) == 1]
+    won = [side for key, side in sides.items() if _is_one(row.get(key))]
     if len(won) != 1:
         raise Refused("exactly one of the three winner columns must be 1", "remove the row")
     asked, first, second = (one[0] for one in turns)
