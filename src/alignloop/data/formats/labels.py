@@ -49,13 +49,15 @@ _WORD = re.compile(
 _GOOD = {
     "true", "yes", "y", "t", "good", "desirable", "desired", "chosen", "accept", "accepted",
     "acceptable", "positive", "pos", "up", "thumbsup", "like", "liked", "upvote", "preferred",
-    "correct", "right", "pass", "passed", "approved", "safe", "helpful", "👍", "+", "好", "是", "对", "真", "赞", "正面", "可取", "喜欢", "合格",
+    "correct", "right", "pass", "passed", "approved", "safe", "helpful",
+    "👍", "+", "好", "是", "对", "真", "赞", "正面", "可取", "喜欢", "合格",
     "正确", "通过", "安全",
 }  # fmt: skip
 _BAD = {
     "false", "no", "n", "f", "bad", "undesirable", "undesired", "rejected", "reject", "refused",
     "unacceptable", "negative", "neg", "down", "thumbsdown", "dislike", "disliked", "downvote",
-    "dispreferred", "incorrect", "wrong", "fail", "failed", "unsafe", "unhelpful", "👎", "-", "坏", "不好", "差", "否", "错", "假", "踩",
+    "dispreferred", "incorrect", "wrong", "fail", "failed", "unsafe", "unhelpful",
+    "👎", "-", "坏", "不好", "差", "否", "错", "假", "踩",
     "负面", "不可取", "不喜欢", "不合格", "错误", "不通过", "未通过", "不安全",
 }  # fmt: skip
 _WRITE = 'write true or false in "{}", or remove the row'
