@@ -13,7 +13,8 @@ from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.files import PROVENANCE, explain, without_provenance
 from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import pairs_of_labels
-from alignloop.data.formats.parts import Labelled, digest_of
+from alignloop.data.formats.made import Labelled
+from alignloop.data.formats.parts import digest_of
 from alignloop.data.formats.reading import read_table, survey
 from alignloop.data.formats.registry import formats_named
 from alignloop.data.refusals import Refusal
