@@ -5,7 +5,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypedDict
 
 from alignloop.data.containers import Table, tables_of
 from alignloop.data.formats.answers import looks_like_an_answer
@@ -30,13 +29,6 @@ NOTES = {  # by format
 CHUNK_SIZE = 256  # records whose tokens are counted in one call: large enough to use all cores
 
 
-class RefusedRow(TypedDict):
-    """A refused row's line and the reason."""
-
-    line: int
-    reason: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """One file or split: its format and content. `as_json` gives it to programs.
@@ -53,7 +45,7 @@ class Report:
     kind: str
     rows: int
     records: int
-    refused: list[RefusedRow]
+    refused: list[dict[str, int | str]]
     num_refused: int
     duplicates: int
     prompts: int
@@ -123,7 +115,7 @@ class _Tally:
     formats: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     rows: int = 0
     records: int = 0
-    refused: list[RefusedRow] = field(default_factory=list[RefusedRow])
+    refused: list[dict[str, int | str]] = field(default_factory=list[dict[str, int | str]])
     num_refused: int = 0
     seen: set[int] = field(default_factory=set[int])
     prompts: set[int] = field(default_factory=set[int])

@@ -6,8 +6,9 @@ import bisect
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NotRequired, Protocol, TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
+from alignloop.data.tokenizer import Tokenizer
 from alignloop.errors import UserError
 
 CountTokens = Callable[[Sequence[str]], list[int]]
@@ -22,10 +23,10 @@ def load_counter(folder: Path) -> CountTokens:
     file = folder / "tokenizer.json"
     if not file.is_file():
         return _slow_counter(folder)
-    from tokenizers import Tokenizer
+    import tokenizers
 
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing more specific
         problem = f"tokenizer.json cannot be read: {error}"
         raise UserError(problem, where=str(folder), fix="save the tokenizer again") from error
@@ -47,19 +48,13 @@ def _slow_counter(folder: Path) -> CountTokens:
 
     try:
         tokenizer = cast(
-            "_Slow",
+            "Tokenizer",
             AutoTokenizer.from_pretrained(folder),  # pyright: ignore[reportUnknownMemberType]
         )
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"no tokenizer here: {first}", where=str(folder)) from error
     return lambda texts: [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
-
-
-class _Slow(Protocol):
-    """A tokenizer of transformers, as far as it is used here."""
-
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
 
 
 class Bin(TypedDict):

@@ -9,8 +9,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pydantic import JsonValue
-
 from alignloop.data.files import whole_file
 from alignloop.errors import UserError
 
@@ -27,7 +25,7 @@ class Refusal:
     line: int
     problem: str
     fix: str
-    row: JsonValue = ""
+    row: object = ""
 
     def error(self) -> UserError:
         """The same as a UserError."""

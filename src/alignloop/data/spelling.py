@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
 from alignloop.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 Span = tuple[int, int]
 Render = Callable[[Callable[[str], str]], str]
@@ -236,18 +236,12 @@ def _tokens_apart(tokenizer: PreTrainedTokenizerBase, written: Written) -> Token
     return Tokens(ids=ids, encoding=encoding)
 
 
-class _Fast(Protocol):
-    """A tokenizer with a tokenizer.json."""
-
-    backend_tokenizer: Tokenizer
-
-
 @lru_cache(maxsize=4)
 def _private_copy(
     tokenizer: PreTrainedTokenizerBase, size: int, base: int
 ) -> tuple[Tokenizer, dict[str, str], dict[int, int]]:
     """The copy, its name for each special token, and the original id of each name's token."""
-    backend = cast("_Fast", tokenizer).backend_tokenizer
+    backend = cast("PreTrainedTokenizerFast", tokenizer).backend_tokenizer
     twin = Tokenizer.from_str(backend.to_str())
     twin.no_truncation()
     twin.no_padding()

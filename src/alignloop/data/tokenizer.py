@@ -22,6 +22,10 @@ class Tokenizer(Protocol):
         """A text, if there is one conversation and it is not to be tokenised."""
         ...
 
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """Token ids."""
+        ...
+
     def decode(self, token_ids: list[int], skip_special_tokens: bool) -> object:
         """A text, if there is one sequence."""
         ...

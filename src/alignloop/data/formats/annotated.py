@@ -257,15 +257,7 @@ def _at_place(mark: str, names: Sequence[str], marks: set[str]) -> str:
     return names[place] if place < len(names) and not sides_of_more else ""
 
 
-def vote_of(
-    annotator: str,
-    controls: Mapping[str, JsonValue],
-    answers: Mapping[str, str],
-    *,
-    seconds: float = 0.0,
-    created_at: datetime = UNKNOWN_TIME,
-    truth: bool = False,
-) -> Vote:
+def vote_of(annotator: str, controls: Mapping[str, JsonValue], answers: Mapping[str, str]) -> Vote:
     """One annotator's vote, from the values of all controls of a task by name.
 
     A control that names an answer decides; else a ranking; else points for every answer. Raises
@@ -313,9 +305,6 @@ def vote_of(
         ranking=ranking,
         ratings=ratings,
         rationale="\n".join(comments),
-        seconds=seconds,
-        created_at=created_at,
-        truth=truth,
     )
 
 

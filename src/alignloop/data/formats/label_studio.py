@@ -6,6 +6,7 @@ while agreement is measured on all.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -90,10 +91,14 @@ def _vote(annotation: Row, answers: Mapping[str, str]) -> Vote:
         about = str(item.get("to_name")) if kind in ("rating", "number") else ""
         name = str(item.get("from_name", kind))
         controls[f"{name} of {about}" if about else name] = item.get("value")
-    return vote_of(
-        _person(annotation.get("completed_by")),
-        controls,
-        answers,
+    vote = vote_of(_person(annotation.get("completed_by")), controls, answers)
+    return _with_facts(vote, annotation)
+
+
+def _with_facts(vote: Vote, annotation: Row) -> Vote:
+    """The vote with its time, and whether it is the truth."""
+    return replace(
+        vote,
         seconds=seconds_of(annotation.get("lead_time")),
         created_at=time_of(annotation.get("updated_at") or annotation.get("created_at")),
         truth=_is_set(annotation.get("ground_truth")),
@@ -141,14 +146,8 @@ def _flat(row: Row, source: str) -> Annotated:
     comparison = compared(row, source, answers)
     if _is_cancelled(row):
         return Annotated(comparison=comparison, votes=())
-    vote = vote_of(
-        _person(value_in(row["annotator"])),
-        {key: simple(value) for key, value in controls.items()},
-        answers,
-        seconds=seconds_of(row.get("lead_time")),
-        created_at=time_of(row.get("updated_at") or row.get("created_at")),
-        truth=_is_set(row.get("ground_truth")),
-    )
+    plain = {key: simple(value) for key, value in controls.items()}
+    vote = _with_facts(vote_of(_person(value_in(row["annotator"])), plain, answers), row)
     return Annotated(comparison=comparison, votes=(vote,) if vote.choice != "skip" else ())
 
 

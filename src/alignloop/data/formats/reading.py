@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import JsonValue
-
 from alignloop.data.containers import BadRow, Table, training_tables
 from alignloop.data.containers.rows import Row as TableRow
 from alignloop.data.formats.cells import opened
@@ -218,7 +216,7 @@ def read_table(
 
 
 def _refused(
-    table: Table, row: TableRow | BadRow, problem: str, fix: str, content: JsonValue
+    table: Table, row: TableRow | BadRow, problem: str, fix: str, content: object
 ) -> Refusal:
     return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=content)
 
