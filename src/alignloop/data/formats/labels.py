@@ -7,8 +7,8 @@ from itertools import product
 
 from alignloop.data.formats.answers import plain
 from alignloop.data.formats.columns import Columns, Fact, observes
+from alignloop.data.formats.made import Labelled
 from alignloop.data.formats.parts import (
-    Labelled,
     as_answer,
     asked_in,
     asks,
@@ -208,7 +208,8 @@ def _kto_any(row: Row, source: str, columns: Columns) -> list[Labelled]:
     found = _single_answer(row)
     assert found is not None, "fits has found it"
     good = _is_good(row, columns)
-    made: list[Demonstration] = found.read(row, source, columns)
+    read = found.read(row, source, columns)
+    made = [one for one in read if isinstance(one, Demonstration)]
     if len(made) != 1:
         raise Refused(f"there are {len(made)} answers but one label", "use one row per answer")
     return [
@@ -285,4 +286,5 @@ def _good_demonstration(row: Row, source: str, columns: Columns) -> list[Demonst
     """Comes before the formats that would read a bad answer as a demonstration."""
     found = _labelled_format(row, columns)
     assert found is not None, "fits has found it"
-    return [made for one in found.read(row, source, columns) for made in good_ones(one)]
+    read = found.read(row, source, columns)
+    return [made for one in read if isinstance(one, Labelled) for made in good_ones(one)]
