@@ -46,6 +46,13 @@ def give_pad(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     logger.warning("%s: padding with %s, because %s", where, name, reason)
 
 
+def pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of PAD, which every tokenizer that trains or samples has (`give_pad`)."""
+    pad = _pad_of(tokenizer)
+    assert pad is not None
+    return pad
+
+
 def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The id of PAD, for which transformers declares types that one token cannot have."""
     pad: Any = tokenizer.pad_token_id

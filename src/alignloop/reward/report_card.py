@@ -15,6 +15,7 @@ from alignloop.data.pairs import PairStore, TextCodes
 from alignloop.data.preferences import labels_by_comparison
 from alignloop.data.splits import SplitByPrompt
 from alignloop.models import RewardScale
+from alignloop.models.padding import pad_of
 from alignloop.records import PreferencePair
 from alignloop.reward.baselines import bag_of_words, longer_wins
 from alignloop.reward.batches import all_scores
@@ -45,7 +46,7 @@ def score_differences(
     config: RewardConfig,
 ) -> np.ndarray:
     """Normalised score of chosen minus that of rejected, for every pair."""
-    store, pad_id = PairStore.of(pairs, codes), codes.tokenizer.pad_token_id
+    store, pad_id = PairStore.of(pairs, codes), pad_of(codes.tokenizer)
     raw = all_scores(model, store.texts, pad_id, config.micro_batch_tokens).numpy()
     return (raw[list(store.chosen)] - raw[list(store.rejected)]) / scale.scale
 

@@ -38,8 +38,10 @@ def machine(threads: int) -> dict[str, Any]:
     }
 
 
-def changes_of(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def changes_of(before: object, now: dict[str, Any]) -> list[str]:
     """What has changed, in words: "threads: 2, and now 1"."""
+    if not is_object(before):
+        return []
     old, new = _flat(before), _flat(now)
     # keys new in this release are no change of the machine
     return [f"{key}: {old[key]}, and now {new[key]}" for key in old if old[key] != new.get(key)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import JsonValue
 
+from alignloop.data.narrow import are_texts
 from alignloop.errors import UserError
 from alignloop.records import Prompt
 
@@ -81,10 +82,7 @@ def _texts(text: str) -> tuple[str, ...]:
         found: JsonValue = json.loads(text)
     except ValueError:
         return (text,)
-    if not isinstance(found, list):
-        return (text,)
-    texts = tuple(one for one in found if isinstance(one, str))
-    return texts if len(texts) == len(found) else (text,)
+    return tuple(found) if are_texts(found) else (text,)
 
 
 def named_lists(

@@ -123,6 +123,7 @@ def test_equal_prompts_are_read_once() -> None:
     assert read == [2 + 3]  # tokens: neither the padding nor the repetitions
 
 
+@torch.no_grad()
 def test_a_hook_before_an_mlp_runs_at_every_step() -> None:
     model, rows = make_model("llama"), list[int]()
     model.get_decoder().layers[0].mlp.register_forward_pre_hook(

@@ -5,7 +5,8 @@ import json
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.cells import LISTS, list_in
 from alignloop.data.containers.limits import MAX_ROW_BYTES
@@ -113,7 +114,7 @@ def _row(columns: list[str], cells: list[str], line: int) -> Row | BadRow:
         problem = f"the row has {len(cells)} cells, but the first line names {len(columns)} columns"
         content = json.dumps(cells[: 2 * len(columns)], ensure_ascii=False)
         return BadRow(line=line, problem=problem, fix=SHAPE, content=content)
-    value: dict[str, Any] = {}
+    value: dict[str, JsonValue] = {}
     for name, cell in zip(columns, cells, strict=True):
         value[name] = list_in(cell) if name in LISTS else cell
     return Row(line=line, value=value)
