@@ -71,7 +71,7 @@ def test_from_a_project_to_an_export(make_site: Any, open_page: Any, tmp_path: P
     page.locator('[name="text_en"]').fill("Prefer the **kind** answer.")
     page.locator("button.primary").click()
     expect(page.locator(".version").first).to_contain_text("Version 2")
-    expect(page.locator(".version strong")).to_have_text("kind")
+    expect(page.locator(".version strong")).to_have_text("kind", use_inner_text=True)
 
     page.goto(f"{site.url}/p/new-one")
     for _ in range(3):

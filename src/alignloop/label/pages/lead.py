@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from alignloop.label.exports import FORMATS, KINDS
 from alignloop.label.guards import After, Id, Lead, Store
 from alignloop.label.pages import views
-from alignloop.label.pages.diff import compare
+from alignloop.label.pages.diff import differences
 from alignloop.label.pages.templating import PageRoute, locale_of, page
 from alignloop.label.quality.disagreements import Disagreement, disagreements
 from alignloop.label.quality.forecast import forecast
@@ -162,7 +162,7 @@ def decide(request: Request, slug: str, item_id: Id, principal: Lead, database: 
             {"role": one.role, "text": one.content} for one in labels.items[item_id].prompt.messages
         ],
         answers=answers,
-        differences=compare(answers[0].text, answers[1].text) if len(answers) == 2 else [],
+        differences=differences([one.text for one in answers]),
         **views.what_was_said(t, labels, item_id, {one.name: one.label for one in answers}),
     )
 

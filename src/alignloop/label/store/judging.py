@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, bindparam, exists, insert, select
 from sqlalchemy.orm import Session
 
+from alignloop.label.store import audit
 from alignloop.label.store.keys import new_secret
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.queue import LEASE, locked_assignment, take_place
@@ -20,7 +21,7 @@ from alignloop.label.store.tables import (
     now,
 )
 from alignloop.label.store.task_view import answers_of, task_of
-from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
+from alignloop.label.store.tasks import CANNOT_BE_SHOWN, JudgementIn, LabelSchema, Task
 from alignloop.label.store.validation import check, columns_of
 
 GIVEN_AWAY = "your time for this item ran out, and another annotator has it now"
@@ -72,6 +73,8 @@ def submit(
         raise Conflict(GIVEN_AWAY, fix="continue with the next one")
     if columns["verdict"] == "skip":
         item.taken -= 1  # a skip does not use up a place
+        if sent.skip_reason == CANNOT_BE_SHOWN:
+            _report(session, item, user_id)
     assignment.state = "done"
     session.get_one(Cursor, (user_id, item.batch_id)).done += 1
     before = session.execute(_NEWEST, {"assignment": assignment.id}).one_or_none()
@@ -87,6 +90,13 @@ def submit(
         "created_at": at or now(),
     }
     return session.scalars(_KEEP, columns).one()
+
+
+def _report(session: Session, item: ItemRow, user_id: int) -> None:
+    """Tell the lead that the page could not show an item."""
+    project = session.get_one(Project, item.project_id)
+    detail = {"item": item.id}
+    audit.record(session, "item not shown", user_id=user_id, target=project.slug, detail=detail)
 
 
 def undo(

@@ -25,6 +25,15 @@ document.querySelector("[data-theme-next]")?.addEventListener("click", () => {
   prefer("theme", root.dataset.theme);
 });
 
+// Every text as it was written: the style sheet then shows all marks, and sources in place of formulas.
+for (const button of document.querySelectorAll("[data-toggle]")) {
+  button.addEventListener("click", (event) => {
+    const on = document.body.classList.toggle(button.dataset.toggle);
+    button.setAttribute("aria-pressed", on);
+    if (event.detail > 0) button.blur(); // so that Enter submits
+  });
+}
+
 /** The fields of a form as JSON: "a.b" nests, data-as says what is no text, a list gathers checks.
  *  A button's value is JSON too, which joins them. */
 function gather(form) {
