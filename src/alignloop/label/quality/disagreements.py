@@ -45,10 +45,8 @@ def disagreements(labels: ProjectLabels) -> list[Disagreement]:
     judged: dict[int, list[StoredJudgement]] = {}
     for one in labels.about_answers.judgements:
         judged.setdefault(one.item_id, []).append(one)
-    # the latest decision counts
-    decided = {a.item_id: a for a in sorted(labels.adjudications, key=lambda a: a.created_at)}
     found = [
-        _disagreement(labels.items[key], judged[key], votes.get(key, []), decided.get(key))
+        _disagreement(labels.items[key], judged[key], votes.get(key, []), labels.decisions.get(key))
         for key in sorted(judged)
     ]
     split = [one for one in found if one.stake > 0]
