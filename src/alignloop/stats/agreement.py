@@ -161,10 +161,11 @@ def cohen_kappa_named(
 ) -> float:
     """`cohen_kappa` if the labels' names are arbitrary: P_e is its mean over the namings.
 
-    P_e = sum_k E[r_k c_k] / n^2 = (sum_k r_k c_k + sum_u (a_u - sum_k r_uk c_uk)) / n^2 with r and c
-    the expected margins of both raters, r_uk and c_uk their parts from unit u, and a_u = 1 if both
-    gave u the same label. Input: both raters' labels of each unit. Raises UserError if there are
-    none.
+    P_e = sum_k E[r_k c_k] / n^2 = (sum_k r_k c_k + sum_u (a_u - sum_k r_uk c_uk)) / n^2
+
+    with r and c the expected margins of both raters, r_uk and c_uk their parts from unit u, and
+    a_u = 1 if both gave u the same label. Input: both raters' labels of each unit. Raises UserError
+    if there are none.
     """
     if not labels:
         raise UserError(_NO_PAIRS, fix=_OVERLAP)

@@ -45,12 +45,13 @@ class Query(Selection):
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """The result: the folder, its content hash, and counts."""
+    """The result: folder, content hash, counts, and why each annotator left out was left out."""
 
     path: Path
     hash: str
     counts: dict[str, int]
     snapshot_id: int
+    left_out: dict[str, str]
 
 
 def export_project(
@@ -98,7 +99,7 @@ def export_project(
             path=str(out.resolve()),  # absolute: the server may run in another directory
             user_id=user_id,
         )
-        return Exported(path=out, hash=digest, counts=counts, snapshot_id=row.id)
+        return Exported(path=out, hash=digest, counts=counts, snapshot_id=row.id, left_out=without)
 
 
 def _check_weights(query: Query) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -92,8 +93,8 @@ def list_decisions(
     rows = [(row, name) for row, name in session.execute(page)]
     items = {row.item_id for row, _ in rows}
     later = select(Adjudication.item_id, Adjudication.id).where(Adjudication.item_id.in_(items))
-    newest = {item: number for item, number in session.execute(later.order_by(Adjudication.id))}
-    named = {one for row, _ in rows for one in (row.choice, *sum(row.ranking, []))}
+    newest = {row[0]: row[1] for row in session.execute(later.order_by(Adjudication.id))}
+    named = {one for row, _ in rows for one in (row.choice, *chain(*row.ranking))}
     ids = select(ResponseRow.id, ResponseRow.public_id).where(ResponseRow.id.in_(named - {None}))
     names = {row[0]: row[1] for row in session.execute(ids)}
     return [_seen(row, by, names, newest[row.item_id] == row.id) for row, by in rows]
