@@ -13,7 +13,7 @@ from alignloop.stats.intervals import Estimate, Floats, Ints, cluster_codes, sha
 
 Response = tuple[Hashable, Hashable, int]  # annotator, item, label
 NUM_GROUPS = 20  # of the jackknife
-_FEWEST_GROUPS = 5  # fewer say nothing of the spread
+_FEWEST = 5  # groups, or items that two people share: fewer say nothing
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -115,8 +115,8 @@ def accuracy_intervals(
     whole fit. The ends are those of a share (`share_interval`) in p (1 - p) / var cases, with two
     right and two wrong labels added to p here, and with Student's quantile of G - 1.
 
-    An interval is 0 to 1 if labels do not determine the accuracy: if no two others share items with
-    the annotator and with each other, agreement with one can be explained by either's errors.
+    An interval is 0 to 1 if labels do not determine the accuracy: if no two others share five items
+    with the annotator and with each other, disagreement can be explained by either's errors.
 
     `responses` are those that were fitted, `clusters` the cluster (the prompt) of each of
     `fitted.items`; `n` of the result counts the clusters that the annotator labelled.
@@ -125,17 +125,21 @@ def accuracy_intervals(
     labels = _labels(responses, fitted.posteriors.shape[1], exchangeable)
     codes, num_clusters = cluster_codes([repr(one) for one in clusters])
     groups = min(NUM_GROUPS, num_clusters)
-    # neighbours are in different groups: a file may be sorted by topic
-    is_kept = (codes % groups)[None, :] != np.arange(groups)[:, None]
-    without = _fit(labels, is_kept.astype(float), 100, 1e-5)
-    accuracy = np.einsum("gakk,gk->ga", without.rates, without.shares)
-    found: dict[Hashable, Estimate] = {}
-    triangles = _triangles(labels)
+    accuracy = _without_each(labels, codes, groups) if groups >= _FEWEST else None
+    triangles, found = _triangles(labels), dict[Hashable, Estimate]()
     for row, (name, share) in enumerate(fitted.accuracy().items()):
         size = len(np.unique(codes[labels.item[labels.annotator == row]]))
-        known = triangles[row] > 0 and groups >= _FEWEST_GROUPS
+        known = accuracy is not None and triangles[row] > 0
         found[name] = _interval(share, accuracy[:, row], size) if known else _unknown(share, size)
     return found
+
+
+def _without_each(labels: _Labels, codes: Ints, groups: int) -> Floats:
+    """Each annotator's accuracy without each group of clusters, [groups, annotators]."""
+    # neighbours are in different groups: a file may be sorted by topic
+    is_kept = (codes % groups)[None, :] != np.arange(groups)[:, None]
+    fit = _fit(labels, is_kept.astype(float), 100, 1e-5)
+    return np.einsum("gakk,gk->ga", fit.rates, fit.shares)
 
 
 def _unknown(share: float, size: int) -> Estimate:
@@ -153,10 +157,10 @@ def _interval(share: float, without: Floats, size: int) -> Estimate:
 
 
 def _triangles(labels: _Labels) -> Ints:
-    """[annotators]: in how many triangles of people who share items with each other."""
+    """[annotators]: in how many triangles of people of whom each two share enough items."""
     judged = np.zeros((len(labels.annotators), len(labels.items)))
     judged[labels.annotator, labels.item] = 1
-    links = ((judged @ judged.T > 0) & ~np.eye(len(judged), dtype=bool)).astype(np.int64)
+    links = ((judged @ judged.T >= _FEWEST) & ~np.eye(len(judged), dtype=bool)).astype(np.int64)
     return ((links @ links) * links).sum(axis=1)
 
 

@@ -223,17 +223,19 @@ def _as_judgement(
 def _ratings(item: Item, decided: Adjudicated) -> dict[str, float]:
     """A verdict on the scale of 1 to 10, for exports of ratings; a lead gives none.
 
-    Answers are `strength` points apart (at least 1) from tier to tier, about the scale's centre.
+    Answers are `strength` points apart (at least 1) from tier to tier, about the scale's centre. {}
+    if the verdict does not say how all answers compare.
     """
     names = item.in_content_order
-    if decided.verdict not in ("choice", "tie"):
-        return {}
-    rest = tuple(one for one in names if one != decided.choice)
-    tiers = decided.ranking or ((decided.choice,) if decided.choice else (), rest)
-    tiers = [tier for tier in tiers if tier] if decided.verdict == "choice" else [names]
+    if decided.verdict == "tie":
+        tiers = (names,)
+    elif decided.choice is not None and len(names) == 2:
+        tiers = ((decided.choice,), tuple(one for one in names if one != decided.choice))
+    else:
+        tiers = decided.ranking
     step = max(1, decided.strength or 0)
     top = CENTRE + step * (len(tiers) - 1) / 2
-    return {name: top - step * place for place, tier in enumerate(tiers) for name in tier if name}
+    return {name: top - step * place for place, tier in enumerate(tiers) for name in tier}
 
 
 def standing(judgements: Iterable[StoredJudgement]) -> tuple[StoredJudgement, ...]:

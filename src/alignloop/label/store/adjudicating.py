@@ -38,13 +38,14 @@ def adjudicate(
 ) -> Adjudication:
     """Store the lead's verdict on an item; answers are named by public ids.
 
-    An item with several answers to rank needs a ranking, from which its choice follows. Raises
-    NotFound, and Invalid for a verdict that names no answer of the item.
+    More than two answers are ranked: "this one is best" would leave exports of rankings and ratings
+    without the rest. Raises NotFound, and Invalid for a verdict that names no answer of the item.
     """
     item = _item(session, project_id, item_id)
     ids = {one.public_id: one.id for one in responses_of(session, [item_id])[item_id]}
     # a lead may say what annotators of this project may not, such as a tie
-    whole = check(decided, list(ids), item.kind, LabelSchema())
+    kind = "ranking" if len(ids) > 2 else item.kind
+    whole = check(decided, list(ids), kind, LabelSchema())
     columns = columns_of(whole, ids)
     row = Adjudication(item_id=item_id, user_id=user_id, created_at=now())
     for name in _KEPT:
