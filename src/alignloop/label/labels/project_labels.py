@@ -10,10 +10,11 @@ from typing import Any, Literal
 from alignloop.records import Prompt
 
 VerdictName = Literal["choice", "tie", "both_bad", "skip"]
+DecisionName = Literal["choice", "tie", "both_bad", "withdrawn"]
 
 GOLD, REPEAT = "gold", "repeat"
 LEAD = "lead"  # the source of a lead's verdict, in place of an annotator's name
-WITHDRAWN = "withdrawn"
+WITHDRAWN: DecisionName = "withdrawn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,7 @@ class Adjudicated:
 
     item_id: int
     by: str
-    verdict: VerdictName | Literal["withdrawn"]
+    verdict: DecisionName
     created_at: datetime
     choice: str | None = None
     strength: int | None = None

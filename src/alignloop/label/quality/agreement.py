@@ -19,7 +19,10 @@ from alignloop.stats import (
 
 TIE, BOTH_BAD = "tie", "both_bad"
 # Whether a strength speaks for the second answer is as arbitrary as which one that is.
-_SIGNS = ({}, {signed: -signed for signed in range(-4, 5)})
+_SIGNS: tuple[Mapping[int | float | str, int | float | str], ...] = (
+    {},
+    {signed: -signed for signed in range(-4, 5)},
+)
 OTHERS = "\0"  # stands for all other annotators; no account can have this name
 
 

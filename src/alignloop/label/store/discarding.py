@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, func, insert, select
+from sqlalchemy import Executable, Row, func, insert, select
 from sqlalchemy.orm import Session, aliased
 
 from alignloop.label.store.database import lock_queue
@@ -165,7 +165,7 @@ def _rows(session: Session, project_id: int, which: Which) -> Sequence[Row[Any]]
     return session.execute(_meant(project_id, user_id, which)).all()
 
 
-def _meant(project_id: int, user_id: int, which: Which) -> Select[Any]:
+def _meant(project_id: int, user_id: int, which: Which) -> Executable:
     mine = (
         standing()
         .join(ItemRow, ItemRow.id == judgements.c.item_id)

@@ -137,7 +137,7 @@ def standing() -> Select[Any]:
     return select(judgements).where(~judgements.c.withdrawn, ~superseded, ~discarded)
 
 
-def discards_in_force() -> Select[tuple[int]]:
+def discards_in_force() -> Select[int]:
     """The ids of the discards that were not undone."""
     undoing = aliased(Discard)
     undone = exists().where(undoing.undoes == Discard.id)

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from alignloop.label.labels.project_labels import (
     Adjudicated,
+    DecisionName,
     Item,
     ItemAnswer,
     ProjectLabels,
@@ -172,7 +173,7 @@ def _adjudications(session: Session, project_id: int, names: Names) -> list[Adju
             adjudication_id=row.id,
             item_id=row.item_id,
             by=name,
-            verdict=row.verdict,
+            verdict=cast("DecisionName", row.verdict),
             choice=names[row.choice] if row.choice is not None else None,
             strength=row.strength,
             ranking=tuple(tuple(names[one] for one in equal) for equal in row.ranking),

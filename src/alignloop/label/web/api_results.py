@@ -3,7 +3,6 @@
 import secrets
 from dataclasses import asdict
 from pathlib import Path
-from typing import cast
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
@@ -140,7 +139,8 @@ def create_export(
         projects.get_project(session, slug)
     # against path traversal: the only requested part of the name is an existing project's slug
     out = settings.folder.resolve() / "exports" / f"{slug}-{body.kind}-{secrets.token_hex(4)}"
-    query = exports.Query(**{name: _fixed(value) for name, value in body})
+    names = {"annotators": tuple(body.annotators), "without": tuple(body.without)}
+    query = exports.Query(**(dict(body) | names))
     try:
         done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
     except UserError as error:  # nothing to export, or what cannot be exported like this
@@ -148,10 +148,6 @@ def create_export(
     with database.transaction() as session:
         note(session, request, principal, "exported", slug, kind=body.kind, hash=done.hash)
     return ExportOut(id=done.snapshot_id, kind=body.kind, hash=done.hash, counts=done.counts)
-
-
-def _fixed(value: object) -> object:
-    return tuple(cast("list[str]", value)) if isinstance(value, list) else value
 
 
 @router.get("/exports/{export_id}", response_class=FileResponse, responses=RESPONSES_404)
