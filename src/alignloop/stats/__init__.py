@@ -39,7 +39,7 @@ from alignloop.stats.calibration import (
     temperature_note,
     temperature_range,
 )
-from alignloop.stats.dawid_skene import DawidSkene, accuracy_intervals, dawid_skene
+from alignloop.stats.dawid_skene import DawidSkene, accuracy_intervals, dawid_skene, determined
 from alignloop.stats.intervals import (
     Estimate,
     Interval,
@@ -98,6 +98,7 @@ __all__ = [
     "corpus_distinct_n",
     "crows_pairs",
     "dawid_skene",
+    "determined",
     "distinct_n",
     "expected_calibration_error",
     "finish_window",

@@ -136,6 +136,13 @@ def accuracy_intervals(
     return found
 
 
+def determined(responses: Iterable[Response], num_classes: int) -> set[Hashable]:
+    """The annotators whose accuracy the labels determine: see `accuracy_intervals`."""
+    labels = _labels(responses, num_classes, 0)
+    counts = zip(labels.annotators, _triangles(labels).tolist(), strict=True)
+    return {name for name, triangles in counts if triangles}
+
+
 def _without_each(labels: _Labels, codes: Ints, groups: int) -> Floats:
     """Each annotator's accuracy without each group of clusters, [groups, annotators]."""
     # neighbours are in different groups: a file may be sorted by topic

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from alignloop.errors import UserError
 from alignloop.label.labels.project_labels import ProjectLabels
-from alignloop.label.quality.annotators import Quality, annotator_quality
+from alignloop.label.quality.annotators import Quality, annotator_quality, is_unknown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +78,11 @@ def _too_low(one: Quality, selection: Selection) -> str:
         ("Dawid-Skene quality", one.dawid_skene, selection.min_dawid_skene),
     )
     for name, share, least in shares:
-        if least is not None and share is None:
+        if least is None:
+            continue
+        if share is None or is_unknown(share):
             return f"{name} unknown"
-        if least is not None and share is not None and share.value < least:
+        if share.value < least:
             return f"{name} {share.value:.3f} is below {least:g}"
     return ""
 

@@ -187,6 +187,7 @@ def in_export(t: Texts, labels: ProjectLabels, item_id: int) -> str:
 def _tally_words(t: Texts, names: Mapping[str, str], tally: Tally) -> str:
     first, second = names[tally.first], names[tally.second]
     if tally.share == 0.5:
+        first, second = sorted((first, second))
         return t("decide.even", first=first, second=second)
     if tally.share < 0.5:
         first, second = second, first

@@ -40,6 +40,11 @@ class Quality:
     skip_share: float
 
 
+def is_unknown(share: Estimate) -> bool:
+    """Whether the data say nothing of a share: its interval is 0 to 1."""
+    return share.low <= 0 and share.high >= 1
+
+
 def annotator_quality(labels: ProjectLabels) -> list[Quality]:
     """All annotators with judgements, by name."""
     accuracies = dawid_skene_accuracy(labels)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from alignloop.label.quality.annotators import Quality
+from alignloop.label.quality.annotators import Quality, is_unknown
 from alignloop.stats import Estimate
 
 Level = Literal["bad", "warn"]
@@ -66,7 +66,7 @@ def _flags(one: Quality, people: Sequence[Quality]) -> list[Flag]:
 
 
 def _too_low(kind: str, share: Estimate | None, least: float) -> Flag | None:
-    if share is None or share.value >= least:
+    if share is None or share.value >= least or is_unknown(share):
         return None
     return Flag(kind=kind, level="bad" if share.high < least else "warn", share=share)
 

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from alignloop.errors import UserError
 from alignloop.label.labels.project_labels import ProjectLabels
 from alignloop.label.quality.annotators import shared_labels
+from alignloop.stats import determined
 
 Method = Literal["none", "gold", "dawid-skene"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -40,7 +41,8 @@ def reliabilities(labels: ProjectLabels, method: Method) -> dict[str, Reliabilit
 
     share = (right + 2 m) / (cases + 2), m = (sum right + 1) / (sum cases + 2) over all annotators:
     who has few cases is taken for average, and nobody for infallible. Ties, both bad and skips say
-    nothing between two answers and are no cases. `labels` must contain the gold questions.
+    nothing between two answers and are no cases, nor are labels of people whom Dawid-Skene cannot
+    judge. `labels` must contain the gold questions.
 
     Raises UserError if there is nothing to estimate it from.
     """
@@ -48,20 +50,20 @@ def reliabilities(labels: ProjectLabels, method: Method) -> dict[str, Reliabilit
         return {}
     cases = _gold_cases(labels) if method == "gold" else _dawid_skene_cases(labels)
     if not cases:
-        raise UserError(*_NOTHING[method], fix=_FIXES[method])
+        raise UserError(_NOTHING[method], fix=_FIXES[method])
     right, count = (sum(one[part] for one in cases.values()) for part in (0, 1))
     mean = (right + 1) / (count + 2)
     people = sorted({judged.annotator for judged in labels.judgements})
     return {name: _reliability(*cases.get(name, (0.0, 0.0)), mean) for name in people}
 
 
-_NOTHING: Mapping[Method, tuple[str]] = {
-    "gold": ("no gold question has been answered, so votes cannot be weighted by them",),
-    "dawid-skene": ("no item was judged twice, so Dawid-Skene cannot weight the votes",),
+_NOTHING: Mapping[Method, str] = {
+    "gold": "no gold question has been answered, so votes cannot be weighted by them",
+    "dawid-skene": "too few items were judged by the same people for Dawid-Skene to weight votes",
 }
 _FIXES: Mapping[Method, str] = {
     "gold": "import gold questions, or choose other weights",
-    "dawid-skene": "give some items to two or more annotators, or choose other weights",
+    "dawid-skene": "give five items or more to the same three annotators, or choose other weights",
 }
 
 
@@ -85,8 +87,11 @@ def _dawid_skene_cases(labels: ProjectLabels) -> dict[str, tuple[float, float]]:
     if fitted is None:
         return {}
     answers = range(fitted.num_answers)
+    known = determined(fitted.responses, fitted.model.posteriors.shape[1])
     found: dict[str, tuple[float, float]] = {}
     for name, reported in zip(fitted.model.annotators, fitted.model.reported, strict=True):
+        if name not in known:
+            continue
         right = sum(float(reported[one, one]) for one in answers)
         cases = sum(float(reported[one, other]) for one in answers for other in answers)
         found[str(name)] = right, cases

@@ -242,7 +242,7 @@ def test_what_cannot_be_weighted_is_said(
     with pytest.raises(UserError, match="--weights: pairs have a row for each judgement"):
         export_project(database, "", tmp_path / "a", Query(kind="pairs", weights="gold"))
     single = ProjectLabels.of([make_item(1)], [judged(1, 1, "ana")])
-    with pytest.raises(UserError, match="no item was judged twice"):
+    with pytest.raises(UserError, match="too few items were judged by the same people"):
         reliabilities(single, "dawid-skene")
     assert not (tmp_path / "a").exists()
 
@@ -250,12 +250,17 @@ def test_what_cannot_be_weighted_is_said(
 def test_the_manifest_states_filters_weights_and_who_was_left_out(
     database: Database, store: Callable[..., int], some_labels: ProjectLabels, tmp_path: Path
 ) -> None:
-    store(database, some_labels)
+    third = [
+        StoredJudgement(**(vars(one) | {"annotator": "cy", "judgement_id": 100 + n, "key": ""}))
+        for n, one in enumerate(some_labels.judgements)
+        if one.annotator == "ana"
+    ]
+    store(database, some_labels.plus(third))
     query = Query(kind="soft", weights="dawid-skene", since=NOW, without=("bo",))
     made = export_project(database, "", tmp_path / "out", query)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["query"]["since"] == NOW.isoformat()
     assert (manifest["query"]["without"], manifest["query"]["weights"]) == (["bo"], "dawid-skene")
     assert manifest["left_out"] == made.left_out == {"bo": "excluded by name"}
-    assert list(manifest["weights"]["annotators"]) == ["ana"]
-    assert made.counts["annotators"] == 1
+    assert list(manifest["weights"]["annotators"]) == ["ana", "cy"]
+    assert made.counts["annotators"] == 2

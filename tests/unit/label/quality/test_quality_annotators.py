@@ -286,7 +286,7 @@ def test_what_stands_out_comes_first_and_in_words(item: Make, judged: Make) -> N
     first, *rest = flagged(annotator_quality(ProjectLabels.of(items, said)))
     assert first.quality.annotator == "bo"
     assert {flag.kind: flag.level for flag in first.flags} == {
-        "gold": "bad", "left": "bad", "fast": "bad", "no_time": "bad", "true": "warn",
+        "gold": "bad", "left": "bad", "fast": "bad", "no_time": "bad",
     }  # fmt: skip
     kinds = {flag.kind: flag for flag in first.flags}
     assert kinds["left"].share is not None and kinds["left"].share.low > 0.9
