@@ -11,11 +11,12 @@ from alignloop.stats import Estimate
 Level = Literal["bad", "warn"]
 
 # Shares below which an annotator stands out: "bad" if the interval's upper end is below, "warn" if
-# only the value is. Two answers leave 50 % to chance.
+# only the value of five prompts or more is. Two answers leave 50 % to chance.
 LEAST_GOLD = 0.75
 LEAST_SELF = 0.7
 LEAST_TRUE = 0.7
 LEAST_DECIDED = 0.5
+FEWEST = 5  # prompts; fewer make a value that looks low by chance
 SIDE = 0.6  # the share of one side from which a bias is "bad" if the interval lies beyond it
 TOO_FAST = 2.0  # seconds: nobody reads two answers in less
 MUCH_FASTER = 1 / 3  # of the other annotators' median
@@ -68,7 +69,9 @@ def _flags(one: Quality, people: Sequence[Quality]) -> list[Flag]:
 def _too_low(kind: str, share: Estimate | None, least: float) -> Flag | None:
     if share is None or share.value >= least or is_unknown(share):
         return None
-    return Flag(kind=kind, level="bad" if share.high < least else "warn", share=share)
+    if share.high < least:
+        return Flag(kind=kind, level="bad", share=share)
+    return Flag(kind=kind, level="warn", share=share) if share.n >= FEWEST else None
 
 
 def _side(left: Estimate | None) -> Flag | None:

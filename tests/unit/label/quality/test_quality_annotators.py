@@ -334,3 +334,18 @@ def test_models_are_ranked_by_what_the_lead_decided(labels: Make, item: Make) ->
     settled = ProjectLabels.of(items, made.judgements, decided)
     assert {one.model: one.wins for one in model_ranking(made)} == {"rl": 2, "sft": 0}
     assert {one.model: one.wins for one in model_ranking(settled)} == {"rl": 0, "sft": 1}
+
+
+def test_few_answers_do_not_make_somebody_stand_out(item: Make, judged: Make) -> None:
+    def kinds(wrong: int, right: int) -> dict[str, str]:
+        items = [item(n, gold="a") for n in range(wrong + right)]
+        said = [
+            judged(n, one, "ana", "b" if n < wrong else "a", seconds=9.0)
+            for n, one in enumerate(items)
+        ]
+        (found,) = flagged(annotator_quality(ProjectLabels.of(items, said)))
+        return {flag.kind: flag.level for flag in found.flags}
+
+    assert kinds(wrong=1, right=1) == {}
+    assert kinds(wrong=3, right=4) == {"gold": "warn"}
+    assert kinds(wrong=30, right=32) == {"gold": "bad"}
