@@ -81,9 +81,8 @@ def test_greedy_tokens_are_those_of_generate(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
     """The same uniform numbers give the same responses, however rows are refilled."""
-    model = make_model(name)
-    if name == "yarn":  # in float32 transformers itself is 1.2e-5 from what float64 says
-        model = model.double()
+    # float64: in float32 a cumulative probability may round to the other side of a uniform number
+    model = make_model(name).double()
     fast, slow = both_samplers(model, temperature=2.0)
     asked = [(str(i), PROMPTS[i % len(PROMPTS)]) for i in range(40)]
     ours = answers(fast, asked, 1)
@@ -103,7 +102,7 @@ def test_the_draws_are_those_of_the_transformers_sampler(name: str) -> None:
     limit=st.integers(1, 12),
 )
 def test_any_prompts_in_any_number_of_rows(prompts: list[list[int]], rows: int, limit: int) -> None:
-    fast, slow = both_samplers(MODEL, batch_size=rows, max_new_tokens=limit)
+    fast, slow = both_samplers(WIDE_MODEL, batch_size=rows, max_new_tokens=limit)
     asked = [(str(i), prompt) for i, prompt in enumerate(prompts)]
     ours, theirs = answers(fast, asked, 2), answers(slow, asked, 2)
     assert [r.input_ids for r in ours] == [r.input_ids for r in theirs]
@@ -111,6 +110,7 @@ def test_any_prompts_in_any_number_of_rows(prompts: list[list[int]], rows: int, 
 
 
 MODEL = make_model("qwen2")
+WIDE_MODEL = make_model("qwen2").double()
 
 
 def test_equal_prompts_are_read_once() -> None:
