@@ -26,6 +26,7 @@ def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
     actions = label.add_subparsers(dest="label_action", required=True, metavar="ACTION")
     _add_serve(actions)
     _add_import(actions)
+    _add_overlap(actions)
     _add_things(actions)
     _add_export(actions)
     _add_sample(actions)
@@ -44,14 +45,22 @@ def _add_serve(actions: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _add_import(actions: "argparse._SubParsersAction[Any]") -> None:
-    words = "import items: Comparison records, or pairs in any format that `data check` knows"
+    words = "import items: questions with answers, judged or not, in any format that we read"
     importing = _action(actions, "import", words, "import_file")
     importing.add_argument("file", metavar="FILE", help="file, folder, or hub:org/name")
     importing.add_argument("--batch", required=True, metavar="NAME", help="created if missing")
     gold = "gold questions: each row's chosen answer is correct, and everyone gets asked"
     importing.add_argument("--gold", action="store_true", help=gold)
     _add_slug(importing)
-    _add_numbers(importing)
+    _add_numbers(importing, "; all of the batch's items follow")
+
+
+def _add_overlap(actions: "argparse._SubParsersAction[Any]") -> None:
+    words = "ask for a second, third, ... opinion on every item of a batch"
+    overlap = _action(actions, "overlap", words, "set_overlap")
+    overlap.add_argument("overlap", type=count, metavar="N", help="judgements of each item")
+    overlap.add_argument("--batch", required=True, metavar="NAME")
+    _add_slug(overlap)
 
 
 def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
@@ -134,7 +143,7 @@ def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
     add("--count", type=count, metavar="N", help="comparisons to import (default: all that fit)")
     add("--per-prompt", type=count, default=1, metavar="N", help="most comparisons per prompt")
     add("--batch", default="sampled", metavar="NAME", help="created if missing")
-    add("--overlap", type=count, default=1, metavar="N", help="judgements of each item")
+    add("--overlap", type=count, metavar="N", help="judgements of each item (default: 1)")
     add("--kind", choices=("comparison", "ranking"), default="comparison", help="of a new project")
     add("--seed", type=int, default=0, metavar="N")
     add("--max-new-tokens", type=count, default=256, metavar="N")
@@ -212,9 +221,10 @@ def _add_slug(parser: Parser) -> None:
     parser.add_argument("--slug", metavar="NAME", help="the project, if there are several")
 
 
-def _add_numbers(parser: Parser) -> None:
+def _add_numbers(parser: Parser, also: str = "") -> None:
     add = parser.add_argument
-    add("--overlap", type=count, default=1, metavar="N", help="judgements of each item")
-    add("--priority", type=int, default=0, metavar="N", help="higher comes first")
-    repeats = "share of items that the same person gets twice, such as 0.05"
-    add("--repeats", type=float, default=0.0, metavar="SHARE", help=repeats)
+    # no defaults here: what is not given leaves an existing batch as it is
+    add("--overlap", type=count, metavar="N", help=f"judgements of each item (default: 1{also})")
+    add("--priority", type=int, metavar="N", help="higher comes first (default: 0)")
+    repeats = "share of items that the same person gets twice, such as 0.05 (default: 0)"
+    add("--repeats", type=float, metavar="SHARE", help=repeats)

@@ -121,7 +121,7 @@ def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
     """The question under one of the usual names, or a chat under any name."""
     if asks(row):
         return asked_in(row)
-    chats = [key for key in row if key not in answers and _is_chat(row[key])]
+    chats = [key for key in row if key not in answers and is_chat(row[key])]
     if len(chats) != 1:
         raise Refused(
             f"found answers ({', '.join(answers)[:80]}) but no question",
@@ -130,7 +130,8 @@ def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
     return messages(row[chats[0]], chats[0])
 
 
-def _is_chat(value: object) -> bool:
+def is_chat(value: object) -> bool:
+    """Whether a value is a list of turns."""
     return isinstance(value, list) and bool(value) and all(map(role_of, value))
 
 
@@ -152,7 +153,7 @@ def _normalise(key: str) -> str:
     return re.sub(r"[\s_\-.:：]", "", key).lower()
 
 
-def _mark(name: str) -> str:
+def mark_of(name: str) -> str:
     """The part of a name that distinguishes it: "answer_1" -> "1", "b" -> "b", "left" -> "left"."""
     found = _COLUMN.fullmatch(_normalise(name))
     return next(filter(None, found.groups())) if found else _normalise(name)
@@ -174,7 +175,7 @@ def answers_of(row: Row) -> dict[str, str]:
     several = [word for word in (*_COLUMNS.split("|"), "") if len(families.get(word, ())) > 1]
     if several:
         columns = families[several[0]]
-        return {key: columns[key] for key in sorted(columns, key=lambda key: _order(_mark(key)))}
+        return {key: columns[key] for key in sorted(columns, key=lambda key: _order(mark_of(key)))}
     listed = next((row[key] for key in _LISTS if isinstance(row.get(key), list)), [])
     found_in = dict(_listed(place, item) for place, item in enumerate(listed, start=1))
     return (
@@ -199,7 +200,7 @@ def _order(mark: str) -> tuple[int, str]:
 def _listed(place: int, item: object) -> tuple[str, str]:
     """An answer in a list with its id, or its position from 1 if it has none."""
     if not isinstance(item, dict):
-        return str(place), item if isinstance(item, str) else ""
+        return str(place), _text_of(item) or ""
     content = next((item[key] for key in _TEXTS if isinstance(item.get(key), str)), None)
     return str(item.get("id", place)), _text_of(item) or "" if content is None else content
 
@@ -236,7 +237,7 @@ def choice_of(value: object, answers: Mapping[str, str]) -> str:
     named = _NAMED.fullmatch(plain)
     if not named:
         return ""
-    marks = {_mark(name): name for name in answers}
+    marks = {mark_of(name): name for name in answers}
     return marks.get(named[1]) or _at_place(named[1], list(answers), set(marks))
 
 
@@ -316,7 +317,7 @@ def _rated(control: str, answers: Mapping[str, str]) -> str:
     plain = _normalise(control)
     whole = next((name for name in answers if plain.endswith(_normalise(name))), "")
     words = re.fullmatch(r".*?(?:rating|score|quality|points|stars|评分|打分)([a-i]|[1-9])", plain)
-    marks = {_mark(name): name for name in answers}
+    marks = {mark_of(name): name for name in answers}
     return whole or (marks.get(words[1], "") if words else "")
 
 

@@ -11,12 +11,14 @@ from alignloop.data.formats.columns import NOTHING_SEEN, Columns
 from alignloop.errors import UserError
 
 Row = dict[str, Any]
-Kind = Literal["pairs", "labels", "demonstrations", "prompts", "texts"]
+Kind = Literal["pairs", "labels", "questions", "demonstrations", "prompts", "texts"]
 Type = type | tuple[type, ...]
 Read = Callable[..., list[Any]]  # of (row, source), or of (row, source, columns)
 Fits = Callable[..., object]  # of (row), or of (row, columns)
 ReadType = TypeVar("ReadType", bound=Read)
 
+_CALLED = {"questions": "answers that nobody has judged"}
+# What learns from files; questions are only filed for labelling.
 KINDS: tuple[Kind, ...] = ("pairs", "labels", "demonstrations", "prompts", "texts")
 _WORDS = {str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a number"}
 
@@ -55,8 +57,13 @@ class Format:
 
     def holds(self, row: Row, columns: Columns = NOTHING_SEEN) -> bool:
         """Whether the row has this format."""
-        typed = all(isinstance(row.get(key), kind) for key, kind in self.keys.items())
-        return typed and (self.fits is None or bool(_call(self.fits, row, columns=columns)))
+        return self.has_keys(row) and (
+            self.fits is None or bool(_call(self.fits, row, columns=columns))
+        )
+
+    def has_keys(self, row: Row) -> bool:
+        """Whether the row has the format's keys with the right types, whatever is in them."""
+        return all(isinstance(row.get(key), kind) for key, kind in self.keys.items())
 
     def read(self, row: Row, source: str, columns: Columns = NOTHING_SEEN) -> list[Any]:
         """The records of a row of this format; raises Refused."""
@@ -127,6 +134,13 @@ def prompts(
     return register("prompts", name, keys, fits, named_only)
 
 
+def questions(
+    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+) -> Callable[[ReadType], ReadType]:
+    """A format of answers that nobody has judged: `read` returns a list of Unjudged."""
+    return register("questions", name, keys, fits, named_only)
+
+
 def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
     """The formats of these kinds, in the order of the kinds; only those of a name if it is given.
 
@@ -161,7 +175,7 @@ def recognise(row: Row, formats: Sequence[Format], columns: Columns = NOTHING_SE
     others = (f for f in FORMATS if f.kind not in kinds and not f.named_only)
     other = next((f for f in others if f.holds(row, columns)), None)
     if other is not None:
-        both = f"{other.kind}, not {formats[0].kind}"
+        both = f"{_CALLED.get(other.kind, other.kind)}, not {formats[0].kind}"
         missing = f"a key is missing: {keys} are those of {both}"
         raise Refused(
             f"this row contains {both}" if complete else missing,
