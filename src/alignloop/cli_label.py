@@ -76,6 +76,7 @@ def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_batches(_things(actions, "batch", "manage batches: items labelled together"))
     _add_users(_things(actions, "user", "manage accounts"))
     _add_tokens(_things(actions, "token", "manage API tokens for programs"))
+    _add_webhooks(_things(actions, "webhook", "tell other programs what happens"))
 
 
 def _add_batches(batch: "argparse._SubParsersAction[Any]") -> None:
@@ -112,6 +113,19 @@ def _add_tokens(token: "argparse._SubParsersAction[Any]") -> None:
     revoke.add_argument("id", type=int, metavar="ID", help="from `token list`")
 
 
+def _add_webhooks(webhook: "argparse._SubParsersAction[Any]") -> None:
+    words = "tell an address of a project's events, and print the secret of the signatures"
+    add = _action(webhook, "add", words, "add_webhook")
+    add.add_argument("url", metavar="URL", help="https://..., or http://127.0.0.1:PORT/...")
+    kinds = ("judgement made", "batch finished", "annotator paused")
+    told = "may be given several times (default: all events)"
+    add.add_argument("--kind", choices=kinds, action="append", help=told)
+    _add_slug(add)
+    _add_slug(_action(webhook, "list", "list a project's webhooks", "list_webhooks"))
+    remove = _action(webhook, "remove", "end a webhook", "remove_webhook")
+    remove.add_argument("id", type=int, metavar="ID", help="from `webhook list`")
+
+
 def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
     words = "write the judgements in formats for training"
     export = actions.add_parser("export", help=words, description=words)
@@ -121,7 +135,11 @@ def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
     add("out", metavar="OUT", help="a new folder, or an earlier export to replace")
     kinds = ("pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons")
     add("--kind", choices=kinds, default="pairs")
-    add("--format", choices=("jsonl", "csv", "trl", "hh"), default="jsonl")
+    add(
+        "--format",
+        choices=("jsonl", "csv", "trl", "hh", "label-studio", "argilla"),
+        default="jsonl",
+    )
     split = "write one file per split, assigned by a hash of the prompt"
     add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)
     add("--batch", default="", metavar="NAME", help="only the items of this batch")

@@ -17,11 +17,12 @@ from alignloop.errors import UserError, harmless
 from alignloop.label.exports import Query, export_project
 from alignloop.label.new_items import ItemFile
 from alignloop.label.server_settings import LOOPBACK, ServerSettings
-from alignloop.label.store import accounts, audit, batches, projects, tokens
+from alignloop.label.store import accounts, audit, batches, projects, tokens, webhooks
 from alignloop.label.store.database import Database, Session, open_database, open_labels
 from alignloop.label.store.importing import import_items
 from alignloop.label.store.tasks import LabelSchema
 from alignloop.label.web.app import create_app
+from alignloop.label.webhooks import Sender
 from alignloop.run import progress_for
 
 Options = argparse.Namespace
@@ -46,7 +47,8 @@ def serve(options: Options) -> None:
             forwarded_allow_ips="127.0.0.1",
         )
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            with Sender(database):
+                uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
 
@@ -239,6 +241,40 @@ def revoke_token(options: Options) -> None:
         return tokens.revoke_token(session, options.id).name
 
     print(_done(options, "token ended", change))
+
+
+def add_webhook(options: Options) -> None:
+    """Tell an address of a project's events; prints the secret of the signatures, this once."""
+    made: list[str] = []
+
+    def make(session: Session) -> str:
+        project = projects.get_project(session, options.slug)
+        row, secret = webhooks.add_webhook(session, project.id, options.url, options.kind or [])
+        made.append(f"webhook {row.id}; its requests are signed with this secret, shown only here:")
+        made.append(secret)
+        return f"{project.slug}/{row.id}"
+
+    _done(options, "webhook made", make)
+    print("\n".join(made))
+
+
+def list_webhooks(options: Options) -> None:
+    """Print a project's webhooks, without their secrets."""
+    with closing(_database(options)) as database, database.reading() as session:
+        project = projects.get_project(session, options.slug)
+        for row in webhooks.list_webhooks(session, project.id):
+            sent = f"{row.delivered} sent, {row.given_up} given up"
+            about = f"{','.join(row.kinds) or 'all'}\t{sent}\t{row.last_error or 'no error'}"
+            print(harmless(f"{row.id}\t{row.url}\t{about}"))
+
+
+def remove_webhook(options: Options) -> None:
+    """End a webhook."""
+
+    def change(session: Session) -> str:
+        return webhooks.remove_webhook(session, options.id).url
+
+    print(harmless(_done(options, "webhook ended", change)))
 
 
 def _database(options: Options) -> Database:

@@ -33,6 +33,8 @@ UNKNOWN_TIME = datetime.fromtimestamp(0, UTC)  # for judgements exported without
 class Vote:
     """One annotator's vote: `choice` is an answer's name, "tie", "both_bad" or "skip".
 
+    `strength` is 0..3, of our own exports only.
+
     `ranking` lists the answers best first, in tiers; `ratings` are points by answer. `truth` is set
     if the tool marks the vote as the ground truth.
     """
@@ -41,6 +43,7 @@ class Vote:
     choice: str
     ranking: tuple[tuple[str, ...], ...] = ()
     ratings: Mapping[str, float] = field(default_factory=dict[str, float])
+    strength: int = 0
     rationale: str = ""
     seconds: float = 0.0
     created_at: datetime = UNKNOWN_TIME
@@ -61,6 +64,7 @@ class Annotated:
                 comparison_id=self.comparison.comparison_id,
                 annotator_id=vote.annotator or self.comparison.prompt.source,
                 choice=vote.choice,
+                strength=vote.strength,
                 ratings=dict(vote.ratings),
                 seconds=vote.seconds,
                 rationale=vote.rationale,
@@ -261,6 +265,8 @@ def vote_of(
     values = {
         name: simple(value) for name, value in controls.items() if value not in (None, "", [])
     }
+    remarks = [str(values.pop(name)) for name in (*values,) if name in REMARKS]
+    strength = number(values.pop(STRENGTH, 0)) or 0.0
     ratings = {
         found: points
         for name, value in values.items()
@@ -294,8 +300,19 @@ def vote_of(
             f"no control names one of the answers {', '.join(answers)[:80]} ({listed[:120]})",
             'name the better one (or "tie"), or remove the row',
         )
-    known.setdefault("rationale", "\n".join(comments))
+    known.setdefault("rationale", "\n".join([*remarks, *comments]))
+    known["strength"] = int(min(3.0, max(0.0, strength)))
     return Vote(annotator=annotator, choice=choice, ranking=ranking, ratings=ratings, **known)
+
+
+STRENGTH = "strength_0_to_3"  # a control of our own exports; other tools' scales are not ours
+REMARKS = ("comment", "skip_reason")  # controls for texts, which never name an answer
+
+
+def with_skips(votes: Sequence[Vote], skips: Sequence[Vote]) -> tuple[Vote, ...]:
+    """The votes, and the skips of people who gave none."""
+    gave = {vote.annotator for vote in votes}
+    return (*votes, *(one for one in skips if one.annotator and one.annotator not in gave))
 
 
 def simple(value: object) -> object:
@@ -323,8 +340,15 @@ def _rated(control: str, answers: Mapping[str, str]) -> str:
 
 def _ranking(value: object, answers: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """All answers in order, best first: from a list of names, or of names with ranks."""
-    if isinstance(value, dict) and len(value) == 1:
+    if isinstance(value, dict) and len(value) == 1 and not str(next(iter(value))).isdigit():
         value = next(iter(value.values()))
+    if isinstance(value, dict) and all(str(name).isdigit() for name in value):
+        tiers = sorted(value.items(), key=lambda entry: int(entry[0]))  # buckets "1", "2", ...
+        value = [
+            {"value": one, "rank": int(tier)}
+            for tier, names in tiers
+            for one in (names if isinstance(names, list) else [names])
+        ]
     if not isinstance(value, list):
         return ()
     ranks: dict[str, float] = {}

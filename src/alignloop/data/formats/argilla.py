@@ -1,20 +1,25 @@
 """Argilla: records of version 2, their flat export, and data sets of version 1.
 
-Only submitted responses count: drafts are unfinished and discarded ones withdrawn. Suggestions come
-from a model and are no judgements.
+Only submitted responses count: drafts are unfinished. Discarded ones are skips, which give no pair.
+Suggestions come from a model and are no judgements.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from alignloop.data.containers.cells import value_in
 from alignloop.data.formats.annotated import (
     Annotated,
+    Vote,
     annotated,
     answers_of,
     compared,
     last_of_each,
+    seconds_of,
+    time_of,
     vote_of,
+    with_skips,
 )
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.registry import Refused, Row
@@ -27,7 +32,36 @@ _RESPONSES = ".responses"
 @annotated("argilla", fields=dict, responses=(dict, list))
 def _record(row: Row, source: str) -> Annotated:
     """A record of version 2: responses by question, or (the server's own form) by person."""
-    return _annotated(opened(row["fields"]), source, list(_of_record(row["responses"])))
+    about: Any = row.get("metadata")
+    known = {key: about[key] for key in _KNOWN if key in about} if isinstance(about, dict) else {}
+    fields = opened(known | row["fields"])
+    made = _annotated(fields, source, list(_of_record(row["responses"])))
+    return _with_times(made, row["responses"])
+
+
+_KNOWN = ("prompt_id", "source", "category", "language")  # metadata of our own exports
+
+
+def _with_times(made: Annotated, responses: object) -> Annotated:
+    """The server's own form has the time of each response, and discarded ones, which are skips."""
+    given = [one for one in _objects(responses) if "values" in one or "status" in one]
+    said = {_person(one): one for one in given if _counts(one.get("status"))}
+    votes = [
+        replace(vote, **_about(said[vote.annotator])) if vote.annotator in said else vote
+        for vote in made.votes
+    ]
+    discarded = [one for one in given if str(one.get("status")).lower() == "discarded"]
+    skips = [Vote(annotator=_person(one), choice="skip", **_about(one)) for one in discarded]
+    return replace(made, votes=with_skips(votes, skips))
+
+
+def _about(response: Row) -> dict[str, Any]:
+    known: dict[str, Any] = {"seconds": seconds_of(response.get("seconds"))}
+    known["created_at"] = time_of(response.get("updated_at") or response.get("inserted_at"))
+    values: Any = response.get("values")
+    if isinstance(values, dict) and "skip_reason" in values:
+        known["rationale"] = str(_value(values["skip_reason"]))
+    return known
 
 
 def _of_record(responses: Any) -> Iterator[Response]:
@@ -54,7 +88,7 @@ def _objects(given: object) -> list[Row]:
 
 def _person(response: Row) -> str:
     named = next(
-        (response[key] for key in ("user_id", "user", "username") if response.get(key)), ""
+        (response[key] for key in ("username", "user_id", "user") if response.get(key)), ""
     )
     return str(named)
 
