@@ -14,6 +14,7 @@ from alignloop.data.containers.json_rows import line_rows
 from alignloop.data.files import PROVENANCE, explain, without_provenance
 from alignloop.data.formats.annotated import ANNOTATED
 from alignloop.data.formats.columns import Columns
+from alignloop.data.formats.kept import says_verdict
 from alignloop.data.formats.labels import pairs_of_labels
 from alignloop.data.formats.parts import Labelled, digest_of
 from alignloop.data.formats.reading import Recognised, RowReader, survey
@@ -120,10 +121,15 @@ def items_of_table(table: Table, columns: Columns, *, gold: bool = False) -> Fou
     Consecutive pairs of one comparison become one item; labels of single answers come last.
     """
     reader = RowReader(table, formats_named(None, ["pairs", "labels", "questions"]), columns)
+    unjudged = RowReader(table, formats_named(None, ["questions"]), columns)
     pairs, labelled = _Pairs(table, gold), list[Labelled]()
     for row in table.rows():
         kind = _kind(row)
         found = reader.read(row) if kind == "other" or isinstance(row, BadRow) else None
+        if isinstance(found, Refusal) and isinstance(row, Row) and not says_verdict(row.value):
+            # in a file of judged rows one without a verdict is no pair, but still a question
+            asked = unjudged.read(row)
+            found = asked if isinstance(asked, Recognised) else found
         if isinstance(found, Recognised) and _is_of_pairs(found):
             labelled += [one for one in found.records if isinstance(one, Labelled)]
             some = [one for one in found.records if isinstance(one, PreferencePair)]

@@ -74,7 +74,9 @@ def test_progress_is_told_and_each_transaction_is_short(world: MakeWorld) -> Non
     here, told = world(), list[int]()
     from alignloop.label.store.importing import import_items
 
-    import_items(here.database, here.project_id, here.batch_id, items(2450), on_progress=told.append)
+    import_items(
+        here.database, here.project_id, here.batch_id, items(2450), on_progress=told.append
+    )
     assert told == [1000, 2000, 2450]
 
 

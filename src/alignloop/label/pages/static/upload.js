@@ -36,7 +36,7 @@ class Upload {
     this.cancel.onclick = () => this.end();
   }
 
-  say(name, values = {}) {
+  own(name, values = {}) {
     return this.form.dataset[name].replace(/\{(\w+)\}/g, (_, key) => values[key]);
   }
 
@@ -54,16 +54,16 @@ class Upload {
 
   async run() {
     const file = this.form.querySelector('input[type="file"]').files[0];
-    if (file.size > Number(this.form.dataset.limit)) throw new Refusal(413, { detail: this.say("tooLarge") });
+    if (file.size > Number(this.form.dataset.limit)) throw new Refusal(413, { detail: this.own("tooLarge") });
     const fields = new URLSearchParams({ name: file.name });
     for (const select of this.form.querySelectorAll("select")) fields.set(select.name, select.value);
-    const sent = (share) => this.show(this.say("sending", { percent: Math.floor(100 * share) }), share);
+    const sent = (share) => this.show(this.own("sending", { percent: Math.floor(100 * share) }), share);
     sent(0);
     this.job = await sendFile(`${this.form.dataset.upload}?${fields}`, file, sent, this.stop.signal);
     if (!this.job) return this.report({ state: "cancelled", result: { added: 0, duplicates: 0, num_refused: 0, refused: [] } });
     while (["reading", "filing"].includes(this.job.state)) {
       const { state, rows, num_rows } = this.job;
-      this.show(this.say(state, { rows, num_rows }), state === "filing" ? rows / Math.max(1, num_rows) : undefined);
+      this.show(this.own(state, { rows, num_rows }), state === "filing" ? rows / Math.max(1, num_rows) : undefined);
       await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
       this.job = await call("GET", `${this.form.dataset.upload}/${this.job.id}`);
     }
@@ -74,12 +74,12 @@ class Upload {
   report(job) {
     const { result } = job;
     if (job.state === "failed") throw new Refusal(422, { detail: job.problem, fix: job.fix });
-    const lines = [this.say("done", result)];
-    if (job.state === "cancelled") lines.unshift(this.say("cancelled"));
-    if (result.elsewhere) lines.push(this.say("elsewhere", result));
-    if (result.judged) lines.push(this.say("judged", result));
+    const lines = [this.own("done", result)];
+    if (job.state === "cancelled") lines.unshift(this.own("cancelled"));
+    if (result.elsewhere) lines.push(this.own("elsewhere", result));
+    if (result.judged) lines.push(this.own("judged", result));
     lines.push(...result.refused);
-    if (result.num_refused > result.refused.length) lines.push(this.say("more", { more: result.num_refused - result.refused.length }));
+    if (result.num_refused > result.refused.length) lines.push(this.own("more", { more: result.num_refused - result.refused.length }));
     answer(this.form, result.num_refused || job.state === "cancelled" ? "warn" : "good", lines.join("\n"));
   }
 }
