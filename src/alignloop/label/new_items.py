@@ -129,7 +129,7 @@ def items_of_table(table: Table, columns: Columns, *, gold: bool = False) -> Fou
         if isinstance(found, Refusal) and isinstance(row, Row) and not says_verdict(row.value):
             # in a file of judged rows one without a verdict is no pair, but still a question
             asked = unjudged.read(row)
-            found = asked if isinstance(asked, Recognised) else found
+            found = asked if isinstance(asked, Recognised) else replace(found, fix=_WANTED)
         if isinstance(found, Recognised) and _is_of_pairs(found):
             labelled += [one for one in found.records if isinstance(one, Labelled)]
             some = [one for one in found.records if isinstance(one, PreferencePair)]
@@ -145,6 +145,9 @@ def items_of_table(table: Table, columns: Columns, *, gold: bool = False) -> Fou
     yield from pairs.flush()
     for pair in pairs_of_labels(labelled):
         yield _askable(table, 1, item_of_pairs([pair], gold=gold), gold, judged=True)
+
+
+_WANTED = 'give "prompt", "answer1" and "answer2", or any format that `alignloop data check` knows'
 
 
 def _is_of_pairs(found: Recognised) -> bool:
