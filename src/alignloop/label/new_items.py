@@ -1,6 +1,6 @@
 """From files to items: questions with answers, judged or not, in any format of the data layer."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -78,7 +78,7 @@ class ItemFile:
             yield row
 
     @contextmanager
-    def _in_its_name(self) -> Iterator[None]:
+    def _in_its_name(self) -> Generator[None]:
         """An upload lies in a temporary file, which says nothing to anybody."""
         try:
             yield

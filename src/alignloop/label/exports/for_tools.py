@@ -24,7 +24,9 @@ class Question:
         self.record: Mapping[str, Any] = comparison.content
         self.judged, self.prompt = judged, comparison.prompt
         responses: list[Row] = self.record["responses"]
-        self.names = {one["response_id"]: f"{word}{n}" for n, one in enumerate(responses, 1)}
+        self.names: dict[str, str] = {
+            str(one["response_id"]): f"{word}{n}" for n, one in enumerate(responses, 1)
+        }
         self.texts = {self.names[one["response_id"]]: str(one["text"]) for one in responses}
 
     @property
@@ -47,7 +49,8 @@ class Question:
             for one in equal
         }
         ratings = {self.names[key]: value for key, value in said["ratings"].items()}
-        return self.names.get(said["choice"], said["choice"]), ranks, ratings
+        choice = str(said["choice"])
+        return self.names.get(choice, choice), ranks, ratings
 
 
 def tool_lines(rows: Iterable[ExportRow], format: str) -> Iterator[str]:

@@ -14,7 +14,7 @@ from alignloop.label.store.tables import Batch, ItemRow, Project, now
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
+class BatchChange:
     """A batch after a change; `before` holds the old values of what is different now."""
 
     batch: Batch
@@ -35,7 +35,7 @@ def change_batch(
     overlap: int | None = None,
     priority: int | None = None,
     repeats: float | None = None,
-) -> Changed:
+) -> BatchChange:
     """Change what is given; the batch's items follow.
 
     A higher overlap asks for further opinions on every item of the batch, a lower one asks for no
@@ -48,7 +48,7 @@ def change_batch(
         raise NotFound("there is no such batch", where=str(batch_id))
     given = {"overlap": overlap, "priority": priority, "repeats": repeats}
     new = {name: value for name, value in given.items() if value is not None}
-    check_numbers(overlap=new.get("overlap", 1), repeats=new.get("repeats", 0.0))
+    check_numbers(overlap=1 if overlap is None else overlap, repeats=repeats or 0.0)
     before = {name: getattr(batch, name) for name in new if getattr(batch, name) != new[name]}
     if "repeats" in before and new["repeats"] < before["repeats"]:
         problem = f"the share of repeats is {before['repeats']:g} and can only grow"
@@ -66,12 +66,12 @@ def change_batch(
     if "repeats" in before:
         project = session.get_one(Project, project_id)
         batch.num_items += file_repeats(session, project, batch, unrepeated(session, batch_id))
-    return Changed(batch=batch, before=before)
+    return BatchChange(batch=batch, before=before)
 
 
 def batch_for_import(
     session: Session, project_id: int, name: str, **given: int | float | None
-) -> Changed:
+) -> BatchChange:
     """The batch with this name, created if missing; what is given applies to an existing one too.
 
     Raises like `create_batch` and `change_batch`.
@@ -80,5 +80,5 @@ def batch_for_import(
     try:
         batch = get_batch(session, project_id, name)
     except NotFound:
-        return Changed(batch=create_batch(session, project_id, name, **numbers))
+        return BatchChange(batch=create_batch(session, project_id, name, **numbers))
     return change_batch(session, project_id, batch.id, **numbers)

@@ -35,8 +35,10 @@ CHUNK_SIZE = 1000  # items per transaction: a tenth of a second, so annotators h
 MAX_ERRORS_SHOWN = 10  # refused rows reported with their lines
 
 _PROMPT = ("id", "project_id", "prompt_key", "messages", "category", "language", "source", "more")
-_RESPONSE = ("id", "prompt_id", "public_id", "record_id", "text", "text_hash", "length", "model")
-_RESPONSE += ("settings",)
+_RESPONSE = (
+    *("id", "prompt_id", "public_id", "record_id", "text", "text_hash", "length", "model"),
+    "settings",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,9 +11,11 @@ from alignloop.label.store.bulk import Value, insert_rows, new_ids
 from alignloop.label.store.presentation_order import KEYED_BELOW, keyed
 from alignloop.label.store.tables import Batch, ItemResponse, ItemRow, Project
 
-ITEM_COLUMNS = ("id", "project_id", "batch_id", "prompt_id", "comparison_key", "fingerprint")
-ITEM_COLUMNS += ("kind", "why", "why_detail", "gold_verdict", "gold_choice", "repeat_of")
-ITEM_COLUMNS += ("wanted", "taken", "position")
+ITEM_COLUMNS = (
+    *("id", "project_id", "batch_id", "prompt_id", "comparison_key", "fingerprint"),
+    *("kind", "why", "why_detail", "gold_verdict", "gold_choice", "repeat_of"),
+    *("wanted", "taken", "position"),
+)
 SHOWN_COLUMNS = ("item_id", "response_id", "position")
 
 

@@ -14,7 +14,7 @@ from alignloop.label.store.tables import Batch, ItemRow
 MakeWorld = Callable[..., World]
 
 
-def change(here: World, **given: float) -> batches.Changed:
+def change(here: World, **given: float) -> batches.BatchChange:
     """Change the only batch."""
     with here.database.transaction() as session:
         return batches.change_batch(session, here.project_id, here.batch_id, **given)  # type: ignore[arg-type]
