@@ -11,8 +11,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn
-
 from alignloop.data.commands import shares_of
 from alignloop.errors import UserError, harmless
 from alignloop.label.exports import Query, export_project
@@ -22,8 +20,6 @@ from alignloop.label.store import accounts, audit, batches, projects, tokens, we
 from alignloop.label.store.database import Database, Session, open_database, open_labels
 from alignloop.label.store.importing import import_items
 from alignloop.label.store.tasks import LabelSchema
-from alignloop.label.web.app import create_app
-from alignloop.label.webhooks import Sender
 from alignloop.run import progress_for
 
 Options = argparse.Namespace
@@ -32,6 +28,12 @@ COMMAND_LINE = "command line"  # the address of these commands in the audit log
 
 def serve(options: Options) -> None:
     """Run the server until it is stopped. Raises UserError for an unsafe address."""
+    # here, since the other commands need none of it, and it takes a second
+    import uvicorn
+
+    from alignloop.label.web.app import create_app
+    from alignloop.label.webhooks import Sender
+
     check_binding(options.host, behind_tls=options.behind_tls)
     folder = Path(options.project)
     hosts = tuple(map(str.lower, options.public_host)) if options.behind_tls else LOOPBACK

@@ -8,6 +8,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from json.encoder import encode_basestring
@@ -96,15 +97,26 @@ def import_items(
     rows so far. Once `is_cancelled` says so, the import ends between two transactions. Raises
     Invalid for a NewItem that cannot be labelled.
     """
-    total = _Counts()
-    stream = iter(items)
-    while not is_cancelled() and (rows := list(islice(stream, CHUNK_SIZE))):
-        total.refuse([row for row in rows if isinstance(row, Refusal)])
+    total, stream = _Counts(), iter(items)
+
+    def read() -> tuple[list[_Filed], list[Refusal]]:
+        rows = list(islice(stream, CHUNK_SIZE))
         filed = [_filed(row) for row in rows if not isinstance(row, Refusal)]
-        with database.transaction() as session:
-            done = _file(session, project_id, batch_id, filed)
-        total.add(done, len(rows))
-        on_progress(total.rows)
+        return filed, [row for row in rows if isinstance(row, Refusal)]
+
+    # the next chunk is read while the database works on this one
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read)
+        while not is_cancelled() and any(found := coming.result()):
+            filed, refused = found
+            coming = reader.submit(read)
+            # It waits for the disk only when the caller notes the import; a power cut before loses
+            # whole chunks, which the same import adds again.
+            with database.transaction(durably=False) as session:
+                done = _file(session, project_id, batch_id, filed)
+            total.refuse(refused)
+            total.add(done, len(filed) + len(refused))
+            on_progress(total.rows)
     return total.imported()
 
 
