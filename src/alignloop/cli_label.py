@@ -9,9 +9,10 @@ from typing import Any
 from alignloop.extras import needs
 
 Parser = argparse.ArgumentParser
+ROLES = ("annotator", "lead", "admin")
 LABEL_HELP = """\
 People compare answers in the browser. `serve` starts the page and prints a link that creates your
-account; then: project add NAME, import FILE --batch NAME, user add NAME.
+account; then: project add NAME, import FILE --batch NAME, user add NAME NAME ...
 """
 
 
@@ -33,14 +34,16 @@ def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _add_serve(actions: "argparse._SubParsersAction[Any]") -> None:
-    serve = _action(actions, "serve", "start the annotation page", "serve")
+    serve = _action(actions, "serve", "start the annotation page", "serve", "label.serve_command")
     add = serve.add_argument
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen; 0.0.0.0 = all")
     add("--port", type=int, default=8000, metavar="N", help="0 = any free port")
-    tls = "a proxy in front handles TLS: cookies are TLS-only, and --host may be any address"
-    add("--behind-tls", action="store_true", help=tls)
-    names = "with --behind-tls: answer to this host name only; may be given several times"
-    add("--public-host", action="append", default=[], metavar="NAME", help=names)
+    public = "the address that people open, such as https://label.example.org; links begin with it"
+    add("--public-url", default="", metavar="URL", help=public)
+    add("--tls-certificate", metavar="FILE", help="PEM file, with its chain; needs --tls-key")
+    add("--tls-key", metavar="FILE", help="PEM file without a password")
+    proxy = "a proxy handles TLS; trust the client addresses that it tells (default: 127.0.0.1)"
+    add("--behind-proxy", nargs="?", const="127.0.0.1", metavar="ADDRESS", help=proxy)
 
 
 def _add_import(actions: "argparse._SubParsersAction[Any]") -> None:
@@ -63,9 +66,15 @@ def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
     add.add_argument("--kind", choices=("comparison", "ranking", "rating"), default="comparison")
     add.add_argument("--ratings", action="store_true", help="also ask for a rating of 1 to 10")
     add.add_argument("--no-strength", action="store_true", help="do not ask how much better")
+    add.add_argument("--guideline", metavar="FILE", help="its guideline in English, in Markdown")
+    add.add_argument("--guideline-zh", metavar="FILE", help="and in Chinese")
+    member = "an account that works in it; may be given several times"
+    add.add_argument("--member", action="append", default=[], metavar="NAME", help=member)
     _action(project, "list", "list the projects", "list_projects")
     _add_batches(_things(actions, "batch", "manage batches: items labelled together"))
     _add_users(_things(actions, "user", "manage accounts"))
+    _add_members(_things(actions, "member", "manage who works in a project"))
+    _add_assign(actions)
     _add_tokens(_things(actions, "token", "manage API tokens for programs"))
 
 
@@ -80,16 +89,56 @@ def _add_batches(batch: "argparse._SubParsersAction[Any]") -> None:
         _add_slug(action)
 
 
+PEOPLE = "label.people_commands"
+
+
 def _add_users(user: "argparse._SubParsersAction[Any]") -> None:
-    words = "print a one-time link for a new account, or for a new password"
-    add = _action(user, "add", words, "add_user")
-    add.add_argument("name", metavar="NAME")
-    add.add_argument("--role", choices=("annotator", "lead"), default="annotator")
-    add.add_argument("--url", default="http://127.0.0.1:8000", help="address of the page")
-    _action(user, "list", "list the accounts", "list_users")
+    words = "print one-time links for new accounts, or for a new password"
+    add = _action(user, "add", words, "add_users", PEOPLE)
+    add.add_argument("names", metavar="NAME", nargs="*")
+    add.add_argument("--file", metavar="FILE", help="more names, one per line")
+    add.add_argument("--role", choices=ROLES, default="annotator")
+    joins = "a project they join (default: the only one); may be given several times"
+    add.add_argument("--slug", action="append", default=[], metavar="NAME", help=joins)
+    url = "address of the page (default: where the server ran last)"
+    add.add_argument("--url", default="", help=url)
+    _action(user, "list", "list the accounts", "list_users", PEOPLE)
     for name in ("disable", "enable"):
-        change = _action(user, name, f"{name} an account", "change_user")
+        change = _action(user, name, f"{name} an account", "change_user", PEOPLE)
         change.add_argument("name", metavar="NAME")
+    role = _action(user, "role", "change what an account may do", "change_role", PEOPLE)
+    role.add_argument("name", metavar="NAME")
+    role.add_argument("role", choices=ROLES)
+    _action(user, "links", "list the links that still work", "list_links", PEOPLE)
+    revoke = _action(user, "revoke", "end a link before it is used", "revoke_link", PEOPLE)
+    revoke.add_argument("id", metavar="ID", help="from `user links`")
+
+
+def _add_members(member: "argparse._SubParsersAction[Any]") -> None:
+    changes = {"add": "let people work in a project", "remove": "take people out of a project"}
+    for name, words in changes.items():
+        change = _action(member, name, words, "change_members", PEOPLE)
+        change.add_argument("names", metavar="NAME", nargs="+")
+        _add_slug(change)
+    _add_slug(_action(member, "list", "list who works in a project", "list_members", PEOPLE))
+
+
+def _add_assign(actions: "argparse._SubParsersAction[Any]") -> None:
+    words = "give items of a batch to people; without --to, list what is assigned"
+    assign = _action(actions, "assign", words, "assign", PEOPLE)
+    add = assign.add_argument
+    add("--batch", metavar="NAME")
+    add("--to", action="append", default=[], metavar="NAME", help="may be given several times")
+    which = assign.add_mutually_exclusive_group()
+    keys = "only the items with these comparison ids, one per line (default: all of the batch)"
+    which.add_argument("--items", metavar="FILE", help=keys)
+    few = "only the next N open ones that nobody is assigned to"
+    which.add_argument("--count", type=count, metavar="N", help=few)
+    how = assign.add_mutually_exclusive_group()
+    first = "they get them before others (default: nobody else gets them)"
+    how.add_argument("--first", action="store_true", help=first)
+    how.add_argument("--take-back", action="store_true", help="give them to everybody again")
+    _add_slug(assign)
 
 
 def _add_tokens(token: "argparse._SubParsersAction[Any]") -> None:

@@ -22,7 +22,7 @@ from fastapi.routing import RouteContext
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
-from alignloop.label.store import accounts, judging, projects, queue, sign_in, tokens
+from alignloop.label.store import accounts, judging, members, projects, queue, sign_in, tokens
 from alignloop.label.store.database import Database
 from alignloop.label.store.importing import NewItem, import_items
 from alignloop.label.store.tables import Assignment, ItemRow, User, judgements, now
@@ -166,6 +166,7 @@ def make_world(
         session.add_all(people)
         session.flush()
         world = World(database, project.id, batch.id, [one.id for one in people], names)
+    everybody_in(database)
     world.file(new)
     return world
 
@@ -175,10 +176,19 @@ def make_lead(database: Database, name: str = "lea") -> int:
     return make_account(database, name, "lead")
 
 
-def make_account(database: Database, name: str, role: str) -> int:
-    """An account with PASSWORD, made as people make theirs."""
+def everybody_in(database: Database) -> None:
+    """Every account works in every project there is so far."""
     with database.transaction() as session:
-        token = accounts.invite(session, role, name)
+        every = [project.id for project in projects.list_projects(session)]
+        for user in accounts.list_users(session):
+            members.add_members(session, every, user.id)
+
+
+def make_account(database: Database, name: str, role: str) -> int:
+    """An account with PASSWORD, made as people make theirs, in all projects there are so far."""
+    with database.transaction() as session:
+        every = [project.id for project in projects.list_projects(session)]
+        token = accounts.invite(session, role, name, projects=every)
     with database.transaction() as session:
         return accounts.accept(session, token, name, PASSWORD).id
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from alignloop.errors import UserError
-from alignloop.label.store import accounts, judging, projects, queue
+from alignloop.label.store import accounts, judging, members, projects, queue
 from alignloop.label.store.database import FILE, Database, Session, open_database
 from alignloop.label.store.importing import import_file
 from alignloop.label.store.tables import now
@@ -136,7 +136,10 @@ def make_demo(
         for number, (name, work) in enumerate(people.items()):
             # one transaction per annotator: each commit waits for the disk
             with database.transaction() as session:
-                desk = SimulatedDesk(session, accounts.add_simulated(session, name, began), began)
+                user_id = accounts.add_simulated(session, name, began)
+                everywhere = [one.id for one in projects.list_projects(session)]
+                members.add_members(session, everywhere, user_id)
+                desk = SimulatedDesk(session, user_id, began)
                 # unequal amounts, and some items are left for the visitor
                 work(desk, "demo", limit=PER_DAY * (DAYS - 1 - number % 3))
                 work(desk, "demo-ranking", limit=PER_DAY // 2)
@@ -168,10 +171,11 @@ def run_demo(
 ) -> None:
     """Create the demo if it does not exist yet, serve it, and print the link."""
     if serve is None:
-        from alignloop.label.commands import serve
+        from alignloop.label.serve_command import serve
     with tempfile.TemporaryDirectory(prefix="alignloop-demo-") as temporary:
         target = Path(folder or temporary)
         if not (target / FILE).exists():
             make_demo(target, content, people)
         options = {"host": "127.0.0.1", "port": port, "project": str(target), "database": None}
-        serve(argparse.Namespace(**options, behind_tls=False, public_host=[]))
+        plain = {"public_url": "", "tls_certificate": None, "tls_key": None, "behind_proxy": None}
+        serve(argparse.Namespace(**options, **plain))

@@ -1,6 +1,7 @@
 """Authorisation: the guard of every route, and the session cookie. Below web and pages.
 
-`create_app` rejects routes without one of the guards `anyone`, `annotator`, `lead`.
+`create_app` rejects routes without one of the guards `anyone`, `annotator`, `lead`, `admin`. A
+route whose address names a project, or something in one, is for its members and for admins.
 """
 
 import hmac
@@ -11,7 +12,7 @@ from fastapi import Path as PathParameter
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from alignloop.label.server_settings import ServerSettings
-from alignloop.label.store import sign_in, tokens
+from alignloop.label.store import members, sign_in, throttle, tokens
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.database import Database
 from alignloop.label.store.refusals import Forbidden, SignInRefused
@@ -38,8 +39,9 @@ def address_of(request: Request) -> str:
 
 def origin_of(request: Request) -> str:
     """Our origin as the browser sees it: "http://localhost:8000"."""
-    scheme = "https" if settings_of(request).behind_tls else "http"
-    return f"{scheme}://{request.headers.get('host', '')}"
+    settings = settings_of(request)
+    scheme = "https" if settings.is_secure else "http"
+    return settings.public_url or f"{scheme}://{request.headers.get('host', '')}"
 
 
 def check_origin(request: Request) -> None:
@@ -56,7 +58,8 @@ def check_origin(request: Request) -> None:
         return
     if origin == "null" and request.headers.get("sec-fetch-site") == "same-origin":
         return
-    raise Forbidden("the request comes from another site", fix="open the page and try again there")
+    fix = f"open {origin_of(request)} and try again there"
+    raise Forbidden("the request comes from another site", fix=fix)
 
 
 def find_principal(request: Request) -> Principal | None:
@@ -87,10 +90,15 @@ def annotator(request: Request, _: Described = None) -> Principal:
 
 
 def lead(request: Request, _: Described = None) -> Principal:
-    """Guard: a lead. Raises SignInRefused or Forbidden."""
+    """Guard: a lead of the project, or an admin. Raises SignInRefused, Forbidden or NotFound."""
+    return _allowed(request, "lead")
+
+
+def admin(request: Request, _: Described = None) -> Principal:
+    """Guard: an admin. Raises SignInRefused or Forbidden."""
     found = _allowed(request, "lead")
-    if found.role != "lead":
-        raise Forbidden("this is for the project's lead", fix="ask the lead")
+    if not found.is_admin:
+        raise Forbidden("this is for admins", fix="ask an admin")
     return found
 
 
@@ -98,6 +106,8 @@ def _allowed(request: Request, scope: str) -> Principal:
     found = find_principal(request)
     if found is None:
         raise SignInRefused("you are not signed in", fix="sign in, or send a valid API token")
+    if scope == "lead" and not found.is_lead:
+        raise Forbidden("this is for the project's lead", fix="ask the lead")
     if scope not in found.scopes:
         raise Forbidden(f"this needs the scope {scope}", fix="ask the lead")
     if found.via == "session" and request.method not in SAFE:
@@ -108,15 +118,32 @@ def _allowed(request: Request, scope: str) -> Principal:
         if not hmac.compare_digest(sent.encode(), found.csrf.encode()):
             problem = f"the header {CSRF_HEADER} is missing or wrong"
             raise Forbidden(problem, fix="load the page again")
+    if not found.is_admin:
+        _check_member(request, found)
     return found
 
 
-GUARDS = (anyone, annotator, lead)
+def _check_member(request: Request, principal: Principal) -> None:
+    """Raise NotFound if the address names a project that somebody does not belong to."""
+    name = next((one for one in members.SCOPED_BY if one in request.path_params), None)
+    if name is None:
+        return
+    which: str | int = request.path_params[name]
+    if name != "slug":
+        if not str(which).isdecimal() or not 0 < int(which) <= BIGGEST_ID:
+            return  # the route refuses it as no number of ours
+        which = int(which)
+    with database_of(request).reading() as session:
+        members.check_member(session, principal.user_id, name, which)
+
+
+GUARDS = (anyone, annotator, lead, admin)
 Id = Annotated[int, PathParameter(ge=1, le=BIGGEST_ID)]
 After = Annotated[int, Query(ge=0, le=BIGGEST_ID)]
 Anyone = Depends(anyone)
 Annotator = Annotated[Principal, Depends(annotator)]
 Lead = Annotated[Principal, Depends(lead)]
+Admin = Annotated[Principal, Depends(admin)]
 Store = Annotated[Database, Depends(database_of)]
 Settings = Annotated[ServerSettings, Depends(settings_of)]
 
@@ -126,16 +153,24 @@ def begin_session(request: Request, response: Response, begun: sign_in.NewSessio
     settings = settings_of(request)
     if old := request.cookies.get(settings.cookie):
         sign_in.log_out(database_of(request), old)
-    # httponly against scripts; lax, so that links to the site still arrive signed in
-    response.set_cookie(
-        settings.cookie,
-        begun.cookie,
-        httponly=True,
-        samesite="lax",
-        secure=settings.behind_tls,
-        path="/",
-        max_age=int(sign_in.ABSOLUTE.total_seconds()),
-    )
+    lasting = ((settings.cookie, begun.cookie, sign_in.ABSOLUTE),)
+    lasting += ((settings.device_cookie, begun.device, throttle.DEVICE_LASTS),)
+    for name, value, lasts in lasting:
+        # httponly against scripts; lax, so that links to the site still arrive signed in
+        response.set_cookie(
+            name,
+            value,
+            httponly=True,
+            samesite="lax",
+            secure=settings.is_secure,
+            path="/",
+            max_age=int(lasts.total_seconds()),
+        )
+
+
+def device_of(request: Request) -> str:
+    """The cookie by which a browser is known from an earlier login; "" if it has none."""
+    return request.cookies.get(settings_of(request).device_cookie, "")
 
 
 def end_session(request: Request, response: Response) -> None:
@@ -144,5 +179,5 @@ def end_session(request: Request, response: Response) -> None:
     if cookie := request.cookies.get(settings.cookie):
         sign_in.log_out(database_of(request), cookie)
     response.delete_cookie(
-        settings.cookie, path="/", secure=settings.behind_tls, httponly=True, samesite="lax"
+        settings.cookie, path="/", secure=settings.is_secure, httponly=True, samesite="lax"
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from label_support import missing
+from label_support import everybody_in, missing
 
 pytest.importorskip("playwright")
 from playwright.sync_api import (
@@ -110,6 +110,7 @@ def add_project(
         project = projects.create_project(session, slug, f"Project {slug}", LabelSchema(**schema))
         batch = projects.create_batch(session, project.id, "first", overlap=overlap)
     import_items(database, project.id, batch.id, items)
+    everybody_in(database)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 from sqlalchemy import delete, update
 
-from alignloop.label.store.tables import Assignment, ItemRow, SignedIn
+from alignloop.label.store.people_tables import SignedIn
+from alignloop.label.store.tables import Assignment, ItemRow
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 JUDGEMENT = "**/api/v1/assignments/*/judgement"

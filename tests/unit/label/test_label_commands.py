@@ -13,7 +13,6 @@ from label_support import PASSWORD, SOURCE, comparison
 
 from alignloop import cli
 from alignloop.evaluate.compare import people_instead
-from alignloop.label.commands import check_binding
 from alignloop.label.new_items import NewItem, items_of_file
 from alignloop.label.store import accounts, tokens
 from alignloop.label.store.database import FILE, open_database
@@ -53,13 +52,13 @@ def test_from_nothing_to_items_and_people(run: Run, tmp_path: Path) -> None:
     database = open_database(tmp_path / "project")
     with database.transaction() as session:
         accounts.accept(session, link[1], "", PASSWORD)
-    assert run("user", "list")[1] == "ann\tannotator\tactive\n"
+    assert run("user", "list")[1] == "ann\tannotator\tactive\tdemo\n"
     secret = run("token", "add", "ann")[1].strip()
     assert tokens.whose(database, secret) is not None
     assert run("token", "revoke", run("token", "list")[1].split("\t")[0])[0] == 0
     assert tokens.whose(database, secret) is None
     assert run("user", "disable", "ann")[1] == "ann\n"
-    assert run("user", "list")[1] == "ann\tannotator\tdisabled\n"
+    assert run("user", "list")[1] == "ann\tannotator\tdisabled\tdemo\n"
     database.close()
 
 
@@ -115,8 +114,8 @@ def test_refused_rows_are_told_and_the_exit_code_is_1(run: Run, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["serve", "--host", "0.0.0.0"], "--behind-tls"),
-        (["serve", "--host", "::"], "--behind-tls"),
+        (["serve", "--host", "0.0.0.0"], "--tls-certificate"),
+        (["serve", "--host", "::"], "--behind-proxy"),
         (["serve", "--host", "nowhere"], "this is not an IP address"),
         (["serve", "--port", "70000"], "the port cannot be opened"),
         (["batch", "list"], "create one: alignloop label project add"),
@@ -141,12 +140,6 @@ def test_a_database_that_is_none_is_told(url: str, capsys: pytest.CaptureFixture
         cli.main(["label", "project", "list", "--database", url])
     assert end.value.code == 2
     assert "error: " in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.0.0.9"])
-def test_loopback_needs_no_tls(host: str) -> None:
-    check_binding(host, behind_tls=False)
-    check_binding("0.0.0.0", behind_tls=True)
 
 
 def test_the_database_is_for_its_owner_alone(run: Run, tmp_path: Path) -> None:

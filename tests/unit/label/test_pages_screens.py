@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from label_support import everybody_in
 
 from alignloop.label.pages.routes import _local
 from alignloop.label.pages.templating import SHADES
@@ -22,13 +23,15 @@ from alignloop.label.texts.i18n import LOCALES, TAGS, catalogue
 from alignloop.label.web.app import create_app
 from alignloop.records import Comparison, Message, Prompt, Response
 
+PEOPLE = (("ann", "annotator"), ("bob", "annotator"), ("lea", "lead"), ("ada", "admin"))
 SECRETS = ("model-one-secret", "model-two-secret", "uncertain", "gold", "because-reason")
 FOR_ANYONE = ["/login", "/invite/nonsense"]
 FOR_ANNOTATORS = ["/", "/p/pairs", "/p/pairs/guideline", "/p/pairs/task/{pairs}"]
 FOR_ANNOTATORS += ["/p/ranks/task/{ranks}", "/p/rates/task/{rates}", "/p/missing", "/lead/users"]
 PROJECT_SCREENS = ["progress", "quality", "disagreements", "disagreements/1", "batches"]
-PROJECT_SCREENS += ["exports", "guideline", "plot/agreement", "plot/progress?shade=dark"]
-FOR_LEADS = ["/", "/lead/users", "/lead/tokens", "/lead/audit", "/lead/missing/progress"]
+PROJECT_SCREENS += ["members", "exports", "guideline", "plot/agreement", "plot/progress?shade=dark"]
+FOR_LEADS = ["/", "/lead/users", "/lead/tokens", "/lead/missing/progress"]
+FOR_ADMINS = ["/", "/lead/users", "/lead/tokens", "/lead/audit", "/lead/pairs/members"]
 FOR_LEADS += [f"/lead/pairs/{name}" for name in PROJECT_SCREENS]
 
 
@@ -69,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("pages")
     with closing(open_database(folder)) as database:
         with database.transaction() as session:
-            for name, role in (("ann", "annotator"), ("bob", "annotator"), ("lea", "lead")):
+            for name, role in PEOPLE:
                 session.add(User(name=name, role=role, active=True, locale="", created_at=now()))
         known = {"why": "uncertain", "why_detail": {"because-reason": 1}}
         pairs = [new_item(n, 2, **known) for n in (1, 2)] + [new_item(3, 2, gold="r3-0")]
@@ -82,6 +85,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 project = projects.create_project(session, slug, f"Title {slug}", schema)
                 batch = projects.create_batch(session, project.id, "first", overlap=3)
             import_items(database, project.id, batch.id, items)
+            everybody_in(database)
             with database.transaction() as session:
                 ann = accounts.get_user(session, "ann").id
                 task = claim(session, slug, ann)
@@ -104,6 +108,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 PAGES = [(path, None) for path in FOR_ANYONE]
 PAGES += [(path, "ann") for path in FOR_ANNOTATORS] + [(path, "lea") for path in FOR_LEADS]
+PAGES += [(path, "ada") for path in FOR_ADMINS]
 INLINE = re.compile(
     r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=\")|javascript:|https?://(?!www\.w3)"
 )

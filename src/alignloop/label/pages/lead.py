@@ -1,4 +1,4 @@
-"""The lead's screens: progress, quality, disagreements and people."""
+"""The lead's screens of a project: progress, quality, disagreements, batches, exports."""
 
 from typing import Any, Literal
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from alignloop.label.exports import FORMATS, KINDS
-from alignloop.label.guards import After, Id, Lead, Store
+from alignloop.label.guards import Id, Lead, Store
 from alignloop.label.pages import views
 from alignloop.label.pages.diff import compare
 from alignloop.label.pages.templating import PageRoute, locale_of, page
@@ -14,7 +14,7 @@ from alignloop.label.quality.disagreements import Disagreement, disagreements
 from alignloop.label.quality.forecast import forecast
 from alignloop.label.quality.plots import PLOTS, PlotName, draw_plot
 from alignloop.label.quality.report import quality_report
-from alignloop.label.store import accounts, audit, projects, snapshots, tokens
+from alignloop.label.store import projects, snapshots
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.refusals import NotFound
@@ -24,45 +24,13 @@ from alignloop.label.texts.i18n import Texts
 router = APIRouter(
     route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
 )
-PAGE_OF_LOG = 100
 
 
-def _screen(
+def screen(
     request: Request, principal: Principal, tab: str, name: str = "", /, **values: Any
 ) -> Response:
     """One of the lead's screens; its template is named after its tab unless `name` is given."""
     return page(request, f"lead_{name or tab}", principal, tab=tab, **values)
-
-
-@router.get("/lead/users")
-def users(request: Request, principal: Lead, database: Store) -> Response:
-    """The users."""
-    with database.reading() as session:
-        found = accounts.list_users(session)
-    return _screen(request, principal, "users", users=found)
-
-
-@router.get("/lead/tokens")
-def list_tokens(request: Request, principal: Lead, database: Store) -> Response:
-    """The API tokens."""
-    with database.reading() as session:
-        people = accounts.list_users(session)
-        names = accounts.user_names(session)
-        found = [vars(one) | {"user": names[one.user_id]} for one in tokens.list_tokens(session)]
-    return _screen(request, principal, "tokens", tokens=found, users=people)
-
-
-@router.get("/lead/audit")
-def audit_log(
-    request: Request, principal: Lead, database: Store, before: After | None = None
-) -> Response:
-    """The audit log."""
-    with database.reading() as session:
-        names = accounts.user_names(session)
-        found = audit.latest(session, limit=PAGE_OF_LOG, before=before)
-    rows = [vars(one) | {"who": names.get(one.user_id, "")} for one in found]
-    older = found[-1].id if len(found) == PAGE_OF_LOG else None
-    return _screen(request, principal, "audit", rows=rows, older=older)
 
 
 @router.get("/lead/{slug}/progress")
@@ -73,7 +41,7 @@ def progress(request: Request, slug: str, principal: Lead, database: Store) -> R
         labels = load_labels(session, project.id)
         batches = views.batch_rows(projects.list_batches(session, project.id), labels)
     at = now()
-    return _screen(
+    return screen(
         request,
         principal,
         "progress",
@@ -90,7 +58,7 @@ def quality(request: Request, slug: str, principal: Lead, database: Store) -> Re
     with database.reading() as session:
         project = projects.get_project(session, slug)
         labels = load_labels(session, project.id)
-    return _screen(
+    return screen(
         request,
         principal,
         "quality",
@@ -125,7 +93,7 @@ def list_disagreements(request: Request, slug: str, principal: Lead, database: S
         found = disagreements(load_labels(session, project.id))
     t = Texts(locale_of(request, principal))
     rows = [_disagreement_row(t, one) for one in found]
-    return _screen(request, principal, "disagreements", project=project, rows=rows)
+    return screen(request, principal, "disagreements", project=project, rows=rows)
 
 
 def _disagreement_row(t: Texts, one: Disagreement) -> dict[str, Any]:
@@ -151,7 +119,7 @@ def decide(request: Request, slug: str, item_id: Id, principal: Lead, database: 
             raise NotFound("there is no such item", where=str(item_id))
         answers = views.shown_answers(session, item_id)
     t = Texts(locale_of(request, principal))
-    return _screen(
+    return screen(
         request,
         principal,
         "disagreements",
@@ -173,7 +141,7 @@ def batches(request: Request, slug: str, principal: Lead, database: Store) -> Re
     with database.reading() as session:
         project = projects.get_project(session, slug)
         rows = views.batches_with_gold(session, projects.list_batches(session, project.id))
-    return _screen(request, principal, "batches", project=project, batches=rows)
+    return screen(request, principal, "batches", project=project, batches=rows)
 
 
 @router.get("/lead/{slug}/exports")
@@ -184,7 +152,7 @@ def exports(request: Request, slug: str, principal: Lead, database: Store) -> Re
         found = snapshots.list_snapshots(session, project.id)
         choices = projects.list_batches(session, project.id)
     offers: dict[str, Any] = {"kinds": KINDS, "formats": FORMATS, "batches": choices}
-    return _screen(request, principal, "exports", project=project, snapshots=found, **offers)
+    return screen(request, principal, "exports", project=project, snapshots=found, **offers)
 
 
 @router.get("/lead/{slug}/guideline")
@@ -193,4 +161,4 @@ def edit_guideline(request: Request, slug: str, principal: Lead, database: Store
     with database.reading() as session:
         project = projects.get_project(session, slug)
         versions = projects.list_guidelines(session, project.id)
-    return _screen(request, principal, "guideline", project=project, versions=versions)
+    return screen(request, principal, "guideline", project=project, versions=versions)

@@ -6,11 +6,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from alignloop.label.guards import Annotator, Anyone, Id, Store
-from alignloop.label.pages import lead, views
+from alignloop.label.pages import lead, people, views
 from alignloop.label.pages.diff import Segment, compare
 from alignloop.label.pages.render import show_invisible
 from alignloop.label.pages.templating import PageRoute, locale_of, page
-from alignloop.label.store import accounts, projects
+from alignloop.label.store import accounts, members, projects
 from alignloop.label.store.refusals import NotFound
 from alignloop.label.store.task_view import find_task
 from alignloop.label.store.tasks import GuidelineText, Task
@@ -43,7 +43,9 @@ def list_projects(request: Request, principal: Annotator, database: Store) -> Re
     with database.reading() as session:
         cards = [
             views.project_card(session, project, principal.user_id)
-            for project in projects.list_projects(session)
+            for project in members.visible_projects(
+                session, principal.user_id, every=principal.is_admin
+            )
         ]
     return page(request, "projects", principal, projects=cards)
 
@@ -91,4 +93,6 @@ def _local(path: str) -> str:
     return path if re.fullmatch(r"/(?![/\\])[\w\-./]*", path, re.ASCII) else "/"
 
 
+# first, since "/lead/users" would also be the screen of a project
+router.include_router(people.router)
 router.include_router(lead.router)

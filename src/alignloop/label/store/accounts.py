@@ -1,20 +1,25 @@
 """Users, and the one-time links that create their accounts."""
 
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 
 from argon2 import PasswordHasher
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from alignloop.label.store.keys import hashed, new_secret
-from alignloop.label.store.refusals import Conflict, Invalid, NotFound
-from alignloop.label.store.tables import ApiToken, Invitation, SignedIn, User, now
+from alignloop.label.store.members import add_members, may_manage, project_ids
+from alignloop.label.store.people_tables import ApiToken, Device, Invitation, SignedIn
+from alignloop.label.store.refusals import Conflict, Forbidden, Invalid, NotFound
+from alignloop.label.store.tables import Project, User, now
 
 INVITATION_LASTS = timedelta(days=7)
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 10, 200
-ROLES = ("lead", "annotator")
+Role = Literal["annotator", "lead", "admin"]
+ROLES: tuple[Role, ...] = ("annotator", "lead", "admin")
 # OWASP's minimum for argon2id: 19 MiB, two passes, one lane.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19 * 1024, parallelism=1)
 
@@ -25,44 +30,140 @@ class Principal:
 
     user_id: int
     name: str
-    role: str  # lead | annotator
+    role: str  # admin | lead | annotator
     locale: str
     scopes: frozenset[str]  # of "judge" and "lead"
     via: str  # session | token
     csrf: str = ""
 
+    @property
+    def is_admin(self) -> bool:
+        """Whether they see every project and manage every account."""
+        return self.role == "admin"
+
+    @property
+    def manages_as(self) -> int | None:
+        """Whose links they see and end: their own (an id), or None for everybody's."""
+        return None if self.is_admin else self.user_id
+
+    @property
+    def is_lead(self) -> bool:
+        """Whether they see the lead's screens of their projects."""
+        return "lead" in scopes_of(self.role)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenLink:
+    """A link that still works: for whom and until when. `made_by` is None for the command line."""
+
+    id: str
+    name: str | None
+    role: str
+    projects: list[str]
+    made_by: str | None
+    created_at: datetime
+    expires_at: datetime
+
 
 def scopes_of(role: str) -> frozenset[str]:
     """What a role may do: leads may judge too."""
-    return frozenset({"judge", "lead"} if role == "lead" else {"judge"})
+    return frozenset({"judge"} if role == "annotator" else {"judge", "lead"})
 
 
-def invite(session: Session, role: str, name: str | None = None) -> str:
+def invite(
+    session: Session,
+    role: str,
+    name: str | None = None,
+    *,
+    projects: Iterable[int] = (),
+    by: int | None = None,
+) -> str:
     """A one-time link's token for a new account, or for a new password of the account `name`.
 
-    Without a name the invited person chooses it. Raises Invalid for an unknown role.
+    Who uses it joins `projects` (ids). Without a name the invited person chooses it. `by` is who
+    invites, None for the command line. Raises Invalid for an unknown role, and Forbidden for an
+    account or a project beyond the inviter's.
     """
     if role not in ROLES:
-        raise Invalid(f"{role!r} is not a role", fix="choose lead or annotator")
+        raise Invalid(f"{role!r} is not a role", fix="choose annotator, lead or admin")
+    joined = sorted(set(projects))
+    name = None if name is None else checked_name(name)
+    if by is not None:
+        _check_inviter(session, session.get_one(User, by), role, name, joined)
     token = new_secret()
-    link = Invitation(token_hash=hashed(token), role=role, created_at=now())
-    link.name = None if name is None else checked_name(name)
-    link.expires_at = now() + INVITATION_LASTS
+    link = Invitation(token_hash=hashed(token), role=role, created_at=now(), name=name)
+    link.projects, link.made_by, link.expires_at = joined, by, now() + INVITATION_LASTS
     session.add(link)
     return token
 
 
-def invite_first_lead(session: Session) -> str | None:
-    """The token of the first lead's link; None if there is a lead. Earlier such links expire.
+def _check_inviter(
+    session: Session, inviter: User, role: str, name: str | None, projects: list[int]
+) -> None:
+    if inviter.role == "admin":
+        return
+    if role == "admin" or not set(projects) <= project_ids(session, inviter.id):
+        raise Forbidden("a lead invites into their own projects only", fix="ask an admin")
+    user = session.scalar(select(User).where(User.name == name))
+    if user is not None:
+        check_manager(session, inviter, user)
+
+
+def check_manager(session: Session, manager: User, user: User) -> None:
+    """Raise Forbidden unless `manager` may change the account of `user`."""
+    if not may_manage(session, manager, user):
+        problem = "this account works in projects that are not yours"
+        raise Forbidden(problem, where=user.name, fix="ask an admin")
+
+
+def invite_first_admin(session: Session) -> str | None:
+    """The token of the first admin's link; None if there is an admin. Earlier such links expire.
 
     Links that name their account are not affected.
     """
-    leads = select(User.id).where(User.role == "lead", User.password_hash.is_not(None)).limit(1)
-    if session.scalar(leads) is not None:
+    admins = select(User.id).where(User.role == "admin", User.password_hash.is_not(None)).limit(1)
+    if session.scalar(admins) is not None:
         return None
-    mine = Invitation.role == "lead", Invitation.name.is_(None), Invitation.used_at.is_(None)
+    mine = Invitation.role == "admin", Invitation.name.is_(None), Invitation.used_at.is_(None)
     session.execute(delete(Invitation).where(*mine))
-    return invite(session, "lead")
+    return invite(session, "admin")
+
+
+def open_links(
+    session: Session, *, by: int | None = None, at: datetime | None = None
+) -> list[OpenLink]:
+    """The links that still work, the newest first; with `by` only those of one inviter."""
+    names = user_names(session)
+    slugs = {row[0]: row[1] for row in session.execute(select(Project.id, Project.slug))}
+    return [
+        OpenLink(
+            id=one.token_hash,
+            name=one.name,
+            role=one.role,
+            projects=[slugs[project_id] for project_id in one.projects],
+            made_by=names.get(one.made_by),
+            created_at=one.created_at,
+            expires_at=one.expires_at,
+        )
+        for one in _open_invitations(session, by, at)
+    ]
+
+
+def _open_invitations(
+    session: Session, by: int | None, at: datetime | None = None
+) -> list[Invitation]:
+    still = Invitation.used_at.is_(None), Invitation.expires_at > (at or now())
+    query = select(Invitation).where(*still).order_by(Invitation.created_at.desc())
+    return list(session.scalars(query if by is None else query.where(Invitation.made_by == by)))
+
+
+def revoke_invitation(session: Session, start: str, *, by: int | None = None) -> Invitation:
+    """End a link; `start` is its id or the first characters. Raises NotFound."""
+    found = [one for one in _open_invitations(session, by) if one.token_hash.startswith(start)]
+    if len(found) != 1 or not start:
+        raise NotFound("there is no such link", where=start, fix="choose one of the open links")
+    session.delete(found[0])
+    return found[0]
 
 
 def invitation(
@@ -86,6 +187,7 @@ def accept(session: Session, token: str, name: str, password: str) -> User:
     name = link.name or checked_name(name)
     check_password(password, name)
     user = session.scalar(select(User).where(User.name == name))
+    joined = _still_allowed(session, link, user)
     if user is not None and link.name is None:
         raise Conflict("this name is taken", where=name, fix="choose another one")
     if user is not None and not user.active:
@@ -96,11 +198,27 @@ def accept(session: Session, token: str, name: str, password: str) -> User:
     user.password_hash = HASHER.hash(password)
     link.used_at = now()
     session.flush()
+    add_members(session, joined, user.id)
     session.execute(delete(SignedIn).where(SignedIn.user_id == user.id))
     # a leaked earlier link must not take over an account that has just set its password
     others = delete(Invitation).where(Invitation.name == name, Invitation.used_at.is_(None))
     session.execute(others)
     return user
+
+
+def _still_allowed(session: Session, link: Invitation, user: User | None) -> set[int]:
+    """The projects that a link may still add to; they and the account may have changed meanwhile.
+
+    Raises NotFound if the inviter may not change this account any more.
+    """
+    if link.made_by is None:
+        return set(link.projects)
+    inviter = session.get_one(User, link.made_by)
+    if user is not None and not may_manage(session, inviter, user):
+        raise NotFound("this link is no longer valid", fix="ask for a new one")
+    if inviter.role == "admin":
+        return set(link.projects)
+    return set(link.projects) & project_ids(session, inviter.id)
 
 
 def add_simulated(session: Session, name: str, at: datetime) -> int:
@@ -130,19 +248,48 @@ def get_user(session: Session, name: str) -> User:
 
 
 def set_active(session: Session, name: str, *, active: bool) -> User:
-    """Disable an account, which deletes its sessions and tokens, or enable it again.
+    """Disable an account, which ends its sessions, tokens and links, or enable it again.
 
-    Raises NotFound, and Conflict for the last active lead.
+    Raises NotFound, and Conflict for the last active admin.
     """
     user = get_user(session, name)
-    leads = select(func.count(User.id)).where(User.role == "lead", User.active, User.id != user.id)
-    if not active and user.role == "lead" and not session.scalar(leads):
-        raise Conflict("this is the last lead", where=name, fix="invite another lead first")
-    user.active = active
     if not active:
-        session.execute(delete(SignedIn).where(SignedIn.user_id == user.id))
-        session.execute(delete(ApiToken).where(ApiToken.user_id == user.id))
+        _check_not_last_admin(session, user)
+        for table in (SignedIn, ApiToken, Device):
+            session.execute(delete(table).where(table.user_id == user.id))
+        _end_links_of(session, user)
+    user.active = active
     return user
+
+
+def set_role(session: Session, name: str, role: str) -> User:
+    """Change what somebody may do; links that they made end.
+
+    Raises NotFound, Invalid for an unknown role, and Conflict for the last active admin.
+    """
+    if role not in ROLES:
+        raise Invalid(f"{role!r} is not a role", fix="choose annotator, lead or admin")
+    user = get_user(session, name)
+    if role != "admin":
+        _check_not_last_admin(session, user)
+    if role != user.role:
+        _end_links_of(session, user)
+    user.role = role
+    return user
+
+
+def _check_not_last_admin(session: Session, user: User) -> None:
+    others = select(func.count(User.id)).where(
+        User.role == "admin", User.active, User.id != user.id
+    )
+    if user.role == "admin" and user.active and not session.scalar(others):
+        problem = "this is the last admin"
+        raise Conflict(problem, where=user.name, fix="make somebody else an admin first")
+
+
+def _end_links_of(session: Session, user: User) -> None:
+    mine = Invitation.made_by == user.id, Invitation.used_at.is_(None)
+    session.execute(delete(Invitation).where(*mine))
 
 
 def set_locale(session: Session, user_id: int, locale: str) -> None:

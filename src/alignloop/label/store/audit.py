@@ -5,7 +5,8 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store.tables import AuditLog, now
+from alignloop.label.store.people_tables import AuditLog
+from alignloop.label.store.tables import now
 
 
 def record(

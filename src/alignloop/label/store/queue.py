@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BindParameter, bindparam, exists, literal_column, or_, select
 from sqlalchemy.orm import Session, aliased
 
+from alignloop.label.store.assigning import next_assigned, open_to
 from alignloop.label.store.database import lock_queue
 from alignloop.label.store.presentation_order import shown_order
 from alignloop.label.store.projects import get_project, guideline_version
@@ -152,6 +153,7 @@ _FIRST = (
     .where(ItemRow.batch_id == bindparam("batch"), ItemRow.taken < ItemRow.wanted)
     .where(ItemRow.position > bindparam("after"))
     .where(or_(_mine.id.is_(None), _mine.state == "released"))
+    .where(open_to(_user))
     .where(
         or_(
             ItemRow.repeat_of.is_(None),
@@ -187,6 +189,7 @@ class _Next:
     cursor: Cursor | None
     before: Assignment | None
     counters: list[OrderCounter]
+    in_turn: bool = True  # not an item assigned by the lead, which comes before its turn
 
     @property
     def turn(self) -> int:
@@ -209,6 +212,9 @@ def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
     who = {"user": user_id, "project": project_id}
     counters = list(session.scalars(_COUNTERS, who))
     turn = sum(one.count for one in counters)
+    if assigned := next_assigned(session, project_id, user_id):
+        item, cursor = assigned
+        return _Next(item=item, cursor=cursor, before=None, counters=counters, in_turn=False)
     batches: list[tuple[int, Cursor | None]] = [
         (row[0], row[1]) for row in session.execute(_BATCHES, who)
     ]
@@ -232,9 +238,10 @@ def _assign(
     taken = take_place(item)
     assert taken, "the queue is locked, and the item was open"
     if cursor is None:
-        cursor = Cursor(user_id=user_id, batch_id=item.batch_id, done=0)
+        cursor = Cursor(user_id=user_id, batch_id=item.batch_id, done=0, position=BEFORE_ALL)
         session.add(cursor)
-    cursor.position = item.position
+    if found.in_turn:
+        cursor.position = item.position
     if before is not None:
         # a returned item keeps its presentation: the answers reappear in the same order
         before.state = "leased"

@@ -24,7 +24,9 @@ class SignInRefused(UserError):
 
 
 class TooManyAttempts(UserError):
-    """Too many login attempts from this address or for this account: 429."""
+    """Too many login attempts; after `wait` seconds another one is possible: 429."""
+
+    wait = 0
 
 
 class Contradiction(Conflict):

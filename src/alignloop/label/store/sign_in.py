@@ -1,13 +1,13 @@
-"""Logging in, sessions, and rate limits."""
+"""Logging in, and sessions."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from argon2.exceptions import InvalidHashError, VerificationError
-from sqlalchemy import delete, func, or_, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store import accounts, audit
+from alignloop.label.store import accounts, audit, throttle
 from alignloop.label.store.accounts import (
     HASHER,
     LONGEST_PASSWORD,
@@ -17,14 +17,13 @@ from alignloop.label.store.accounts import (
 )
 from alignloop.label.store.database import Database
 from alignloop.label.store.keys import hashed, new_secret
+from alignloop.label.store.people_tables import SignedIn
 from alignloop.label.store.refusals import SignInRefused, TooManyAttempts
-from alignloop.label.store.tables import LoginAttempt, SignedIn, User, now
+from alignloop.label.store.tables import User, now
 
 IDLE = timedelta(hours=2)
 ABSOLUTE = timedelta(hours=12)
 SEEN_EVERY = timedelta(minutes=1)  # record a session's last use at most this often
-WINDOW = timedelta(minutes=15)
-TRIES_BY_ACCOUNT, TRIES_BY_ADDRESS = 10, 30
 # Verified instead if the account does not exist, to take the same time.
 DUMMY_HASH = HASHER.hash(new_secret())
 
@@ -36,22 +35,30 @@ class NewSession:
     cookie: str
     csrf: str
     user_id: int
+    device: str = ""  # for the cookie by which the browser is known at the next login
 
 
 def log_in(
-    database: Database, name: str, password: str, address: str, *, at: datetime | None = None
+    database: Database,
+    name: str,
+    password: str,
+    address: str,
+    *,
+    device: str = "",
+    at: datetime | None = None,
 ) -> NewSession:
     """Check the password and begin a session. Raises SignInRefused or TooManyAttempts.
 
-    Message and time are the same whether the name exists or not.
+    `device` is the browser's cookie of an earlier login. Message and time are the same whether the
+    name exists or not.
     """
     at = at or now()
     name, address = normalised(name)[:100], address[:64]
     with database.transaction() as session:
-        # counted before checking the password, so parallel guesses count too
-        full = _note_attempt(session, name, address, at)
-    if full:
-        raise TooManyAttempts("too many attempts to sign in", fix="wait a quarter of an hour")
+        place = throttle.place_of(session, name, address, device)
+        wait = throttle.note_attempt(session, name, place, at)
+    if wait:
+        raise _too_many(wait)
     with database.reading() as session:
         user = session.scalar(select(User).where(User.name == name))
     # no transaction is open during the tens of milliseconds of argon2
@@ -64,24 +71,40 @@ def log_in(
             audit.record(session, "login refused", user_id=None, target=name, address=address)
         else:
             audit.record(session, "login", user_id=user.id, target=name, address=address)
-            mine = LoginAttempt.account == name, LoginAttempt.address == address
-            session.execute(delete(LoginAttempt).where(*mine))
-            return begin(session, user.id, at=at)
+            throttle.forget_attempts(session, name, place)
+            return begin(session, user.id, address=address, device=device, at=at)
     raise SignInRefused("the name or the password is wrong", fix="try again, or ask the lead")
 
 
-def accept(database: Database, token: str, name: str, password: str, address: str) -> NewSession:
+def _too_many(wait: int) -> TooManyAttempts:
+    fix = f"try again in {wait} seconds" if wait < 100 else f"try again in {-(-wait // 60)} minutes"
+    refusal = TooManyAttempts("too many attempts to sign in", fix=fix)
+    refusal.wait = wait
+    return refusal
+
+
+def accept(
+    database: Database, token: str, name: str, password: str, address: str, *, device: str = ""
+) -> NewSession:
     """Use a one-time link, and begin a session. Raises as `accounts.accept`."""
     with database.transaction() as session:
         user = accounts.accept(session, token, name, password)
         audit.record(session, "link used", user_id=user.id, target=user.name, address=address)
-        return begin(session, user.id)
+        return begin(session, user.id, address=address, device=device)
 
 
-def begin(session: Session, user_id: int, *, at: datetime | None = None) -> NewSession:
-    """Begin a session for an authenticated user."""
+def begin(
+    session: Session,
+    user_id: int,
+    *,
+    address: str = "",
+    device: str = "",
+    at: datetime | None = None,
+) -> NewSession:
+    """Begin a session for an authenticated user, whose browser is known from now on."""
     at = at or now()
-    begun = NewSession(cookie=new_secret(), csrf=new_secret(), user_id=user_id)
+    known_as = throttle.know_device(session, user_id, address, device, at)
+    begun = NewSession(cookie=new_secret(), csrf=new_secret(), user_id=user_id, device=known_as)
     row = SignedIn(id_hash=hashed(begun.cookie), user_id=user_id, csrf=begun.csrf)
     row.created_at, row.last_seen, row.expires_at = at, at, at + ABSOLUTE
     # expired sessions are deleted whenever one begins
@@ -124,22 +147,6 @@ def log_out(database: Database, cookie: str) -> None:
     """End a session."""
     with database.transaction() as session:
         session.execute(delete(SignedIn).where(SignedIn.id_hash == hashed(cookie)))
-
-
-def _note_attempt(session: Session, name: str, address: str, at: datetime) -> bool:
-    """Record an attempt; returns whether there were too many before it."""
-    # expired attempts are deleted here, so the table stays small without a job
-    session.execute(delete(LoginAttempt).where(LoginAttempt.at <= at - WINDOW))
-    mine = or_(LoginAttempt.account == name, LoginAttempt.address == address)
-    counts = select(
-        func.count(LoginAttempt.id).filter(LoginAttempt.account == name),
-        func.count(LoginAttempt.id).filter(LoginAttempt.address == address),
-    ).where(mine)
-    by_account, by_address = session.execute(counts).one()
-    full = by_account >= TRIES_BY_ACCOUNT or by_address >= TRIES_BY_ADDRESS
-    if not full:
-        session.add(LoginAttempt(account=name, address=address, at=at))
-    return full
 
 
 def _matches(password_hash: str | None, password: str) -> bool:

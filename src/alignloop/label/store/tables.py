@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -77,7 +78,7 @@ class User(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(String(100), unique=True)
     password_hash: Mapped[str | None]
-    role: Mapped[str] = mapped_column(String(16))  # lead | annotator
+    role: Mapped[str] = mapped_column(String(16))  # admin | lead | annotator
     locale: Mapped[str] = mapped_column(String(8), default="")  # "" = the browser's
     active: Mapped[bool]
     created_at: Mapped[datetime]
@@ -185,7 +186,8 @@ class ItemRow(Base):
     """One question for annotators: a prompt with K responses (`item_response`).
 
     `taken` is the number of places in use, of `wanted`: assignments that are leased, or done with
-    a judgement other than skip. Gold items store the right answer (`gold_verdict` choice, tie or
+    a judgement other than skip. A `reserved` item is offered only to those whom it is assigned to
+    (`assigned`). Gold items store the right answer (`gold_verdict` choice, tie or
     both_bad, and `gold_choice`, a response) and go to all annotators. A repeat names its original
     and goes only to annotators who judged that.
     """
@@ -220,6 +222,16 @@ class ItemRow(Base):
     wanted: Mapped[int]
     taken: Mapped[int] = mapped_column(default=0)
     position: Mapped[int] = mapped_column(BigInteger)  # order within the batch; a keyed hash
+    reserved: Mapped[bool] = mapped_column(default=False, server_default=false())
+
+
+class Assigned(Base):
+    """An item that the lead gave to somebody: they are asked it before all others."""
+
+    __tablename__ = "assigned"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True)
+    item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), primary_key=True, index=True)
 
 
 class ItemResponse(Base):
@@ -358,74 +370,6 @@ class ExportSnapshot(Base):
     path: Mapped[str]
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user.id"))  # null: the command line
     created_at: Mapped[datetime]
-
-
-class SignedIn(Base):
-    """A session; its id is only in the browser's cookie, its hash is here."""
-
-    __tablename__ = "session"
-
-    id_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
-    csrf: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[datetime]
-    last_seen: Mapped[datetime]
-    expires_at: Mapped[datetime]
-
-
-class ApiToken(Base):
-    """A token for programs; `scopes` is a list of "judge" and "lead"."""
-
-    __tablename__ = "api_token"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), index=True)
-    name: Mapped[str] = mapped_column(String(100))
-    hash: Mapped[str] = mapped_column(String(64), unique=True)
-    scopes: Mapped[list[Any]]
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-    last_used: Mapped[datetime | None]
-
-
-class Invitation(Base):
-    """A one-time link that creates an account, or sets a new password for the account `name`."""
-
-    __tablename__ = "invitation"
-
-    token_hash: Mapped[str] = mapped_column(String(64), primary_key=True)
-    role: Mapped[str] = mapped_column(String(16))
-    name: Mapped[str | None] = mapped_column(String(100))
-    created_at: Mapped[datetime]
-    expires_at: Mapped[datetime]
-    used_at: Mapped[datetime | None]
-
-
-class LoginAttempt(Base):
-    """A login attempt, stored while it counts against the limits of account and address."""
-
-    __tablename__ = "login_attempt"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    account: Mapped[str] = mapped_column(String(100), index=True)
-    address: Mapped[str] = mapped_column(String(64), index=True)
-    at: Mapped[datetime] = mapped_column(index=True)
-
-
-class AuditLog(Base):
-    """Who did what, from where: all logins and all actions of leads."""
-
-    __tablename__ = "audit_log"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    at: Mapped[datetime]
-    user_id: Mapped[int | None] = mapped_column(
-        ForeignKey("user.id")
-    )  # null: not signed in, or the CLI
-    action: Mapped[str] = mapped_column(String(64))
-    target: Mapped[str]
-    detail: Mapped[dict[str, Any]]
-    address: Mapped[str] = mapped_column(String(64))
 
 
 def now() -> datetime:

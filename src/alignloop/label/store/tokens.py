@@ -5,11 +5,13 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store.accounts import Principal, scopes_of
+from alignloop.label.store.accounts import Principal, list_users, scopes_of
 from alignloop.label.store.database import Database
 from alignloop.label.store.keys import hashed, new_secret
+from alignloop.label.store.members import may_manage
+from alignloop.label.store.people_tables import ApiToken
 from alignloop.label.store.refusals import Invalid, NotFound
-from alignloop.label.store.tables import ApiToken, User, now
+from alignloop.label.store.tables import User, now
 
 LASTS = timedelta(days=90)
 LONGEST = timedelta(days=366)
@@ -41,6 +43,13 @@ def create_token(
 def list_tokens(session: Session) -> list[ApiToken]:
     """All tokens, newest first."""
     return list(session.scalars(select(ApiToken).order_by(ApiToken.id.desc())))
+
+
+def managed_by(session: Session, manager: User) -> list[tuple[ApiToken, User]]:
+    """The tokens of the accounts that somebody manages, newest first, each with its user."""
+    owners = {one.id: one for one in list_users(session)}
+    found = [(one, owners[one.user_id]) for one in list_tokens(session)]
+    return [(one, owner) for one, owner in found if may_manage(session, manager, owner)]
 
 
 def revoke_token(session: Session, token_id: int) -> ApiToken:

@@ -12,9 +12,10 @@ from alignloop.label.guards import (
     Store,
     address_of,
     begin_session,
+    device_of,
     end_session,
 )
-from alignloop.label.store import accounts, overview, projects, queue, sign_in
+from alignloop.label.store import accounts, members, overview, projects, queue, sign_in
 from alignloop.label.store import judging as judgements
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.overview import OwnProgress
@@ -57,7 +58,9 @@ def log_in(
     request: Request, response: Response, body: LoginIn, database: Store, _anyone: None = Anyone
 ) -> Me:
     """Begin a session: sets the cookie, and returns `csrf`, required with every change."""
-    begun = sign_in.log_in(database, body.name, body.password, address_of(request))
+    begun = sign_in.log_in(
+        database, body.name, body.password, address_of(request), device=device_of(request)
+    )
     begin_session(request, response, begun)
     return _me(sign_in.who(database, begun.cookie))
 
@@ -73,7 +76,14 @@ def accept(
     request: Request, response: Response, body: AcceptIn, database: Store, _anyone: None = Anyone
 ) -> Me:
     """Create the account of a one-time link, or set its password, and begin a session."""
-    begun = sign_in.accept(database, body.token, body.name, body.password, address_of(request))
+    begun = sign_in.accept(
+        database,
+        body.token,
+        body.name,
+        body.password,
+        address_of(request),
+        device=device_of(request),
+    )
     begin_session(request, response, begun)
     return _me(sign_in.who(database, begun.cookie))
 
@@ -93,10 +103,11 @@ def change_me(body: MePatch, principal: Annotator, database: Store) -> Me:
 
 
 @router.get("/projects", responses=RESPONSES_401)
-def list_projects(_principal: Annotator, database: Store) -> list[ProjectOut]:
-    """All projects."""
+def list_projects(principal: Annotator, database: Store) -> list[ProjectOut]:
+    """The user's projects; admins see all."""
     with database.reading() as session:
-        return [ProjectOut.model_validate(one) for one in projects.list_projects(session)]
+        found = members.visible_projects(session, principal.user_id, every=principal.is_admin)
+        return [ProjectOut.model_validate(one) for one in found]
 
 
 @router.get("/projects/{slug}/progress", responses=RESPONSES_404)

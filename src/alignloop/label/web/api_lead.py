@@ -1,11 +1,10 @@
-"""The API of leads: projects, batches, imports, judgements, users, tokens, the audit log."""
+"""The API of leads: projects, batches, imports, judgements, exports; `api_people` has the rest."""
 
 import secrets
 import tempfile
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -14,45 +13,34 @@ from fastapi.responses import FileResponse
 from alignloop.errors import UserError
 from alignloop.label import exports
 from alignloop.label.exports.shapes import suffix
-from alignloop.label.guards import After, Id, Lead, Settings, Store, address_of, origin_of
+from alignloop.label.guards import After, Id, Lead, Settings, Store, address_of
 from alignloop.label.new_items import items_of_lines, numbered_lines
 from alignloop.label.quality.report import quality_report, to_json
-from alignloop.label.store import accounts, audit, overview, projects, snapshots, tokens
+from alignloop.label.store import audit, members, overview, projects, snapshots
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.database import Database, Session
 from alignloop.label.store.importing import Imported, import_items
 from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.refusals import Conflict, NotFound
 from alignloop.label.store.tables import now
-from alignloop.label.store.tasks import Sent
 from alignloop.label.web.api import RESPONSES_401, RESPONSES_404, problems
 from alignloop.label.web.schemas import (
     AdjudicationIn,
-    AuditOut,
     BatchIn,
     BatchOut,
     BatchPatch,
     ExportIn,
     ExportOut,
     GuidelineIn,
-    Invited,
     ItemOut,
     JudgementOut,
     ProjectIn,
     ProjectOut,
-    TokenIn,
-    TokenMade,
-    TokenOut,
-    UserIn,
-    UserOut,
-    UserPatch,
 )
 
 MAX_BYTES_IN_MEMORY = 8 * 2**20  # of an upload; larger ones are spooled to disk
 Limit = Annotated[int, Query(ge=1, le=1000)]
 RESPONSES_404_409 = {**RESPONSES_404, **problems(409)}
-
-Shown = TypeVar("Shown", bound=Sent)
 
 router = APIRouter(prefix="/api/v1", tags=["lead"])
 
@@ -74,7 +62,7 @@ def note(
 def create_project(
     request: Request, body: ProjectIn, principal: Lead, database: Store
 ) -> ProjectOut:
-    """Create a project."""
+    """Create a project, with yourself as its first member."""
     with database.transaction() as session:
         made = projects.create_project(
             session,
@@ -85,6 +73,7 @@ def create_project(
             text_en=body.guideline_en,
             text_zh=body.guideline_zh,
         )
+        members.add_members(session, [made.id], principal.user_id)
         note(session, request, principal, "project made", made.slug)
         return ProjectOut.model_validate(made)
 
@@ -259,78 +248,3 @@ def download_export(export_id: Id, _principal: Lead, database: Store) -> FileRes
     if row is None or not (Path(row.path) / name).is_file():
         raise NotFound("there is no such export, or its file is gone", where=str(export_id))
     return FileResponse(Path(row.path) / name, filename=name, media_type="application/octet-stream")
-
-
-@router.get("/users", responses=RESPONSES_401)
-def list_users(_principal: Lead, database: Store) -> list[UserOut]:
-    """All accounts."""
-    with database.reading() as session:
-        return [UserOut.model_validate(one) for one in accounts.list_users(session)]
-
-
-@router.post("/users", status_code=201, responses=RESPONSES_401)
-def invite(request: Request, body: UserIn, principal: Lead, database: Store) -> Invited:
-    """A one-time link for a new account, or for a new password of an existing one."""
-    with database.transaction() as session:
-        token = accounts.invite(session, body.role, body.name)
-        note(session, request, principal, "invited", body.name, role=body.role)
-    return Invited(link=f"{origin_of(request)}/invite/{token}")
-
-
-@router.patch("/users/{name:path}", responses=RESPONSES_404_409)  # a name may contain a slash
-def change_user(
-    request: Request, name: str, body: UserPatch, principal: Lead, database: Store
-) -> UserOut:
-    """Disable an account, with its sessions and tokens, or enable it again."""
-    with database.transaction() as session:
-        user = accounts.set_active(session, name, active=body.active)
-        note(session, request, principal, "enabled" if body.active else "disabled", name)
-        return UserOut.model_validate(user)
-
-
-@router.get("/tokens", responses=RESPONSES_401)
-def list_tokens(_principal: Lead, database: Store) -> list[TokenOut]:
-    """All API tokens, without their secrets."""
-    with database.reading() as session:
-        names = accounts.user_names(session)
-        return [
-            _shown(TokenOut, one, user=names[one.user_id]) for one in tokens.list_tokens(session)
-        ]
-
-
-@router.post("/tokens", status_code=201, responses=RESPONSES_404)
-def create_token(request: Request, body: TokenIn, principal: Lead, database: Store) -> TokenMade:
-    """Create an API token; its secret is shown only here."""
-    with database.transaction() as session:
-        user = accounts.get_user(session, body.user)
-        lasts = timedelta(days=body.days)
-        made, secret = tokens.create_token(
-            session, user.id, body.name, list(body.scopes), lasts=lasts
-        )
-        note(session, request, principal, "token made", f"{user.name}/{body.name}")
-        return _shown(TokenMade, made, user=user.name, token=secret)
-
-
-@router.delete("/tokens/{token_id}", status_code=204, responses=RESPONSES_404)
-def revoke_token(request: Request, token_id: Id, principal: Lead, database: Store) -> None:
-    """End a token."""
-    with database.transaction() as session:
-        ended = tokens.revoke_token(session, token_id)
-        note(session, request, principal, "token ended", ended.name)
-
-
-@router.get("/audit", responses=RESPONSES_401)
-def list_audit(
-    _principal: Lead, database: Store, before: After | None = None, limit: Limit = 200
-) -> list[AuditOut]:
-    """The audit log, newest first; `before` is the last id of the previous page."""
-    with database.reading() as session:
-        names = accounts.user_names(session)
-        rows = audit.latest(session, limit=limit, before=before)
-    return [_shown(AuditOut, row, user=names.get(row.user_id)) for row in rows]
-
-
-def _shown(kind: type[Shown], row: object, **more: object) -> Shown:
-    """A store row in the API's form, with values from other tables."""
-    same = (name for name in kind.model_fields if name not in more)
-    return kind.model_validate({name: getattr(row, name) for name in same} | more)

@@ -1,6 +1,7 @@
 """The web application: API and pages behind one shield, with a guard on every route."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +19,17 @@ from alignloop.label.guards import GUARDS
 from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import refusals
 from alignloop.label.store.database import Database
+from alignloop.label.store.members import SCOPED_BY
 from alignloop.label.texts.i18n import Locale
 from alignloop.label.texts.refusal_texts import asked_locale, translated
-from alignloop.label.web import api, api_lead
+from alignloop.label.web import api, api_lead, api_people
 from alignloop.label.web.schemas import ContradictionOut
 from alignloop.label.web.shield import Shield, problem, shield_headers
 
 logger = logging.getLogger(__name__)
+
+# What an address may name that belongs to no project, or is checked by its route.
+OF_NO_PROJECT = {"name", "token", "token_id", "invitation_id", "path"}
 
 STATIC_FILES = Path(__file__).parents[1] / "pages" / "static"
 STATUS: dict[type[UserError], int] = {
@@ -46,7 +51,7 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     # no documentation pages: FastAPI's load scripts from other sites
     app = FastAPI(title="alignloop label", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.database, app.state.settings = database, settings
-    for router in (api.router, api_lead.router, routes.router):
+    for router in (api.router, api_lead.router, api_people.router, routes.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC_FILES, check_dir=False), name="static")
     app.add_middleware(Shield, settings=settings)
@@ -54,9 +59,11 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _broken)
-    unguarded = [route.path for route in routes_of(app) if not guard_of(route)]
     # fail at start, before a forgotten route is reachable
+    unguarded = [route.path for route in routes_of(app) if not guard_of(route)]
     assert not unguarded, f"routes without a guard: {unguarded}"
+    unscoped = [route.path for route in routes_of(app) if not scope_of(route)]
+    assert not unscoped, f"routes that do not say whose project they are about: {unscoped}"
     return app
 
 
@@ -66,13 +73,24 @@ def routes_of(app: FastAPI) -> list[RouteContext]:
 
 
 def guard_of(route: RouteContext) -> str:
-    """The guard of a route: "anyone", "annotator" or "lead"; "" if it has none."""
+    """The name of a route's guard, one of `GUARDS`; "" if it has none."""
     if isinstance(route.original_route, Mount) and route.name == "static":
         return "anyone"
     if not isinstance(route.original_route, APIRoute):
         return ""
     found = [call.__name__ for call in _calls(route.dependant) if call in GUARDS]
     return found[0] if found else ""
+
+
+def scope_of(route: RouteContext) -> str:
+    """ "project" if the guard checks membership, "all" if the address names no project's thing.
+
+    "" if it names something of which the guard does not know the project.
+    """
+    named = set(re.findall(r"\{(\w+)", route.path or ""))
+    if named & set(SCOPED_BY):
+        return "project"
+    return "" if named - OF_NO_PROJECT else "all"
 
 
 def _calls(dependant: Dependant) -> list[Callable[..., object]]:
@@ -95,6 +113,8 @@ def _refused(request: Request, error: Exception) -> Response:
         response = _contradiction(error, asked_locale(request))
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, refusals.TooManyAttempts):
+        response.headers["Retry-After"] = str(error.wait)
     return response
 
 

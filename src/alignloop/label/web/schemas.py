@@ -1,4 +1,7 @@
-"""The API's request and response types, in addition to those of `store.tasks`."""
+"""The API's request and response types, in addition to those of `store.tasks`.
+
+Those about people are in `schemas_people`.
+"""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -6,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from alignloop.label.exports import Format, Kind
+from alignloop.label.store.accounts import Role
 from alignloop.label.store.tasks import BIGGEST_ID, LabelSchema, Previous, PublicId, Received, Sent
 
 Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -32,7 +36,7 @@ class Me(Sent):
     """The signed-in user; send `csrf` in the header X-CSRF-Token with every change."""
 
     name: str
-    role: Literal["lead", "annotator"]
+    role: Role
     locale: str
     scopes: list[Scope]
     csrf: str
@@ -171,70 +175,3 @@ class AdjudicationIn(Received):
     verdict: Literal["choice", "tie", "both_bad"]
     choice: PublicId | None = None
     comment: str = Field(default="", max_length=5000)
-
-
-class UserIn(Received):
-    """A person to invite."""
-
-    name: str = Name
-    role: Literal["lead", "annotator"] = "annotator"
-
-
-class UserOut(Sent):
-    """A user, without secrets."""
-
-    id: int
-    name: str
-    role: str
-    active: bool
-    created_at: datetime
-
-
-class UserPatch(Received):
-    """What may change about a user: whether they may sign in."""
-
-    active: bool
-
-
-class Invited(Sent):
-    """A one-time link, shown only here."""
-
-    link: str
-
-
-class TokenIn(Received):
-    """A new API token for a user."""
-
-    user: str = Name
-    name: str = Name
-    scopes: list[Scope] = Field(min_length=1, max_length=2)
-    days: int = Field(default=90, ge=1, le=366)
-
-
-class TokenOut(Sent):
-    """A token, without its secret."""
-
-    id: int
-    user: str
-    name: str
-    scopes: list[str]
-    expires_at: datetime
-    last_used: datetime | None
-
-
-class TokenMade(TokenOut):
-    """A new token with its secret, shown only here."""
-
-    token: str
-
-
-class AuditOut(Sent):
-    """One entry of the audit log."""
-
-    id: int
-    at: datetime
-    user: str | None
-    action: str
-    target: str
-    detail: dict[str, Any]
-    address: str

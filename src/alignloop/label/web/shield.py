@@ -32,6 +32,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+# half a year, for this name alone: its subdomains may belong to others
+PINNED_TO_TLS = f"max-age={183 * 24 * 3600}"
 STATIC, UPLOAD = "/static/", "/import"
 
 
@@ -57,7 +59,10 @@ class Shield:
 
         async def send_shielded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                shield_headers(MutableHeaders(scope=message), path)
+                headers_sent = MutableHeaders(scope=message)
+                shield_headers(headers_sent, path)
+                if self._settings.is_pinned_to_tls:
+                    headers_sent["strict-transport-security"] = PINNED_TO_TLS
             await send(message)
 
         limit = self._settings.max_upload if path.endswith(UPLOAD) else self._settings.max_body

@@ -15,7 +15,8 @@ from sqlalchemy import select
 
 from alignloop.label.store import accounts, sign_in, tokens
 from alignloop.label.store.database import Database
-from alignloop.label.store.tables import ApiToken, User, now
+from alignloop.label.store.people_tables import ApiToken
+from alignloop.label.store.tables import User, now
 
 MakeWorld = Callable[..., World]
 
@@ -179,13 +180,13 @@ def test_there_is_no_user_before_the_first_link_is_used(database: Database) -> N
     with database.reading() as session:
         assert session.scalars(select(User)).all() == []
     with database.transaction() as session:
-        first, second = accounts.invite_first_lead(session), accounts.invite_first_lead(session)
+        first, second = accounts.invite_first_admin(session), accounts.invite_first_admin(session)
         assert first is not None
         assert second is not None
         with pytest.raises(accounts.NotFound):
             accounts.invitation(session, first)
         accounts.accept(session, second, "lea", PASSWORD)
-        assert accounts.invite_first_lead(session) is None
+        assert accounts.invite_first_admin(session) is None
 
 
 def test_a_new_password_ends_the_old_sessions(people: World) -> None:
@@ -206,7 +207,7 @@ def test_a_lead_invited_by_name_keeps_his_link_when_the_server_starts(database: 
     with database.transaction() as session:
         token = accounts.invite(session, "lead", "lea")
     with database.transaction() as session:
-        assert accounts.invite_first_lead(session) is not None
+        assert accounts.invite_first_admin(session) is not None
     with database.transaction() as session:
         assert accounts.accept(session, token, "", PASSWORD).role == "lead"
 

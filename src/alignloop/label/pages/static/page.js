@@ -1,7 +1,7 @@
 // What every page has: language, light or dark, and forms that are sent to the JSON API.
 
 import { call, Refusal } from "./api.js";
-import { say } from "./words.js";
+import { announce, say } from "./words.js";
 
 const YEAR = 31_536_000;
 
@@ -37,18 +37,65 @@ function gather(form) {
     if (field.dataset.as === "list") (place[last] ??= []).push(...(field.checked ? [field.value] : []));
     else if (field.type === "checkbox") place[last] = field.checked;
     else if (field.dataset.as === "number") place[last] = Number(field.value);
+    else if (field.dataset.as === "optional-number") { if (field.value !== "") place[last] = Number(field.value); }
+    else if (field.dataset.as === "lines") { if (field.value.trim()) place[last] = lines(field.value); }
+    else if (field.dataset.as === "truth") place[last] = field.value === "true";
     else if (field.dataset.as === "percent") place[last] = Number(field.value) / 100;
     else if (field.value !== "" || field.dataset.as !== "optional") place[last] = field.value;
   }
   return found;
 }
 
+function lines(text) {
+  return text.split("\n").map((line) => line.trim()).filter(Boolean);
+}
+
+/** A secret that is shown this once, with a button that copies it. */
+function secretBox(text, label) {
+  const shown = Object.assign(document.createElement("code"), { className: "secret", textContent: text });
+  const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: say("copy") });
+  if (label) button.setAttribute("aria-label", `${say("copy")}: ${label}`);
+  button.addEventListener("click", async () => {
+    await copy(text, shown);
+    button.textContent = say("copied");
+    announce(say("copied"));
+  });
+  const row = Object.assign(document.createElement("div"), { className: "secret-row" });
+  row.append(shown, button);
+  return row;
+}
+
+/** Copy a text; where the browser has no clipboard, select it, so that Ctrl C does. */
+async function copy(text, shown) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    getSelection().selectAllChildren(shown);
+    document.execCommand("copy");
+  }
+}
+
+/** The links of several people, one by one and all together. */
+function linkList(given) {
+  const rows = given.map(({ name, link }) => {
+    const row = document.createElement("div");
+    row.append(Object.assign(document.createElement("b"), { textContent: name }), secretBox(link, name));
+    return row;
+  });
+  if (given.length > 1) {
+    const all = secretBox(given.map(({ name, link }) => `${name}\t${link}`).join("\n"), say("copy_all"));
+    all.querySelector(".copy").textContent = say("copy_all");
+    rows.push(all);
+  }
+  return rows;
+}
+
 /** Show what the server says below the form; a secret is shown to be copied, this once. */
-function answer(form, kind, words, secret) {
+function answer(form, kind, words, ...more) {
   const place = form.querySelector(".answer") ?? form.appendChild(Object.assign(document.createElement("p"), { className: "answer", role: "alert" }));
   place.className = `answer whole message ${kind}`;
   place.replaceChildren(words);
-  if (secret) place.append(Object.assign(document.createElement("code"), { className: "secret", textContent: secret }));
+  place.append(...more);
 }
 
 async function send(form, submitter) {
@@ -60,7 +107,8 @@ async function send(form, submitter) {
   const given = await call(method, file ? withFields(path, form) : path, method === "DELETE" ? undefined : body);
   if (form.dataset.show) {
     form.reset();
-    return answer(form, "good", form.dataset.words, given[form.dataset.show]);
+    const shown = form.dataset.show === "links" ? linkList(given) : [secretBox(given[form.dataset.show])];
+    return answer(form, "good", form.dataset.words, ...shown);
   }
   if (form.dataset.words) return answer(form, given.num_refused ? "warn" : "good", summary(form, given));
   if (form.dataset.then && form.dataset.then !== "reload") location.assign(form.dataset.then);
@@ -81,7 +129,8 @@ function summary(form, given) {
 function problemWords(form, error) {
   if (!(error instanceof Refusal)) return say("no_server");
   const own = form.dataset[error.status] ?? (error.status === 401 ? say("session") : null);
-  return own ?? [say("refused"), error.message].filter(Boolean).join(" ");
+  if (own) return own.replace("{fix}", error.body.fix ?? "");
+  return [say("refused"), error.message].filter(Boolean).join(" ");
 }
 
 for (const form of document.querySelectorAll("form[data-send]")) {
