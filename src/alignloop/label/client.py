@@ -2,11 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+from urllib.parse import quote
 
 import httpx2
 
@@ -73,7 +74,7 @@ class Client:
         return self._send("GET", "/me").json()
 
     def projects(self) -> list[dict[str, Any]]:
-        """All projects: slug, title and kind."""
+        """Your projects (all, for an admin): slug, title and kind."""
         return self._send("GET", "/projects").json()
 
     def claim(self, project: str, *, locale: str = "en") -> Task | None:
@@ -109,6 +110,42 @@ class Client:
         """Create a project (lead), optionally with `schema={"kind": "ranking"}` and guidelines."""
         body = {"slug": slug, "title": title, **fields}
         return self._send("POST", "/projects", again=False, json=body).json()
+
+    def members(self, project: str) -> list[dict[str, Any]]:
+        """Who works in a project (lead): name, role and whether the account is active."""
+        return self._send("GET", f"/projects/{project}/members").json()
+
+    def add_members(self, project: str, names: Sequence[str]) -> list[dict[str, Any]]:
+        """Let people with an account work in a project (lead); returns all its members."""
+        body = {"names": list(names)}
+        return self._send("POST", f"/projects/{project}/members", json=body).json()
+
+    def remove_member(self, project: str, name: str) -> None:
+        """Take somebody out of a project (lead): open items go back, judgements stay."""
+        path = f"/projects/{project}/members/{quote(name)}"
+        self._send("DELETE", path, again=False)
+
+    def invite(
+        self, names: Sequence[str], *, role: str = "annotator", projects: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """One-time links (lead) by name; who uses one joins these projects."""
+        body = {"names": list(names), "role": role, "projects": list(projects)}
+        made = self._send("POST", "/invitations", again=False, json=body).json()
+        return {one["name"]: one["link"] for one in made}
+
+    def assign(self, project: str, batch: str, names: Sequence[str], **which: Any) -> int:
+        """Assign items of a batch to members (lead); returns how many items.
+
+        All of them, or those of `comparison_ids`, or the next `count` open ones. With `only=False`
+        others get them too, but later.
+        """
+        body = {"batch": batch, "names": list(names), **which}
+        return int(self._send("POST", f"/projects/{project}/assigned", json=body).json()["items"])
+
+    def unassign(self, project: str, batch: str, names: Sequence[str]) -> int:
+        """Take assigned items back (lead); returns how many assignments ended."""
+        body = {"batch": batch, "names": list(names)}
+        return int(self._send("POST", f"/projects/{project}/unassign", json=body).json()["ended"])
 
     def create_batch(self, project: str, name: str, **fields: Any) -> dict[str, Any]:
         """Create a batch (lead), optionally with `overlap`, `priority` and `repeats`."""

@@ -106,10 +106,10 @@ def _allowed(request: Request, scope: str) -> Principal:
     found = find_principal(request)
     if found is None:
         raise SignInRefused("you are not signed in", fix="sign in, or send a valid API token")
-    if scope == "lead" and not found.is_lead:
-        raise Forbidden("this is for the project's lead", fix="ask the lead")
     if scope not in found.scopes:
         raise Forbidden(f"this needs the scope {scope}", fix="ask the lead")
+    if scope == "lead" and not found.is_lead:
+        raise Forbidden("this is for the project's lead", fix="ask the lead")
     if found.via == "session" and request.method not in SAFE:
         check_origin(request)
         # sessions only: a browser adds cookies to forged requests, but never a bearer token

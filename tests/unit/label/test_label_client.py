@@ -84,6 +84,9 @@ def test_a_project_from_import_to_export(lead: Client, annotating: Client, tmp_p
     done = lead.import_file("new", "one", file)
     assert (done["added"], done["num_refused"]) == (1, 1)
     assert f"{file}:2" in done["refused"][0]
+    with pytest.raises(refusals.NotFound, match="no such project"):
+        annotating.claim("new")
+    assert [one["name"] for one in lead.add_members("new", ["ann0"])] == ["ann0", "lea"]
     for _ in range(3):
         task = annotating.claim("new")
         assert task is not None

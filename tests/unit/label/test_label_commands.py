@@ -62,6 +62,91 @@ def test_from_nothing_to_items_and_people(run: Run, tmp_path: Path) -> None:
     database.close()
 
 
+def test_people_links_and_members(run: Run, tmp_path: Path) -> None:
+    run("project", "add", "demo")
+    names = tmp_path / "names.txt"
+    names.write_text("zoe\n\n李雷\n", encoding="utf-8")
+    code, out, err = run("user", "add", "ann", "bob", "--file", str(names))
+    assert (code, err) == (0, "")
+    rows = [line.split("\t") for line in out.splitlines()[:-1]]
+    assert [row[0] for row in rows] == ["ann", "bob", "zoe", "李雷"]
+    tokens_of = {name: link.rsplit("/", 1)[1] for name, link in rows}
+    links = [line.split("\t") for line in run("user", "links")[1].splitlines()]
+    assert {link[1] for link in links} == set(tokens_of)
+    revoked = next(link[0] for link in links if link[1] == "zoe")
+    assert run("user", "revoke", revoked)[:2] == (0, "zoe\n")
+    database = open_database(tmp_path / "project")
+    with database.transaction() as session:
+        accounts.accept(session, tokens_of["ann"], "", PASSWORD)
+        accounts.accept(session, tokens_of["bob"], "", PASSWORD)
+        with pytest.raises(accounts.NotFound):
+            accounts.invitation(session, tokens_of["zoe"])
+    database.close()
+    assert run("member", "list")[1] == "ann\tannotator\nbob\tannotator\n"
+    assert run("member", "remove", "bob")[:2] == (0, "demo/bob\n")
+    assert run("member", "list")[1] == "ann\tannotator\n"
+    assert run("user", "role", "ann", "lead")[:2] == (0, "ann\n")
+    run("project", "add", "two", "--member", "bob")
+    assert run("user", "list")[1] == "ann\tlead\tactive\tdemo\nbob\tannotator\tactive\ttwo\n"
+    # with two projects nobody joins one by accident
+    token = run("user", "add", "kim")[1].split("/invite/")[1].split()[0]
+    database = open_database(tmp_path / "project")
+    with database.transaction() as session:
+        accounts.accept(session, token, "", PASSWORD)
+    database.close()
+    assert "kim\tannotator\tactive\t\n" in run("user", "list")[1]
+
+
+def test_links_begin_with_the_address_of_the_server_that_ran_last(run: Run, tmp_path: Path) -> None:
+    from alignloop.label.store import settings
+
+    assert run("user", "add", "ann")[1].startswith("http://127.0.0.1:8000/invite/")
+    database = open_database(tmp_path / "project")
+    with database.transaction() as session:
+        settings.keep(session, settings.ADDRESS, "https://label.example.org")
+    database.close()
+    assert run("user", "add", "ann")[1].startswith("https://label.example.org/invite/")
+
+
+def test_assigning_on_the_command_line(run: Run, tmp_path: Path) -> None:
+    run("project", "add", "demo")
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(comparison(n).model_dump_json() for n in range(5)), encoding="utf-8")
+    run("import", str(file), "--batch", "one")
+    database = open_database(tmp_path / "project")
+    with database.transaction() as session:
+        for name in ("ann", "bob"):
+            accounts.accept(session, accounts.invite(session, "annotator", name), "", PASSWORD)
+    database.close()
+    code, _, err = run("assign", "--batch", "one", "--to", "ann")
+    assert (code, "make them a member first" in err) == (2, True)
+    run("member", "add", "ann", "bob")
+    ids = tmp_path / "ids.txt"
+    ids.write_text("c1\nc3\n", encoding="utf-8")
+    words = ("assign", "--batch", "one")
+    assert run(*words, "--to", "ann", "--items", str(ids))[:2] == (0, "assigned: 2\n")
+    assert run(*words, "--to", "bob", "--count", "2", "--first")[:2] == (0, "assigned: 2\n")
+    assert run("assign")[1] == "one\tann\t0 of 2\none\tbob\t0 of 2\n"
+    assert run(*words, "--to", "ann", "--take-back")[:2] == (0, "taken back: 2\n")
+    assert run("assign")[1] == "one\tbob\t0 of 2\n"
+
+
+def test_a_project_with_its_guideline(run: Run, tmp_path: Path) -> None:
+    text = tmp_path / "guideline.md"
+    text.write_text("Prefer **short** ones.", encoding="utf-8")
+    assert run("project", "add", "demo", "--guideline", str(text))[0] == 0
+    from alignloop.label.store import projects
+
+    database = open_database(tmp_path / "project")
+    with database.reading() as session:
+        found = projects.guideline(session, projects.get_project(session, "demo").id)
+    database.close()
+    assert found.text_en == "Prefer **short** ones."
+    assert found.text_zh == projects.GUIDELINE_ZH
+    code, _, err = run("project", "add", "more", "--guideline", str(tmp_path / "none.md"))
+    assert (code, "name a text file" in err) == (2, True)
+
+
 def test_the_commands_that_evaluate_prints(run: Run, tmp_path: Path) -> None:
     """evaluate/answers.jsonl as it is: blind, with who said it; equal answers ask nothing."""
     rows = [
@@ -117,6 +202,20 @@ def test_refused_rows_are_told_and_the_exit_code_is_1(run: Run, tmp_path: Path) 
         (["serve", "--host", "0.0.0.0"], "--tls-certificate"),
         (["serve", "--host", "::"], "--behind-proxy"),
         (["serve", "--host", "nowhere"], "this is not an IP address"),
+        (["serve", "--tls-certificate", "a.pem"], "TLS needs a certificate and its key"),
+        (["serve", "--tls-certificate", "a.pem", "--tls-key", "b.pem"], "a.pem: this cannot be"),
+        (["serve", "--host", "0.0.0.0", "--behind-proxy"], "--public-url https://"),
+        (["serve", "--behind-proxy"], "links need the address that people will open"),
+        (["serve", "--public-url", "https://label.example.org"], "nothing here speaks TLS"),
+        (["serve", "--public-url", "http://label.example.org"], "passwords and cookies could be"),
+        (["serve", "--public-url", "https://a.example/b", "--behind-proxy"], "a path is not"),
+        (["serve", "--public-url", "label.example.org"], "write it like https://"),
+        (["serve", "--public-url", "https://a.example:x"], "write it like https://"),
+        (["user", "add"], "no name is given"),
+        (["user", "add", "ann", "--url", "label.example.org"], "write it like https://"),
+        (["user", "revoke", "123"], "there is no such link"),
+        (["assign", "--to", "ann"], "name it with --batch"),
+        (["member", "add", "ann"], "there is no project yet"),
         (["serve", "--port", "70000"], "the port cannot be opened"),
         (["batch", "list"], "create one: alignloop label project add"),
         (["user", "disable", "nobody"], "there is no such user"),

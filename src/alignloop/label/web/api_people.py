@@ -96,13 +96,11 @@ def invite_several(
     return made
 
 
-@router.delete("/invitations/{invitation_id}", status_code=204, responses=RESPONSES_404)
-def revoke_invitation(
-    request: Request, invitation_id: str, principal: Lead, database: Store
-) -> None:
+@router.delete("/invitations/{link}", status_code=204, responses=RESPONSES_404)
+def revoke_invitation(request: Request, link: str, principal: Lead, database: Store) -> None:
     """End a link before it is used."""
     with database.transaction() as session:
-        ended = accounts.revoke_invitation(session, invitation_id, by=principal.manages_as)
+        ended = accounts.revoke_invitation(session, link, by=principal.manages_as)
         note(session, request, principal, "link ended", ended.name or "")
 
 

@@ -29,7 +29,7 @@ from alignloop.label.web.shield import Shield, problem, shield_headers
 logger = logging.getLogger(__name__)
 
 # What an address may name that belongs to no project, or is checked by its route.
-OF_NO_PROJECT = {"name", "token", "token_id", "invitation_id", "path"}
+OF_NO_PROJECT = {"name", "token", "token_id", "link", "path"}
 
 STATIC_FILES = Path(__file__).parents[1] / "pages" / "static"
 STATUS: dict[type[UserError], int] = {

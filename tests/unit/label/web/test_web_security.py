@@ -43,7 +43,7 @@ def test_every_response_carries_the_policy(app: FastAPI, path: str) -> None:
 def test_a_mistake_of_ours_says_nothing_and_carries_the_policy(app: FastAPI, people: World) -> None:
     client = browser(app, "lea")
     client._transport.raise_server_exceptions = False  # type: ignore[attr-defined]
-    with patch("alignloop.label.web.api.projects.list_projects", side_effect=KeyError("secret")):
+    with patch("alignloop.label.web.api.members.visible_projects", side_effect=KeyError("secret")):
         response = client.get("/api/v1/projects")
     assert response.status_code == 500
     assert "secret" not in response.text
