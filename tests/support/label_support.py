@@ -5,6 +5,7 @@ import re
 import secrets
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -231,8 +232,9 @@ class Server:
     """A running `alignloop label serve`."""
 
     process: "subprocess.Popen[str]"
-    url: str
+    url: str  # what people open
     invitation: str
+    port: int | None = None  # where it listens
 
     def kill(self) -> None:
         """kill -9: nothing is written any more."""
@@ -241,7 +243,7 @@ class Server:
 
 
 @contextmanager
-def serving(*where: str, port: int = 0) -> Generator[Server]:
+def serving(*where: str, port: int = 0, trust: ssl.SSLContext | None = None) -> Generator[Server]:
     """A server in a process of its own, on a free port of 127.0.0.1."""
     command = [sys.executable, "-m", "alignloop", "label", "serve", "--port", str(port), *where]
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
@@ -253,8 +255,10 @@ def serving(*where: str, port: int = 0) -> Generator[Server]:
             found = re.search(r"Annotation page: (\S+)", told)
             assert found, told
             invited = re.search(r"/invite/(\S+)", told)
-            server = Server(process, found[1], invited[1] if invited else "")
-            _wait_for(server)
+            listens = re.search(r"Listening on (\S+)", told)
+            here = httpx2.URL(listens[1] if listens else found[1])
+            server = Server(process, found[1], invited[1] if invited else "", here.port)
+            _wait_for(f"{here.scheme}://127.0.0.1:{here.port}", trust)
             yield server
         finally:
             process.send_signal(signal.SIGKILL)
@@ -270,11 +274,11 @@ def _read_until(process: "subprocess.Popen[str]", mark: str) -> str:
     return told
 
 
-def _wait_for(server: Server) -> None:
+def _wait_for(url: str, trust: ssl.SSLContext | None) -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            if httpx2.get(f"{server.url}/login").status_code == 200:
+            if httpx2.get(f"{url}/login", verify=trust or True).status_code == 200:
                 return
         except httpx2.TransportError:
             time.sleep(0.02)

@@ -24,8 +24,8 @@ Options = argparse.Namespace
 
 def serve(options: Options) -> None:
     """Run the server until it is stopped. Raises UserError for an unsafe address."""
-    check_address(options)
     public_url = checked_url(options.public_url) if options.public_url else ""
+    check_address(options, public_url)
     speaks_tls = bool(options.tls_certificate)
     with closing(database_for(options)) as database, _listen(options.host, options.port) as socket_:
         scheme = "https" if speaks_tls else "http"
@@ -58,14 +58,14 @@ def serve(options: Options) -> None:
             print("stopped", file=sys.stderr)
 
 
-def check_address(options: Options) -> None:
+def check_address(options: Options, public: str) -> None:
     """Raise UserError if passwords would cross a network unencrypted, or links lead nowhere."""
     if bool(options.tls_certificate) != bool(options.tls_key):
         fix = "give both: --tls-certificate FILE --tls-key FILE"
         raise UserError("TLS needs a certificate and its key", fix=fix)
     if options.tls_certificate:
         _check_certificate(options.tls_certificate, options.tls_key)
-    where, public = f"--host {options.host}", str(options.public_url)
+    where = f"--host {options.host}"
     is_encrypted = bool(options.tls_certificate) or options.behind_proxy is not None
     if not _is_loopback(options.host) and not is_encrypted:
         raise UserError(

@@ -13,15 +13,15 @@ from alignloop.label.store.database import open_database
 pytestmark = pytest.mark.slow
 
 
-def test_the_first_link_makes_the_lead_and_is_not_given_again(tmp_path: Path) -> None:
+def test_the_first_link_makes_the_admin_and_is_not_given_again(tmp_path: Path) -> None:
     folder = str(tmp_path / "project")
     with serving("--project", folder) as server:
         assert server.url.startswith("http://127.0.0.1:")
         with httpx2.Client(base_url=server.url, headers={"Origin": server.url}) as http:
             assert http.get(f"/invite/{server.invitation}").status_code == 200
-            body = {"token": server.invitation, "name": "lea", "password": PASSWORD}
+            body = {"token": server.invitation, "name": "ada", "password": PASSWORD}
             made = http.post("/api/v1/invitations/accept", json=body)
-            assert made.json()["role"] == "lead"
+            assert made.json()["role"] == "admin"
             assert http.post("/api/v1/invitations/accept", json=body).status_code == 404
             assert http.get("/lead/users").status_code == 200
             assert "server" not in made.headers
