@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from label_support import items, make_world
-from sqlalchemy import event, inspect, text
+from sqlalchemy import event, inspect, select, text
 
 from alignloop.errors import UserError
-from alignloop.label.store import migrate
+from alignloop.label.store import accounts, members, migrate
 from alignloop.label.store.database import Database, open_database
+from alignloop.label.store.people_tables import Invitation
 from alignloop.label.store.tables import Base
 
 pytestmark = pytest.mark.slow
@@ -42,6 +43,40 @@ def test_down_leaves_nothing_and_up_makes_it_again(any_database: Database) -> No
     assert migrate.differences(any_database.engine) == []
     world = make_world(any_database, items(3))
     assert len(world.work()) == 3
+
+
+def test_everybody_stays_in_the_projects_there_are_and_the_first_lead_becomes_admin(
+    any_database: Database,
+) -> None:
+    migrate.downgrade(any_database.engine, "0009")
+    migrate.downgrade(any_database.engine, "-1")
+    people = [("ann", "annotator", "x"), ("new", "lead", None), ("lea", "lead", "x")]
+    people += [("max", "lead", "x"), ("off", "annotator", "x")]
+    moment = "2026-01-02 03:04:05"
+    with any_database.writer.begin() as connection:
+        for number, (name, role, password) in enumerate(people, 1):
+            row = {"id": number, "name": name, "role": role, "password": password}
+            words = 'INSERT INTO "user" (id, name, role, password_hash, locale, active, created_at)'
+            words += " VALUES (:id, :name, :role, :password, '', :active, :at)"
+            row |= {"active": name != "off", "at": moment}
+            connection.execute(text(words), row)
+        for number in (1, 2):
+            words = "INSERT INTO project (id, slug, title, locale, secret, schema, created_at)"
+            words += " VALUES (:id, :slug, 'T', '', 'x', '{}', :at)"
+            row = {"id": number, "slug": f"p{number}", "at": moment}
+            connection.execute(text(words), row)
+        words = "INSERT INTO invitation (token_hash, role, created_at, expires_at)"
+        connection.execute(text(f"{words} VALUES ('h', 'annotator', :at, :at)"), {"at": moment})
+    migrate.upgrade(any_database.engine)
+    with any_database.reading() as session:
+        assert members.slugs_by_user(session) == {n: ["p1", "p2"] for n in range(1, 6)}
+        roles = {one.name: one.role for one in accounts.list_users(session)}
+        assert [(one.projects, one.made_by) for one in session.scalars(select(Invitation))] == [
+            ([], None)
+        ]
+    assert roles == {name: role for name, role, _ in people} | {"lea": "admin"}
+    with any_database.transaction() as session:
+        assert accounts.invite_first_admin(session) is None
 
 
 def test_the_queue_reads_its_index(any_database: Database) -> None:
