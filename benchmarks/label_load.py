@@ -4,9 +4,10 @@
                                     [--think 1.0] [--database sqlite postgresql]
 
 Everybody claims, thinks and submits over HTTP on the loopback until nothing is left. Printed as
-JSON, one line for each database: milliseconds of claim and submit, what the kills lost or doubled,
-the server's memory, and the machine's load average, without which the times mean little. PostgreSQL
-is started in a folder of its own.
+JSON, one line for each database: milliseconds of claim and submit (without the first seconds after
+a start, when everybody comes back at once), what the kills lost or doubled, the server's processor
+time by request and its memory, and the machine's load average, without which the times mean little.
+PostgreSQL is started in a folder of its own.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from alignloop.label.store.judging import standing
 from alignloop.label.store.tables import ItemRow, judgements
 
 PATIENCE = 120.0  # seconds that somebody waits for a killed server
+CATCHING_UP = 5.0  # seconds after a start whose times are not counted
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Work:
     """What all people share: where the server is, what took how long, what was acknowledged."""
 
     port: int = 0
+    started: float = 0.0  # when the server was last started
+    answered: int = 0
     think: float = 1.0
     times: dict[str, list[float]] = field(default_factory=lambda: {"claim": [], "submit": []})
     acknowledged: dict[str, int] = field(default_factory=dict[str, int])
@@ -79,7 +83,7 @@ class Person:
     def ask(
         self, kind: str, path: str, body: dict[str, Any] | None = None
     ) -> dict[str, Any] | None:
-        """One request, repeated while the server is away; only the one that is answered is timed."""
+        """One request, repeated while the server is away; only what is answered is timed."""
         give_up = time.monotonic() + PATIENCE
         while True:
             try:
@@ -98,7 +102,9 @@ class Person:
                 assert time.monotonic() < give_up, "the server does not come back"
                 time.sleep(0.05)
                 continue
-            self.work.times[kind].append(1000 * (time.perf_counter() - began))
+            self.work.answered += 1
+            if began > self.work.started + CATCHING_UP:
+                self.work.times[kind].append(1000 * (time.perf_counter() - began))
             assert answer.status < 300, f"{answer.status} {content[:300]!r}"
             return None if answer.status == 204 else json.loads(content)
 
@@ -112,11 +118,12 @@ def measure(where: list[str], database: Database, options: argparse.Namespace) -
     wanted = options.items * options.overlap
     work = Work(think=options.think)
     people = [threading.Thread(target=Person(work, n, token).run) for n, token in enumerate(tokens)]
-    loads, memory = [os.getloadavg()[0]], []
+    loads, memory, spent, answered = [os.getloadavg()[0]], [], [], 0
     for life in range(options.kills + 1):
         with serving(*where, port=work.port) as server:
             assert server.port is not None
-            work.port = server.port
+            work.port, work.started, before = server.port, time.perf_counter(), work.answered
+            at_start = cpu_seconds(server.process.pid)
             if life == 0:
                 memory.append(resident(server.process.pid))
                 for one in people:
@@ -128,6 +135,8 @@ def measure(where: list[str], database: Database, options: argparse.Namespace) -
                 for one in people:
                     one.join()
                 memory.append(resident(server.process.pid))
+            spent.append(cpu_seconds(server.process.pid) - at_start)
+            answered += work.answered - before
             loads.append(os.getloadavg()[0])
             server.kill()
     assert not work.failed, work.failed
@@ -135,6 +144,7 @@ def measure(where: list[str], database: Database, options: argparse.Namespace) -
         **{name: summary(found) for name, found in work.times.items()},
         **check(database, work, wanted, options.overlap),
         "kills": options.kills,
+        "cpu_ms_per_request": round(1000 * sum(spent) / answered, 1),
         "requests_repeated": work.retried,
         "memory_mib": {"at_start": memory[0], "at_end": memory[1]},
         "load_average": [round(one, 1) for one in loads],
@@ -162,6 +172,12 @@ def check(database: Database, work: Work, wanted: int, overlap: int) -> dict[str
         "doubled": len(stands) - len({(one.item_id, one.user_id) for one in stands}),
         "overlap_wrong": sum(by_item[one.id] != overlap for one in all_items),
     }
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time of a process so far."""
+    words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(") ", 1)[1].split()
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int) -> dict[str, float]:
