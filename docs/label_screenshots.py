@@ -28,7 +28,7 @@ from sqlalchemy import select
 from alignloop.label import exports
 from alignloop.label.quality.disagreements import disagreements
 from alignloop.label.server_settings import ServerSettings
-from alignloop.label.store import accounts, audit, projects, sign_in, tokens
+from alignloop.label.store import accounts, audit, members, projects, sign_in, tokens
 from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.importing import NewItem, import_items
 from alignloop.label.store.judging import submit
@@ -131,13 +131,13 @@ def fill(database: Database, folder: Path) -> Site:
     ]
     with database.transaction() as session:
         for name in (*PEOPLE, "Noor", LEAD):
-            role = "lead" if name == LEAD else "annotator"
+            role = "admin" if name == LEAD else "annotator"
             session.add(User(name=name, role=role, active=True, locale="", created_at=now()))
         session.flush()
         ada = accounts.get_user(session, LEAD).id
         tokens.create_token(session, ada, "nightly export", ["lead"])
         audit.record(session, "login", user_id=ada, target=LEAD, address="127.0.0.1")
-        invitation = accounts.invite(session, "annotator", "Yuki")
+        invitation = accounts.invite(session, "annotator", "Yuki", by=ada)
     poems = [one for one in items if len(one.comparison.responses) > 2]
     add(database, "poems", "Four poems · 四首小诗", poems, kind="ranking")
     add(database, "harmless", "Harmless answers · 无害的回答", [])
@@ -152,6 +152,10 @@ def fill(database: Database, folder: Path) -> Site:
             disputed[locale] = disagreements(load_labels(session, project_id))[0].item.item_id
         query = exports.Query(kind="pairs")
         exports.export_project(database, slug, folder / slug, query)
+    with database.transaction() as session:
+        every = [one.id for one in projects.list_projects(session)]
+        for user in accounts.list_users(session):
+            members.add_members(session, every, user.id)
     return Site(invitation=invitation, disputed=disputed)
 
 

@@ -19,7 +19,7 @@ from alignloop.data import read_pairs, read_records
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.label import Client
 from alignloop.label.server_settings import ServerSettings
-from alignloop.label.store import tokens
+from alignloop.label.store import members, projects, tokens
 from alignloop.label.store.database import open_database
 from alignloop.label.store.tables import ItemRow, User, now
 from alignloop.label.web.app import create_app
@@ -109,6 +109,8 @@ def label_over_http(project: Path) -> None:
             session.flush()
             made = tokens.create_token(session, user.id, "work", ["judge"])
             secrets[person.annotator_id] = made[1]
+            every = [one.id for one in projects.list_projects(session)]
+            members.add_members(session, every, user.id)
     with served(project) as address:
         for person in PEOPLE:
             with Client(address, secrets[person.annotator_id]) as client:

@@ -8,7 +8,7 @@ import pytest
 import schemathesis
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
-from label_support import items, make_lead, make_token, make_world
+from label_support import items, make_account, make_token, make_world
 
 from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store.database import open_database
@@ -31,12 +31,12 @@ def lines(_context: Any, value: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def lead(tmp_path_factory: pytest.TempPathFactory) -> Generator[tuple[FastAPI, str]]:
-    """The API on a small project, and a lead's token for it."""
+    """The API on a small project, and an admin's token for it."""
     folder: Path = tmp_path_factory.mktemp("schemathesis")
     database = open_database(folder)
     world = make_world(database, items(40))
     world.work(at_most=5)
-    token = make_token(database, make_lead(database), "judge", "lead")
+    token = make_token(database, make_account(database, "ada", "admin"), "judge", "lead")
     yield create_app(database, ServerSettings(folder=folder)), token
     database.close()
 

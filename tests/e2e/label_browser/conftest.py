@@ -95,8 +95,8 @@ def item(
 
 
 def add_people(database: Database) -> None:
-    """ann and bob annotate, lea leads; nobody has a password until an invitation sets one."""
-    people = (("ann", "annotator"), ("bob", "annotator"), ("lea", "lead"))
+    """ann and bob annotate, lea leads, ada is the admin; nobody has a password yet."""
+    people = (("ann", "annotator"), ("bob", "annotator"), ("lea", "lead"), ("ada", "admin"))
     with database.transaction() as session:
         for name, role in people:
             session.add(User(name=name, role=role, active=True, locale="", created_at=now()))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from alignloop.label.store import accounts
+from alignloop.label.store import accounts, projects
+from alignloop.label.store.tables import User, now
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 PASSWORD = "a calm and long sentence"
@@ -28,7 +29,8 @@ def fill(page: Page, form: str, **fields: str) -> None:
 def test_invitation_sign_in_and_sign_out(make_site: Any, open_page: Any) -> None:
     site = make_site([])
     with site.database.transaction() as session:
-        token = accounts.invite(session, "annotator")
+        joined = [one.id for one in projects.list_projects(session)]
+        token = accounts.invite(session, "annotator", projects=joined)
     page = open_page(site, f"/invite/{token}", user=None)
     page.locator('[name="name"]').fill("zoe")
     page.locator('[name="password"]').fill(PASSWORD)
@@ -53,8 +55,9 @@ def test_invitation_sign_in_and_sign_out(make_site: Any, open_page: Any) -> None
 def test_from_a_project_to_an_export(make_site: Any, open_page: Any, tmp_path: Path) -> None:
     site = make_site([], slug="other")
     page = open_page(site, "/", user="lea")
-    page.locator("details.add summary").click()
-    fill(page, "/projects", title="New one", slug="new-one")
+    page.locator("details.add > summary").click()
+    page.locator("details.whole > summary").click()
+    fill(page, "/projects", title="New one", slug="new-one", guideline_en="Prefer **calm**.")
     expect(page.locator("h2").filter(has_text="New one")).to_be_visible()
 
     page.goto(f"{site.url}/lead/new-one/batches")
@@ -71,7 +74,7 @@ def test_from_a_project_to_an_export(make_site: Any, open_page: Any, tmp_path: P
     page.locator('[name="text_en"]').fill("Prefer the **kind** answer.")
     page.locator("button.primary").click()
     expect(page.locator(".version").first).to_contain_text("Version 2")
-    expect(page.locator(".version strong")).to_have_text("kind")
+    expect(page.locator(".version strong")).to_have_text(["kind", "calm"])
 
     page.goto(f"{site.url}/p/new-one")
     for _ in range(3):
@@ -113,10 +116,23 @@ def test_deciding_a_disagreement(make_site: Any, open_page: Any, make_item: Any)
 
 def test_people_and_tokens(make_site: Any, open_page: Any) -> None:
     site = make_site([])
-    page = open_page(site, "/lead/users", user="lea")
-    fill(page, "/users", name="zoe", role="annotator")
-    link = page.locator(".secret").inner_text()
-    assert link.startswith(f"{site.url}/invite/")
+    page = open_page(site, "/lead/users", user="ada")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    fill(page, "/invitations", names="zoe\n 李雷 \n\n", role="annotator")
+    rows = page.locator(".secret-row")
+    expect(rows).to_have_count(3)  # one each, and all together
+    links = [rows.nth(n).locator(".secret").inner_text() for n in range(2)]
+    assert all(link.startswith(f"{site.url}/invite/") for link in links)
+    read = "() => navigator.clipboard.readText()"
+    rows.nth(1).locator("button").click()
+    expect(rows.nth(1).locator("button")).to_have_text("Copied")
+    assert page.evaluate(read) == links[1]
+    rows.nth(2).locator("button").click()
+    expect(rows.nth(2).locator("button")).to_have_text("Copied")
+    assert page.evaluate(read) == f"zoe\t{links[0]}\n李雷\t{links[1]}"
+    page.reload()
+    row = page.locator("tr").filter(has_text="zoe")
+    expect(row).to_contain_text("talk")
     row = page.locator("tr").filter(has_text="bob")
     row.get_by_role("button", name="Disable").click()
     expect(row.locator(".badge")).to_have_text("disabled")
@@ -130,3 +146,24 @@ def test_people_and_tokens(make_site: Any, open_page: Any) -> None:
     page.goto(f"{site.url}/lead/audit")
     told = page.locator("tbody").inner_text()
     assert all(one in told for one in ("invited", "disabled", "token made"))
+
+
+def test_members_and_assigned_items(make_site: Any, open_page: Any, make_item: Any) -> None:
+    site = make_site([make_item(n, f"Question {n}?", "one", "two") for n in range(5)])
+    with site.database.transaction() as session:
+        session.add(User(name="kim", role="annotator", active=True, locale="", created_at=now()))
+    page = open_page(site, "/lead/talk/members", user="lea")
+    fill(page, "/members", names="nobody")
+    expect(page.locator(".answer.message")).to_contain_text("there is no such user")
+    fill(page, "/members", names="kim")
+    expect(page.locator("tbody th").filter(has_text="kim")).to_be_visible()
+    page.locator('[name="names"][value="kim"]').check()
+    fill(page, "/assigned", count="2", batch="first")
+    row = page.locator("tr").filter(has_text="0 / 2")
+    expect(row).to_contain_text("kim")
+    working = open_page(site, "/p/talk", user="kim")
+    expect(working.locator(".task")).to_be_visible()
+    page.locator("details.whole > summary").click()
+    page.locator('[name="names"][value="ann"]').check()
+    fill(page, "/assigned", comparison_ids="c1\nc4", batch="first", only="false")
+    expect(page.locator("tr").filter(has_text="0 / 2")).to_have_count(2)

@@ -61,7 +61,9 @@ SCREENS: dict[str, tuple[str, str | None, Callable[[Page], None] | None]] = {
     "edit guideline": ("/lead/talk/guideline", "lea", None),
     "users": ("/lead/users", "lea", None),
     "tokens": ("/lead/tokens", "lea", None),
-    "audit": ("/lead/audit", "lea", None),
+    "members": ("/lead/talk/members", "lea", None),
+    "users of an admin": ("/lead/users", "ada", None),
+    "audit": ("/lead/audit", "ada", None),
 }
 
 
