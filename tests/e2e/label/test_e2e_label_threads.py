@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from label_support import items, make_world, said_of
+from label_support import items, make_account, make_world, said_of
 from sqlalchemy import select
 
 from alignloop.errors import UserError
-from alignloop.label.store import judging
+from alignloop.label.store import judging, sign_in, throttle
 from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.refusals import Contradiction
 from alignloop.label.store.tables import ItemRow
@@ -115,6 +115,21 @@ def test_different_judgements_of_one_item_at_once_leave_one(any_database: Databa
 
     assert sum(bool(done) for done in at_once(10, submit)) == 1
     assert len(here.standing()) == 1
+
+
+def test_guesses_sent_all_at_once_are_counted_one_by_one(any_database: Database) -> None:
+    make_account(any_database, "ann", "annotator")
+
+    def guess(_: int) -> str:
+        try:
+            sign_in.log_in(any_database, "ann", "wrong", "192.0.2.1")
+        except UserError as error:
+            return type(error).__name__
+        raise AssertionError("a wrong password was accepted")
+
+    found = at_once(16, guess)
+    assert found.count("SignInRefused") == throttle.FREE_TRIES
+    assert found.count("TooManyAttempts") == 16 - throttle.FREE_TRIES
 
 
 def test_undo_sent_twice_at_once_takes_one_judgement_back(any_database: Database) -> None:

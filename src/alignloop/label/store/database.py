@@ -108,6 +108,12 @@ def lock_queue(session: Session, project_id: int) -> None:
         session.execute(text("SELECT pg_advisory_xact_lock(7301, :id)"), {"id": project_id})
 
 
+def lock_logins(session: Session, name: str) -> None:
+    """Serialise logins of an account; on SQLite the transaction does so already."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(7302, hashtext(:name))"), {"name": name})
+
+
 def _url(where: str | Path) -> URL:
     if isinstance(where, str) and "://" in where:
         try:

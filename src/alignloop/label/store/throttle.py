@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from alignloop.label.store.database import lock_logins
 from alignloop.label.store.keys import hashed, new_secret
 from alignloop.label.store.people_tables import Device, LoginAttempt
 from alignloop.label.store.tables import User
@@ -66,6 +67,7 @@ def note_attempt(session: Session, name: str, place: Place, at: datetime) -> int
 
     Returns 0, or how many seconds it has to wait; then it is not counted.
     """
+    lock_logins(session, name)
     session.execute(delete(LoginAttempt).where(LoginAttempt.at <= at - REMEMBERED))
     wait = max(_wait_here(session, name, place, at), _wait_everywhere(session, name, place, at))
     if wait > timedelta():
