@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import BindParameter, bindparam, exists, literal_column, or_, select
+from sqlalchemy import (
+    BindParameter,
+    Boolean,
+    and_,
+    bindparam,
+    exists,
+    literal_column,
+    or_,
+    select,
+)
 from sqlalchemy.orm import Session, aliased
 
 from alignloop.label.store.assigning import next_assigned, open_to
@@ -117,6 +126,7 @@ _is_leased = Assignment.state == literal_column("'leased'")
 _in_project = ItemRow.project_id + 0 == _project
 _mine = aliased(Assignment)
 _original = aliased(Assignment)
+_again: BindParameter[bool] = bindparam("again", type_=Boolean())
 _judged, _later = judgements.alias(), judgements.alias()
 
 _ASSIGNMENT = (
@@ -152,7 +162,7 @@ _FIRST = (
     .outerjoin(_mine, (_mine.item_id == ItemRow.id) & (_mine.user_id == _user))
     .where(ItemRow.batch_id == bindparam("batch"), ItemRow.taken < ItemRow.wanted)
     .where(ItemRow.position > bindparam("after"))
-    .where(or_(_mine.id.is_(None), _mine.state == "released"))
+    .where(or_(_mine.id.is_(None), and_(_mine.state == "released", _again)))
     .where(open_to(_user))
     .where(
         or_(
@@ -222,8 +232,10 @@ def _next_item(session: Session, project_id: int, user_id: int) -> _Next | None:
         here = BEFORE_ALL if cursor is None else cursor.position
         # second pass, from the start: items returned by others, imported late, and early repeats
         # a repeat too soon measures memory, not consistency; better early than never
-        for after, until in ((here, turn - REPEAT_AFTER), (BEFORE_ALL, turn)):
+        # what the annotator has returned waits for the second pass too
+        for after, until, again in ((here, turn - REPEAT_AFTER, False), (BEFORE_ALL, turn, True)):
             where = {"user": user_id, "batch": batch_id, "after": after, "until": until}
+            where["again"] = again
             found = session.execute(_FIRST, where).one_or_none()
             if found is not None:
                 return _Next(item=found[0], cursor=cursor, before=found[1], counters=counters)
