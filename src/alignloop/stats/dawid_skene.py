@@ -131,8 +131,10 @@ def accuracy_intervals(
     triangles, found = _triangles(labels), dict[Hashable, Estimate]()
     for row, (name, share) in enumerate(fitted.accuracy().items()):
         size = len(np.unique(codes[labels.item[labels.annotator == row]]))
-        known = accuracy is not None and triangles[row] > 0
-        found[name] = _interval(share, accuracy[:, row], size) if known else _unknown(share, size)
+        if accuracy is None or not triangles[row]:
+            found[name] = Estimate(value=share, low=0.0, high=1.0, n=size)
+        else:
+            found[name] = _interval(share, accuracy[:, row], size)
     return found
 
 
@@ -149,10 +151,6 @@ def _without_each(labels: _Labels, codes: Ints, groups: int) -> Floats:
     is_kept = (codes % groups)[None, :] != np.arange(groups)[:, None]
     fit = _fit(labels, is_kept.astype(float), 100, 1e-5)
     return np.einsum("gakk,gk->ga", fit.rates, fit.shares)
-
-
-def _unknown(share: float, size: int) -> Estimate:
-    return Estimate(value=share, low=0.0, high=1.0, n=size)
 
 
 def _interval(share: float, without: Floats, size: int) -> Estimate:

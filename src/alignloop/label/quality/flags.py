@@ -25,7 +25,7 @@ MOSTLY = 0.5  # of the judgements are ties, both bad or skips
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flag:
+class Remark:
     """One remark: `kind` names its text, `share` or `seconds` is the figure it is about."""
 
     kind: str
@@ -40,7 +40,7 @@ class Flagged:
     """An annotator with what stands out, the worst first."""
 
     quality: Quality
-    flags: Sequence[Flag] = field(default_factory=tuple[Flag, ...])
+    flags: Sequence[Remark] = field(default_factory=tuple[Remark, ...])
 
     @property
     def need(self) -> tuple[int, int]:
@@ -54,7 +54,7 @@ def flagged(people: Sequence[Quality]) -> list[Flagged]:
     return sorted(found, key=lambda one: (*(-n for n in one.need), one.quality.annotator))
 
 
-def _flags(one: Quality, people: Sequence[Quality]) -> list[Flag]:
+def _flags(one: Quality, people: Sequence[Quality]) -> list[Remark]:
     low = (
         ("gold", one.gold, LEAST_GOLD),
         ("true", one.dawid_skene, LEAST_TRUE),
@@ -66,44 +66,44 @@ def _flags(one: Quality, people: Sequence[Quality]) -> list[Flag]:
     return sorted((flag for flag in found if flag), key=lambda flag: flag.level != "bad")
 
 
-def _too_low(kind: str, share: Estimate | None, least: float) -> Flag | None:
+def _too_low(kind: str, share: Estimate | None, least: float) -> Remark | None:
     if share is None or share.value >= least or is_unknown(share):
         return None
     if share.high < least:
-        return Flag(kind=kind, level="bad", share=share)
-    return Flag(kind=kind, level="warn", share=share) if share.n >= FEWEST else None
+        return Remark(kind=kind, level="bad", share=share)
+    return Remark(kind=kind, level="warn", share=share) if share.n >= FEWEST else None
 
 
-def _side(left: Estimate | None) -> Flag | None:
+def _side(left: Estimate | None) -> Remark | None:
     """A share of one side that half is not in; shown for the side that is preferred."""
     if left is None or left.low <= 0.5 <= left.high:
         return None
     if left.value > 0.5:
-        return Flag(kind="left", level="bad" if left.low > SIDE else "warn", share=left)
+        return Remark(kind="left", level="bad" if left.low > SIDE else "warn", share=left)
     right = Estimate(value=1 - left.value, low=1 - left.high, high=1 - left.low, n=left.n)
-    return Flag(kind="right", level="bad" if right.low > SIDE else "warn", share=right)
+    return Remark(kind="right", level="bad" if right.low > SIDE else "warn", share=right)
 
 
-def _speed(one: Quality, people: Sequence[Quality]) -> Flag | None:
+def _speed(one: Quality, people: Sequence[Quality]) -> Remark | None:
     seconds = one.median_seconds
     if seconds < TOO_FAST:
-        return Flag(kind="fast", level="bad", seconds=seconds)
+        return Remark(kind="fast", level="bad", seconds=seconds)
     others = [other.median_seconds for other in people if other.annotator != one.annotator]
     if others and seconds < MUCH_FASTER * statistics.median(others):
-        return Flag(kind="fast", level="warn", seconds=seconds)
+        return Remark(kind="fast", level="warn", seconds=seconds)
     return None
 
 
-def _without_time(one: Quality) -> Flag | None:
+def _without_time(one: Quality) -> Remark | None:
     if not one.no_time:
         return None
     many = one.no_time > MANY_WITHOUT_TIME * one.judgements
-    return Flag(kind="no_time", level="bad" if many else "warn", count=one.no_time)
+    return Remark(kind="no_time", level="bad" if many else "warn", count=one.no_time)
 
 
-def _evasive(one: Quality) -> Flag | None:
+def _evasive(one: Quality) -> Remark | None:
     shares = {"ties": one.tie_share, "bad": one.both_bad_share, "skips": one.skip_share}
     kind, share = max(shares.items(), key=lambda named: named[1])
     if share <= MOSTLY:
         return None
-    return Flag(kind=kind, level="warn", count=round(share * one.judgements))
+    return Remark(kind=kind, level="warn", count=round(share * one.judgements))

@@ -139,8 +139,7 @@ def create_export(
         projects.get_project(session, slug)
     # against path traversal: the only requested part of the name is an existing project's slug
     out = settings.folder.resolve() / "exports" / f"{slug}-{body.kind}-{secrets.token_hex(4)}"
-    names = {"annotators": tuple(body.annotators), "without": tuple(body.without)}
-    query = exports.Query(**(dict(body) | names))
+    query = exports.Query(**dict(body))
     try:
         done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
     except UserError as error:  # nothing to export, or what cannot be exported like this

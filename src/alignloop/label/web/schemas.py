@@ -131,8 +131,8 @@ class ExportIn(Received):
     format: Format = "jsonl"
     weights: Method = "none"
     batch: str = Field(default="", max_length=100)
-    annotators: list[NamedPerson] = Field(default_factory=list[str], max_length=1000)
-    without: list[NamedPerson] = Field(default_factory=list[str], max_length=1000)
+    annotators: tuple[NamedPerson, ...] = Field(default=(), max_length=1000)
+    without: tuple[NamedPerson, ...] = Field(default=(), max_length=1000)
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     min_gold: Share | None = None
