@@ -25,7 +25,16 @@ from sqlalchemy import func, select
 from alignloop.label.store import accounts, judging, projects, queue, sign_in, tokens
 from alignloop.label.store.database import Database
 from alignloop.label.store.importing import NewItem, import_items
-from alignloop.label.store.tables import Assignment, ItemRow, User, judgements, now
+from alignloop.label.store.seats import change_rules
+from alignloop.label.store.tables import (
+    Assignment,
+    ItemRow,
+    Presentation,
+    User,
+    judgements,
+    now,
+)
+from alignloop.label.store.task_view import answer_id
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 from alignloop.records import Comparison, Message, Prompt, Response
 
@@ -126,6 +135,25 @@ class World:
                 )
                 taken[item.id] = (item.taken, len(set(session.scalars(held)) - skips))
         return taken
+
+    def item_of(self, task: Task) -> int:
+        """The item's own id, which no annotator sees."""
+        with self.database.reading() as session:
+            return session.get_one(Assignment, task.assignment_id).item_id
+
+    def response_of(self, task: Task, answer: str) -> int:
+        """The response behind an answer's id on the screen."""
+        with self.database.reading() as session:
+            secret = projects.get_project(session, SLUG).secret
+            shown = select(Presentation).where(Presentation.assignment_id == task.assignment_id)
+            order = session.scalars(shown).one().order
+        ids = {answer_id(secret, task.assignment_id, one): one for one in order}
+        return ids[answer]
+
+    def rule(self, **changes: Any) -> None:
+        """Change rules of the project."""
+        with self.database.transaction() as session:
+            change_rules(session, projects.get_project(session, SLUG), changes)
 
     def num_items(self) -> int:
         """How many items there are."""

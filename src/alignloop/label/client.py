@@ -2,11 +2,12 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
+from urllib.parse import quote
 
 import httpx2
 
@@ -98,12 +99,48 @@ class Client:
         self._send("POST", f"/assignments/{assignment}/release")
 
     def undo(self, project: str, *, locale: str = "en") -> Task | None:
-        """Withdraw the latest judgement; returns its task with `previous` filled in, or None.
+        """The task of the latest judgement with `previous` filled in, to be judged anew, or None.
 
-        Never retried: two requests would withdraw two judgements.
+        The judgement counts until the new one replaces it. Never retried: two requests would go
+        two judgements back.
         """
         path, params = f"/projects/{project}/undo", {"locale": locale}
         return _task(self._send("POST", path, again=False, params=params))
+
+    def rules(self, project: str, **changes: Any) -> dict[str, Any]:
+        """A project's rules (lead), after changing some: `client.rules("p", gold_rate=0.15)`."""
+        method, body = ("PATCH", {"json": changes}) if changes else ("GET", {})
+        return self._send(method, f"/projects/{project}/rules", **body).json()
+
+    def people(self, project: str) -> list[dict[str, Any]]:
+        """Everybody in a project with their checks (lead): evidence, flags, pauses."""
+        return self._send("GET", f"/projects/{project}/people").json()
+
+    def change_person(self, project: str, name: str, action: str) -> None:
+        """Pause an annotator, "resume" with new counts, or "admit" without entry test (lead)."""
+        path = f"/projects/{project}/people/{quote(name)}"
+        self._send("PATCH", path, json={"action": action})
+
+    def set_scores(
+        self,
+        project: str,
+        scores: Mapping[int, float],
+        *,
+        why: str = "score",
+        control: float | None = None,
+        seed: int = 0,
+    ) -> int:
+        """Order the open items by scores, highest first (lead); returns how many were ranked.
+
+        A share `control` of them (default: the project's rule) is a random sample.
+        """
+        body = {"scores": {str(item): found for item, found in scores.items()}, "why": why}
+        body |= {"control": control, "seed": seed}
+        return int(self._send("POST", f"/projects/{project}/scores", json=body).json()["ranked"])
+
+    def events(self, project: str) -> list[dict[str, Any]]:
+        """The latest events of a project (lead), newest first: alarms, pauses, entry tests."""
+        return self._send("GET", f"/projects/{project}/events").json()
 
     def create_project(self, slug: str, title: str, **fields: Any) -> dict[str, Any]:
         """Create a project (lead), optionally with `schema={"kind": "ranking"}` and guidelines."""
@@ -228,6 +265,8 @@ def _raise_for(response: httpx2.Response) -> None:
     fix = str(body.get("fix", "")) if "detail" in body else "is this the right URL?"
     if body.get("contradiction"):
         raise refusals.Contradiction(detail, chosen=body["chosen"], better=body["better"])
+    if body.get("paused"):
+        raise refusals.Paused(detail, fix=fix)
     kind = KINDS.get(response.status_code, UserError)
     raise kind(detail, where=f"{response.request.method} {response.request.url.path}", fix=fix)
 

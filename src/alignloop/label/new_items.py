@@ -29,7 +29,9 @@ class NewItem(Record):
     """A comparison to label, with its metadata; a line of an import file.
 
     `models` and `settings` are by response_id; `comparison.sampled_from` is the default model.
-    `gold` is the right answer of a gold question: a response_id, "tie" or "both_bad".
+    `gold` is the right answer of a gold question: a response_id, "tie" or "both_bad". It checks
+    annotators, or belongs to the entry test or the training (`gold_use`), where the right answer is
+    told afterwards with the `explanation`.
     """
 
     comparison: Comparison
@@ -38,6 +40,8 @@ class NewItem(Record):
     why: Why = "import"
     why_detail: dict[str, Any] = Field(default_factory=dict)
     gold: str | None = None
+    gold_use: Literal["check", "entry", "training"] = "check"
+    explanation: str = ""
 
 
 def items_of_file(source: str | Path, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
@@ -143,6 +147,7 @@ def _texts_of(item: NewItem) -> Iterator[str]:
     """All texts of an item that go into a text column."""
     comparison, prompt = item.comparison, item.comparison.prompt
     yield from (comparison.comparison_id, comparison.sampled_from, *item.models.values())
+    yield item.explanation
     yield from (prompt.prompt_id, prompt.category, prompt.language, prompt.source)
     yield from (message.content for message in prompt.messages)
     yield from _texts_within([*prompt.tools, *prompt.references, prompt.metadata])

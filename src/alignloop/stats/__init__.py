@@ -59,6 +59,11 @@ from alignloop.stats.overoptimisation import (
 from alignloop.stats.pace import finish_window
 from alignloop.stats.ranking import bradley_terry, choices_of, plackett_luce
 from alignloop.stats.refusals import looks_like_refusal
+from alignloop.stats.sequential import (
+    anytime_interval,
+    evidence_below,
+    evidence_of_side,
+)
 from alignloop.stats.textstats import (
     corpus_distinct_n,
     distinct_n,
@@ -77,6 +82,7 @@ __all__ = [
     "abilities",
     "accuracy_ceiling",
     "agreement_per_label",
+    "anytime_interval",
     "bbq_ambiguous",
     "bbq_disambiguated",
     "bennett_s",
@@ -94,6 +100,8 @@ __all__ = [
     "crows_pairs",
     "dawid_skene",
     "distinct_n",
+    "evidence_below",
+    "evidence_of_side",
     "expected_calibration_error",
     "finish_window",
     "fit_bon_curve",

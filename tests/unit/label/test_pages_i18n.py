@@ -16,7 +16,6 @@ SAME_IN_BOTH = {
     "quality.kappa",
     "quality.alpha",
     "quality.dawid_skene",
-    "js.pace_batch",
     "axis.alpha",
 }
 

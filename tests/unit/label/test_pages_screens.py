@@ -27,7 +27,7 @@ FOR_ANYONE = ["/login", "/invite/nonsense"]
 FOR_ANNOTATORS = ["/", "/p/pairs", "/p/pairs/guideline", "/p/pairs/task/{pairs}"]
 FOR_ANNOTATORS += ["/p/ranks/task/{ranks}", "/p/rates/task/{rates}", "/p/missing", "/lead/users"]
 PROJECT_SCREENS = ["progress", "quality", "disagreements", "disagreements/1", "batches"]
-PROJECT_SCREENS += ["exports", "guideline", "plot/agreement", "plot/progress?shade=dark"]
+PROJECT_SCREENS += ["checks", "exports", "guideline", "plot/agreement", "plot/progress?shade=dark"]
 FOR_LEADS = ["/", "/lead/users", "/lead/tokens", "/lead/audit", "/lead/missing/progress"]
 FOR_LEADS += [f"/lead/pairs/{name}" for name in PROJECT_SCREENS]
 
@@ -72,7 +72,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
             for name, role in (("ann", "annotator"), ("bob", "annotator"), ("lea", "lead")):
                 session.add(User(name=name, role=role, active=True, locale="", created_at=now()))
         known = {"why": "uncertain", "why_detail": {"because-reason": 1}}
-        pairs = [new_item(n, 2, **known) for n in (1, 2)] + [new_item(3, 2, gold="r3-0")]
+        pairs = [new_item(n, 2, **known) for n in (1, 2, 6)] + [new_item(3, 2, gold="r3-0")]
         contents = {"pairs": pairs, "ranks": [new_item(4, 4)], "rates": [new_item(5, 3)]}
         kinds = {"pairs": "comparison", "ranks": "ranking", "rates": "rating"}
         tasks: dict[str, int] = {}
@@ -90,11 +90,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for name, best in (("bob", 0), ("lea", 1)):
             with database.transaction() as session:
                 user = accounts.get_user(session, name).id
-                for number in range(3):
-                    task = claim(session, "pairs", user)
-                    assert task is not None
+                number = 0
+                while (task := claim(session, "pairs", user)) is not None:
                     choice = sorted(task.answers, key=lambda one: one.text)[best].id
                     sent = {"key": f"{name}-{number:06d}", "choice": choice, "strength": number}
+                    number += 1
                     said = JudgementIn(verdict="choice", visible_ms=5000, **sent)
                     submit(session, task.assignment_id, user, said)
         app = create_app(database, ServerSettings(folder=folder, hosts=()))

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from alignloop.label.guards import Annotator, Anyone, Id, Store
-from alignloop.label.pages import lead, views
+from alignloop.label.pages import lead, lead_checks, views
 from alignloop.label.pages.diff import Segment, compare
 from alignloop.label.pages.render import show_invisible
 from alignloop.label.pages.templating import PageRoute, locale_of, page
@@ -92,3 +92,4 @@ def _local(path: str) -> str:
 
 
 router.include_router(lead.router)
+router.include_router(lead_checks.router)

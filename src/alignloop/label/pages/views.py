@@ -10,6 +10,8 @@ from typing import Any
 from alignloop.label.labels.project_labels import ProjectLabels, StoredJudgement
 from alignloop.label.store import overview
 from alignloop.label.store.database import Session
+from alignloop.label.store.left import left_as_told
+from alignloop.label.store.seats import find_seat
 from alignloop.label.store.tables import Batch, Project
 from alignloop.label.texts.i18n import Texts
 
@@ -24,6 +26,7 @@ class ProjectCard:
     title: str
     kind: str
     done: int
+    left: int | None  # about so many, None before the first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,10 @@ class ReviewedAnswer:
 def project_card(session: Session, project: Project, user_id: int) -> ProjectCard:
     """A project and how many of its items this user has judged."""
     done = overview.count_judged(session, project.id, user_id)
-    return ProjectCard(slug=project.slug, title=project.title, kind=project.kind, done=done)
+    left = left_as_told(find_seat(session, project.id, user_id))
+    return ProjectCard(
+        slug=project.slug, title=project.title, kind=project.kind, done=done, left=left
+    )
 
 
 def batch_rows(batches: Sequence[Batch], labels: ProjectLabels) -> list[BatchRow]:

@@ -262,6 +262,8 @@ def _item_row(
         "why_detail": one.new.why_detail,
         "gold_verdict": gold if gold in (None, "tie", "both_bad") else "choice",
         "gold_choice": responses.get((prompt_id, gold)) if gold is not None else None,
+        "gold_use": one.new.gold_use,
+        "explanation": one.new.explanation,
         "wanted": batch.overlap if gold is None else ALL_ANNOTATORS,
         "taken": 0,
         # pseudo-random, so gold questions are mixed in and the file's order reveals nothing

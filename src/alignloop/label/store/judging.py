@@ -6,10 +6,11 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, bindparam, exists, insert, select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store.keys import new_secret
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.queue import LEASE, locked_assignment, take_place
 from alignloop.label.store.refusals import Conflict
+from alignloop.label.store.rules import rules_of
+from alignloop.label.store.seats import check_may_work, seat_of
 from alignloop.label.store.tables import (
     Assignment,
     Cursor,
@@ -19,10 +20,13 @@ from alignloop.label.store.tables import (
     judgements,
     now,
 )
-from alignloop.label.store.task_view import answers_of, task_of
+from alignloop.label.store.task_view import answer_id, task_of
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
+from alignloop.label.store.turns import CHECK
 from alignloop.label.store.validation import check, columns_of
+from alignloop.label.store.watching import Change, after_judgement, believed_ms
 
+MOST_MS = 2**31 - 1  # that the column holds: 24 days
 GIVEN_AWAY = "your time for this item ran out, and another annotator has it now"
 
 
@@ -66,27 +70,39 @@ def submit(
         return earlier["id"]
     if assignment.state == "done":
         raise Conflict("this item is already judged", fix="withdraw the judgement first")
-    columns = _columns(session, item, shown, sent)
+    at = at or now()
+    project = session.get_one(Project, item.project_id)
+    columns = _columns(project, item, shown, sent)
     # late answers are welcome as long as the place is still free
     if assignment.state == "released" and not take_place(item):
         raise Conflict(GIVEN_AWAY, fix="continue with the next one")
     if columns["verdict"] == "skip":
         item.taken -= 1  # a skip does not use up a place
-    assignment.state = "done"
-    session.get_one(Cursor, (user_id, item.batch_id)).done += 1
+    if not assignment.revising and assignment.turn >= 0:  # the entry test is no work
+        session.get_one(Cursor, (user_id, item.batch_id)).done += 1
+    assignment.state, assignment.revising = "done", ""
     before = session.execute(_NEWEST, {"assignment": assignment.id}).one_or_none()
-    columns |= {
+    columns |= _times(project, shown, sent, at) | {
         "assignment_id": assignment.id,
         "item_id": assignment.item_id,
         "user_id": assignment.user_id,
         "idempotency_key": sent.key,
         "supersedes": None if before is None else before.id,
-        "visible_ms": sent.visible_ms,
         "guideline_version": shown.guideline_version,
         "source": source,
-        "created_at": at or now(),
+        "created_at": at,
     }
-    return session.scalars(_KEEP, columns).one()
+    made = session.scalars(_KEEP, columns).one()
+    votes = session.execute(_VOTES, {"item": item.id}).all()
+    change = Change(
+        item=item,
+        shown=shown.order,
+        before=None if before is None or before.withdrawn else before,
+        after=next(vote for vote in votes if vote.id == made),
+        votes=votes,
+    )
+    after_judgement(session, project, change, at)
+    return made
 
 
 def undo(
@@ -98,22 +114,26 @@ def undo(
     at: datetime | None = None,
     lease: timedelta = LEASE,
 ) -> Task | None:
-    """Withdraw the annotator's latest judgement and return its item, with the answers filled in.
+    """Return the item of the annotator's latest judgement, to be judged anew; it is filled in.
 
-    None if there is nothing to undo. Raises NotFound for an unknown project, and Conflict if
-    another annotator has taken the place that their skip freed.
+    The judgement stays valid until the new one replaces it. None if there is nothing to undo;
+    answers of the entry test and of training stay, since the right ones were told. Raises NotFound
+    for an unknown project, Paused, and Conflict if another annotator has taken the place that
+    their skip freed.
     """
     at = at or now()
     project = get_project(session, slug)
+    seat = seat_of(session, project.id, user_id, at)
+    check_may_work(seat)
     latest = _latest(session, project.id, user_id)
     if latest is None:
         return None
     assignment, item = locked_assignment(session, latest, user_id)
     if assignment.state == "done":  # otherwise the same undo arrived twice at once
-        _withdraw(session, assignment, item, at)
+        _reopen(session, assignment, item)
     assignment.lease_until = at + lease
     session.flush()
-    return task_of(session, project, assignment, locale, at)
+    return task_of(session, project, assignment, seat, locale, at)
 
 
 def standing() -> Select[Any]:
@@ -126,32 +146,37 @@ def standing() -> Select[Any]:
     return select(judgements).where(~judgements.c.withdrawn, ~superseded)
 
 
-def _withdraw(session: Session, assignment: Assignment, item: ItemRow, at: datetime) -> None:
-    """Append a withdrawal of the newest judgement, and lease the item again."""
+def _reopen(session: Session, assignment: Assignment, item: ItemRow) -> None:
+    """Lease a judged item to its annotator again; a skip needs a place for that."""
     head = session.execute(_NEWEST, {"assignment": assignment.id}).mappings().one()
     if head["verdict"] == "skip" and not take_place(item):
         raise Conflict("another annotator has this item now", fix="continue with the next one")
     assignment.state = "leased"
-    session.get_one(Cursor, (assignment.user_id, item.batch_id)).done -= 1
-    changes = {
-        "idempotency_key": f"undo-{new_secret()[:24]}",
-        "supersedes": head["id"],
-        "withdrawn": True,
-        "visible_ms": 0,
-        "skip_reason": "",
-        "comment": "",
-        "created_at": at,
+    assignment.revising = "skip" if head["verdict"] == "skip" else "judged"
+
+
+def _times(
+    project: Project, shown: Presentation, sent: JudgementIn, at: datetime
+) -> dict[str, Any]:
+    """The columns of time: as sent, by our clock, what we believe, and whether that is too fast."""
+    passed = max(0, round((at - shown.shown_at).total_seconds() * 1000))
+    believed = believed_ms(sent.visible_ms, passed)
+    return {
+        "visible_ms": believed,
+        "client_ms": sent.visible_ms,
+        "server_ms": min(passed, MOST_MS),
+        "too_fast": sent.verdict != "skip" and believed < 1000 * rules_of(project).min_seconds,
     }
-    same = {column.name: head[column.name] for column in judgements.c if column.name != "id"}
-    session.execute(insert(judgements), same | changes)
 
 
 def _latest(session: Session, project_id: int, user_id: int) -> int | None:
-    """The assignment of a user's latest valid judgement."""
+    """The assignment of a user's latest valid judgement that they may change."""
     found = (
         standing()
         .join(ItemRow, ItemRow.id == judgements.c.item_id)
+        .join(Assignment, Assignment.id == judgements.c.assignment_id)
         .where(judgements.c.user_id == user_id, ItemRow.project_id == project_id)
+        .where(Assignment.state == "done", _WAS_NOT_EXPLAINED)
         .order_by(judgements.c.id.desc())
         .limit(1)
     )
@@ -166,7 +191,8 @@ def _check_same(
     if same:
         # complete it as `submit` did: a choice may have been filled in, or become a tie
         again = sent.model_copy(update={"confirmed": True})
-        columns = _columns(session, item, shown, again)
+        project = session.get_one(Project, item.project_id)
+        columns = _columns(project, item, shown, again)
         same = columns == {name: earlier[name] for name in columns}
     if not same:
         problem = "this key was used for another judgement"
@@ -174,10 +200,13 @@ def _check_same(
 
 
 def _columns(
-    session: Session, item: ItemRow, shown: Presentation, sent: JudgementIn
+    project: Project, item: ItemRow, shown: Presentation, sent: JudgementIn
 ) -> dict[str, Any]:
-    """The checked judgement, with response ids instead of public ids."""
-    schema = session.get_one(Project, item.project_id).schema
-    answers = [answer.id for answer in answers_of(session, shown.order)]
-    whole = check(sent, answers, item.kind, LabelSchema.model_validate(schema))
-    return columns_of(whole, dict(zip(answers, shown.order, strict=True)))
+    """The checked judgement, with response ids instead of those on the screen."""
+    ids = {answer_id(project.secret, shown.assignment_id, one): one for one in shown.order}
+    schema = LabelSchema.model_validate(project.schema)
+    return columns_of(check(sent, list(ids), item.kind, schema), ids)
+
+
+_VOTES = standing().where(judgements.c.item_id == bindparam("item"))
+_WAS_NOT_EXPLAINED = ItemRow.gold_verdict.is_(None) | (ItemRow.gold_use == CHECK)

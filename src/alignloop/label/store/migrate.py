@@ -12,8 +12,10 @@ from sqlalchemy import Connection, Engine, text
 
 from alignloop.errors import UserError
 from alignloop.label.store.engine import writing
+from alignloop.label.store.seat_tables import Seat  # which adds its tables to Base
 from alignloop.label.store.tables import Base
 
+assert Seat.metadata is Base.metadata
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

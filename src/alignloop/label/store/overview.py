@@ -8,13 +8,17 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from alignloop.label.store.judging import standing
+from alignloop.label.store.left import left_as_told
 from alignloop.label.store.refusals import Invalid, NotFound
+from alignloop.label.store.rules import rules_of
+from alignloop.label.store.seats import find_seat
 from alignloop.label.store.tables import (
     Adjudication,
     Batch,
     ItemResponse,
     ItemRow,
     Presentation,
+    Project,
     PromptRow,
     ResponseRow,
     User,
@@ -27,11 +31,18 @@ from alignloop.label.store.validation import content_of
 
 @dataclass(frozen=True, kw_only=True)
 class OwnProgress:
-    """An annotator's work in a project; `today` counts all projects."""
+    """An annotator's work in a project; `today` counts all projects.
+
+    `left` is about how many items are left for them, None before their first; `quota` the most
+    they get; `paused` whether they may not go on.
+    """
 
     today: int
     done: int
     median_seconds: float | None
+    left: int | None
+    quota: int | None
+    paused: bool
 
 
 def own_progress(session: Session, project_id: int, user_id: int) -> OwnProgress:
@@ -39,8 +50,14 @@ def own_progress(session: Session, project_id: int, user_id: int) -> OwnProgress
     mine = _judged_by(project_id, user_id)
     times = sorted(session.scalars(mine.with_only_columns(judgements.c.visible_ms)))
     middle = (times[(len(times) - 1) // 2] + times[len(times) // 2]) / 2000 if times else None
+    seat = find_seat(session, project_id, user_id)
     return OwnProgress(
-        today=judged_today(session, user_id, now()), done=len(times), median_seconds=middle
+        today=judged_today(session, user_id, now()),
+        done=len(times),
+        median_seconds=middle,
+        left=left_as_told(seat),
+        quota=rules_of(session.get_one(Project, project_id)).quota,
+        paused=seat is not None and (seat.paused_at is not None or seat.entry == "failed"),
     )
 
 
@@ -106,7 +123,7 @@ def list_items(
 
 _SHOWN_OF_ITEM = (
     *("comparison_key", "kind", "why", "why_detail", "gold_verdict", "repeat_of"),
-    *("wanted", "taken"),
+    *("gold_use", "explanation", "priority", "wanted", "taken"),
 )
 
 
@@ -139,7 +156,7 @@ def list_judgements(
 
 _SHOWN_OF_JUDGEMENT = (
     *("id", "item_id", "annotator"),
-    *("visible_ms", "guideline_version", "created_at"),
+    *("visible_ms", "client_ms", "server_ms", "too_fast", "guideline_version", "created_at"),
 )
 
 

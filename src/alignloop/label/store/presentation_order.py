@@ -1,5 +1,6 @@
-"""The order in which annotators see answers: drawn by HMAC and balanced by construction."""
+"""What is drawn by HMAC: the balanced order in which annotators see answers, and opaque ids."""
 
+import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ def shown_order(secret: str, user_id: int, answers: Sequence[int], dealt: int) -
     size = len(answers)
     block, turn = divmod(dealt, size)
     name = f"{user_id}/{size}/{block}"
-    base = _shuffled(secret, f"answers/{name}", size)
-    shift = _shuffled(secret, f"rotations/{name}", size)[turn]
+    base = shuffled(secret, f"answers/{name}", size)
+    shift = shuffled(secret, f"rotations/{name}", size)[turn]
     return [answers[base[(index + shift) % size]] for index in range(size)]
 
 
@@ -30,5 +31,12 @@ def keyed(secret: str, name: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 2
 
 
-def _shuffled(secret: str, name: str, size: int) -> list[int]:
+def opaque(secret: str, name: str) -> str:
+    """An id that only this server can connect with a name: 96 bits of HMAC, safe in a URL."""
+    digest = hmac.new(bytes.fromhex(secret), f"id/{name}".encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(digest[:12]).decode()
+
+
+def shuffled(secret: str, name: str, size: int) -> list[int]:
+    """The numbers below `size` in an order drawn for a name."""
     return sorted(range(size), key=lambda index: keyed(secret, f"{name}/{index}"))

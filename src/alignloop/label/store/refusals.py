@@ -19,6 +19,10 @@ class Forbidden(UserError):
     """Signed in, but not allowed: 403."""
 
 
+class Paused(Forbidden):
+    """The annotator's work in this project is paused, or they did not pass its entry test: 403."""
+
+
 class SignInRefused(UserError):
     """Wrong name or password, or no session: 401, with the same words for every cause."""
 

@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -57,6 +58,9 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+ORDINARY = "taken < wanted AND gold_verdict IS NULL AND repeat_of IS NULL"
+
+
 class Base(DeclarativeBase):
     """Common to all tables: names of constraints, and JSON for dicts and lists."""
 
@@ -86,6 +90,7 @@ class User(Base):
 class Project(Base):
     """Items labelled under one guideline. `secret` keys the order in which answers are shown.
 
+    `rules` is a `QueueRules`: checks of annotators, quotas, the entry test.
     `schema`: {"kind": "comparison" | "ranking" | "rating", "strength": true, "ratings": false,
     "allow": ["tie", "both_bad", "skip"]}.
     """
@@ -98,6 +103,7 @@ class Project(Base):
     locale: Mapped[str] = mapped_column(String(8), default="")
     secret: Mapped[str] = mapped_column(String(64))
     schema: Mapped[dict[str, Any]]
+    rules: Mapped[dict[str, Any]] = mapped_column(default=dict, server_default="{}")
     created_at: Mapped[datetime]
 
     @property
@@ -174,6 +180,8 @@ class Batch(Base):
     num_items: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     closed_at: Mapped[datetime | None]
+    ranking: Mapped[int] = mapped_column(default=0, server_default="0")
+    # ^ how often its items were put in a new order, after which everyone starts from the top
 
     @property
     def closed(self) -> bool:
@@ -186,8 +194,9 @@ class ItemRow(Base):
 
     `taken` is the number of places in use, of `wanted`: assignments that are leased, or done with
     a judgement other than skip. Gold items store the right answer (`gold_verdict` choice, tie or
-    both_bad, and `gold_choice`, a response) and go to all annotators. A repeat names its original
-    and goes only to annotators who judged that.
+    both_bad, and `gold_choice`, a response) and go to all annotators, for a check, the entry test
+    or training (`gold_use`). A repeat names its original and goes only to annotators who judged
+    that. `priority` is the score that placed the item at its position; null if none was given.
     """
 
     __tablename__ = "item"
@@ -201,6 +210,30 @@ class ItemRow(Base):
             "position",
             sqlite_where=text("taken < wanted"),
             postgresql_where=text("taken < wanted"),
+        ),
+        # the same without gold and repeats, which have turns of their own; counted without the rows
+        Index(
+            "ix_item_ordinary",
+            "batch_id",
+            "position",
+            "wanted",
+            "taken",
+            sqlite_where=text(ORDINARY),
+            postgresql_where=text(ORDINARY),
+        ),
+        Index(
+            "ix_item_gold",
+            "project_id",
+            "gold_use",
+            "position",
+            sqlite_where=text("gold_verdict IS NOT NULL"),
+            postgresql_where=text("gold_verdict IS NOT NULL"),
+        ),
+        Index(
+            "ix_item_repeat_of",
+            "repeat_of",
+            sqlite_where=text("repeat_of IS NOT NULL"),
+            postgresql_where=text("repeat_of IS NOT NULL"),
         ),
     )
 
@@ -220,6 +253,10 @@ class ItemRow(Base):
     wanted: Mapped[int]
     taken: Mapped[int] = mapped_column(default=0)
     position: Mapped[int] = mapped_column(BigInteger)  # order within the batch; a keyed hash
+    gold_use: Mapped[str] = mapped_column(String(8), default="check", server_default="check")
+    # ^ check | entry | training; means nothing for other items
+    explanation: Mapped[str] = mapped_column(default="", server_default="")
+    priority: Mapped[float | None]
 
 
 class ItemResponse(Base):
@@ -235,11 +272,23 @@ class ItemResponse(Base):
 
 
 class Assignment(Base):
-    """An item assigned to an annotator, at most once; `turn` counts per annotator and project."""
+    """An item assigned to an annotator, at most once; `turn` counts per annotator and project.
+
+    `revising` is "judged" or "skip" while a judgement that stands is being changed. `repeat_due` is
+    the turn from which the item's repeat may come; null if it has none, or it came.
+    """
 
     __tablename__ = "assignment"
     __table_args__ = (
         UniqueConstraint("item_id", "user_id"),
+        Index("ix_assignment_of_user", "user_id", "item_id"),
+        Index(
+            "ix_assignment_repeat_due",
+            "user_id",
+            "repeat_due",
+            sqlite_where=text("repeat_due IS NOT NULL"),
+            postgresql_where=text("repeat_due IS NOT NULL"),
+        ),
         # only current leases, which are few: a claim looks for expired ones and for its own
         Index(
             "ix_assignment_leased",
@@ -260,6 +309,8 @@ class Assignment(Base):
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
     state: Mapped[str] = mapped_column(String(16))  # leased | done | released
     turn: Mapped[int]
+    revising: Mapped[str] = mapped_column(String(8), default="", server_default="")
+    repeat_due: Mapped[int | None]
     lease_until: Mapped[datetime]
     created_at: Mapped[datetime]
 
@@ -299,7 +350,10 @@ judgements = Table(
     Column("ranking", JSON, nullable=False),
     Column("harmful", JSON, nullable=False),
     Column("comment", Text, default="", nullable=False),
-    Column("visible_ms", Integer, nullable=False),
+    Column("visible_ms", Integer, nullable=False),  # what we believe of the next two
+    Column("client_ms", Integer),  # as sent; null before this was kept apart
+    Column("server_ms", Integer),  # from showing the item to the judgement
+    Column("too_fast", Boolean, default=False, server_default=false(), nullable=False),
     Column("guideline_version", Integer, nullable=False),
     Column("source", String(8), nullable=False),  # user | api
     Column("created_at", UtcTime, nullable=False),
@@ -317,6 +371,7 @@ class Cursor(Base):
     batch_id: Mapped[int] = mapped_column(ForeignKey("batch.id"), primary_key=True)
     position: Mapped[int] = mapped_column(BigInteger)
     done: Mapped[int]
+    ranking: Mapped[int] = mapped_column(default=0, server_default="0")  # the batch's, when set
 
 
 class OrderCounter(Base):

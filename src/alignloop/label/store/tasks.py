@@ -62,15 +62,17 @@ class GuidelineText(Sent):
 
 
 class TaskProgress(Sent):
-    """The annotator's own progress: judgements `today` (the server's day), and `batch_done`.
+    """The annotator's own progress in the project, with judgements `today` (the server's day).
 
-    All items count alike, so the numbers do not reveal gold questions.
+    `left` is about how many items are left for them, at least 1 while one is shown; `minutes_left`
+    is that at their own pace, None before there is one. All items count alike, and the estimate is
+    renewed only now and then, so the numbers do not reveal gold questions.
     """
 
     today: int
-    batch: str
-    batch_done: int
-    batch_total: int
+    done: int
+    left: int
+    minutes_left: int | None
 
 
 class Flag(Sent):
@@ -100,8 +102,20 @@ class JudgementIn(Received):
     confirmed: bool = False
 
 
+class Feedback(Sent):
+    """After an answer in the entry test or in training: whether it was right, and why.
+
+    `verdict` and `choice` (an answer's id) are the right answer, `explanation` the lead's.
+    """
+
+    right: bool
+    verdict: VerdictName
+    choice: str | None
+    explanation: str
+
+
 class Previous(Sent):
-    """The annotator's withdrawn answer, to prefill the form."""
+    """The annotator's answer that is being changed, to prefill the form."""
 
     verdict: VerdictName
     choice: str | None
@@ -114,10 +128,15 @@ class Previous(Sent):
 
 
 class Task(Sent):
-    """One item on an annotator's screen. It reveals neither models nor why it was chosen."""
+    """One item on an annotator's screen. It reveals neither models nor why it was chosen.
+
+    `assignment_id` counts what was given out; the other ids are drawn for this assignment. `stage`
+    is "entry" or "training" for questions whose answer is told afterwards.
+    """
 
     assignment_id: int
-    item_id: int
+    item_id: str
+    stage: Literal["work", "entry", "training"] = "work"
     kind: Literal["comparison", "ranking"]
     prompt: tuple[Turn, ...]
     answers: tuple[ShownAnswer, ...]

@@ -6,6 +6,7 @@ from typing import Any
 from alignloop.label.store.refusals import Contradiction, Invalid
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
 
+CANNOT_SHOW = "cannot_show"  # the reason of a skip that every project allows
 TIE_WITHIN = 2  # ratings further apart than this contradict a tie
 
 
@@ -44,7 +45,8 @@ def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchem
     Raises Invalid, and Contradiction for unconfirmed ratings against the choice.
     """
     _check_names(sent, shown)
-    if sent.verdict != "choice" and sent.verdict not in schema.allow:
+    cannot_show = sent.verdict == "skip" and sent.skip_reason == CANNOT_SHOW
+    if sent.verdict != "choice" and sent.verdict not in schema.allow and not cannot_show:
         raise Invalid(f"{sent.verdict} is not allowed in this project")
     if sent.verdict == "skip" and not sent.skip_reason.strip():
         raise Invalid("a skip needs a reason", fix="say why it cannot be judged")

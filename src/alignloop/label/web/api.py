@@ -18,6 +18,7 @@ from alignloop.label.store import accounts, overview, projects, queue, sign_in
 from alignloop.label.store import judging as judgements
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.overview import OwnProgress
+from alignloop.label.store.task_view import feedback_of
 from alignloop.label.store.tasks import JudgementIn, Task
 from alignloop.label.web.schemas import (
     AcceptIn,
@@ -26,6 +27,7 @@ from alignloop.label.web.schemas import (
     LoginIn,
     Me,
     MePatch,
+    PausedOut,
     ProblemOut,
     ProjectOut,
 )
@@ -110,7 +112,11 @@ def progress(slug: str, principal: Annotator, database: Store) -> OwnProgress:
 @router.post(
     "/projects/{slug}/claim",
     response_model=Task,
-    responses={**RESPONSES_404, 204: {"description": "nothing is left for you"}},
+    responses={
+        **RESPONSES_404,
+        403: {"model": PausedOut},
+        204: {"description": "nothing is left for you"},
+    },
 )
 def claim(
     slug: str, principal: Annotator, database: Store, settings: Settings, locale: Locale = "en"
@@ -134,7 +140,7 @@ def claim(
 def undo(
     slug: str, principal: Annotator, database: Store, settings: Settings, locale: Locale = "en"
 ) -> Task | Response:
-    """Undo the latest judgement: returns its item, with the previous answer."""
+    """The item of the latest judgement, to be judged anew; until then the old one counts."""
     with database.transaction() as session:
         task = judgements.undo(
             session, slug, principal.user_id, locale=locale, lease=settings.lease
@@ -157,7 +163,8 @@ def submit(assignment_id: Id, body: JudgementIn, principal: Annotator, database:
         judgement_id = judgements.submit(
             session, assignment_id, principal.user_id, body, source=source
         )
-    return Judged(judgement_id=judgement_id)
+        feedback = feedback_of(session, assignment_id)
+    return Judged(judgement_id=judgement_id, feedback=feedback)
 
 
 @router.post(

@@ -20,8 +20,8 @@ from alignloop.label.store import refusals
 from alignloop.label.store.database import Database
 from alignloop.label.texts.i18n import Locale
 from alignloop.label.texts.refusal_texts import asked_locale, translated
-from alignloop.label.web import api, api_lead
-from alignloop.label.web.schemas import ContradictionOut
+from alignloop.label.web import api, api_checks, api_lead
+from alignloop.label.web.schemas import ContradictionOut, PausedOut
 from alignloop.label.web.shield import Shield, problem, shield_headers
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     # no documentation pages: FastAPI's load scripts from other sites
     app = FastAPI(title="alignloop label", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.database, app.state.settings = database, settings
-    for router in (api.router, api_lead.router, routes.router):
+    for router in (api.router, api_lead.router, api_checks.router, routes.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC_FILES, check_dir=False), name="static")
     app.add_middleware(Shield, settings=settings)
@@ -93,6 +93,11 @@ def _refused(request: Request, error: Exception) -> Response:
     response = _respond(request, status, error.problem, error.fix)
     if isinstance(error, refusals.Contradiction):
         response = _contradiction(error, asked_locale(request))
+    if isinstance(error, refusals.Paused):
+        locale = asked_locale(request)
+        words = {"detail": translated(error.problem, locale), "fix": translated(error.fix, locale)}
+        body = PausedOut(**words).model_dump_json()
+        response = Response(body, status_code=403, media_type="application/json")
     if status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

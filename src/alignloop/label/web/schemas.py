@@ -1,12 +1,20 @@
 """The API's request and response types, in addition to those of `store.tasks`."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from alignloop.label.exports import Format, Kind
-from alignloop.label.store.tasks import BIGGEST_ID, LabelSchema, Previous, PublicId, Received, Sent
+from alignloop.label.store.tasks import (
+    BIGGEST_ID,
+    Feedback,
+    LabelSchema,
+    Previous,
+    PublicId,
+    Received,
+    Sent,
+)
 
 Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
 Name = Field(min_length=1, max_length=100)
@@ -26,6 +34,12 @@ class ContradictionOut(ProblemOut):
     contradiction: str | None = None
     chosen: str | None = None
     better: str | None = None
+
+
+class PausedOut(ProblemOut):
+    """403 for an annotator who may not go on in a project."""
+
+    paused: bool = True
 
 
 class Me(Sent):
@@ -66,9 +80,10 @@ class ProjectOut(Sent):
 
 
 class Judged(Sent):
-    """The id of a stored judgement."""
+    """The id of a stored judgement; `feedback` after the entry test's questions and training's."""
 
     judgement_id: int
+    feedback: Feedback | None = None
 
 
 class ProjectIn(Received):
@@ -80,6 +95,36 @@ class ProjectIn(Received):
     label_schema: LabelSchema = Field(default=LabelSchema(), alias="schema")
     guideline_en: str = Field(default="", max_length=100_000)
     guideline_zh: str = Field(default="", max_length=100_000)
+
+
+class RulesPatch(Received):
+    """Some of a project's rules (`GET .../rules` has all)."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class PersonPatch(Received):
+    """What a lead does about an annotator in a project."""
+
+    action: Literal["pause", "resume", "admit"]
+
+
+class GoldPatch(Received):
+    """What a gold question is for, and why its answer is right."""
+
+    gold_use: Literal["check", "entry", "training"] | None = None
+    explanation: str | None = Field(default=None, max_length=20_000)
+
+
+class ScoresIn(Received):
+    """Scores by item id; higher ones come first. `control` is the share chosen at random."""
+
+    scores: dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], float] = Field(
+        min_length=1, max_length=200_000
+    )
+    why: Literal["uncertain", "ensemble", "length", "score"] = "score"
+    control: float | None = Field(default=None, ge=0.0, le=1.0)
+    seed: int = Field(default=0, ge=0, le=BIGGEST_ID)
 
 
 class GuidelineIn(Received):
@@ -146,7 +191,10 @@ class ItemOut(Sent):
     responses: list[dict[str, Any]]
     gold_verdict: str | None
     gold_choice: str | None
+    gold_use: str
+    explanation: str
     repeat_of: int | None
+    priority: float | None
     wanted: int
     taken: int
 
@@ -158,6 +206,9 @@ class JudgementOut(Previous):
     item_id: int
     annotator: str
     visible_ms: int
+    client_ms: int | None
+    server_ms: int | None
+    too_fast: bool
     order: list[str]
     guideline_version: int
     standing: bool

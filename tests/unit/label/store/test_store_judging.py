@@ -1,6 +1,7 @@
 """Judgements: kept once, taken back, checked against what was shown."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ from label_support import World, items, said_of
 from sqlalchemy import select
 
 from alignloop.label.store.refusals import Conflict, Contradiction, Invalid
-from alignloop.label.store.tables import ResponseRow, judgements
+from alignloop.label.store.tables import judgements, now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
 from alignloop.label.store.validation import check, columns_of, content_of, contradiction
 
@@ -198,12 +199,11 @@ def test_what_was_said_is_kept_by_ids_of_responses(world: MakeWorld) -> None:
     said = {"choice": second, "strength": 3, "ratings": {first: 2, second: 9}, "harmful": [first]}
     here.submit(task, **said, comment="clear", visible_ms=4200)
     row = here.standing()[0]
-    with here.database.reading() as session:
-        public = {one.public_id: one.id for one in session.scalars(select(ResponseRow))}
-    assert row.choice == public[second]
-    assert row.ratings == {str(public[first]): 2, str(public[second]): 9}
-    assert row.harmful == [public[first]]
-    assert (row.strength, row.comment, row.visible_ms) == (3, "clear", 4200)
+    ids = {one: here.response_of(task, one) for one in (first, second)}
+    assert row.choice == ids[second]
+    assert row.ratings == {str(ids[first]): 2, str(ids[second]): 9}
+    assert row.harmful == [ids[first]]
+    assert (row.strength, row.comment, row.client_ms) == (3, "clear", 4200)
 
 
 def test_sent_again_with_the_same_key_it_counts_once(world: MakeWorld) -> None:
@@ -264,24 +264,57 @@ def test_a_second_judgement_needs_an_undo(world: MakeWorld) -> None:
         here.submit(task)
 
 
-def test_undo_supersedes_and_deletes_nothing(world: MakeWorld) -> None:
+def test_undo_keeps_the_judgement_until_the_new_one_replaces_it(world: MakeWorld) -> None:
     here = world(items(2))
     task = here.must_claim()
     here.submit(task, strength=2, comment="first")
+    kept = here.standing()
     back = here.undo()
     assert back is not None
     assert (back.item_id, back.answers) == (task.item_id, task.answers)
     assert back.previous is not None
     assert back.previous.choice == task.answers[0].id
     assert (back.previous.strength, back.previous.comment) == (2, "first")
-    assert here.standing() == []
+    assert here.standing() == kept
+    assert here.must_claim().progress.done == 1
     here.submit(back, choice=task.answers[1].id)
     with here.database.reading() as session:
         rows = session.execute(select(judgements).order_by(judgements.c.id)).all()
-    assert [row.supersedes for row in rows] == [None, rows[0].id, rows[1].id]
-    assert [row.withdrawn for row in rows] == [False, True, False]
-    assert [row.id for row in here.standing()] == [rows[2].id]
-    assert here.must_claim().progress.batch_done == 1
+    assert [row.supersedes for row in rows] == [None, rows[0].id]
+    assert not any(row.withdrawn for row in rows)
+    assert [row.id for row in here.standing()] == [rows[1].id]
+    assert here.must_claim().progress.done == 1
+    assert all(told == counted for told, counted in here.counted().values())
+
+
+@pytest.mark.parametrize("leave", ["release", "expire", "just leave"])
+def test_who_leaves_after_undo_loses_nothing(world: MakeWorld, leave: str) -> None:
+    here = world(items(2), users=2)
+    here.submit(here.must_claim(), comment="kept")
+    back = here.undo()
+    assert back is not None
+    if leave == "release":
+        here.release(back)
+    if leave == "expire":
+        here.must_claim(1, at=now() + timedelta(days=3))
+    assert [row.comment for row in here.standing()] == ["kept"]
+    assert here.counted()[here.item_of(back)] == (1, 1)
+    if leave != "release":  # and it can still be changed
+        here.submit(back, comment="changed")
+        assert [row.comment for row in here.standing()] == ["changed"]
+        assert here.counted()[here.item_of(back)] == (1, 1)
+
+
+def test_a_skip_that_is_being_changed_gives_its_place_back(world: MakeWorld) -> None:
+    here = world(items(1), users=2)
+    here.submit(here.must_claim(), verdict="skip", skip_reason="?")
+    back = here.undo()
+    assert back is not None
+    here.release(back)
+    assert here.counted()[here.item_of(back)] == (0, 0)
+    assert [row.verdict for row in here.standing()] == ["skip"]
+    assert here.claim(0) is None
+    assert here.item_of(here.must_claim(1)) == here.item_of(back)
 
 
 def test_undo_goes_further_back_each_time_and_ends(world: MakeWorld) -> None:
@@ -305,11 +338,11 @@ def test_a_skip_leaves_the_place_to_somebody_else(world: MakeWorld) -> None:
     here.submit(task, 0, verdict="skip", skip_reason="not my field")
     assert here.claim(0) is None
     other = here.must_claim(1)
-    assert other.item_id == task.item_id
+    assert here.item_of(other) == here.item_of(task)
     with pytest.raises(Conflict, match="another annotator has this item now"):
         here.undo(0)
     here.submit(other, 1)
-    assert here.counted()[task.item_id] == (1, 1)
+    assert here.counted()[here.item_of(task)] == (1, 1)
 
 
 def test_a_skip_taken_back_in_time_is_a_judgement_like_any_other(world: MakeWorld) -> None:
@@ -340,7 +373,9 @@ def test_judgements_are_never_updated(world: MakeWorld) -> None:
     here = world(items(2))
     here.work()
     before = here.standing()
-    here.undo()
+    back = here.undo()
+    assert back is not None
+    here.submit(back)
     with here.database.reading() as session:
         rows = session.execute(select(judgements).order_by(judgements.c.id)).all()
     assert rows[:2] == before
@@ -353,9 +388,8 @@ def test_a_ranking_of_four_is_kept_with_its_ties(world: MakeWorld) -> None:
     a, b, c, d = (answer.id for answer in task.answers)
     here.submit(task, ranking=[[c], [a, d], [b]], choice=None)
     row = here.standing()[0]
-    with here.database.reading() as session:
-        public = {one.id: one.public_id for one in session.scalars(select(ResponseRow))}
-    assert [[public[one] for one in group] for group in row.ranking] == [[c], [a, d], [b]]
+    ids = {here.response_of(task, one): one for one in (a, b, c, d)}
+    assert [[ids[one] for one in group] for group in row.ranking] == [[c], [a, d], [b]]
     assert row.choice is not None
-    assert public[row.choice] == c
+    assert ids[row.choice] == c
     assert said_of(task).ranking

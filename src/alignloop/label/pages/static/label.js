@@ -12,6 +12,7 @@ const slug = workplace.dataset.slug;
 const user = document.body.dataset.user;
 const holder = document.querySelector("#task");
 const nothing = document.querySelector("#nothing");
+const stopped = document.querySelector("#stopped");
 const notice = document.querySelector("#notice");
 const dialogs = Object.fromEntries([...document.querySelectorAll("dialog")].map((one) => [one.id, one]));
 const outbox = new Outbox(user, showWaiting);
@@ -21,6 +22,7 @@ let task = null; // {id, kind, strength, answers: [{id, name, card}], root, boar
 let draft = null; // what is decided so far: the body of the judgement, but for key and time
 let busy = false; // something is on its way: until it is through, nothing may change
 let visibleMs = 0;
+let feedback = null; // of the judgement just sent, where there is any
 let seenSince = null; // when the page became visible, or null while it is not
 
 /* Items: taking the next one, showing it, taking the last one back */
@@ -45,6 +47,7 @@ async function undo() {
 
 async function show(given) {
   nothing.hidden = given !== null;
+  stopped.hidden = true;
   holder.hidden = given === null;
   if (given === null) {
     task = draft = null;
@@ -66,7 +69,7 @@ async function show(given) {
   if (draft.comment) root.querySelector(".comment").hidden = false;
   root.querySelector("#comment").value = draft.comment;
   document.querySelector("#guideline [data-place]").replaceChildren(...root.querySelector("[data-guideline]").children);
-  showPace(given.progress);
+  showPace(given.progress, given.stage);
   paint();
   scrollTo(0, 0);
 }
@@ -74,12 +77,15 @@ async function show(given) {
 const blank = () => ({ verdict: null, choice: null, strength: null, ratings: {}, ranking: [], harmful: [], skip_reason: "", comment: "" });
 const draftPlace = (id) => `alignloop:draft:${user}:${id}`;
 
-function showPace(progress) {
+function showPace(progress, stage) {
   const pace = document.querySelector("#pace");
   pace.hidden = false;
-  pace.querySelector('[data-pace="batch"]').textContent = say("pace_batch", { done: progress.batch_done, total: progress.batch_total });
-  pace.querySelector('[data-pace="today"]').textContent = say("pace_today", { n: progress.today });
-  Object.assign(pace.querySelector("progress"), { max: Math.max(1, progress.batch_total), value: progress.batch_done });
+  const { done, left, minutes_left: minutes, today } = progress;
+  const time = minutes === null ? "" : minutes < 90 ? say("pace_minutes", { n: minutes }) : say("pace_hours", { n: Math.round(minutes / 60) });
+  const words = stage === "work" ? say("pace_left", { n: left }) : say(`stage_${stage}`, { n: left });
+  pace.querySelector('[data-pace="left"]').textContent = [words, time].filter(Boolean).join(" · ");
+  pace.querySelector('[data-pace="today"]').textContent = say("pace_today", { n: today });
+  Object.assign(pace.querySelector("progress"), { max: done + left, value: done });
 }
 
 /* The draft, and how it looks */
@@ -166,6 +172,8 @@ async function dispatch(content) {
       tell(null);
       announce(say("saved"));
     }
+    if (feedback) await explain(feedback);
+    feedback = null;
     await show(await call("POST", `/api/v1/projects/${slug}/claim`));
   });
 }
@@ -173,7 +181,7 @@ async function dispatch(content) {
 /** Send until it is "kept", "lost" since somebody else has the item, or "contradicted". */
 async function deliver(assignment, body) {
   try {
-    await outbox.deliver(assignment, body);
+    feedback = (await outbox.deliver(assignment, body)).feedback;
     memory.set(draftPlace(assignment), null);
     return "kept";
   } catch (error) {
@@ -182,6 +190,28 @@ async function deliver(assignment, body) {
     tell(say("lost"));
     return "lost";
   }
+}
+
+/** After a question of the entry test or of training: what was right, and why. Waits until it is read. */
+function explain({ right, verdict, choice, explanation }) {
+  const answer = verdict === "choice" ? nameOf(choice) : null;
+  const words = say(right ? "feedback_right" : "feedback_wrong", { answer: answer ? say("better", { name: answer }) : say(verdict) });
+  const dialog = dialogs.feedback;
+  dialog.querySelector("[data-words]").textContent = words;
+  dialog.querySelector("[data-why]").textContent = explanation;
+  dialog.showModal();
+  return new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+}
+
+/** The lead has to say how it goes on: the item goes, and the words stay. */
+function stop(words) {
+  task = draft = null;
+  holder.hidden = nothing.hidden = true;
+  holder.replaceChildren();
+  document.querySelector("#pace").hidden = true;
+  stopped.hidden = false;
+  stopped.querySelector("[data-words]").textContent = words;
+  announce(words);
 }
 
 /** The ratings say otherwise than the choice: which of them is meant? */
@@ -203,6 +233,7 @@ async function attempt(what, again = true) {
   } catch (error) {
     const refused = error instanceof Refusal;
     if (refused && error.status === 401) return tell(say("session"), link(`/login?after=/p/${slug}`, say("sign_in")));
+    if (refused && error.body.paused) return stop(error.message);
     if (refused && !error.passes) return tell(error.message || say("refused"), press("again", say("try_again")));
     if (!again) return tell(say("no_server")); // doing it twice would not be the same
     showWaiting(refused ? "busy" : "offline");

@@ -37,6 +37,7 @@ function gather(form) {
     if (field.dataset.as === "list") (place[last] ??= []).push(...(field.checked ? [field.value] : []));
     else if (field.type === "checkbox") place[last] = field.checked;
     else if (field.dataset.as === "number") place[last] = Number(field.value);
+    else if (field.dataset.as === "number-or-null") place[last] = field.value === "" ? null : Number(field.value);
     else if (field.dataset.as === "percent") place[last] = Number(field.value) / 100;
     else if (field.value !== "" || field.dataset.as !== "optional") place[last] = field.value;
   }
