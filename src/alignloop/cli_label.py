@@ -29,6 +29,7 @@ def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
     _add_things(actions)
     _add_export(actions)
     _add_sample(actions)
+    _add_rank(actions)
     _add_demo(actions)
 
 
@@ -144,6 +145,23 @@ def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_slug(sample)
 
 
+def _add_rank(actions: "argparse._SubParsersAction[Any]") -> None:
+    words = "put the open items in the order of what reward models learn most from"
+    rank = _action(actions, "rank", words, "run_rank", "acquisition.rank_command")
+    add = rank.add_argument
+    several = "may be given several times"
+    add("--reward-model", action="append", required=True, metavar="DIR", help=several)
+    ways = "uncertain (default of one model), ensemble (of several), or length: a probe of its bias"
+    add("--by", choices=("uncertain", "ensemble", "length"), help=ways)
+    share = "share chosen at random as control (default: the project's rule)"
+    add("--control", type=share_of_one, metavar="SHARE", help=share)
+    add("--seed", type=int, default=0, metavar="N", help="chooses the control items")
+    add("--every", type=count, metavar="N", help="stay, and rank again after N new judgements")
+    add("--chat-template", choices=("chatml",), help="used if a model has none")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    _add_slug(rank)
+
+
 def _add_demo(actions: "argparse._SubParsersAction[Any]") -> None:
     words = "serve a ready-made project with the playground's comparisons, to try it in ten seconds"
     demo = actions.add_parser("demo", help=words, description=words)
@@ -196,6 +214,13 @@ def positive_number(word: str) -> float:
     """A number above zero."""
     if not 0 < float(word) < float("inf"):
         raise argparse.ArgumentTypeError(f"{word} is not a number above 0")
+    return float(word)
+
+
+def share_of_one(word: str) -> float:
+    """A number from 0 to 1."""
+    if not 0 <= float(word) <= 1:
+        raise argparse.ArgumentTypeError(f"{word} is not between 0 and 1")
     return float(word)
 
 

@@ -68,6 +68,22 @@ def items(count: int, *, start: int = 0, **fields: Any) -> list[NewItem]:
     ]
 
 
+def gold_items(
+    count: int, *, start: int = 500, use: str = "check", explanation: str = ""
+) -> list[NewItem]:
+    """Gold questions, of which the first response is right."""
+    return [
+        one.model_copy(
+            update={
+                "gold": one.comparison.responses[0].response_id,
+                "gold_use": use,
+                "explanation": explanation,
+            }
+        )
+        for one in items(count, start=start)
+    ]
+
+
 @dataclass
 class World:
     """A project with one batch and some annotators, on a database."""
@@ -149,6 +165,16 @@ class World:
             order = session.scalars(shown).one().order
         ids = {answer_id(secret, task.assignment_id, one): one for one in order}
         return ids[answer]
+
+    def right(self, task: Task, user: int = 0, **said: Any) -> int:
+        """Judge with the response that was stored first, the right one of `gold_items`."""
+        best = min(task.answers, key=lambda answer: self.response_of(task, answer.id))
+        return self.submit(task, user, choice=best.id, **said)
+
+    def wrong(self, task: Task, user: int = 0) -> int:
+        """Judge with the one that was stored last."""
+        best = max(task.answers, key=lambda answer: self.response_of(task, answer.id))
+        return self.submit(task, user, choice=best.id)
 
     def rule(self, **changes: Any) -> None:
         """Change rules of the project."""

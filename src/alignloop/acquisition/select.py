@@ -67,6 +67,35 @@ def choose(
     return found
 
 
+By = Literal["uncertain", "ensemble", "length"]
+
+
+def worth(one: Candidate, by: By) -> tuple[float, dict[str, Any]]:
+    """How much is learned from labelling a comparison (more is better), and the numbers behind it.
+
+    uncertain  -mean |P - 1/2| of the first reward model
+    ensemble   the mean variance of P over several reward models
+    length     how sure the first model is that the longer answer is better, times how much longer
+               it is: mean of max(0, 2 P(longer) - 1) (1 - shorter / longer); a probe of length bias
+    """
+    if by == "length":
+        return _length_probe(one)
+    cost, detail = _uncertainty(one) if by == "uncertain" else _disagreement(one)
+    return -cost, detail
+
+
+def _length_probe(one: Candidate) -> tuple[float, dict[str, Any]]:
+    (name, scores), *_ = one.scores.items()
+    found: list[float] = []
+    for first, second in _couples(one):
+        longer, shorter = sorted((first, second), key=lambda n: -len(one.answers[n].text))
+        sizes = len(one.answers[shorter].text), max(1, len(one.answers[longer].text))
+        sure = max(0.0, 2 * probability(scores, longer, shorter) - 1)
+        found.append(sure * (1 - sizes[0] / sizes[1]))
+    probe = fmean(found)
+    return probe, {"reward_model": name, "scores": _rounded(scores), "probe": round(probe, 6)}
+
+
 _Weighed = tuple[float, dict[str, Any], float, Candidate]
 
 

@@ -14,8 +14,9 @@ _SMALLEST = 1e-300
 def evidence_below(right: int, wrong: int, bar: float) -> float:
     """The log of the evidence that a share is below `bar`, after `right` + `wrong` answers.
 
-    An e-process: the likelihood of the answers under shares q < bar, drawn half at GUESSING and
-    half uniformly from (0, bar), over their likelihood under `bar`. While the true share is at
+    An e-process: the likelihood of the answers under shares q < bar, drawn half uniformly from
+    (0, bar) and half at GUESSING (at bar / 2 if that is not below the bar), over their likelihood
+    under `bar`. While the true share is at
     least `bar` its mean stays at most 1 whenever one stops to look, so the chance that it ever
     exceeds 1 / alpha is at most alpha (Ville's inequality); looking often needs no correction.
     Answers may be chosen by what was seen before, but not by how they will turn out. `bar` lies
@@ -24,10 +25,9 @@ def evidence_below(right: int, wrong: int, bar: float) -> float:
     against = right * math.log(bar) + wrong * math.log1p(-bar)
     part = max(float(betainc(right + 1, wrong + 1, bar)), _SMALLEST)
     anywhere = float(betaln(right + 1, wrong + 1)) + math.log(part / bar) - against
-    if bar <= GUESSING:
-        return anywhere
-    guessing = (right + wrong) * math.log(GUESSING) - against
-    return _log_mean(anywhere, guessing)
+    bad = GUESSING if bar > GUESSING else bar / 2
+    typical = right * math.log(bad) + wrong * math.log1p(-bad) - against
+    return _log_mean(anywhere, typical)
 
 
 def evidence_of_side(first: int, second: int, tolerance: float) -> float:

@@ -38,7 +38,7 @@ class Checked:
 
 def checked_people(session: Session, project_id: int, rules: QueueRules) -> list[Checked]:
     """Everybody in a project: the paused, then the flagged, then the others by name."""
-    bars = bars_in(session, project_id, rules)
+    bars_for = bars_in(session, project_id, rules)
     found: list[Checked] = []
     for name, seat in people_in(session, project_id):
         counts = counts_of(seat)
@@ -50,7 +50,7 @@ def checked_people(session: Session, project_id: int, rules: QueueRules) -> list
                 entry_right=seat.entry_right,
                 entry_asked=seat.entry_asked,
                 **_shares(counts, rules.alarm),
-                evidence=evidence_of(counts, bars, rules),
+                evidence=evidence_of(counts, bars_for(seat.user_id), rules),
                 flags=tuple(seat.flags),
                 in_doubt=seat.in_doubt,
                 paused_at=seat.paused_at,

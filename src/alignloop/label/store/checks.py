@@ -6,7 +6,7 @@ work. Checks together are products, which test that all of their bars are met at
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -15,7 +15,8 @@ from alignloop.stats import evidence_below, evidence_of_side
 
 PRIOR, PRIOR_RIGHT = 5.0, 4.5  # answers that a newcomer's share starts with
 LOWEST_BAR = 0.05
-TRUSTED = -4.0  # log of the evidence down to which an annotator gets more gold questions
+TRUSTED = -3.0  # log of the odds of guessing down to which an annotator gets more gold questions
+LEAST_TRUSTED_BAR = 0.6  # below it answers say little about guessing
 SIDE_DOUBT = 0.5
 FEWEST_GOLD_FOR_DOUBT = 2
 
@@ -43,14 +44,15 @@ class Bars:
     peers: float
 
 
-def bars_of(everyone: Sequence[Counts], rules: QueueRules) -> Bars:
-    """The rules' bars, lowered to `margin` below the middle annotator of the project.
+def bars_of(others: Sequence[Counts], rules: QueueRules) -> Bars:
+    """The rules' bars, lowered to `margin` below the middle of the other annotators.
 
-    So a wrong key or hard questions alarm about nobody. The middle is treated as known: half of
-    the annotators would have to change to move it much.
+    So a wrong key or hard questions alarm about nobody. The middle is treated as known; one
+    annotator like a newcomer is counted among the others, for projects with few.
     """
-    gold = _middle((one.gold_right, one.gold) for one in everyone)
-    peers = _middle((one.peers_agree, one.peers) for one in everyone)
+    found = [*others, Counts()]
+    gold = median(_share(one.gold_right, one.gold) for one in found)
+    peers = median(_share(one.peers_agree, one.peers) for one in found)
     return Bars(
         gold=max(LOWEST_BAR, min(rules.gold_bar, gold - rules.margin)),
         peers=max(LOWEST_BAR, min(rules.peer_bar, peers - rules.margin)),
@@ -83,10 +85,22 @@ def alarms(evidence: Mapping[Check, float], rules: QueueRules) -> list[Check]:
     return [name for name, value in evidence.items() if value >= math.log(1 / rules.alarm)]
 
 
-def is_in_doubt(evidence: Mapping[Check, float], counts: Counts) -> bool:
-    """Whether it is not settled yet what to think of somebody; more gold questions settle it."""
-    leans = evidence["accuracy"] > TRUSTED or evidence["side"] > SIDE_DOUBT
-    return counts.gold >= FEWEST_GOLD_FOR_DOUBT and leans
+def is_in_doubt(counts: Counts, bars: Bars, rules: QueueRules) -> bool:
+    """Whether more gold questions would settle what to think of somebody.
+
+    Until the likelihood of their answers under guessing is small against that at the bars.
+    """
+    wrong = counts.gold - counts.gold_right, counts.peers - counts.peers_agree
+    odds = _guessing(counts.gold_right, wrong[0], bars.gold)
+    odds += _guessing(counts.peers_agree, wrong[1], bars.peers)
+    right = counts.sides - counts.sides_left
+    side = evidence_of_side(counts.sides_left, right, rules.side_tolerance)
+    return counts.gold >= FEWEST_GOLD_FOR_DOUBT and (odds > TRUSTED or side > SIDE_DOUBT)
+
+
+def _guessing(right: int, wrong: int, bar: float) -> float:
+    bar = max(bar, LEAST_TRUSTED_BAR)
+    return right * math.log(0.5 / bar) + wrong * math.log(0.5 / (1 - bar))
 
 
 def agreement_counts(votes: Mapping[int, str]) -> dict[int, tuple[int, int]]:
@@ -102,6 +116,5 @@ def agreement_counts(votes: Mapping[int, str]) -> dict[int, tuple[int, int]]:
     return found
 
 
-def _middle(shares: Iterable[tuple[int, int]]) -> float:
-    found = [(right + PRIOR_RIGHT) / (asked + PRIOR) for right, asked in shares]
-    return median(found) if found else PRIOR_RIGHT / PRIOR
+def _share(right: int, asked: int) -> float:
+    return (right + PRIOR_RIGHT) / (asked + PRIOR)

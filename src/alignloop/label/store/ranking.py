@@ -1,6 +1,7 @@
 """Scores from outside: the open items come in their order, with a random share as control."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import bindparam, func, select, update
@@ -11,7 +12,16 @@ from alignloop.label.store.database import Database, lock_queue
 from alignloop.label.store.presentation_order import KEYED_BELOW, keyed
 from alignloop.label.store.refusals import Invalid
 from alignloop.label.store.rules import rules_of
-from alignloop.label.store.tables import Batch, ItemRow, Project, judgements
+from alignloop.label.store.tables import (
+    Batch,
+    ItemResponse,
+    ItemRow,
+    Project,
+    PromptRow,
+    ResponseRow,
+    judgements,
+)
+from alignloop.records import Message, Prompt
 
 CHUNK_SIZE = 500  # items in one transaction, so that annotators hardly wait
 CONTROL = "random"  # why a control item was sampled
@@ -39,8 +49,10 @@ def set_scores(
     control: float | None = None,
     seed: int = 0,
     details: Mapping[int, Mapping[str, Any]] | None = None,
-) -> int:
-    """Order the open items by `scores` (item id to number), highest first; returns their number.
+) -> tuple[int, int]:
+    """Order the open items by `scores` (item id to number), highest first.
+
+    Returns how many were ranked, and how many of them are control.
 
     A share of all items, `control` (None: the project's rule), is a random sample of them, drawn by
     HMAC(seed, item) so that it stays the same when items are ranked again. It is mixed in evenly:
@@ -67,7 +79,14 @@ def set_scores(
     told = {"seed": seed, "control_share": share}
     rows = [
         _row(known, place, len(order), scores[known.id], CONTROL if is_control[known.id] else why)
-        | {"detail": {**told, "place": place + 1, **(details or {}).get(known.id, {})}}
+        | {
+            "detail": {
+                **told,
+                "control": is_control[known.id],
+                "place": place + 1,
+                **(details or {}).get(known.id, {}),
+            }
+        }
         for place, known in enumerate(order)
     ]
     for start in range(0, len(rows), CHUNK_SIZE):
@@ -75,12 +94,50 @@ def set_scores(
             lock_queue(session, project_id)
             _store(session, rows[start : start + CHUNK_SIZE])
     _begin_anew(database, project_id, {row.batch_id for row in open_items}, len(order), why)
-    return len(order)
+    return len(order), sum(is_control.values())
 
 
-def open_item_ids(session: Session, project_id: int) -> list[int]:
-    """The ids of the items that may still be given out, without gold questions and repeats."""
-    return [row.id for row in _open_items(session, project_id)]
+@dataclass(frozen=True, kw_only=True)
+class OpenItem:
+    """An item that may still be given out; `answers` are (response_id, text) in stored order."""
+
+    item_id: int
+    comparison_id: str
+    prompt: Prompt
+    answers: tuple[tuple[str, str], ...]
+
+
+def open_items(session: Session, project_id: int) -> list[OpenItem]:
+    """The items of open batches that want more judgements, without gold questions and repeats."""
+    wanted = {row.id for row in _open_items(session, project_id)}
+    rows = session.execute(
+        select(
+            ItemRow.id, ItemRow.comparison_key, PromptRow, ResponseRow.record_id, ResponseRow.text
+        )
+        .join(PromptRow, PromptRow.id == ItemRow.prompt_id)
+        .join(ItemResponse, ItemResponse.item_id == ItemRow.id)
+        .join(ResponseRow, ResponseRow.id == ItemResponse.response_id)
+        .where(ItemRow.project_id == project_id)
+        .order_by(ItemRow.id, ItemResponse.position)
+    )
+    answers: dict[int, list[tuple[str, str]]] = {}
+    about: dict[int, tuple[str, PromptRow]] = {}
+    for item_id, key, prompt, name, text in rows:
+        if item_id in wanted:
+            about[item_id] = key, prompt
+            answers.setdefault(item_id, []).append((name, text))
+    return [
+        OpenItem(
+            item_id=item_id,
+            comparison_id=key,
+            prompt=Prompt(
+                prompt_id=prompt.prompt_key,
+                messages=tuple(Message.model_validate(turn) for turn in prompt.messages),
+            ),
+            answers=tuple(answers[item_id]),
+        )
+        for item_id, (key, prompt) in about.items()
+    ]
 
 
 def count_labels(session: Session, project_id: int) -> int:

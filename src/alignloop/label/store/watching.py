@@ -1,6 +1,6 @@
 """What happens after a judgement: it is counted, and the checks are looked at."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,7 +29,7 @@ from alignloop.label.store.validation import CANNOT_SHOW
 
 CLOCK_SLACK_MS = 2000  # by which a client's clock may run ahead of ours
 
-_ALL_COUNTS = select(*(getattr(Seat, name) for name in COUNTS)).where(
+_ALL_COUNTS = select(Seat.user_id, *(getattr(Seat, name) for name in COUNTS)).where(
     Seat.project_id == bindparam("project")
 )
 _SEATS = select(Seat).where(
@@ -90,21 +90,22 @@ def counts_of(seat: Any) -> Counts:
     return Counts(**{name: getattr(seat, name) for name in COUNTS})
 
 
-def bars_in(session: Session, project_id: int, rules: QueueRules) -> Bars:
-    """The bars of a project at this moment."""
+def bars_in(session: Session, project_id: int, rules: QueueRules) -> Callable[[int], Bars]:
+    """The bars of a project at this moment, for each user id."""
     rows = session.execute(_ALL_COUNTS, {"project": project_id})
-    return bars_of([counts_of(row) for row in rows], rules)
+    everyone = {row.user_id: counts_of(row) for row in rows}
+    return lambda user_id: bars_of([c for one, c in everyone.items() if one != user_id], rules)
 
 
 def _look(
     session: Session, project_id: int, rules: QueueRules, seats: Sequence[Seat], at: datetime
 ) -> None:
     """Flag and pause those whose evidence has reached the alarm."""
-    bars = bars_in(session, project_id, rules)
+    bars_for = bars_in(session, project_id, rules)
     for seat in seats:
-        counts = counts_of(seat)
+        counts, bars = counts_of(seat), bars_for(seat.user_id)
         evidence = evidence_of(counts, bars, rules)
-        seat.in_doubt = is_in_doubt(evidence, counts)
+        seat.in_doubt = is_in_doubt(counts, bars, rules)
         for check in alarms(evidence, rules):
             if check not in seat.flags:
                 flag(session, seat, check, round(evidence[check], 3))

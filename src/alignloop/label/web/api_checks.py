@@ -97,7 +97,7 @@ def score(
     """
     with database.reading() as session:
         project = projects.get_project(session, slug)
-    ranked = set_scores(
+    ranked, control = set_scores(
         database,
         project.id,
         {int(item): found for item, found in body.scores.items()},
@@ -107,4 +107,4 @@ def score(
     )
     with database.transaction() as session:
         note(session, request, principal, "items ranked", slug, ranked=ranked, why=body.why)
-    return {"ranked": ranked}
+    return {"ranked": ranked, "control": control}
