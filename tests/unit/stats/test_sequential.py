@@ -30,11 +30,11 @@ def test_its_mean_is_one_at_the_bar_and_less_above(bar: float) -> None:
 
 
 def test_looking_after_every_answer_raises_few_false_alarms() -> None:
-    alpha, runs, false = 0.05, 2000, 0
+    alpha, runs, false = 0.05, 400, 0
     for run in range(runs):
         draw = random.Random(f"alarm/{run}")
         right = wrong = 0
-        for _ in range(300):
+        for _ in range(150):
             hit = draw.random() < 0.8
             right, wrong = right + hit, wrong + (not hit)
             if evidence_below(right, wrong, 0.8) >= math.log(1 / alpha):

@@ -15,9 +15,9 @@ from alignloop.stats import evidence_below, evidence_of_side
 
 PRIOR, PRIOR_RIGHT = 5.0, 4.5  # answers that a newcomer's share starts with
 LOWEST_BAR = 0.05
-TRUSTED = -3.0  # log of the odds of guessing down to which an annotator gets more gold questions
+TRUSTED = -5.0  # log of the odds of guessing down to which an annotator gets more gold questions
 LEAST_TRUSTED_BAR = 0.6  # below it answers say little about guessing
-SIDE_DOUBT = 0.5
+SIDE_DOUBT = 0.0
 FEWEST_GOLD_FOR_DOUBT = 2
 
 

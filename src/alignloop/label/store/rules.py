@@ -34,7 +34,7 @@ class QueueRules(Received):
     side_tolerance: float = Field(default=0.08, ge=0.0, lt=0.5)
     min_seconds: float = Field(default=1.5, ge=0.0, le=3600.0)
     fast_tolerance: float = Field(default=0.1, gt=0.0, lt=1.0)
-    alarm: float = Field(default=0.02, gt=0.0, le=0.2)
+    alarm: float = Field(default=0.03, gt=0.0, le=0.2)
     pause_on: tuple[Check, ...] = Field(default=("gold",), max_length=5)
     entry_items: int = Field(default=0, ge=0, le=200)
     entry_bar: float = Field(default=0.8, gt=0.0, le=1.0)

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store import events
+from alignloop.label.store import audit, events
 from alignloop.label.store.refusals import Invalid, NotFound, Paused
 from alignloop.label.store.rules import QueueRules
 from alignloop.label.store.seat_tables import Seat
@@ -53,6 +53,11 @@ def pause(session: Session, seat: Seat, reason: str, at: datetime) -> None:
     if seat.paused_at is None:
         seat.paused_at, seat.pause_reason = at, reason
         _tell(session, "annotator paused", seat, {"reason": reason})
+        if reason != "lead":  # what a lead does is recorded with their name
+            name = _name(session, seat)
+            audit.record(
+                session, "annotator paused", user_id=None, target=name, detail={"check": reason}
+            )
 
 
 def resume(session: Session, project_id: int, name: str) -> None:
@@ -98,16 +103,31 @@ def count_entry(session: Session, seat: Seat, rules: QueueRules, asked: int, rig
 
 
 def flag(session: Session, seat: Seat, check: str, evidence: float) -> None:
-    """Raise a check's alarm about an annotator, once until the lead lets them go on."""
+    """Raise a check's alarm about an annotator, once until the lead lets them go on.
+
+    It is an event, and an entry of the audit log.
+    """
     seat.flags = [*seat.flags, check]
     counts = {name: getattr(seat, name) for name in COUNTS}
-    _tell(session, "annotator flagged", seat, {"check": check, "evidence": evidence, **counts})
+    told = {"check": check, "evidence": evidence, **counts}
+    _tell(session, "annotator flagged", seat, told)
+    audit.record(
+        session, "annotator flagged", user_id=None, target=_name(session, seat), detail=told
+    )
 
 
 def _tell(session: Session, kind: str, seat: Seat, data: dict[str, Any]) -> None:
-    name = session.scalar(select(User.name).where(User.id == seat.user_id))
-    told = {"annotator": name, "turn": seat.turn, **data}
+    told = {"annotator": _name(session, seat), "turn": seat.turn, **data}
     events.record(session, kind, seat.project_id, told)
+
+
+def _audit(session: Session, action: str, seat: Seat, detail: dict[str, Any]) -> None:
+    target = _name(session, seat)
+    audit.record(session, action, user_id=None, target=target, detail=detail)
+
+
+def _name(session: Session, seat: Seat) -> str:
+    return session.scalars(select(User.name).where(User.id == seat.user_id)).one()
 
 
 def _named(session: Session, project_id: int, name: str) -> Seat:

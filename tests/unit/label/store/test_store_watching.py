@@ -117,7 +117,7 @@ def test_who_is_below_the_bar_is_flagged_and_paused(world: MakeWorld) -> None:
             here.wrong(task)
             asked += 1
     assert asked < 40
-    assert kinds_of_events(here)[-1] == "annotator paused"
+    assert kinds_of_events(here).count("annotator paused") == 1
     assert "annotator flagged" in kinds_of_events(here)
     for _ in range(30):  # another one, who is right, is not
         here.right(here.must_claim(1), 1)
