@@ -184,7 +184,8 @@ def work(database: Database, slug: str, num_items: int) -> None:
                 task = claim(session, slug, user, at=at, lease=timedelta(days=1))
                 if task is not None:
                     said = judge(task, skill, draw)
-                    submit(session, task.assignment_id, user, said, at=min(at, now()))
+                    later = at + timedelta(milliseconds=said.visible_ms)
+                    submit(session, task.assignment_id, user, said, at=min(later, now()))
 
 
 def judge(task: Task, skill: float, draw: random.Random) -> JudgementIn:

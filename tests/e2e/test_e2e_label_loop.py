@@ -138,7 +138,7 @@ def test_the_records_are_what_the_people_would_have_written_themselves(loop: Loo
         )
         better = "tie" if seen.better is None else one.order_shown[seen.better]
         assert (one.choice, one.strength) == (better, seen.strength)
-        assert one.seconds == pytest.approx(seen.seconds)
+        assert 0 <= one.seconds < seen.seconds  # what they claim has not passed
 
 
 def test_the_run_has_learnt_from_exactly_these(loop: Loop) -> None:

@@ -14,6 +14,7 @@ from alignloop.errors import UserError
 from alignloop.label.store import accounts, judging, projects, queue
 from alignloop.label.store.database import FILE, Database, Session, open_database
 from alignloop.label.store.importing import import_file
+from alignloop.label.store.seats import change_rules
 from alignloop.label.store.tables import now
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 
@@ -152,6 +153,7 @@ def _file(database: Database, part: Part, source: Path) -> None:
             text_en=GUIDELINE_EN,
             text_zh=GUIDELINE_ZH,
         )
+        change_rules(session, project, {"pause_on": []})  # alarms are shown, and all go on
         batch = projects.create_batch(
             session, project.id, "first", overlap=part.overlap, repeats=part.repeats
         )

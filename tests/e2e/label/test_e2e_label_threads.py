@@ -44,12 +44,12 @@ def test_overlap_is_exact_under_twenty_threads(any_database: Database) -> None:
         here = first if user % 2 else replace(first, database=other)
         done = 0
         while (task := here.claim(user)) is not None:
-            if (task.item_id + user) % 7 == 0 and done % 3 == 1:
+            if (task.assignment_id + user) % 7 == 0 and done % 3 == 1:
                 here.release(task, user)
                 task = here.claim(user)
                 if task is None:  # somebody else took what was given back
                     return done
-            skipping = (task.item_id * 31 + user) % 11 == 0
+            skipping = (task.assignment_id * 31 + user) % 11 == 0
             said = {"verdict": "skip", "skip_reason": "not my language"} if skipping else {}
             here.submit(task, user, **said)
             done += 1
@@ -122,5 +122,5 @@ def test_undo_sent_twice_at_once_takes_one_judgement_back(any_database: Database
     here.work()
     given = at_once(2, lambda _: here.undo())
     assert sum(task is not None for task in given) >= 1
-    assert here.standing() == []
+    assert len(here.standing()) == 1  # until another answer replaces it
     assert here.counted() == dict.fromkeys(here.counted(), (1, 1))

@@ -41,7 +41,7 @@ _MINE_OPEN = (
     select(func.count(Assignment.id))
     .join(ItemRow, ItemRow.id == Assignment.item_id)
     .join(Batch, Batch.id == ItemRow.batch_id)
-    .where(Assignment.user_id == bindparam("user"), Assignment.state == "done")
+    .where(Assignment.user_id == bindparam("user"), Assignment.state.in_(("done", "leased")))
     .where(ItemRow.project_id == bindparam("project"), Batch.closed_at.is_(None), *_open)
 )
 _MY_GOLD = (

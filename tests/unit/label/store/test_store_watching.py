@@ -102,7 +102,7 @@ def test_doubt_ends_with_answers_that_speak_for_somebody() -> None:
     assert doubted(gold=3, gold_right=3)
     assert not doubted(gold=10, gold_right=10)
     assert doubted(gold=10, gold_right=8)
-    assert not doubted(gold=3, gold_right=3, peers=5, peers_agree=5)
+    assert not doubted(gold=3, gold_right=3, peers=8, peers_agree=8)
     assert doubted(gold=8, gold_right=8, sides=30, sides_left=27)
 
 
