@@ -89,6 +89,7 @@ def screens(site: "Site", locale: str) -> list[Screen]:
         Screen(name="nothing", path="/p/harmless", user="Noor", act=_nothing_left),
         Screen(name="phone", path=task, user="Noor", act=press("a", "8"), size=PHONE),
         Screen(name="progress", path=f"{lead}/progress", whole=True, act=_pictures),
+        Screen(name="checks", path=f"{lead}/checks", whole=True),
         Screen(name="quality", path=f"{lead}/quality", size=TALL, act=_pictures),
         Screen(name="disagreements", path=f"{lead}/disagreements"),
         Screen(name="decide", path=f"{lead}/disagreements/{site.disputed[locale]}", whole=True),
