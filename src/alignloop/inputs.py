@@ -20,7 +20,7 @@ from alignloop.worlds import WORLDS, Observed, world_of
 VALIDATION_SHARE = 0.1
 REFUSED = "refused.jsonl"
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=Demonstration | PreferencePair | Prompt)
 
 
 def require_named(named: Mapping[str, str | None]) -> None:

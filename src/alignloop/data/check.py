@@ -5,15 +5,14 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from alignloop.data.containers import Table, tables_of
 from alignloop.data.formats.answers import looks_like_an_answer
-from alignloop.data.formats.parts import Labelled
+from alignloop.data.formats.made import AboutPrompt, Labelled, Made, prompt_of
 from alignloop.data.formats.reading import MOST_UNREAD, Recognised, read_table
 from alignloop.data.formats.registry import KINDS, Format, formats_named
 from alignloop.data.languages import language_of
-from alignloop.data.lengths import CountTokens, Lengths
+from alignloop.data.lengths import CountTokens, Lengths, Summary
 from alignloop.data.refusals import Refusal
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, PreferencePair, Prompt
@@ -46,12 +45,12 @@ class Report:
     kind: str
     rows: int
     records: int
-    refused: list[dict[str, Any]]
+    refused: list[dict[str, int | str]]
     num_refused: int
     duplicates: int
     prompts: int
     shared_prompts: dict[str, int]
-    tokens: dict[str, Any]
+    tokens: Summary
     languages: dict[str, int]
     chosen_longer: float | None
     labels: dict[str, int]
@@ -65,10 +64,10 @@ class Report:
         """The formats of the rows, the most frequent first."""
         return ", ".join(self.formats) or "unknown"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, object]:
         """All fields; `file`, `format`, `encoding`, `rows` and `refused` come first."""
-        first = {"file": self.file, "format": self.format, "encoding": self.encoding}
-        first |= {"rows": self.rows, "refused": self.refused}
+        first: dict[str, object] = {"file": self.file, "format": self.format}
+        first |= {"encoding": self.encoding, "rows": self.rows, "refused": self.refused}
         return {**first, **{key: value for key, value in vars(self).items() if key not in first}}
 
 
@@ -113,20 +112,20 @@ class _Tally:
     """What is counted while a table is read."""
 
     table: Table
-    formats: Counter[tuple[str, str]] = field(default_factory=Counter)
+    formats: Counter[tuple[str, str]] = field(default_factory=Counter[tuple[str, str]])
     rows: int = 0
     records: int = 0
-    refused: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[dict[str, int | str]] = field(default_factory=list[dict[str, int | str]])
     num_refused: int = 0
-    seen: set[int] = field(default_factory=set)
-    prompts: set[int] = field(default_factory=set)
+    seen: set[int] = field(default_factory=set[int])
+    prompts: set[int] = field(default_factory=set[int])
     lengths: Lengths = field(default_factory=Lengths)
-    languages: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter[str])
     longer: list[int] = field(default_factory=lambda: [0, 0])
-    labels: Counter[str] = field(default_factory=Counter)
-    references: Counter[str] = field(default_factory=Counter)
-    metadata: Counter[str] = field(default_factory=Counter)
-    unread: Counter[str] = field(default_factory=Counter)
+    labels: Counter[str] = field(default_factory=Counter[str])
+    references: Counter[str] = field(default_factory=Counter[str])
+    metadata: Counter[str] = field(default_factory=Counter[str])
+    unread: Counter[str] = field(default_factory=Counter[str])
     notes: dict[str, None] = field(default_factory=dict[str, None])
 
     def refuse(self, line: int, reason: str) -> None:
@@ -218,12 +217,12 @@ def _tally(table: Table, formats: Sequence[Format], count_tokens: CountTokens) -
     return tally
 
 
-def _note_record(record: Any, tally: _Tally) -> list[str]:
+def _note_record(record: Made, tally: _Tally) -> list[str]:
     """Count prompt and language; returns the texts of the prompt and of the responses."""
     if isinstance(record, str):
         tally.languages[language_of(record)] += 1
         return ["", record]
-    prompt = record if isinstance(record, Prompt) else record.prompt
+    prompt = prompt_of(record)
     tally.prompts.add(_number(_prompt_content(prompt)))
     question = "\n".join(message.content for message in prompt.messages)
     tally.languages[language_of(prompt.text)] += 1
@@ -240,18 +239,18 @@ def _measure(waiting: list[list[str]], tally: _Tally, count_tokens: CountTokens)
     waiting.clear()
 
 
-def _responses(record: Any) -> list[str]:
+def _responses(record: AboutPrompt) -> list[str]:
     if isinstance(record, PreferencePair):
         return [record.chosen, record.rejected]
     return [record.response] if isinstance(record, Demonstration | Labelled) else []
 
 
-def _prompt_content(prompt: Prompt) -> list[Any]:
+def _prompt_content(prompt: Prompt) -> list[object]:
     """The model's input: turns with their calls and results, and the tools it may call."""
     return [*(message.model_dump() for message in prompt.messages), *prompt.tools]
 
 
-def _content(record: Any) -> Any:
+def _content(record: Made) -> object:
     """The content by which records are duplicates: prompt and answers, whatever their ids."""
     if isinstance(record, str):
         return record
@@ -262,7 +261,7 @@ def _content(record: Any) -> Any:
     return [_prompt_content(record.prompt), *(answer.model_dump() for answer in answers), *good]
 
 
-def _number(content: Any) -> int:
+def _number(content: object) -> int:
     """An 8-byte hash of a text: among a billion, any two collide with a chance of 1 in 37."""
     text = json.dumps(content, ensure_ascii=False)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")

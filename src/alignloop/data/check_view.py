@@ -1,7 +1,6 @@
 """The findings of `alignloop data check` as tables and histograms in the terminal."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -9,6 +8,7 @@ from rich.text import Text
 
 from alignloop.data.check import Report
 from alignloop.data.formats.used import in_words
+from alignloop.data.lengths import Bin
 from alignloop.errors import harmless
 
 REFUSED_SHOWN = 10
@@ -79,7 +79,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     if report.chosen_longer is not None:
         facts.append(("chosen is longer", f"{report.chosen_longer:.1%} of the pairs"))
     if tokens["count"]:
-        values = (tokens[key] for key in ("min", "median", "p95", "max"))
+        values = (tokens.get(key, 0) for key in ("min", "median", "p95", "max"))
         facts.append(("tokens", "min {}, median {}, 95 % {}, max {}".format(*values)))
     facts += [
         (name, in_words(counts, report.rows))
@@ -99,7 +99,7 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _histogram(bins: Sequence[dict[str, Any]]) -> Table:
+def _histogram(bins: Sequence[Bin]) -> Table:
     most = max(bin_["count"] for bin_ in bins)
     shown = Table.grid(padding=(0, 1))
     shown.add_column(justify="right")

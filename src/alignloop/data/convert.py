@@ -5,12 +5,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from alignloop.data.exclusion import NEAR_DUPLICATE, HeldOut
 from alignloop.data.files import whole_file
 from alignloop.data.formats.labels import pairs_of_labels
-from alignloop.data.formats.parts import Labelled
+from alignloop.data.formats.made import AboutPrompt, Labelled, Made, prompt_of
 from alignloop.data.formats.reading import stream, stream_prompts
 from alignloop.data.judgements import comparisons_file, write_judgements
 from alignloop.data.refusals import Refusal, RefusedRows
@@ -21,6 +21,7 @@ from alignloop.records import Prompt, Record
 
 To = Literal["pairs", "demonstrations", "prompts", "judgements", "trl"]
 TARGETS: tuple[To, ...] = get_args(To)
+Found = Made | Refusal
 REPEATED = "repeated prompts left out"
 
 
@@ -61,7 +62,7 @@ def convert(
             name: stack.enter_context(whole_file(_named(out, name))) for name in splits.names
         }
         for record in _counted(records, refused, counts):
-            name = splits.of(record if isinstance(record, Prompt) else record.prompt)
+            name = splits.of(prompt_of(record))
             for line in _lines(record, to, counts):
                 targets[name](line)
                 counts[f"written {name}".strip()] += 1
@@ -111,16 +112,19 @@ def _named(out: Path, split: str) -> Path:
     return out.with_name(f"{stem}.{split}{dot}{suffix}" if split else out.name)
 
 
-def _counted(records: Iterator[Any], refused: RefusedRows, counts: Counter[str]) -> Iterator[Any]:
+def _counted(
+    records: Iterator[Found], refused: RefusedRows, counts: Counter[str]
+) -> Iterator[AboutPrompt]:
     for record in records:
         if isinstance(record, Refusal):
             refused.add(record)
             counts["refused"] += 1
         else:
+            assert not isinstance(record, str), "no target reads texts without a prompt"
             yield record
 
 
-def _records(source: str, to: To, format: str | None, counts: Counter[str]) -> Iterator[Any]:
+def _records(source: str, to: To, format: str | None, counts: Counter[str]) -> Iterator[Found]:
     if to == "prompts":
         return _distinct(stream_prompts(source, format), counts)
     if to == "demonstrations":
@@ -130,7 +134,9 @@ def _records(source: str, to: To, format: str | None, counts: Counter[str]) -> I
     return stream(source, ["pairs", "labels", "demonstrations", "prompts"], format)
 
 
-def _distinct(prompts: Iterator[Any], counts: Counter[str]) -> Iterator[Any]:
+def _distinct(
+    prompts: Iterator[Prompt | Refusal], counts: Counter[str]
+) -> Iterator[Prompt | Refusal]:
     seen: set[str] = set()
     for prompt in prompts:
         if isinstance(prompt, Prompt):
@@ -143,7 +149,7 @@ def _distinct(prompts: Iterator[Any], counts: Counter[str]) -> Iterator[Any]:
         yield prompt
 
 
-def _with_pairs_of_labels(records: Iterator[Any]) -> Iterator[Any]:
+def _with_pairs_of_labels(records: Iterator[Found]) -> Iterator[Found]:
     # labels must be collected first: a pair joins two rows
     labelled: list[Labelled] = []
     for record in records:
@@ -154,7 +160,7 @@ def _with_pairs_of_labels(records: Iterator[Any]) -> Iterator[Any]:
     yield from pairs_of_labels(labelled)
 
 
-def _lines(record: Any, to: To, counts: Counter[str]) -> list[str]:
+def _lines(record: AboutPrompt, to: To, counts: Counter[str]) -> list[str]:
     if to != "trl":
         assert isinstance(record, Record), "labels have become pairs by now"
         return [record.model_dump_json()]

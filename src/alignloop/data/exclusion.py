@@ -7,12 +7,16 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
+from alignloop.data.formats.made import AboutPrompt, prompt_of
 from alignloop.data.formats.reading import stream_prompts
 from alignloop.data.refusals import Refusal
 from alignloop.errors import UserError
 from alignloop.records import Prompt
+
+if TYPE_CHECKING:
+    from datasketch import MinHash
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +26,7 @@ NUM_PERMUTATIONS = 128
 RECALL = 0.995  # of the pairs at the threshold; higher above it
 SHINGLE = 3  # characters rather than words: suits languages without spaces too
 
-Item = TypeVar("Item")
+Item = TypeVar("Item", bound=AboutPrompt | Refusal | str)
 
 
 class HeldOut:
@@ -77,7 +81,7 @@ class HeldOut:
     def without(self, records: Iterable[Item], counts: Counter[str]) -> Iterator[Item]:
         """The records whose prompts are not held out; `counts` counts "exact" and "near" ones."""
         for record in records:
-            found = "" if isinstance(record, Refusal | str) else self.finds(_prompt_of(record))
+            found = "" if isinstance(record, Refusal | str) else self.finds(prompt_of(record))
             if found:
                 counts[found] += 1
             else:
@@ -115,10 +119,6 @@ def leave_out(
     return kept
 
 
-def _prompt_of(record: Any) -> Prompt:
-    return record if isinstance(record, Prompt) else record.prompt
-
-
 def _prompts_of(files: Sequence[str | Path]) -> Iterator[Prompt]:
     for file in files:
         for found in stream_prompts(file):
@@ -138,7 +138,7 @@ def _shingles(text: str) -> set[str]:
     return {text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1))}
 
 
-def _minhash(shingles: set[str]) -> Any:
+def _minhash(shingles: set[str]) -> "MinHash":
     from datasketch import MinHash
 
     made = MinHash(num_perm=NUM_PERMUTATIONS, hashfunc=_hash)

@@ -2,14 +2,15 @@
 
 import gzip
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import BinaryIO, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from alignloop.data.containers import BadRow, tables_of
+from alignloop.data.narrow import Object
 from alignloop.errors import UserError, explain_full_disk
 from alignloop.records import Record
 
@@ -18,7 +19,7 @@ RecordType = TypeVar("RecordType", bound=Record)
 PROVENANCE = "provenance"
 
 
-def read_objects(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_objects(path: str | Path) -> Iterator[tuple[int, Object]]:
     """Yield (line number from 1, row) of one file in any container, such as JSONL or CSV.
 
     Raises UserError with the file and line: missing or empty file, unknown encoding, broken JSON, a
@@ -52,7 +53,7 @@ def read_records(path: str | Path, record_type: type[RecordType]) -> list[Record
     return records
 
 
-def without_provenance(row: Mapping[str, Any]) -> dict[str, Any]:
+def without_provenance(row: Mapping[str, JsonValue]) -> Object:
     """The row without its provenance, which exports add to a record's own keys."""
     return {key: value for key, value in row.items() if key != PROVENANCE}
 
@@ -68,7 +69,7 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
 
 
 @contextmanager
-def whole_file(path: str | Path) -> Iterator[Callable[[str], object]]:
+def whole_file(path: str | Path) -> Generator[Callable[[str], object]]:
     """Yield a function that writes a line; the file appears at the end, or not at all."""
     path = Path(path)
     with explain_full_disk(path):
@@ -89,7 +90,7 @@ def whole_file(path: str | Path) -> Iterator[Callable[[str], object]]:
                 temporary.unlink(missing_ok=True)
 
 
-def _packed(stream: Any) -> BinaryIO:
+def _packed(stream: BinaryIO) -> BinaryIO:
     # No file name and no time stamp, so that equal records give equal bytes.
     return cast("BinaryIO", gzip.GzipFile(filename="", fileobj=stream, mode="wb", mtime=0))
 

@@ -6,8 +6,9 @@ import bisect
 from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict, cast
 
+from alignloop.data.tokenizer import Tokenizer
 from alignloop.errors import UserError
 
 CountTokens = Callable[[Sequence[str]], list[int]]
@@ -22,10 +23,10 @@ def load_counter(folder: Path) -> CountTokens:
     file = folder / "tokenizer.json"
     if not file.is_file():
         return _slow_counter(folder)
-    from tokenizers import Tokenizer
+    import tokenizers
 
     try:
-        tokenizer = Tokenizer.from_file(str(file))
+        tokenizer = tokenizers.Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing more specific
         problem = f"tokenizer.json cannot be read: {error}"
         raise UserError(problem, where=str(folder), fix="save the tokenizer again") from error
@@ -46,11 +47,32 @@ def _slow_counter(folder: Path) -> CountTokens:
     from transformers import AutoTokenizer
 
     try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+        tokenizer = cast(
+            "Tokenizer",
+            AutoTokenizer.from_pretrained(folder),  # pyright: ignore[reportUnknownMemberType]
+        )
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise UserError(f"no tokenizer here: {first}", where=str(folder)) from error
     return lambda texts: [len(tokenizer.encode(text, add_special_tokens=False)) for text in texts]
+
+
+class Bin(TypedDict):
+    """A bin of a histogram: the lengths up to a bound that are above the bin before."""
+
+    up_to: int
+    count: int
+
+
+class Summary(TypedDict):
+    """What `Lengths.summary` returns; of no lengths only the count and the histogram."""
+
+    count: int
+    min: NotRequired[int]
+    median: NotRequired[int]
+    p95: NotRequired[int]
+    max: NotRequired[int]
+    histogram: list[Bin]
 
 
 class Lengths:
@@ -63,7 +85,7 @@ class Lengths:
         """Add a length."""
         self._values.append(length)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Summary:
         """Count, min, median, 95 %, max, and a histogram with bounds 16, 32, 64, ... tokens."""
         values = sorted(self._values)
         if not values:
@@ -78,12 +100,12 @@ class Lengths:
         }
 
 
-def _histogram(values: Sequence[int]) -> list[dict[str, int]]:
+def _histogram(values: Sequence[int]) -> list[Bin]:
     """Counts by upper bound, from the first non-empty bin to the last."""
     ends = [bisect.bisect_left(values, bound + 1) for bound in BOUNDS]
     counts = [high - low for low, high in zip([0, *ends], ends, strict=False)]
     filled = [bin_ for bin_, count in enumerate(counts) if count]
-    found = (
+    found: list[Bin] = (
         [
             {"up_to": BOUNDS[bin_], "count": counts[bin_]}
             for bin_ in range(filled[0], filled[-1] + 1)

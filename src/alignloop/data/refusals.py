@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from alignloop.data.files import whole_file
 from alignloop.errors import UserError
@@ -25,7 +25,7 @@ class Refusal:
     line: int
     problem: str
     fix: str
-    row: Any = ""
+    row: object = ""
 
     def error(self) -> UserError:
         """The same as a UserError."""

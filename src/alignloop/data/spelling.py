@@ -10,14 +10,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
 from alignloop.errors import UserError
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 Span = tuple[int, int]
 Render = Callable[[Callable[[str], str]], str]
@@ -206,7 +206,8 @@ def tokens_with_places(tokenizer: PreTrainedTokenizerBase, written: Written) -> 
             " tokenizer with a tokenizer.json",
         )
     if not written.spelled:
-        encoded: Any = tokenizer(written.text, add_special_tokens=False)
+        encoded = tokenizer(written.text, add_special_tokens=False)
+        assert encoded.encodings is not None, "a fast tokenizer gives them"
         return Tokens(ids=list(encoded["input_ids"]), encoding=encoded.encodings[0])
     return _tokens_apart(tokenizer, written)
 
@@ -240,7 +241,7 @@ def _private_copy(
     tokenizer: PreTrainedTokenizerBase, size: int, base: int
 ) -> tuple[Tokenizer, dict[str, str], dict[int, int]]:
     """The copy, its name for each special token, and the original id of each name's token."""
-    backend: Tokenizer = cast("Any", tokenizer).backend_tokenizer
+    backend = cast("PreTrainedTokenizerFast", tokenizer).backend_tokenizer
     twin = Tokenizer.from_str(backend.to_str())
     twin.no_truncation()
     twin.no_padding()
@@ -251,6 +252,7 @@ def _private_copy(
         name = names[token.content] = chr(base + n) * len(token.content)
         flags = {flag: getattr(token, flag) for flag in ("lstrip", "rstrip", "normalized")}
         added = AddedToken(name, special=False, single_word=token.single_word, **flags)
-        twin.add_tokens([added])
+        # the library's own types say no more than `list`
+        twin.add_tokens([added])  # pyright: ignore[reportUnknownMemberType]
         own_id[twin.token_to_id(name)] = backend.token_to_id(token.content)
     return twin, names, cast("dict[int, int]", own_id)

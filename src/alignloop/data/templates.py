@@ -6,17 +6,21 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension
 
+from alignloop.data.narrow import Object, object_at, objects_in
 from alignloop.data.spelling import Written, mark_spellings, special_pattern, tokens_of
+from alignloop.data.tokenizer import Tokenizer
 from alignloop.errors import UserError
 from alignloop.records import Extra, Message, ToolCall, answer_of
 
 if TYPE_CHECKING:
+    from jinja2.parser import Parser
+    from pydantic import JsonValue
     from transformers import PreTrainedTokenizerBase
 
 CHATML = (
@@ -27,7 +31,7 @@ CHATML = (
 )
 
 TEMPLATES = {"chatml": CHATML}
-Tools = Sequence[dict[str, Any]]
+Tools = Sequence[Object]
 
 # values of these keys belong to the format and are never people's text
 _FORMAT_KEYS = ("role", "type")
@@ -53,7 +57,7 @@ def install_template(tokenizer: PreTrainedTokenizerBase, name: str) -> None:
     tokenizer.chat_template = TEMPLATES[name]
 
 
-def require_template(tokenizer: PreTrainedTokenizerBase, where: str = "tokenizer") -> None:
+def require_template(tokenizer: Tokenizer, where: str = "tokenizer") -> None:
     """Raise UserError if the tokenizer has no chat template."""
     if not tokenizer.chat_template:
         raise UserError(
@@ -61,6 +65,11 @@ def require_template(tokenizer: PreTrainedTokenizerBase, where: str = "tokenizer
             where=where,
             fix='set model.chat_template = "chatml"',
         )
+
+
+def template_of(tokenizer: Tokenizer) -> str:
+    """Its chat template; if it has several by name, all of them."""
+    return str(tokenizer.chat_template)
 
 
 def apply_template(
@@ -94,11 +103,11 @@ def written(
     chat = as_dicts(tokenizer, messages)
     pattern = special_pattern(tokenizer)
     structured = tools or any(_is_structured(turn) for turn in messages)
-    texts = list(_texts((chat, list(tools)))) if structured else [m.content for m in messages]
+    texts = list(_texts([*chat, *tools])) if structured else [m.content for m in messages]
 
     def render(change: Callable[[str], str]) -> str:
         """Render with each text changed."""
-        changed, changed_tools = _changed((chat, list(tools)), change)
+        changed, changed_tools = (_all_changed(one, change) for one in (chat, tools))
         return _render(tokenizer, changed, changed_tools, add_generation_prompt, messages)
 
     if structured:
@@ -110,9 +119,9 @@ def written(
 
 
 def _render(
-    tokenizer: PreTrainedTokenizerBase,
-    chat: Sequence[dict[str, Any]],
-    tools: Sequence[dict[str, Any]],
+    tokenizer: Tokenizer,
+    chat: Sequence[Object],
+    tools: Sequence[Object],
     add_generation_prompt: bool,
     messages: Sequence[Message],
 ) -> str:
@@ -148,7 +157,7 @@ def looked_for_by(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """
     looking = (nodes.Compare, nodes.Test, nodes.Call, nodes.Filter, nodes.Assign)
     tree = Environment(extensions=["jinja2.ext.loopcontrols", _Generation]).parse(
-        str(tokenizer.chat_template)
+        template_of(tokenizer)
     )
     found = {
         const.value
@@ -166,7 +175,7 @@ class _Generation(Extension):
 
     tags = {"generation"}  # noqa: RUF012
 
-    def parse(self, parser: Any) -> list[nodes.Node]:
+    def parse(self, parser: Parser) -> list[nodes.Node]:
         """The nodes inside the tag."""
         next(parser.stream)
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
@@ -175,19 +184,17 @@ class _Generation(Extension):
 # --- tools, calls and reasoning ----------------------------------------------------------------
 
 
-def as_dicts(
-    tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]
-) -> list[dict[str, Any]]:
+def as_dicts(tokenizer: PreTrainedTokenizerBase, messages: Sequence[Message]) -> list[Object]:
     """The messages as templates expect them; absent parts have no key."""
     if not any(_is_structured(turn) for turn in messages):
         return [{"role": turn.role, "content": turn.content} for turn in messages]
-    conventions = _conventions_of(tokenizer, str(tokenizer.chat_template))
+    conventions = _conventions_of(tokenizer, template_of(tokenizer))
     return [_as_dict(turn, conventions) for turn in messages]
 
 
 def takes_reasoning(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether the template renders `reasoning_content`."""
-    return _conventions_of(tokenizer, str(tokenizer.chat_template)).reasoning
+    return _conventions_of(tokenizer, template_of(tokenizer)).reasoning
 
 
 def _is_structured(turn: Message) -> bool:
@@ -232,8 +239,8 @@ def _render_or_empty(
         return ""
 
 
-def _as_dict(turn: Message, conventions: _Conventions) -> dict[str, Any]:
-    made: dict[str, Any] = {"role": turn.role, "content": turn.content}
+def _as_dict(turn: Message, conventions: _Conventions) -> Object:
+    made: Object = {"role": turn.role, "content": turn.content}
     if turn.reasoning_content and conventions.reasoning:
         # both names of the key: gpt-oss uses the second
         made |= dict.fromkeys(("reasoning_content", "thinking"), turn.reasoning_content)
@@ -252,18 +259,18 @@ def in_text(turn: Message) -> str:
     return f"<think>\n{turn.reasoning_content}\n</think>\n\n{turn.content}"
 
 
-def _call(call: ToolCall, conventions: _Conventions) -> dict[str, Any]:
+def _call(call: ToolCall, conventions: _Conventions) -> Object:
     arguments = call.arguments
     if conventions.arguments_as_text and not isinstance(arguments, str):
         arguments = json.dumps(arguments, ensure_ascii=False)
-    named = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
+    named: Object = {"type": "function", "function": {"name": call.name, "arguments": arguments}}
     return {"id": call.id, **named} if call.id else named
 
 
 def _check_carried(
     tokenizer: PreTrainedTokenizerBase,
     messages: Sequence[Message],
-    chat: Sequence[dict[str, Any]],
+    chat: Sequence[Object],
     tools: Tools,
     add_generation_prompt: bool,
 ) -> None:
@@ -281,9 +288,9 @@ def _check_carried(
     shown_tools = [_renamed_tool(tool, another("tools")) for tool in tools]
     shown = [dict(turn) for turn in chat]
     for turn in shown:
-        if calls := turn.get("tool_calls"):
+        if calls := objects_in(turn.get("tool_calls")):
             turn["tool_calls"] = [
-                {**one, "function": {**one["function"], "name": another("tool_calls")}}
+                {**one, "function": {**object_at(one, "function"), "name": another("tool_calls")}}
                 for one in calls
             ]
         if turn["role"] == "tool":
@@ -306,10 +313,10 @@ def _check_carried(
 
 def _has_place_for_reasoning(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Its own key, or the tags that a model writes around its thoughts."""
-    return takes_reasoning(tokenizer) or "think>" in str(tokenizer.chat_template)
+    return takes_reasoning(tokenizer) or "think>" in template_of(tokenizer)
 
 
-def _renamed_tool(tool: dict[str, Any], name: str) -> dict[str, Any]:
+def _renamed_tool(tool: Object, name: str) -> Object:
     inner = tool.get("function")
     return (
         {**tool, "function": {**inner, "name": name}}
@@ -318,7 +325,7 @@ def _renamed_tool(tool: dict[str, Any], name: str) -> dict[str, Any]:
     )
 
 
-def _texts(value: object, key: str = "") -> Iterator[str]:
+def _texts(value: JsonValue, key: str = "") -> Iterator[str]:
     """Every text written by people: all but roles and types, which belong to the format."""
     if isinstance(value, str):
         yield from () if key in _FORMAT_KEYS else (value,)
@@ -330,12 +337,18 @@ def _texts(value: object, key: str = "") -> Iterator[str]:
             yield from _texts(one)
 
 
-def _changed(value: Any, change: Callable[[str], str], key: str = "") -> Any:
-    """The same value with every such text changed."""
+def _all_changed(objects: Sequence[Object], change: Callable[[str], str]) -> list[Object]:
+    """The same objects with every such text changed."""
+    return [
+        {name: _changed(one, change, str(name)) for name, one in each.items()} for each in objects
+    ]
+
+
+def _changed(value: JsonValue, change: Callable[[str], str], key: str = "") -> JsonValue:
     if isinstance(value, str):
         return value if key in _FORMAT_KEYS else change(value)
     if isinstance(value, dict):
-        return {name: _changed(one, change, str(name)) for name, one in value.items()}
+        return _all_changed([value], change)[0]
     if isinstance(value, list | tuple):
         return [_changed(one, change) for one in value]
     return value

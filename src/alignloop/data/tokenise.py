@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from alignloop.config.stages import TooLong
 from alignloop.data.templates import apply_template, require_template
+from alignloop.data.tokenizer import Tokenizer
 from alignloop.data.turns import prompt_and_answer, prompt_with_answers
 from alignloop.errors import UserError
 from alignloop.records import Demonstration, Message, Prompt
@@ -164,7 +165,7 @@ def _too_long(refused: list[TooLongError], total: int, limit: LengthLimit) -> Us
     )
 
 
-def decode(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def decode(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
     """The text of the ids, without special tokens."""
     text = tokenizer.decode(list(ids), skip_special_tokens=True)
     assert isinstance(text, str), "one sequence gives one text"

@@ -1,16 +1,15 @@
 """Records as rows that TRL's trainers interpret correctly."""
 
 from collections.abc import Sequence
-from typing import Any
 
-from alignloop.data.formats.parts import Labelled, prompt_id
+from alignloop.data.formats.made import AboutPrompt, Labelled
+from alignloop.data.formats.parts import prompt_id
 from alignloop.records import Demonstration, Message, PreferencePair, Prompt, answer_of
 
-TRLRecord = Prompt | Demonstration | PreferencePair | Labelled
 TIES, SOFT = "ties left out", "soft labels written as plain pairs"
 
 
-def trl_rows(record: TRLRecord) -> list[dict[str, Any]]:
+def trl_rows(record: AboutPrompt) -> list[dict[str, object]]:
     """The rows of a record: none for a tie, one for each answer of a whole conversation.
 
     TRL's reward and DPO trainers have no ties: one would be read as a preference for either answer.
@@ -24,14 +23,14 @@ def trl_rows(record: TRLRecord) -> list[dict[str, Any]]:
     return [as_trl(record)]
 
 
-def trl_note(record: TRLRecord) -> str:
+def trl_note(record: AboutPrompt) -> str:
     """A note on what TRL cannot represent of a record; "" if nothing is lost."""
     if not isinstance(record, PreferencePair) or record.preference == 1.0:
         return ""
     return TIES if record.preference == 0.5 else SOFT
 
 
-def as_trl(record: TRLRecord) -> dict[str, Any]:
+def as_trl(record: AboutPrompt) -> dict[str, object]:
     """A row of TRL's conversational types; fields unknown to TRL go to extra columns.
 
     Every pair gets its margin: TRL's RewardTrainer uses the column if the first row has it, and
@@ -77,15 +76,15 @@ def _each_answer(whole: Demonstration) -> list[Demonstration]:
     return [*made, whole.model_copy(update={"every_turn": False})]
 
 
-def _prompt_columns(prompt: Prompt) -> dict[str, Any]:
+def _prompt_columns(prompt: Prompt) -> dict[str, object]:
     """The source always, since a reader gives one to rows without it; others if they are set."""
-    columns = {"prompt_id": prompt.prompt_id, "source": prompt.source}
+    columns: dict[str, object] = {"prompt_id": prompt.prompt_id, "source": prompt.source}
     more = {"category": prompt.category, "language": prompt.language, "tools": list(prompt.tools)}
     more |= prompt.model_dump(mode="json", include={"reference", "metadata"})
     return columns | {key: value for key, value in more.items() if value}
 
 
-def _turns(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _turns(messages: Sequence[Message]) -> list[dict[str, object]]:
     """As OpenAI writes them, calls within "function"; absent parts are left out."""
     made = [message.model_dump() for message in messages]
     for turn in made:

@@ -24,7 +24,7 @@ from alignloop.data.spelling import (
     tokens_of,
     tokens_with_places,
 )
-from alignloop.data.templates import Tools, apply_template, looked_for_by, written
+from alignloop.data.templates import Tools, apply_template, looked_for_by, template_of, written
 from alignloop.data.thoughts import (
     closed_once,
     leaves_out_thought,
@@ -257,7 +257,7 @@ class _Shape:
 
 
 def _shape(tokenizer: PreTrainedTokenizerBase) -> _Shape:
-    return _shape_of(tokenizer, str(tokenizer.chat_template), len(tokenizer))
+    return _shape_of(tokenizer, template_of(tokenizer), len(tokenizer))
 
 
 @lru_cache(maxsize=8)

@@ -13,9 +13,11 @@ from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.files import PROVENANCE, explain, without_provenance
 from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import pairs_of_labels
-from alignloop.data.formats.parts import Labelled, digest_of
+from alignloop.data.formats.made import Labelled
+from alignloop.data.formats.parts import digest_of
 from alignloop.data.formats.reading import read_table, survey
 from alignloop.data.formats.registry import formats_named
+from alignloop.data.narrow import object_at
 from alignloop.data.refusals import Refusal
 from alignloop.data.unstorable import UNSTORABLE
 from alignloop.records import Comparison, PreferencePair, Prompt, Record, Response
@@ -112,7 +114,7 @@ def _evaluated_items(table: Table, rows: Iterable[Row], gold: bool) -> Iterator[
                 file=table.name, line=row.line, problem=explain(error), fix=fix, row=row.value
             )
             continue
-        sides = {str(row.value[who]["response"]).strip(): who for who in COMPARED}
+        sides = {str(object_at(row.value, who)["response"]).strip(): who for who in COMPARED}
         if len(sides) < len(COMPARED) or "" in sides:
             continue
         item = _item_of_texts(prompt, list(sides), digest_of([prompt.prompt_id, *sorted(sides)]))

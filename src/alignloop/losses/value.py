@@ -16,7 +16,7 @@ def value_loss(
 ) -> TokenLosses:
     """Squared error of the critic, pessimistic about steps that leave the clip range.
 
-    clipped = old_values + clip(values - old_values, -clip_range, clip_range)
+    clipped = clip(values, old_values - clip_range, old_values + clip_range)
     loss = 0.5 * max((values - returns)^2, (clipped - returns)^2)
 
     `clip_range=None` turns clipping off. Metric: `value_clip_fraction`, 1 if clipping changed the
@@ -28,7 +28,8 @@ def value_loss(
     plain = (values - returns).square()
     if clip_range is None:
         return _with_clip_fraction(plain, torch.zeros_like(plain))
-    clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    # not old + clip(values - old): its rounding would count values inside the range as clipped
+    clipped = values.clamp(old_values - clip_range, old_values + clip_range)
     square = (clipped - returns).square()
     return _with_clip_fraction(torch.maximum(plain, square), (square > plain).to(plain.dtype))
 

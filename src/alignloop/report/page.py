@@ -10,6 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 from markupsafe import Markup
 from pydantic import ValidationError
 
+from alignloop.config import Recipe
+from alignloop.config.load import kept_recipe
+from alignloop.config.stages import OF_REWARD_STAGE, names_function
 from alignloop.errors import UserError
 from alignloop.report.frontier import Frontier, draw_frontier, frontier_of
 from alignloop.report.plots import draw_curves, draw_reliability
@@ -46,7 +49,10 @@ _NUM_PAIRS_SHOWN = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """One box of the stage diagram; `seconds` is None if unfinished."""
+    """One box of the stage diagram; `seconds` is None if unfinished.
+
+    `left_out` says why the run has no such stage; "" if it has.
+    """
 
     key: str
     english: str
@@ -54,6 +60,7 @@ class Stage:
     seconds: float | None
     finished_at: str
     result: str
+    left_out: str
 
     @property
     def command(self) -> str:
@@ -187,6 +194,7 @@ def _stages(run: Run, sets: Sequence[EvaluationSet]) -> list[Stage]:
             f"{write_number(win.value, 'percent')} wins over SFT"
             f" [{write_interval(win, 'percent')}], by the {judge}"
         )
+    recipe = kept_recipe(run.path / "config.toml")
     stages: list[Stage] = []
     for key, (english, chinese) in STAGES.items():
         english = algorithm_of(run.config) if key == "rl" else english
@@ -200,9 +208,20 @@ def _stages(run: Run, sets: Sequence[EvaluationSet]) -> list[Stage]:
                 seconds=seconds,
                 finished_at=run.finished_at.get(key, ""),
                 result=results.get(key, ""),
+                left_out="" if recipe is None else _left_out(key, recipe),
             )
         )
     return stages
+
+
+def _left_out(key: str, recipe: Recipe) -> str:
+    rewards = recipe.rl.reward_sources
+    if key == "sft" and recipe.sft.demonstrations is None:
+        return f"none: the run starts from {recipe.model.path}"
+    of_stage = recipe.evaluate.judge in OF_REWARD_STAGE
+    if key == "reward" and all(map(names_function, rewards)) and not of_stage:
+        return f"none: rewarded by {', '.join(rewards)}"
+    return ""
 
 
 def _sft_result(run: Run) -> str:

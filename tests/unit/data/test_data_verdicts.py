@@ -228,6 +228,37 @@ GOOD_BAD: list[tuple[Any, Any]] = [
 NO_LABEL: list[Any] = [None, "", "perhaps", float("nan"), [], "n/a"]
 
 
+WORD_LABELS = [
+    ("is_safe", True, False), ("is_correct", 1, 0), ("correct", True, False),
+    ("verdict", "accept", "reject"), ("quality", "good", "bad"), ("passed", "yes", "no"),
+    ("是否安全", "是", "否"), ("判断", "正确", "错误"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("key, good, bad", WORD_LABELS)
+def test_a_verdict_by_another_name_keeps_bad_answers_out(
+    tmp_path: Path, key: str, good: Any, bad: Any
+) -> None:
+    for number, make in enumerate(SINGLE):
+        rows = [{**make("Q1", "A1"), key: good}, {**make("Q2", "A2"), key: bad}]
+        path = write(tmp_path / f"{number}.jsonl", rows, as_csv=False)
+        assert [made.response for made in read_demonstrations(path)] == ["A1"]
+        rows.append({**make("Q3", "A3"), key: "who knows"})
+        path = write(tmp_path / f"{number}-odd.jsonl", rows, as_csv=False)
+        with pytest.raises(UserError, match="neither good nor bad"):
+            read_demonstrations(path)
+
+
+@pytest.mark.parametrize("values", [(4.5, 1, 2), (0, 1, 3), ("a fine text", "see below", "hm")])
+def test_numbers_and_prose_under_such_names_are_no_labels(
+    tmp_path: Path, values: tuple[Any, ...]
+) -> None:
+    for key in ("quality", "correct", "evaluation"):
+        rows = [{**SINGLE[0](f"Q{v}", f"A{v}"), key: v} for v in values]
+        path = write(tmp_path / f"{key}.jsonl", rows, as_csv=False)
+        assert len(list(read_demonstrations(path))) == len(values)
+
+
 @QUICK
 @given(data=st.data())
 def test_a_label_that_is_not_understood_makes_no_demonstration(tmp_path: Path, data: Any) -> None:

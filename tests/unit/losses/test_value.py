@@ -53,3 +53,14 @@ def test_explained_variance_of_perfect_constant_and_contrary_critics():
 def test_explained_variance_of_returns_that_do_not_vary_is_nan():
     same, mask = torch.ones(1, 3), torch.ones(1, 3, dtype=torch.bool)
     assert explained_variance(torch.tensor([[0.0, 1.0, 2.0]]), same, mask).isnan()
+
+
+def test_rounding_is_not_clipping():
+    """Inside the range nothing is clipped, though old + (new - old) is often not new."""
+    draw = torch.Generator().manual_seed(0)
+    old, new = (0.1 * torch.rand(2, 1, 4096, generator=draw)).unbind()
+    returns = torch.randn(1, 4096, generator=draw)
+    assert not torch.equal(old + (new - old), new)
+    out = value_loss(new, old, returns, clip_range=0.2)
+    assert out.metrics["value_clip_fraction"].sum() == 0
+    assert torch.equal(out.loss, 0.5 * (new - returns).square())

@@ -149,6 +149,18 @@ def test_an_unfinished_run_says_what_is_missing(
     assert set(re.findall(r"not run yet: alignloop (\w+)", page.text)) == commands
 
 
+def test_a_stage_that_the_run_does_not_have_is_not_waited_for(run_path: Path) -> None:
+    for stage in ("sft", "reward"):
+        shutil.rmtree(run_path / stage)
+    rewarded = {"rl": {"rewards": ["verifiable:numeric_answer"]}, "sft": {"demonstrations": None}}
+    config = to_toml(Recipe.model_validate({**rewarded, "model": {"path": "mine"}}))
+    (run_path / "config.toml").write_text(config, encoding="utf-8")
+    page = page_of(run_path)
+    assert "not run yet" not in page.text and "Not there yet" not in page.text
+    assert "none: rewarded by verifiable:numeric_answer" in page.text
+    assert "none: the run starts from mine" in page.text
+
+
 @pytest.mark.slow
 def test_a_run_without_critic_and_reference_is_complete(run_path: Path) -> None:
     """GRPO by its name, no KL anywhere, and no section that claims to be missing."""

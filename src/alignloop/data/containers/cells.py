@@ -4,7 +4,8 @@ import ast
 import io
 import json
 import tokenize
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.limits import MAX_NESTING, nests_too_deep
 
@@ -13,7 +14,7 @@ MAX_PRINTED = 2**20  # characters of a Python repr; JSON text is bounded by the 
 LISTS = {"messages", "conversations", "turns", "instances", "history", "answers", "responses"}
 
 
-def value_in(cell: object) -> Any:
+def value_in(cell: JsonValue) -> JsonValue:
     """The list or object that a text contains, as JSON or Python's repr; else the cell itself.
 
     A repr is parsed as literals only, nothing is executed; numpy's, which has no commas, is
@@ -22,14 +23,14 @@ def value_in(cell: object) -> Any:
     if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
         return cell
     try:
-        found = json.loads(cell)
+        found: JsonValue = json.loads(cell)
     except (ValueError, RecursionError):
         found = _printed(cell)
     good = isinstance(found, list | dict) and not nests_too_deep(found)
     return found if good else cell
 
 
-def _printed(cell: str) -> object:
+def _printed(cell: str) -> JsonValue:
     if len(cell) > MAX_PRINTED:
         return None
     try:
@@ -60,7 +61,7 @@ def _with_commas(cell: str) -> str:
     return " ".join(words)
 
 
-def list_in(cell: object) -> Any:
+def list_in(cell: JsonValue) -> JsonValue:
     """The list that a text contains; anything else unchanged, for the format to refuse."""
     found = value_in(cell)
     return found if isinstance(found, list) else cell

@@ -1,10 +1,12 @@
 """Rows of Parquet and Arrow files, batch by batch, through pyarrow."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.features import Features, as_meant, features_of
 from alignloop.data.containers.limits import MAX_GROUP_BYTES, MAX_ROW_BYTES
@@ -12,6 +14,9 @@ from alignloop.data.containers.rows import BadRow, Row
 from alignloop.data.containers.unpack import is_packed, unpacked
 from alignloop.errors import UserError
 from alignloop.extras import needs
+
+if TYPE_CHECKING:
+    from pyarrow import NativeFile, RecordBatch
 
 BATCH_ROWS = 64  # small: a row may be megabytes of text
 PARQUET_MAGIC, ARROW_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
@@ -22,7 +27,7 @@ def parquet_rows(path: Path) -> Iterator[Row | BadRow]:
     with needs("data", "a Parquet file"):
         import pyarrow.parquet as parquet
 
-    def batches(mapped: Any) -> Iterator[Any]:
+    def batches(mapped: "NativeFile") -> Iterator["RecordBatch"]:
         file = parquet.ParquetFile(mapped, pre_buffer=False, buffer_size=2**16)
         for group in range(file.num_row_groups):
             _refuse_large(path, file.metadata.row_group(group).total_byte_size)
@@ -36,7 +41,7 @@ def arrow_rows(path: Path) -> Iterator[Row | BadRow]:
     with needs("data", "an Arrow file"):
         import pyarrow as arrow
 
-    def batches(mapped: Any) -> Iterator[Any]:
+    def batches(mapped: "NativeFile") -> Iterator["RecordBatch"]:
         as_file = mapped.read(len(ARROW_MAGIC)) == ARROW_MAGIC
         mapped.seek(0)
         if as_file:
@@ -48,7 +53,9 @@ def arrow_rows(path: Path) -> Iterator[Row | BadRow]:
     return _rows(path, "Arrow", batches)
 
 
-def _rows(path: Path, kind: str, batches: Any) -> Iterator[Row | BadRow]:
+def _rows(
+    path: Path, kind: str, batches: "Callable[[NativeFile], Iterable[RecordBatch]]"
+) -> Iterator[Row | BadRow]:
     import pyarrow as arrow
 
     number = 0
@@ -78,7 +85,7 @@ def _damaged(path: Path, kind: str, number: int, error: Exception) -> UserError:
     )
 
 
-def _row(number: int, value: dict[str, Any], features: Features) -> Row | BadRow:
+def _row(number: int, value: dict[str, JsonValue], features: Features) -> Row | BadRow:
     if sum(len(text) for text in value.values() if isinstance(text, str)) > MAX_ROW_BYTES:
         problem = f"the row is longer than {MAX_ROW_BYTES // 2**20} MiB"
         return BadRow(line=number, problem=problem, fix="shorten its texts, or remove the row")
@@ -101,7 +108,7 @@ def _refuse_large(path: Path, size: int) -> None:
 
 
 @contextmanager
-def _unpacked_copy(path: Path) -> Iterator[Path]:
+def _unpacked_copy(path: Path) -> Generator[Path]:
     """The file; if it is gzipped, an unpacked temporary copy while it is being read."""
     if not is_packed(path):
         yield path

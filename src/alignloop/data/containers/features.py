@@ -1,15 +1,18 @@
 """Column types of `datasets`: values stored as JSON texts, and classes stored as numbers."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import cast
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.limits import MAX_NESTING, nests_too_deep
 
-Features = dict[str, Any]
+Features = dict[str, JsonValue]
 _KEPT_OTHERWISE = ("Json", "ClassLabel")
 
 
-def features_of(metadata: Any) -> Features:
+def features_of(metadata: Mapping[bytes, bytes] | None) -> Features:
     """The columns whose stored values need decoding, with their features.
 
     `datasets` types a column as Json if its values are of several kinds, also within lists and
@@ -28,7 +31,7 @@ def kept_otherwise(features: Features) -> Features:
     return {name: feature for name, feature in features.items() if _is_kept_otherwise(feature)}
 
 
-def _is_kept_otherwise(feature: Any) -> bool:
+def _is_kept_otherwise(feature: JsonValue) -> bool:
     if isinstance(feature, dict):
         kind = feature.get("_type")
         return (isinstance(kind, str) and kind in _KEPT_OTHERWISE) or any(
@@ -37,18 +40,20 @@ def _is_kept_otherwise(feature: Any) -> bool:
     return isinstance(feature, list) and any(_is_kept_otherwise(inner) for inner in feature)
 
 
-def as_meant(row: dict[str, Any], features: Features) -> dict[str, Any]:
+def as_meant(row: dict[str, JsonValue], features: Features) -> dict[str, JsonValue]:
     """The row with decoded values; raises ValueError for broken JSON."""
     if not features:
         return row
     return row | {key: _meant(row.get(key), feature) for key, feature in features.items()}
 
 
-def _meant(value: Any, feature: Any) -> Any:
-    if value is None or not _is_kept_otherwise(feature):
+def _meant(value: JsonValue, feature: JsonValue) -> JsonValue:
+    named = isinstance(feature, dict | list)
+    if value is None or not named or not _is_kept_otherwise(feature):
         return value
     if isinstance(feature, list):  # [feature]: a list, as older versions write it
-        return [_meant(item, feature[0]) for item in value] if len(feature) == 1 else value
+        items = cast("list[JsonValue]", value)  # what is no list there is damage, and an error
+        return [_meant(item, feature[0]) for item in items] if len(feature) == 1 else value
     kind = feature.get("_type")
     if isinstance(kind, str) and kind in _KEPT_OTHERWISE:
         if isinstance(value, list):  # a list of objects, stored as an object of lists
@@ -62,14 +67,14 @@ def _meant(value: Any, feature: Any) -> Any:
     return value
 
 
-def _of_json(value: Any) -> Any:
-    found = json.loads(value) if isinstance(value, str | bytes) else value
+def _of_json(value: JsonValue) -> JsonValue:
+    found: JsonValue = json.loads(value) if isinstance(value, str | bytes) else value
     if nests_too_deep(found):
         raise ValueError(f"nested more than {MAX_NESTING} deep")
     return found
 
 
-def _name_of(value: Any, names: Any) -> Any:
+def _name_of(value: JsonValue, names: JsonValue) -> JsonValue:
     """The name of a class; `datasets` writes -1 for none."""
     if not isinstance(names, list) or isinstance(value, bool) or not isinstance(value, int):
         return value

@@ -5,12 +5,15 @@ import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from alignloop.data.containers.features import as_meant, kept_otherwise
+from alignloop.data.containers.features import Features, as_meant, kept_otherwise
 from alignloop.data.containers.rows import BadRow, Encoding, Row, Table
 from alignloop.errors import UserError
 from alignloop.extras import needs
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 HUB = "hub:"
 BINARY = Encoding(name="binary")
@@ -92,9 +95,10 @@ def _hub_rows(repository: str, split: str) -> Iterator[Row | BadRow]:
         raise _unreachable(f"{HUB}{repository}:{split}", error) from error
 
 
-def _numbered(rows: Any) -> Iterator[Row]:
+def _numbered(rows: "Dataset") -> Iterator[Row]:
     # The library decodes Json itself, but leaves classes as numbers.
-    stored = rows.features.to_dict() if getattr(rows, "features", None) else {}
+    known = getattr(rows, "features", None)  # none of a folder of splits
+    stored: Features = known.to_dict() if known else {}
     features = {key: one for key, one in kept_otherwise(stored).items() if "Json" not in str(one)}
     for number, value in enumerate(rows, start=1):
         meant = as_meant(value, features)

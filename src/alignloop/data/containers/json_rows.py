@@ -5,8 +5,11 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from alignloop.data.containers.limits import MAX_NESTING, MAX_ROW_BYTES, nests_too_deep
 from alignloop.data.containers.rows import BadRow, Row
+from alignloop.data.narrow import are_objects, are_texts
 from alignloop.errors import UserError
 
 SHAPE = "use one JSON object per line (JSONL), or one JSON array of objects"
@@ -112,7 +115,7 @@ class _Window:
         """Skip the character that `peek` returned."""
         self._go(self.at + 1)
 
-    def decode(self) -> tuple[object, str]:
+    def decode(self) -> tuple[JsonValue, str]:
         """Take one JSON value and its text; reads on if the window ends within it."""
         while True:
             try:
@@ -151,17 +154,17 @@ class _Window:
         return len(self.text) > len(pieces[0])
 
 
-def _rows(value: object, line: int) -> list[Row]:
+def _rows(value: JsonValue, line: int) -> list[Row]:
     """The row of an object; or the rows in it, if it only wraps a list: {"data": [...]}.
 
     A bare list of texts is an unnamed dialogue.
     """
-    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
-        return [Row(line=line, value={"dialogue": value})]
+    if are_texts(value) and value:
+        return [Row(line=line, value={"dialogue": [*value]})]
     if not isinstance(value, dict):
         raise _Broken(NO_OBJECT)
     inside = next(iter(value.values())) if len(value) == 1 and WRAPPERS & value.keys() else None
-    if isinstance(inside, list) and inside and all(isinstance(one, dict) for one in inside):
+    if are_objects(inside) and inside:
         return [Row(line=line, value=one) for one in inside]
     return [Row(line=line, value=value)]
 
@@ -169,7 +172,7 @@ def _rows(value: object, line: int) -> list[Row]:
 _DECODER = json.JSONDecoder()
 
 
-def _decoded(text: str, start: int) -> tuple[object, int]:
+def _decoded(text: str, start: int) -> tuple[JsonValue, int]:
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:

@@ -1,5 +1,7 @@
 """How much memory a file may use: the same limits for every container."""
 
+from pydantic import JsonValue
+
 MAX_ROW_BYTES = 16 * 2**20  # one line, one element of an array, one cell, one row of a table
 MAX_NESTING = 100  # depth of objects and lists
 MAX_GROUP_BYTES = 2**30  # one row group of a Parquet file, one batch of an Arrow file, unpacked
@@ -9,11 +11,11 @@ MAX_UNPACK_RATIO = 200
 UNPACK_FREE_BYTES = 64 * 2**20  # below this the ratio is not checked
 
 
-def nests_too_deep(value: object, limit: int = MAX_NESTING) -> bool:
+def nests_too_deep(value: JsonValue, limit: int = MAX_NESTING) -> bool:
     """Whether objects and lists are nested more than `limit` deep; works without recursion."""
-    level: list[object] = [value]
+    level: list[JsonValue] = [value]
     for _ in range(limit + 1):
-        inner: list[object] = []
+        inner: list[JsonValue] = []
         for item in level:
             if isinstance(item, dict):
                 inner.extend(item.values())

@@ -27,8 +27,10 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 # Metadata files in a data set's folder.
-NOT_DATA = {"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"}
-NOT_DATA |= {"config.json", "refused.jsonl", "manifest.json"}
+NOT_DATA = {
+    "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json", "config.json",
+    "refused.jsonl", "manifest.json",
+}  # fmt: skip
 _SPLIT = re.compile(r"(?<![a-z])(train|validation|valid|val|dev|test|eval)(?![a-z])")
 _SAME = {"valid": "validation", "val": "validation", "dev": "validation", "eval": "test"}
 

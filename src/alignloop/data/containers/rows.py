@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row: `Row(line=7, value={"prompt": "Why?", "response": "Because."})`."""
+    """One row: `Row(line=7, value={"prompt": "Why?", "response": "Because."})`.
+
+    A table's dates and bytes are among the values too: no JSON, and nothing that a format reads.
+    """
 
     line: int
-    value: dict[str, Any]
+    value: dict[str, JsonValue]
 
 
 @dataclass(frozen=True, kw_only=True)

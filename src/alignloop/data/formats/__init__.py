@@ -26,7 +26,8 @@ from alignloop.data.formats import trees as trees
 from alignloop.data.formats import questions as questions
 
 # isort: on
-from alignloop.data.formats.parts import Labelled, prompt_id
+from alignloop.data.formats.made import Labelled
+from alignloop.data.formats.parts import prompt_id
 from alignloop.data.formats.reading import read_demonstrations, read_pairs, read_prompts
 
 __all__ = ["Labelled", "prompt_id", "read_demonstrations", "read_pairs", "read_prompts"]

@@ -8,7 +8,8 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.dialects import in_one_form, role_of
 from alignloop.data.formats.parts import (
@@ -22,7 +23,8 @@ from alignloop.data.formats.parts import (
     prompt,
     text,
 )
-from alignloop.data.formats.registry import Refused, Row, Type, pairs, shown
+from alignloop.data.formats.registry import Fits, Refused, Row, Type, pairs, shown
+from alignloop.data.narrow import first_list, first_text
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.records import Comparison, Judgement, Message, PreferencePair, Response
 
@@ -93,12 +95,16 @@ Read = Callable[[Row, str], Annotated]
 ANNOTATED: dict[str, Read] = {}
 
 
-def annotated(name: str, fits: Any = None, **keys: Type) -> Callable[[Read], Read]:
+def annotated(name: str, fits: Fits | None = None, **keys: Type) -> Callable[[Read], Read]:
     """Register a format of an annotation tool's export: `read` returns an Annotated per row."""
 
     def made(read: Read) -> Read:
         ANNOTATED[name] = read
-        pairs(name, fits, False, **keys)(lambda row, source: read(row, source).pairs())
+
+        @pairs(name, fits, False, **keys)
+        def _pairs(row: Row, source: str) -> list[PreferencePair]:
+            return read(row, source).pairs()
+
         return read
 
     return made
@@ -130,7 +136,7 @@ def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
     return messages(row[chats[0]], chats[0])
 
 
-def _is_chat(value: object) -> bool:
+def _is_chat(value: JsonValue) -> bool:
     return isinstance(value, list) and bool(value) and all(map(role_of, value))
 
 
@@ -175,7 +181,7 @@ def answers_of(row: Row) -> dict[str, str]:
     if several:
         columns = families[several[0]]
         return {key: columns[key] for key in sorted(columns, key=lambda key: _order(_mark(key)))}
-    listed = next((row[key] for key in _LISTS if isinstance(row.get(key), list)), [])
+    listed = first_list(row, _LISTS) or []
     found_in = dict(_listed(place, item) for place, item in enumerate(listed, start=1))
     return (
         {name: content for name, content in found_in.items() if content}
@@ -184,9 +190,9 @@ def answers_of(row: Row) -> dict[str, str]:
     )
 
 
-def _text_of(value: object) -> str | None:
+def _text_of(value: JsonValue) -> str | None:
     """A text, or the text of an answer's only turn."""
-    turns: list[Any] = value if isinstance(value, list) else [value]
+    turns: list[JsonValue] = value if isinstance(value, list) else [value]
     if len(turns) == 1 and role_of(turns[0]) == "assistant":
         value = in_one_form(turns[0])["content"]
     return value if isinstance(value, str) else None
@@ -196,18 +202,20 @@ def _order(mark: str) -> tuple[int, str]:
     return (int(mark), "") if mark.isdigit() else (0, mark)
 
 
-def _listed(place: int, item: object) -> tuple[str, str]:
+def _listed(place: int, item: JsonValue) -> tuple[str, str]:
     """An answer in a list with its id, or its position from 1 if it has none."""
     if not isinstance(item, dict):
         return str(place), item if isinstance(item, str) else ""
-    content = next((item[key] for key in _TEXTS if isinstance(item.get(key), str)), None)
+    content = first_text(item, _TEXTS)
     return str(item.get("id", place)), _text_of(item) or "" if content is None else content
 
 
 # --- votes -------------------------------------------------------------------------------------
 
-_TIE = {"tie", "tied", "equal", "same", "both", "draw", "bothgood", "equallygood", "nopreference"}
-_TIE |= {"平", "平手", "平局", "一样", "都好", "tiebothgood"}
+_TIE = {
+    "tie", "tied", "equal", "same", "both", "draw", "bothgood", "equallygood", "nopreference",
+    "平", "平手", "平局", "一样", "都好", "tiebothgood",
+}  # fmt: skip
 _BAD = {"bothbad", "tiebothbad", "neither", "none", "equallybad", "都不好", "都差"}
 _SKIP = {"skip", "skipped", "unsure", "notsure", "cannottell", "canttell", "跳过"}
 _NAMED = re.compile(
@@ -249,9 +257,7 @@ def _at_place(mark: str, names: Sequence[str], marks: set[str]) -> str:
     return names[place] if place < len(names) and not sides_of_more else ""
 
 
-def vote_of(
-    annotator: str, controls: Mapping[str, object], answers: Mapping[str, str], **known: Any
-) -> Vote:
+def vote_of(annotator: str, controls: Mapping[str, JsonValue], answers: Mapping[str, str]) -> Vote:
     """One annotator's vote, from the values of all controls of a task by name.
 
     A control that names an answer decides; else a ranking; else points for every answer. Raises
@@ -293,11 +299,16 @@ def vote_of(
             f"no control names one of the answers {', '.join(answers)[:80]} ({listed[:120]})",
             'name the better one (or "tie"), or remove the row',
         )
-    known.setdefault("rationale", "\n".join(comments))
-    return Vote(annotator=annotator, choice=choice, ranking=ranking, ratings=ratings, **known)
+    return Vote(
+        annotator=annotator,
+        choice=choice,
+        ranking=ranking,
+        ratings=ratings,
+        rationale="\n".join(comments),
+    )
 
 
-def simple(value: object) -> object:
+def simple(value: JsonValue) -> JsonValue:
     """A control's value without its wrapper: [{"choices": ["left"]}] is "left"."""
     while True:
         if isinstance(value, list) and len(value) == 1:
@@ -320,7 +331,7 @@ def _rated(control: str, answers: Mapping[str, str]) -> str:
     return whole or (marks.get(words[1], "") if words else "")
 
 
-def _ranking(value: object, answers: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+def _ranking(value: JsonValue, answers: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """All answers in order, best first: from a list of names, or of names with ranks."""
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))

@@ -5,10 +5,12 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.parts import number, text
 from alignloop.data.formats.registry import Refused, Row, shown
+from alignloop.data.narrow import are_objects, are_texts, first_list, first_text
 
 ANSWER = "候选回答|候选|回答|答案|回复|答|answer|response|output|completion|reply|prediction"
 SCORE = "评分|分数|得分|打分|分|score|rating|points"
@@ -57,7 +59,7 @@ class Answers:
     others: Mapping[str, str] = field(default_factory=dict[str, str])
     rated: bool = False
     ranked: bool = False
-    marks: tuple[object, ...] = ()
+    marks: tuple[JsonValue, ...] = ()
     question: str = ""
 
     @property
@@ -105,7 +107,7 @@ def _role_of(key: str) -> tuple[str, str, str]:
 
 
 def _in_columns(row: Row) -> Answers | None:
-    keys: dict[str, str] = {}
+    texts: dict[str, str] = {}
     inside: dict[str, Row] = {}
     scores: dict[str, object] = {}
     ranks: dict[str, object] = {}
@@ -115,25 +117,22 @@ def _in_columns(row: Row) -> Answers | None:
         if role == "answer":
             value = row[key]
             if isinstance(value, str):
-                keys[place] = key
+                texts[place] = texts[place] if place in inside else value
                 scores |= {place: points} if points else {}
-            elif isinstance(value, dict) and _text_key(value):
-                keys[place], inside[place] = key, value
+            elif isinstance(value, dict) and (content := _text_in(value)) is not None:
+                texts[place], inside[place] = content, value
         elif role == "score":
             scores[place] = row[key]
         elif role == "rank":
             ranks[place] = row[key]
         elif role == "whose":
-            whose[place] = dict.get(row, key)
-    if len(keys) < 2:
+            whose[place] = Row.get(row, key)
+    if len(texts) < 2:
         return None
-    family, names = _ordered(keys)
+    family, names = _ordered(texts)
     more = _of_items({name: inside[name] for name in names if name in inside})
     return Answers(
-        texts={
-            name: inside[name][_text_key(inside[name])] if name in inside else row[keys[name]]
-            for name in names
-        },
+        texts={name: texts[name] for name in names},
         family=family,
         scores={
             **_numbers({name: scores[name] for name in names if name in scores}),
@@ -141,13 +140,13 @@ def _in_columns(row: Row) -> Answers | None:
         },
         ranks={**_numbers({name: ranks[name] for name in names if name in ranks}), **more.ranks},
         others=_unlike({name: whose.get(name) for name in names}),
-        rated=bool(scores.keys() & keys.keys()) or more.rated,
-        ranked=bool(ranks.keys() & keys.keys()) or more.ranked,
+        rated=bool(scores.keys() & texts.keys()) or more.rated,
+        ranked=bool(ranks.keys() & texts.keys()) or more.ranked,
         marks=more.marks if len(inside) == len(names) else (),
     )
 
 
-def _ordered(names: Mapping[str, Any]) -> tuple[str, list[str]]:
+def _ordered(names: Mapping[str, str]) -> tuple[str, list[str]]:
     """The kind of names, and the names in order; mixed names keep theirs."""
     if all(name.isdigit() for name in names):
         return "digits", sorted(names, key=int)
@@ -171,16 +170,14 @@ def _unlike(values: Mapping[str, object]) -> dict[str, str]:
 
 
 def _in_list(row: Row) -> Answers | None:
-    key = next((key for key in _LISTS if isinstance(row.get(key), list)), None)
-    items: Any = row[key] if key else None
-    if key is None:
-        key = next((key for key in _LISTS_OF_TEXTS if isinstance(row.get(key), list)), None)
-        items = row[key] if key else []
+    items = first_list(row, _LISTS)
+    if items is None:
+        items = first_list(row, _LISTS_OF_TEXTS) or []
         if not all(isinstance(item, str) for item in items):
             return None
     if len(items) < 2:
         return None
-    if all(isinstance(item, str) for item in items):
+    if are_texts(items):
         texts = {str(place): item for place, item in enumerate(items, start=1)}
         scores = _parallel(row, _SCORE_LISTS, len(items))
         ranks = _parallel(row, _RANK_LISTS, len(items))
@@ -191,13 +188,13 @@ def _in_list(row: Row) -> Answers | None:
             rated=scores is not None,
             ranked=ranks is not None,
         )
-    if not all(isinstance(item, dict) and _text_key(item) and not _is_turn(item) for item in items):
+    if not are_objects(items) or any(_text_in(item) is None or _is_turn(item) for item in items):
         return None
     return _of_items({str(place): item for place, item in enumerate(items, start=1)})
 
 
-def _text_key(item: Row) -> str:
-    return next((name for name in _TEXTS if isinstance(item.get(name), str)), "")
+def _text_in(item: Row) -> str | None:
+    return first_text(item, _TEXTS)
 
 
 def _is_turn(item: Row) -> bool:
@@ -211,7 +208,7 @@ def _of_items(items: Mapping[str, Row]) -> Answers:
     called = {n: next((item[k] for k in _NAMES if k in item), None) for n, item in items.items()}
     marks = [next((item[k] for k in _MARKS if k in item), None) for item in items.values()]
     return Answers(
-        texts={n: item[_text_key(item)] for n, item in items.items()},
+        texts={n: one for n, item in items.items() if (one := _text_in(item)) is not None},
         scores=_numbers(scores),
         ranks=_numbers(ranks),
         others=_unlike(called),
@@ -223,7 +220,7 @@ def _of_items(items: Mapping[str, Row]) -> Answers:
 
 def _parallel(row: Row, keys: tuple[str, ...], count: int) -> dict[str, float] | None:
     """Numbers in a list parallel to the answers; None if there is no such list."""
-    listed = next((row[key] for key in keys if isinstance(row.get(key), list)), None)
+    listed = first_list(row, keys)
     if listed is None:
         return None
     if len(listed) != count:
@@ -249,11 +246,12 @@ def for_all(answers: Answers, numbers: Mapping[str, float], what: str) -> list[f
     return [numbers[name] for name in answers.texts]
 
 
-def ranks_of_order(key: str, order: str | Sequence[Any], answers: Answers) -> dict[str, float]:
+def ranks_of_order(key: str, order: str | list[JsonValue], answers: Answers) -> dict[str, float]:
     """Ranks from 0 for an order, best first: "B > A = C", ["b", "a"], [1, 0].
 
     Raises Refused if it names something else, or an answer twice.
     """
+    steps: list[Sequence[JsonValue]]
     if isinstance(order, str):
         steps = [re.split(r"[=＝]", step) for step in re.split(r"[>＞,，]", order)]
     else:

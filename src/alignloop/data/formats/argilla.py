@@ -5,11 +5,13 @@ from a model and are no judgements.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.cells import value_in
 from alignloop.data.formats.annotated import (
     Annotated,
+    Vote,
     annotated,
     answers_of,
     compared,
@@ -18,8 +20,9 @@ from alignloop.data.formats.annotated import (
 )
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.registry import Refused, Row
+from alignloop.data.narrow import object_at, objects_in
 
-Response = tuple[str, str, object]  # person, question, value
+Response = tuple[str, str, JsonValue]  # person, question, value
 
 _RESPONSES = ".responses"
 
@@ -27,29 +30,25 @@ _RESPONSES = ".responses"
 @annotated("argilla", fields=dict, responses=(dict, list))
 def _record(row: Row, source: str) -> Annotated:
     """A record of version 2: responses by question, or (the server's own form) by person."""
-    return _annotated(opened(row["fields"]), source, list(_of_record(row["responses"])))
+    return _annotated(opened(object_at(row, "fields")), source, list(_of_record(row["responses"])))
 
 
-def _of_record(responses: Any) -> Iterator[Response]:
+def _of_record(responses: JsonValue) -> Iterator[Response]:
     if isinstance(responses, dict):
         for question, given in responses.items():
-            for one in _objects(given):
+            for one in objects_in(given):
                 if _counts(one.get("status")):
                     yield _person(one), str(question), one.get("value")
         return
-    for one in _objects(responses):
+    for one in objects_in(responses):
         values = one.get("values")
         if _counts(one.get("status")) and isinstance(values, dict):
             for question, answer in values.items():
                 yield _person(one), str(question), _value(answer)
 
 
-def _value(answer: object) -> object:
+def _value(answer: JsonValue) -> JsonValue:
     return answer["value"] if isinstance(answer, dict) and "value" in answer else answer
-
-
-def _objects(given: object) -> list[Row]:
-    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
 
 
 def _person(response: Row) -> str:
@@ -98,7 +97,7 @@ def _of_columns(row: Row, question: str) -> Iterator[Response]:
             yield str(user or ""), question, value
 
 
-def _list(value: object) -> list[object]:
+def _list(value: JsonValue) -> list[JsonValue]:
     """A list, also if a table stores it as text."""
     found = value_in(value)
     return found if isinstance(found, list) else [] if found in (None, "") else [found]
@@ -110,7 +109,7 @@ def _list(value: object) -> list[object]:
 def _old_questions(row: Row) -> dict[str, list[Row]]:
     """Columns that hold lists of responses: {"user_id", "value", "status"}."""
     found = {
-        str(key): _objects(given)
+        str(key): objects_in(given)
         for key, value in row.items()
         if isinstance(given := value_in(value), list) and given
     }
@@ -143,7 +142,7 @@ def _annotated(fields: Row, source: str, responses: Sequence[Response]) -> Annot
             "name them response_1 and response_2, or remove the row",
         )
     comparison = compared(fields, source, answers)
-    people: dict[str, dict[str, object]] = {}
+    people: dict[str, Row] = {}
     for place, (person, question, value) in enumerate(responses):
         people.setdefault(person or f"\0{place}", {})[question] = value
     votes = [_vote(person, controls, answers) for person, controls in people.items()]
@@ -153,5 +152,5 @@ def _annotated(fields: Row, source: str, responses: Sequence[Response]) -> Annot
     )
 
 
-def _vote(person: str, controls: Mapping[str, object], answers: Mapping[str, str]) -> Any:
+def _vote(person: str, controls: Row, answers: Mapping[str, str]) -> Vote:
     return vote_of(person if not person.startswith("\0") else "", controls, answers)

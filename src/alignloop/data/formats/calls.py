@@ -1,17 +1,18 @@
 """The parts of a conversation that are not text: tools, tool calls, results and reasoning."""
 
 import json
-from collections.abc import Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.registry import Refused, Row
+from alignloop.data.narrow import are_objects, first_text
 from alignloop.records import ToolCall
 
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
-def tools_of(row: Row) -> tuple[dict[str, Any], ...]:
+def tools_of(row: Row) -> tuple[Row, ...]:
     """The tools of a row, as JSON schemas; also from a JSON text, as tables store them.
 
     Raises Refused for anything else.
@@ -19,7 +20,7 @@ def tools_of(row: Row) -> tuple[dict[str, Any], ...]:
     given = _from_json(row.get("tools"))
     if not given:
         return ()
-    if not isinstance(given, list) or not all(isinstance(tool, dict) for tool in given):
+    if not are_objects(given):
         raise Refused(
             '"tools" is not a list of JSON schemas',
             'write "tools" as a list of objects with name, description and parameters',
@@ -37,15 +38,15 @@ def refuse_media(row: Row) -> None:
             )
 
 
-def beside_text(turn: Row, key: str) -> dict[str, Any]:
+def beside_text(turn: Row, key: str) -> dict[str, object]:
     """The fields of a Message other than its text, as far as the turn has them."""
     given = _from_json(turn.get("tool_calls")) or []
-    if isinstance(turn.get("function_call"), dict):  # OpenAI's first form
-        given = [*given, turn["function_call"]]
     if not isinstance(given, list):
         raise _no_call(key)
-    found: dict[str, Any] = {"tool_calls": tuple(_call(one, key) for one in given)}
-    thought = next((turn[name] for name in REASONING if isinstance(turn.get(name), str)), "")
+    if isinstance(called := turn.get("function_call"), dict):  # OpenAI's first form
+        given = [*given, called]
+    found: dict[str, object] = {"tool_calls": tuple(_call(one, key) for one in given)}
+    thought = first_text(turn, REASONING) or ""
     found["reasoning_content"] = thought if thought.strip() else ""
     for name in ("tool_call_id", "name"):
         if isinstance(turn.get(name), str) and (name != "name" or _says_tool(turn)):
@@ -57,11 +58,12 @@ def _says_tool(turn: Row) -> bool:
     return turn.get("role", turn.get("from")) in ("tool", "function", "ipython")
 
 
-def _call(given: object, key: str) -> ToolCall:
+def _call(given: JsonValue, key: str) -> ToolCall:
     """A call in OpenAI's form, inside "function" or not; arguments may be a JSON text."""
-    outer: Mapping[str, Any] = given if isinstance(given, dict) else {}
+    outer: Row = given if isinstance(given, dict) else {}
     inner = outer.get("function", outer)
-    if not isinstance(inner, dict) or not isinstance(inner.get("name"), str) or not inner["name"]:
+    name = inner.get("name") if isinstance(inner, dict) else None
+    if not isinstance(inner, dict) or not isinstance(name, str) or not name:
         raise _no_call(key)
     arguments = _from_json(inner.get("arguments", inner.get("parameters")))
     if arguments is None:
@@ -69,9 +71,7 @@ def _call(given: object, key: str) -> ToolCall:
     if not isinstance(arguments, dict | str):
         raise _no_call(key)
     named = outer.get("id")
-    return ToolCall(
-        name=inner["name"], arguments=arguments, id=named if isinstance(named, str) else ""
-    )
+    return ToolCall(name=name, arguments=arguments, id=named if isinstance(named, str) else "")
 
 
 def _no_call(key: str) -> Refused:
@@ -81,18 +81,18 @@ def _no_call(key: str) -> Refused:
     )
 
 
-def _from_json(value: Any) -> Any:
+def _from_json(value: JsonValue) -> JsonValue:
     """The value of a JSON text, or the text if it is not JSON; keys with null are dropped."""
     if not isinstance(value, str):
         return _without_nothing(value)
     try:
-        found = json.loads(value)
+        found: JsonValue = json.loads(value)
     except ValueError:
         return value
     return _without_nothing(found) if isinstance(found, dict | list) else value
 
 
-def _without_nothing(value: Any) -> Any:
+def _without_nothing(value: JsonValue) -> JsonValue:
     """Drop keys with null: columnar files give every call the keys of all calls."""
     if isinstance(value, dict):
         return {k: _without_nothing(one) for k, one in value.items() if one is not None}

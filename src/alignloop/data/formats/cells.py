@@ -5,11 +5,13 @@ brackets and quotes.
 """
 
 import re
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.cells import LISTS, list_in, value_in
 from alignloop.data.formats.dialects import ROLES
 from alignloop.data.formats.registry import Refused, Row, shown
+from alignloop.data.narrow import first_text
 
 _WHO, _WHAT = ("role", "from"), ("content", "value")
 _MAYBE = re.compile(
@@ -36,11 +38,11 @@ def opened(row: Row, *, strict: bool = True) -> Row:
     }
 
 
-def _opened(key: str, cell: object, strict: bool) -> object:
+def _opened(key: str, cell: JsonValue, strict: bool) -> JsonValue:
     if not isinstance(cell, str) or not (_MAYBE.match(cell) or _BEGINS.match(cell)):
         return cell
     found = _unwrapped(value_in(cell))
-    turns: list[Any] = found if isinstance(found, list) else [found]
+    turns: list[JsonValue] = found if isinstance(found, list) else [found]
     if turns and all(_is_turn(one, strict and isinstance(found, list)) for one in turns):
         return turns if key in LISTS else _alone(turns)
     if strict and _BEGINS.match(cell) and (isinstance(found, str | list) or _is_columns(found)):
@@ -51,34 +53,35 @@ def _opened(key: str, cell: object, strict: bool) -> object:
     return cell
 
 
-def _unwrapped(found: object) -> object:
+def _unwrapped(found: JsonValue) -> JsonValue:
     """Unwrap {"messages": [...]} and [[...]]; turn an object of lists into its turns."""
     if isinstance(found, dict) and len(found) == 1 and _TURNS & found.keys():
         return next(iter(found.values()))
     if isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
         return found[0]
     if isinstance(found, dict) and _is_columns(found):
-        lists = list(found.values())
-        if all(isinstance(one, list) and len(one) == len(lists[0]) for one in lists):
+        lists = [one for one in found.values() if isinstance(one, list)]
+        if len(lists) == len(found) and all(len(one) == len(lists[0]) for one in lists):
             return [dict(zip(found, values, strict=True)) for values in zip(*lists, strict=True)]
     return found
 
 
-def _is_turn(item: object, strict: bool) -> bool:
+def _is_turn(item: JsonValue, strict: bool) -> bool:
     """Whether this is a message; with `strict` of any role, which the format then refuses."""
     if not isinstance(item, dict) or not any(key in item for key in _WHAT):
         return False
-    role = next((item[key] for key in _WHO if isinstance(item.get(key), str)), None)
+    role = first_text(item, _WHO)
     return role is not None and (strict or role.strip().lower() in ROLES)
 
 
-def _is_columns(found: object) -> bool:
+def _is_columns(found: JsonValue) -> bool:
     return isinstance(found, dict) and any(isinstance(found.get(key), list) for key in _WHO)
 
 
-def _alone(turns: list[Row]) -> object:
+def _alone(turns: list[JsonValue]) -> JsonValue:
     """Unwrap a single turn of nothing but role and text, for formats of texts."""
     only = turns[0]
+    assert isinstance(only, dict), "turns are objects"
     texts = all(isinstance(value, str) for value in only.values())
     plain = len(turns) == 1 and only.keys() <= {*_WHO, *_WHAT} and texts
     role = str(only.get("role", only.get("from"))).strip().lower()

@@ -5,10 +5,11 @@ observer looks at a row and reports facts, of which there are few, however long 
 """
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any
+
+from alignloop.data.narrow import Object
 
 Fact = tuple[Hashable, Hashable]  # the column, and what was seen in it
-Observer = Callable[[dict[str, Any]], Iterable[Fact]]
+Observer = Callable[[Object], Iterable[Fact]]
 MOST_FACTS = 200  # per column, so that no file can fill the memory
 
 OBSERVERS: list[Observer] = []
@@ -26,7 +27,7 @@ class Columns:
         if len(facts) < MOST_FACTS:
             facts.add(fact)
 
-    def look(self, row: dict[str, Any]) -> None:
+    def look(self, row: Object) -> None:
         """Add the facts that all observers report for a row."""
         for observer in OBSERVERS:
             for column, fact in observer(row):

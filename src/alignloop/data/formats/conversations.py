@@ -1,7 +1,8 @@
 """Chats as lists of turns: OpenAI messages, ShareGPT conversations, TRL's conversational types."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.dialects import is_learnt, role_of
 from alignloop.data.formats.parts import (
@@ -15,6 +16,7 @@ from alignloop.data.formats.parts import (
     text,
 )
 from alignloop.data.formats.registry import Refused, Row, demonstrations, pairs, prompts
+from alignloop.data.narrow import are_texts, list_at
 from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Role
 
 ANSWER = (str, dict, list)
@@ -38,23 +40,31 @@ def _ultrafeedback(row: Row, source: str) -> list[PreferencePair]:
 
 
 def _lists_of_texts(row: Row) -> bool:
-    return all(isinstance(one, str) for key in ("chosen", "rejected") for one in row[key])
+    return all(are_texts(row[key]) for key in ("chosen", "rejected"))
 
 
 @pairs("moss-rlhf", fits=_lists_of_texts, chosen=list, rejected=list)
 def _alternating_pair(row: Row, source: str) -> list[PreferencePair]:
     """MOSS-RLHF (Zheng et al. 2023): two lists of texts, each ending with an answer."""
-    turns = {key: _by_turns(row[key], last="assistant") for key in ("chosen", "rejected")}
-    return [_chat_pair(row | turns, source, [])]
+    for key in ("chosen", "rejected"):
+        row = _by_turns(row, key, last="assistant")
+    return [_chat_pair(row, source, [])]
 
 
-def _by_turns(texts: Sequence[object], last: Role) -> list[Row]:
-    """Texts as alternating turns, counted from the end, since the start may be cut off."""
+def _by_turns(row: Row, key: str, last: Role) -> Row:
+    """The row with a list of texts as alternating turns.
+
+    They are counted from the end, since the start may be cut off.
+    """
     roles: tuple[Role, Role] = (last, "user" if last == "assistant" else "assistant")
-    return [
-        {"role": roles[(len(texts) - place) % 2 ^ 1], "content": one}
-        for place, one in enumerate(texts)
-    ]
+    texts = list_at(row, key)
+    turns: Row = {
+        key: [
+            {"role": roles[(len(texts) - place) % 2 ^ 1], "content": one}
+            for place, one in enumerate(texts)
+        ]
+    }
+    return row | turns
 
 
 @pairs("trl-preference-implicit", chosen=list, rejected=list)
@@ -131,7 +141,7 @@ def _prompt_completion(row: Row, source: str) -> list[Demonstration]:
         return [demonstration(row, source, asked, text(row, "completion"))]
     turns = _answer(row, "completion", asked)
     each = _each_answer(row, source, [*asked, *turns], "completion", start=len(asked))
-    completion: Any = row["completion"]
+    completion = row["completion"]
     kept = _flags(completion if isinstance(completion, list) else [completion], "completion")
     return [made for made, learnt in zip(each, kept[-len(each) :], strict=True) if learnt]
 
@@ -140,7 +150,8 @@ def _has_answer(key: str) -> Callable[[Row], bool]:
     """Whether the last turn is not a question; an unknown role is left to the reader."""
 
     def look(row: Row) -> bool:
-        return not row[key] or role_of(row[key][-1]) not in ("user", "system", "tool")
+        turns = list_at(row, key)
+        return not turns or role_of(turns[-1]) not in ("user", "system", "tool")
 
     return look
 
@@ -161,17 +172,18 @@ def _chat(row: Row, source: str, key: str) -> list[Demonstration]:
     If some answers have weight 0, one demonstration for each of the others.
     """
     turns = messages(row[key], key)
-    each, kept = _each_answer(row, source, turns, key), _flags(row[key], key)
+    each, kept = _each_answer(row, source, turns, key), _flags(list_at(row, key), key)
     if not all(kept):
         return [made for made, learnt in zip(each, kept, strict=True) if learnt]
     last = each[-1]
     return [last.model_copy(update={"every_turn": True})] if len(each) > 1 else [last]
 
 
-def _flags(items: Sequence[Row], key: str) -> list[bool]:
+def _flags(items: Sequence[JsonValue], key: str) -> list[bool]:
     """For each answer, in order, whether it is trained on."""
     present = [(turn, item) for item in items if (turn := message(item, key)) is not None]
-    return [is_learnt(item) for turn, item in present if turn.role == "assistant"]
+    answers = [item for turn, item in present if turn.role == "assistant"]
+    return [is_learnt(item) for item in answers if isinstance(item, dict)]  # as all messages are
 
 
 def _each_answer(
@@ -187,14 +199,15 @@ def _each_answer(
     return [demonstration(row, source, turns[:n], turns[n]) for n in answers]
 
 
-@demonstrations(
-    "dialogue", fits=lambda row: row["dialogue"] and len(row["dialogue"]) % 2 == 0, dialogue=list
-)
+def _has_pairs_of_turns(row: Row) -> bool:
+    turns = list_at(row, "dialogue")
+    return bool(turns) and len(turns) % 2 == 0
+
+
+@demonstrations("dialogue", fits=_has_pairs_of_turns, dialogue=list)
 def _dialogue(row: Row, source: str) -> list[Demonstration]:
     """Alternating texts that end with an answer (MOSS-RLHF writes them as bare lists)."""
-    return _chat(
-        row | {"dialogue": _by_turns(row["dialogue"], last="assistant")}, source, "dialogue"
-    )
+    return _chat(_by_turns(row, "dialogue", last="assistant"), source, "dialogue")
 
 
 _ANSWERED = ("response", "answer", "output", "completion", "target", "std_answer", "回答")
@@ -204,8 +217,8 @@ def _turns_in(row: Row) -> str:
     return next((key for key in _ANSWERED if _are_turns(row.get(key))), "") if asks(row) else ""
 
 
-def _are_turns(value: object) -> bool:
-    items = value if isinstance(value, list) else [value]
+def _are_turns(value: JsonValue) -> bool:
+    items: list[JsonValue] = value if isinstance(value, list) else [value]
     return bool(items) and all(isinstance(one, dict) and role_of(one) for one in items)
 
 
@@ -213,7 +226,7 @@ def _are_turns(value: object) -> bool:
 def _question_turns(row: Row, source: str) -> list[Demonstration]:
     """A question, and its answer as turns, under any of the usual names."""
     asked = asked_in(row)
-    question = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
+    question: JsonValue = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
     answer = row[_turns_in(row)]
     return _prompt_completion(row | {"prompt": question, "completion": answer}, source)
 
@@ -233,9 +246,8 @@ def _sharegpt_prompt(row: Row, source: str) -> list[Prompt]:
 
 @prompts("dialogue", dialogue=list)
 def _dialogue_prompt(row: Row, source: str) -> list[Prompt]:
-    last: Role = "user" if len(row["dialogue"]) % 2 else "assistant"
-    turns = row | {"dialogue": _by_turns(row["dialogue"], last=last)}
-    return [_question(turns, source, "dialogue")]
+    last: Role = "user" if len(list_at(row, "dialogue")) % 2 else "assistant"
+    return [_question(_by_turns(row, "dialogue", last=last), source, "dialogue")]
 
 
 @prompts("trl-prompt", prompt=list)

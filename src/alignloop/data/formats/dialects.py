@@ -4,9 +4,11 @@ The form is OpenAI's: {"role", "content"}, and "tool_calls" and "reasoning_conte
 """
 
 import json
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.registry import Refused, Row, shown
+from alignloop.data.narrow import are_objects
 from alignloop.records import Role
 
 ROLES: dict[str, Role] = {
@@ -39,19 +41,19 @@ _CALLS = {"function_call", "tool_call"}
 _SAID_BY, _SAYS = ("role", "from"), ("content", "value")
 
 
-def speaker_of(item: object) -> object:
+def speaker_of(item: JsonValue) -> JsonValue:
     """The speaker, as spelled in the file."""
     fields = item if isinstance(item, dict) else {}
     return next((fields[key] for key in _SAID_BY if key in fields), None)
 
 
-def role_of(item: object) -> Role | None:
+def role_of(item: JsonValue) -> Role | None:
     """The role: {"from": "gpt"} and {"role": "Assistant"} are the same; None if unknown."""
     named = speaker_of(item)
     return ROLES.get(named.strip().lower()) if isinstance(named, str) else None
 
 
-def in_one_form(item: object) -> Row:
+def in_one_form(item: JsonValue) -> Row:
     """A turn with role and content, whatever the file calls them; further keys stay.
 
     A content in parts becomes one text if all parts are text, reasoning or calls. A turn with the
@@ -63,20 +65,20 @@ def in_one_form(item: object) -> Row:
     turn: Row = item | {"role": role_of(item), "content": item.get(key)}
     for name in (_SAID_BY[1], _SAYS[1]):
         turn.pop(name, None)
-    if isinstance(turn["content"], list):
-        turn |= _of_parts(turn["content"])
+    if isinstance(parts := turn["content"], list):
+        turn |= _of_parts(parts)
     named = speaker_of(item)
     if isinstance(named, str) and named.strip().lower() in _CALLS:
-        turn |= {"content": "", "tool_calls": calls_in(turn["content"])}
+        turn |= {"content": "", "tool_calls": [*calls_in(turn["content"])]}
     return turn
 
 
-def _of_parts(parts: list[Any]) -> Row:
+def _of_parts(parts: list[JsonValue]) -> Row:
     """A content's texts joined, with its reasoning and calls; unchanged if it has other parts.
 
     Parts are {"type", "text"} (OpenAI), {"type", "value"} (LLaMA-Factory 1), or plain texts.
     """
-    found: dict[str, list[Any]] = {"text": [], "reasoning": [], "tool_call": []}
+    found: dict[str, list[str]] = {"text": [], "reasoning": [], "tool_call": []}
     names = {"thinking": "reasoning", "output_text": "text", "input_text": "text"}
     for part in parts:
         fields = part if isinstance(part, dict) else {"text": part}
@@ -94,17 +96,17 @@ def _of_parts(parts: list[Any]) -> Row:
     return turn
 
 
-def calls_in(value: object) -> list[Row]:
+def calls_in(value: JsonValue) -> list[Row]:
     """The tool calls in a JSON text, {"name", "arguments"} or a list of them.
 
     Raises Refused for any other text.
     """
     try:
-        found: Any = json.loads(value) if isinstance(value, str) else value
+        found: JsonValue = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         found = None
-    calls = found if isinstance(found, list) else [found]
-    if not calls or not all(isinstance(one, dict) and one.get("name") for one in calls):
+    calls: JsonValue = found if isinstance(found, list) else [found]
+    if not are_objects(calls) or not calls or not all(one.get("name") for one in calls):
         raise Refused(
             f"invalid tool call: {shown(value)}",
             'write {"name": ..., "arguments": {...}} as JSON, or remove the row',
@@ -124,8 +126,10 @@ def calls_in(value: object) -> list[Row]:
 # --- weights -----------------------------------------------------------------------------------
 
 # 1 or true: the turn is trained on.
-_LEARNT = ("weight", "loss_weight", "loss", "train", "training", "trainable", "loss_mask", "learn")
-_LEARNT += ("train_on_turn", "compute_loss")
+_LEARNT = (
+    "weight", "loss_weight", "loss", "train", "training", "trainable", "loss_mask", "learn",
+    "train_on_turn", "compute_loss",
+)  # fmt: skip
 _NOT_LEARNT = ("masked", "is_masked", "ignore_loss")  # 1 or true: it is not trained on
 
 

@@ -1,8 +1,10 @@
 """Published answers graded by people: good or bad, so not demonstrations as they are."""
 
 from alignloop.data.formats.labels import good_ones
-from alignloop.data.formats.parts import Labelled, prompt, text
+from alignloop.data.formats.made import Labelled
+from alignloop.data.formats.parts import prompt, text
 from alignloop.data.formats.registry import Refused, Row, demonstrations, labels, shown
+from alignloop.data.narrow import text_at
 from alignloop.records import Demonstration
 
 
@@ -19,8 +21,8 @@ def _xstest(row: Row, source: str) -> list[Labelled]:
             f'"final_label" is {shown(row["final_label"])}',
             "write 1_full_compliance, 2_full_refusal or 3_partial_refusal, or remove the row",
         )
-    unsafe = row["type"].strip().lower().startswith("contrast")
-    fields = row | {"category": row["type"].strip()}
+    unsafe = text_at(row, "type").strip().lower().startswith("contrast")
+    fields = row | {"category": text_at(row, "type").strip()}
     asked = prompt(fields, source, text(row, "prompt"))
     return [Labelled(prompt=asked, response=text(row, "completion"), good=(grade == "1") != unsafe)]
 

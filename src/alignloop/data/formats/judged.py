@@ -46,6 +46,7 @@ from alignloop.data.formats.verdicts import (
     verdict_of,
 )
 from alignloop.data.formats.winner_words import TIE, read_cell
+from alignloop.data.narrow import list_at
 from alignloop.records import PreferencePair, Prompt
 
 _ORDERS = ("ranking", "order", "排序")
@@ -124,7 +125,7 @@ def _compared(row: Row, source: str) -> list[PreferencePair]:
     asked = prompt(row, source, asked_in(row))
     couples = list(combinations(range(len(texts)), 2))
     made: list[PreferencePair] = []
-    for (i, j), value in zip(couples, row["preference"], strict=True):
+    for (i, j), value in zip(couples, list_at(row, "preference"), strict=True):
         if number(value) not in (0, 1, 2):
             raise Refused(f'"preference" contains {shown(value)}', "use 0, 1, 2, or remove the row")
         if texts[i].strip() == texts[j].strip():
@@ -167,8 +168,8 @@ def _alpaca_eval(row: Row, source: str, columns: Columns) -> list[PreferencePair
     0 (older files) and 1.5 are ties (Li et al. 2023, as alpaca_eval itself reads them).
     """
     answers = _answers(row)
-    known = {"base": 1, "ties_are_0": True}
-    verdict = verdict_of("preference", row["preference"], answers, columns, **known)
+    given = row["preference"]
+    verdict = verdict_of("preference", given, answers, columns, base=1, ties_are_0=True)
     return _pairs_of(row, source, answers, verdict)
 
 
@@ -332,8 +333,10 @@ def _ranked(row: Row, source: str) -> list[PreferencePair]:
     if answers.ranked:
         ranks = for_all(answers, answers.ranks, "rank")
     else:
-        key = next(key for key in _ORDERS if isinstance(row.get(key), str | list))
-        ranks = for_all(answers, ranks_of_order(key, row[key], answers), "rank")
+        key, order = next(
+            (key, one) for key in _ORDERS if isinstance(one := row.get(key), str | list)
+        )
+        ranks = for_all(answers, ranks_of_order(key, order, answers), "rank")
     asked = prompt(row, source, asked_in(row))
     texts = checked_texts(answers)
     return grouped_pairs(asked, texts, [-rank for rank in ranks], strength=False)

@@ -7,7 +7,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
+from typing import cast
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.cells import list_in, value_in
 from alignloop.data.files import PROVENANCE
@@ -15,9 +17,10 @@ from alignloop.data.formats.annotated import ANNOTATED
 from alignloop.data.formats.answers import looks_like_an_answer, plain
 from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import label_keys
-from alignloop.data.formats.parts import Labelled
+from alignloop.data.formats.made import Labelled, Made
 from alignloop.data.formats.registry import FORMATS, Format, Refused, Row
 from alignloop.data.formats.verdicts import CHOICE, LABEL, VOTER
+from alignloop.data.narrow import object_at
 from alignloop.records import Prompt, metadata_problem
 
 # The most certain name first: between a solution and an answer, the answer is the reference.
@@ -43,7 +46,7 @@ class Kept:
 
     reference: str | tuple[str, ...] | None = None
     reference_column: str = ""
-    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    metadata: Mapping[str, JsonValue] = field(default_factory=Row)
     columns: tuple[str, ...] = ()
 
     @property
@@ -51,9 +54,9 @@ class Kept:
         """The columns that are kept either way."""
         return (self.reference_column, *self.columns)
 
-    def within(self, records: Iterable[Any]) -> list[Any]:
+    def within(self, records: Iterable[Made]) -> list[Made]:
         """The records, each with the reference and the metadata in its prompt."""
-        more: dict[str, Any] = {}
+        more: dict[str, object] = {}
         if self.reference is not None:
             more["reference"] = self.reference
         if self.metadata:
@@ -82,7 +85,7 @@ def kept_of(
         if format_.kind == "prompts":
             free = [key for key in free if not looks_like_an_answer(key)]
     metadata = _metadata(row, [key for key in free if key != name])
-    if name == "reward_model" and (rest := _but(row[name], "ground_truth")):
+    if name == "reward_model" and (rest := _but(object_at(row, name), "ground_truth")):
         metadata[name] = rest
     if problem := metadata_problem(metadata):
         raise Refused(problem, "shorten it, or remove the column")
@@ -90,12 +93,12 @@ def kept_of(
     return Kept(reference=reference, reference_column=name, metadata=metadata, columns=columns_)
 
 
-def _with(record: Any, more: Mapping[str, Any]) -> Any:
+def _with(record: Made, more: Mapping[str, object]) -> Made:
     if isinstance(record, str):  # plain text without a prompt
         return record
     if isinstance(record, Prompt):
         return record.model_copy(update=more)
-    prompt = _with(record.prompt, more)
+    prompt = record.prompt.model_copy(update=more)
     if isinstance(record, Labelled):
         return replace(record, prompt=prompt)
     return record.model_copy(update={"prompt": prompt})
@@ -132,7 +135,7 @@ def _reference(
     return "", None
 
 
-def _texts(value: Any) -> str | tuple[str, ...] | None:
+def _texts(value: JsonValue) -> str | tuple[str, ...] | None:
     """A text, or the texts of a list; None for anything else, or if one is blank."""
     if not isinstance(value, list):
         return _text(value) or None
@@ -140,7 +143,7 @@ def _texts(value: Any) -> str | tuple[str, ...] | None:
     return found if found and all(found) else None
 
 
-def _text(value: Any) -> str:
+def _text(value: JsonValue) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
@@ -153,9 +156,9 @@ def _text(value: Any) -> str:
 # --- metadata ----------------------------------------------------------------------------------
 
 
-def _metadata(row: Row, free: Sequence[str]) -> dict[str, Any]:
+def _metadata(row: Row, free: Sequence[str]) -> Row:
     """The columns and the keys of a column "metadata", without values that JSON cannot hold."""
-    found: dict[str, Any] = {}
+    found: Row = {}
     for key in free:
         value = value_in(row[key]) if key == "metadata" else row[key]
         more = value if key == "metadata" and isinstance(value, dict) else {key: value}
@@ -170,14 +173,15 @@ def _metadata(row: Row, free: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     """Whether JSON can represent it: a table's dates and bytes are no metadata."""
     if isinstance(value, dict):
-        return all(isinstance(key, str) and _is_json(one) for key, one in value.items())
+        known = cast("dict[object, object]", value)  # isinstance leaves open what is inside
+        return all(isinstance(key, str) and _is_json(one) for key, one in known.items())
     if isinstance(value, list):
-        return all(map(_is_json, value))
+        return all(map(_is_json, cast("list[object]", value)))
     return value is None or isinstance(value, str | int | float)
 
 
-def _but(value: Mapping[str, Any], key: str) -> dict[str, Any]:
+def _but(value: Row, key: str) -> Row:
     return {name: one for name, one in value.items() if name != key}

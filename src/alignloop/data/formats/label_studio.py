@@ -6,7 +6,9 @@ while agreement is measured on all.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+
+from pydantic import JsonValue
 
 from alignloop.data.containers.cells import value_in
 from alignloop.data.formats.annotated import (
@@ -24,17 +26,20 @@ from alignloop.data.formats.annotated import (
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.parts import ASKING, asked_in, asks, prompt
 from alignloop.data.formats.registry import Refused, Row, prompts
+from alignloop.data.narrow import first_list, object_at, objects_in, text_at
 from alignloop.records import Prompt
 
 _ANNOTATIONS = ("annotations", "completions")  # completions: before version 1.0
-_ABOUT = ("id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement")
-_ABOUT += ("was_cancelled", "ground_truth", "project", "inner_id", "total_annotations", "source")
-_ABOUT += ("category", "language", "topic", "system", "context", "prompt_id")
+_ABOUT = (
+    "id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time", "agreement",
+    "was_cancelled", "ground_truth", "project", "inner_id", "total_annotations", "source",
+    "category", "language", "topic", "system", "context", "prompt_id",
+)  # fmt: skip
 
 
 def _annotations(row: Row) -> list[Row] | None:
-    found = next((row[key] for key in _ANNOTATIONS if isinstance(row.get(key), list)), None)
-    return found if found is None else [one for one in found if isinstance(one, dict)]
+    found = first_list(row, _ANNOTATIONS)
+    return None if found is None else objects_in(found)
 
 
 def _is_task(row: Row) -> bool:
@@ -45,14 +50,14 @@ def _is_task(row: Row) -> bool:
 @annotated("label-studio", fits=_is_task, data=dict)
 def _task(row: Row, source: str) -> Annotated:
     """One task with annotations of several people; each person's last one counts."""
-    data = opened(row["data"])
+    data = opened(object_at(row, "data"))
     answers = answers_of(data)
     if len(answers) < 2:
         raise _no_answers(data)
     given = [one for one in _annotations(row) or () if not _is_cancelled(one)]
     named = next((names for one in given if (names := _sides(one, data))), ())
     if named:
-        answers = {name: answers.get(name) or data[name] for name in named}
+        answers = {name: answers.get(name) or text_at(data, name) for name in named}
     votes = last_of_each([_vote(one, answers) for one in given])
     given_votes = tuple(vote for vote in votes if vote.choice != "skip")
     return Annotated(comparison=compared(data, source, answers), votes=given_votes)
@@ -71,7 +76,7 @@ def _is_cancelled(annotation: Row) -> bool:
 
 def _sides(annotation: Row, data: Row) -> tuple[str, ...]:
     """Left and right, if the tags that a Pairwise compares have the names of the task's texts."""
-    for item in _results(annotation):
+    for item in objects_in(annotation.get("result")):
         if item.get("type") == "pairwise":
             names = tuple(name.strip() for name in str(item.get("to_name")).split(","))
             if len(names) == 2 and all(isinstance(data.get(name), str) for name in names):
@@ -79,29 +84,28 @@ def _sides(annotation: Row, data: Row) -> tuple[str, ...]:
     return ()
 
 
-def _results(annotation: Row) -> list[Row]:
-    result: Any = annotation.get("result")
-    return [item for item in result if isinstance(item, dict)] if isinstance(result, list) else []
-
-
 def _vote(annotation: Row, answers: Mapping[str, str]) -> Vote:
-    controls: dict[str, object] = {}
-    for item in _results(annotation):
+    controls: Row = {}
+    for item in objects_in(annotation.get("result")):
         kind = item.get("type")
         about = str(item.get("to_name")) if kind in ("rating", "number") else ""
         name = str(item.get("from_name", kind))
         controls[f"{name} of {about}" if about else name] = item.get("value")
-    return vote_of(
-        _person(annotation.get("completed_by")),
-        controls,
-        answers,
+    vote = vote_of(_person(annotation.get("completed_by")), controls, answers)
+    return _with_facts(vote, annotation)
+
+
+def _with_facts(vote: Vote, annotation: Row) -> Vote:
+    """The vote with its time, and whether it is the truth."""
+    return replace(
+        vote,
         seconds=seconds_of(annotation.get("lead_time")),
         created_at=time_of(annotation.get("updated_at") or annotation.get("created_at")),
         truth=_is_set(annotation.get("ground_truth")),
     )
 
 
-def _person(person: object) -> str:
+def _person(person: JsonValue) -> str:
     """A number, an address, or an object that holds one of them."""
     if isinstance(person, dict):
         person = next((person[key] for key in ("email", "username", "id") if person.get(key)), "")
@@ -111,7 +115,7 @@ def _person(person: object) -> str:
 @prompts("label-studio", fits=lambda row: row.keys() & {*_ANNOTATIONS, "is_labeled"}, data=dict)
 def _task_prompt(row: Row, source: str) -> list[Prompt]:
     """A task's question, whoever judged it."""
-    data = opened(row["data"])
+    data = opened(object_at(row, "data"))
     if not asks(data):
         raise Refused(
             f"no question in the task (its keys: {', '.join(map(str, data))[:120]})",
@@ -142,14 +146,8 @@ def _flat(row: Row, source: str) -> Annotated:
     comparison = compared(row, source, answers)
     if _is_cancelled(row):
         return Annotated(comparison=comparison, votes=())
-    vote = vote_of(
-        _person(value_in(row["annotator"])),
-        {key: simple(value) for key, value in controls.items()},
-        answers,
-        seconds=seconds_of(row.get("lead_time")),
-        created_at=time_of(row.get("updated_at") or row.get("created_at")),
-        truth=_is_set(row.get("ground_truth")),
-    )
+    plain = {key: simple(value) for key, value in controls.items()}
+    vote = _with_facts(vote_of(_person(value_in(row["annotator"])), plain, answers), row)
     return Annotated(comparison=comparison, votes=(vote,) if vote.choice != "skip" else ())
 
 

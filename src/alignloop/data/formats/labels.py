@@ -7,8 +7,8 @@ from itertools import product
 
 from alignloop.data.formats.answers import plain
 from alignloop.data.formats.columns import Columns, Fact, observes
+from alignloop.data.formats.made import Labelled
 from alignloop.data.formats.parts import (
-    Labelled,
     as_answer,
     asked_in,
     asks,
@@ -32,22 +32,33 @@ from alignloop.data.formats.registry import (
 from alignloop.records import Demonstration, Message, PreferencePair
 
 LABELS = ("label", "kto_tag")
+_QUALITY = "correct|right|safe|valid|helpful|harmless|ok|passed|approved|appropriate|truthful"
 _ALSO = re.compile(
     r"(?:is)?(?:desirable|good|accepted|acceptable)|is(?:chosen|preferred)|thumbs?(?:up)?"
-    r"|(?:human|binary|final|gold)(?:label|feedback)|标签|标注|好评|是否(?:好|可取|合格)"
+    rf"|(?:is|was)(?:{_QUALITY})|(?:response|answer|output|completion)is(?:good|{_QUALITY})"
+    r"|is(?:response|answer|output|completion)(?:good|safe|correct)"
+    r"|(?:human|binary|final|gold)(?:label|feedback)|标签|标注|好评"
+    r"|是否(?:好|可取|合格|安全|正确|通过|有用)"
 )
 _REMARK = re.compile(r"feedback|评价|反馈")  # a label only if its value is a known word
+# the same, but numbers are something else: a scale, or the index of an option
+_WORD = re.compile(
+    rf"{_QUALITY}|verdict|judge?ment|quality|assessment|evaluation|review|decision|outcome|vote"
+    r"|质量|判断|评判|审核|结论|安全|正确|对错"
+)
 _GOOD = {
     "true", "yes", "y", "t", "good", "desirable", "desired", "chosen", "accept", "accepted",
     "acceptable", "positive", "pos", "up", "thumbsup", "like", "liked", "upvote", "preferred",
-    "correct", "right", "👍", "+", "好", "是", "对", "真", "赞", "正面", "可取", "喜欢", "合格",
-    "正确",
+    "correct", "right", "pass", "passed", "approved", "safe", "helpful",
+    "👍", "+", "好", "是", "对", "真", "赞", "正面", "可取", "喜欢", "合格",
+    "正确", "通过", "安全",
 }  # fmt: skip
 _BAD = {
     "false", "no", "n", "f", "bad", "undesirable", "undesired", "rejected", "reject", "refused",
     "unacceptable", "negative", "neg", "down", "thumbsdown", "dislike", "disliked", "downvote",
-    "dispreferred", "incorrect", "wrong", "👎", "-", "坏", "不好", "差", "否", "错", "假", "踩",
-    "负面", "不可取", "不喜欢", "不合格", "错误",
+    "dispreferred", "incorrect", "wrong", "fail", "failed", "unsafe", "unhelpful",
+    "👎", "-", "坏", "不好", "差", "否", "错", "假", "踩",
+    "负面", "不可取", "不喜欢", "不合格", "错误", "不通过", "未通过", "不安全",
 }  # fmt: skip
 _WRITE = 'write true or false in "{}", or remove the row'
 
@@ -65,7 +76,9 @@ def _may_label(key: str, row: Row) -> bool:
     if not (kind := _label_kind(key)):
         return False
     value = row[key]
-    if kind == "remark":
+    if kind == "word" and number(value) is not None and not isinstance(value, bool):
+        return False
+    if kind in ("remark", "word"):
         return isinstance(_label_value(value), float)
     return not value or (not isinstance(value, list | dict) and len(str(value)) < 20)
 
@@ -73,7 +86,8 @@ def _may_label(key: str, row: Row) -> bool:
 @lru_cache(4096)  # all rows share a few keys
 def _label_kind(key: str) -> str:
     name = plain(key)
-    return "label" if _ALSO.fullmatch(name) else "remark" if _REMARK.fullmatch(name) else ""
+    kinds = {"label": _ALSO, "remark": _REMARK, "word": _WORD}
+    return next((kind for kind, names in kinds.items() if names.fullmatch(name)), "")
 
 
 @observes
@@ -106,7 +120,9 @@ def _is_good(row: Row, columns: Columns) -> bool:
     keys = label_keys(row)
     if not keys:
         key = min(map(str, columns.seen("labelled")), default=LABELS[0])
-        raise Refused(f'"{key}" is missing, but other rows have it', _WRITE.format(key))
+        unknown = f"is {shown(row[key])}, which means neither good nor bad" if key in row else ""
+        problem = f'"{key}" {unknown or "is missing, but other rows have it"}'
+        raise Refused(problem, _WRITE.format(key))
     labels_given = {key: _meant(key, row[key], columns) for key in keys}
     if len(set(labels_given.values())) > 1:
         raise Refused(f"the labels {', '.join(keys)} disagree", "keep the correct one")
@@ -192,7 +208,8 @@ def _kto_any(row: Row, source: str, columns: Columns) -> list[Labelled]:
     found = _single_answer(row)
     assert found is not None, "fits has found it"
     good = _is_good(row, columns)
-    made: list[Demonstration] = found.read(row, source, columns)
+    read = found.read(row, source, columns)
+    made = [one for one in read if isinstance(one, Demonstration)]
     if len(made) != 1:
         raise Refused(f"there are {len(made)} answers but one label", "use one row per answer")
     return [
@@ -269,4 +286,5 @@ def _good_demonstration(row: Row, source: str, columns: Columns) -> list[Demonst
     """Comes before the formats that would read a bad answer as a demonstration."""
     found = _labelled_format(row, columns)
     assert found is not None, "fits has found it"
-    return [made for one in found.read(row, source, columns) for made in good_ones(one)]
+    read = found.read(row, source, columns)
+    return [made for one in read if isinstance(one, Labelled) for made in good_ones(one)]

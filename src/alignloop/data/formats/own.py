@@ -3,11 +3,12 @@
 from alignloop.data.files import without_provenance
 from alignloop.data.formats.parts import check_distinct, checked, text
 from alignloop.data.formats.registry import Row, demonstrations, pairs, prompts
+from alignloop.data.narrow import object_at, objects_in, text_at
 from alignloop.records import Demonstration, PreferencePair, Prompt
 
 
 def _check_messages(prompt: Row) -> None:
-    for message in prompt["messages"]:
+    for message in objects_in(prompt["messages"]):
         if message["role"] != "tool" and not message.get("tool_calls"):
             text(message, "content")
 
@@ -18,9 +19,9 @@ def _own_pair(row: Row, source: str) -> list[PreferencePair]:
         if not row.get(f"{key}_extra"):
             text(row, key)
     if row.get("chosen_extra") == row.get("rejected_extra"):
-        check_distinct(row["chosen"], row["rejected"])
+        check_distinct(text_at(row, "chosen"), text_at(row, "rejected"))
     record = checked(PreferencePair, without_provenance(row))
-    _check_messages(row["prompt"])
+    _check_messages(object_at(row, "prompt"))
     return [record]
 
 
@@ -29,7 +30,7 @@ def _own_demonstration(row: Row, source: str) -> list[Demonstration]:
     if not row.get("extra"):
         text(row, "response")
     record = checked(Demonstration, dict(row.items()))
-    _check_messages(row["prompt"])
+    _check_messages(object_at(row, "prompt"))
     return [record]
 
 

@@ -3,12 +3,11 @@
 import hashlib
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import JsonValue, ValidationError
 
 from alignloop.data.files import explain
 from alignloop.data.formats.calls import beside_text, refuse_media, tools_of
@@ -16,7 +15,6 @@ from alignloop.data.formats.dialects import in_one_form, speaker_of
 from alignloop.data.formats.registry import Refused, Row
 from alignloop.records import (
     Demonstration,
-    Extra,
     Message,
     PreferencePair,
     Prompt,
@@ -29,32 +27,15 @@ RecordType = TypeVar("RecordType", bound=Record)
 MAX_STRENGTH = 3.0  # "significantly better", the top of the scale of judgements
 
 
-@dataclass(frozen=True, kw_only=True)
-class Labelled:
-    """One response to a prompt, labelled good or bad (KTO, TRL's unpaired preference).
-
-    Not a record, since it is neither stored nor trained on: it becomes pairs, or a demonstration if
-    it is good.
-    """
-
-    prompt: Prompt
-    response: str
-    good: bool
-    extra: Extra | None = None
-
-    @property
-    def answer(self) -> Message:
-        """The response with its calls and reasoning."""
-        return answer_of(self.response, self.extra)
-
-
 def prompt_id(messages: Sequence[Message], tools: Sequence[Row] = ()) -> str:
     """Twelve hexadecimal digits (blake2b, 48 bits) of what the model reads, nothing else."""
-    turns: list[Any] = [[message.role, message.content, *_beside(message)] for message in messages]
+    turns: list[object] = [
+        [message.role, message.content, *_beside(message)] for message in messages
+    ]
     return digest_of([*turns, *tools])
 
 
-def _beside(message: Message) -> list[Any]:
+def _beside(message: Message) -> list[object]:
     """The non-empty fields of a turn other than role and content."""
     more = message.model_dump(exclude={"role", "content"})
     return [more] if more else []
@@ -66,7 +47,7 @@ def digest_of(value: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def text(row: Row, key: str) -> str:
+def text(row: Mapping[str, JsonValue], key: str) -> str:
     """The text under a key; refused if it is missing, not a text, blank, or invalid Unicode."""
     value = row.get(key)
     if not isinstance(value, str):
@@ -81,7 +62,7 @@ def text(row: Row, key: str) -> str:
     return value
 
 
-def word(row: Row, key: str) -> str:
+def word(row: Mapping[str, JsonValue], key: str) -> str:
     """An optional short text: "" if the row has none."""
     value = row.get(key)
     return value if isinstance(value, str) and _sound(value) else ""
@@ -102,7 +83,7 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def messages(value: object, key: str) -> list[Message]:
+def messages(value: JsonValue, key: str) -> list[Message]:
     """Turns with role and content (OpenAI) or from and value (ShareGPT), calls and reasoning.
 
     A system message without text is left out.
@@ -112,7 +93,7 @@ def messages(value: object, key: str) -> list[Message]:
     return [turn for item in value if (turn := message(item, key)) is not None]
 
 
-def message(item: object, key: str) -> Message | None:
+def message(item: JsonValue, key: str) -> Message | None:
     """One turn; None for an empty system message."""
     fields = in_one_form(item)
     role = fields.get("role")
@@ -129,7 +110,7 @@ def message(item: object, key: str) -> Message | None:
         words = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     else:
         words = text(fields, "content")
-    return Message(role=role, content=words, **more)
+    return Message.model_validate({"role": role, "content": words, **more})
 
 
 def prompt(row: Row, source: str, asked: str | Sequence[Message]) -> Prompt:
@@ -203,8 +184,12 @@ def pair(
         for key in ("preference", "margin", "weight")
         if (value := number(row.get(key))) is not None
     }
-    fields = {"prompt": made, "chosen": better.content, "rejected": worse.content, **given}
-    fields |= {"chosen_extra": better.extra, "rejected_extra": worse.extra}
+    fields: dict[str, object] = {
+        "prompt": made,
+        "chosen": better.content,
+        "rejected": worse.content,
+    }
+    fields |= {**given, "chosen_extra": better.extra, "rejected_extra": worse.extra}
     fields |= {"source": record_source(row, made), "comparison_id": word(row, "comparison_id")}
     return checked(PreferencePair, fields)
 
@@ -249,7 +234,7 @@ def grouped_pairs(
     ]
 
 
-def checked(record_type: type[RecordType], fields: Row) -> RecordType:
+def checked(record_type: type[RecordType], fields: Mapping[str, object]) -> RecordType:
     """The record; raises Refused if the fields are not valid."""
     try:
         return record_type.model_validate(fields)
@@ -278,7 +263,7 @@ def asks(row: Row) -> bool:
 def asked_in(row: Row) -> str | list[Message]:
     """The question, under one of the usual names, followed by Alpaca's input or Dolly's context."""
     key = next(key for key in ASKING if isinstance(row.get(key), str | list))
-    value: Any = row[key]
+    value = row[key]
     if isinstance(value, list):
         return messages(value, key)
     asked = text(row, key)

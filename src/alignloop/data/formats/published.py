@@ -1,7 +1,8 @@
 """Published preference data with columns of their own: one small function for each."""
 
 import json
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.answers import Answers, answers_in
 from alignloop.data.formats.parts import (
@@ -17,6 +18,7 @@ from alignloop.data.formats.parts import (
 from alignloop.data.formats.registry import Refused, Row, pairs, shown
 from alignloop.data.formats.verdicts import CHOICE, LABEL, keys_like
 from alignloop.data.formats.winner_words import read_cell
+from alignloop.data.narrow import are_texts, list_at, object_at
 from alignloop.records import Message, PreferencePair
 
 _BETTER = ("better", "preferred", "chosen_response", "response_chosen", "win", "好回答", "更好")
@@ -70,8 +72,8 @@ def _judged(
 def _ranked_outputs(row: Row) -> bool:
     """Whether only the order shows which is better: an explicit choice takes precedence."""
     answers = answers_in(row)
-    outputs: Any = row["output"]
-    if answers is None or len(outputs) < 2 or not all(isinstance(one, str) for one in outputs):
+    outputs = row["output"]
+    if answers is None or not are_texts(outputs) or len(outputs) < 2:
         return False
     return not keys_like(CHOICE, row, answers) and not keys_like(LABEL, row, answers)
 
@@ -79,7 +81,7 @@ def _ranked_outputs(row: Row) -> bool:
 @pairs("alpaca-ranked", fits=_ranked_outputs, instruction=str, output=list)
 def _alpaca_ranked(row: Row, source: str) -> list[PreferencePair]:
     """LLaMA-Factory's older preference files: outputs in order, best first."""
-    answers = [text({"output": one}, "output") for one in row["output"]]
+    answers = [text({"output": one}, "output") for one in list_at(row, "output")]
     made = prompt(row, source, asked_in(row))
     return grouped_pairs(made, answers, [-float(n) for n in range(len(answers))], strength=False)
 
@@ -127,7 +129,7 @@ def _helpsteer(row: Row, source: str) -> list[PreferencePair]:
 @pairs("webgpt", question=dict, answer_0=str, answer_1=str)
 def _webgpt(row: Row, source: str) -> list[PreferencePair]:
     """WebGPT comparisons (Nakano et al. 2021): scores in -1..1; equal ones are a tie."""
-    asked = text(row["question"], "full_text")
+    asked = text(object_at(row, "question"), "full_text")
     first, second = (number(row.get(f"score_{place}")) for place in (0, 1))
     if first is None or second is None:
         raise Refused("a score is missing", 'give "score_0" and "score_1", or remove the row')
@@ -138,12 +140,13 @@ def _webgpt(row: Row, source: str) -> list[PreferencePair]:
 @pairs("summarize-from-feedback", info=dict, summaries=list, choice=(int, float, str))
 def _summaries(row: Row, source: str) -> list[PreferencePair]:
     """Two summaries of a post, and the index of the better one (Stiennon et al. 2020)."""
-    found: list[Any] = row["summaries"]
+    found = list_at(row, "summaries")
     texts = [text(one if isinstance(one, dict) else {}, "text") for one in found]
     if len(texts) != 2:
         raise Refused(f'"summaries" has {len(texts)} items', "give two, or remove the row")
-    body = "post" if row["info"].get("post") else "article"
-    asked = f"Summarize the following text.\n\n{text(row['info'], body)}"
+    info = object_at(row, "info")
+    body = "post" if info.get("post") else "article"
+    asked = f"Summarize the following text.\n\n{text(info, body)}"
     better = _one_of(row, "choice", {"0": 0, "1": 1})
     return _judged(row, source, asked, (texts[0], texts[1]), better)
 
@@ -184,6 +187,11 @@ def _first_answer(turns: list[Message], key: str) -> tuple[list[Message], str]:
     return turns[:place], turns[place].content
 
 
+def _is_one(value: object) -> bool:
+    """1, true, or either as text."""
+    return value is True or number(value) == 1 or str(value).strip().lower() == "true"
+
+
 @pairs("lmsys-votes", prompt=str, response_a=str, response_b=str, winner_model_a=(int, float, str))
 def _votes(row: Row, source: str) -> list[PreferencePair]:
     """LMSYS votes as a table: lists of turns as JSON texts, and three columns of 0 and 1."""
@@ -191,7 +199,7 @@ def _votes(row: Row, source: str) -> list[PreferencePair]:
     if any(len(one) != 1 for one in turns):
         raise Refused("there is more than one exchange", "keep rows of one, or remove the row")
     sides = {"winner_model_a": 0, "winner_model_b": 1, "winner_tie": None}
-    won = [side for key, side in sides.items() if number(row.get(key)) == 1]
+    won = [side for key, side in sides.items() if _is_one(row.get(key))]
     if len(won) != 1:
         raise Refused("exactly one of the three winner columns must be 1", "remove the row")
     asked, first, second = (one[0] for one in turns)
@@ -202,7 +210,7 @@ def _listed(row: Row, key: str) -> list[str]:
     """A list of texts stored as JSON text; a plain text is a list of one."""
     value = text(row, key)
     try:
-        found = json.loads(value)
+        found: JsonValue = json.loads(value)
     except (ValueError, RecursionError):
         return [value]
     if not isinstance(found, list):

@@ -2,6 +2,7 @@
 
 from alignloop.data.formats.parts import asked_in, asks, number, prompt, text, word
 from alignloop.data.formats.registry import Refused, Row, prompts
+from alignloop.data.narrow import list_at
 from alignloop.records import Prompt
 
 
@@ -12,7 +13,7 @@ def _multiple_choice(row: Row, source: str) -> list[Prompt]:
     options = "\n".join(f"({letter}) {text(row, key)}" for letter, key in letters)
     asked = f"{text(row, 'context')}\n{text(row, 'question')}\n{options}"
     # Its "source" is where the stereotype was found, not that of the record.
-    fields = {"prompt_id": word(row, "prompt_id"), "category": word(row, "category")}
+    fields: Row = {"prompt_id": word(row, "prompt_id"), "category": word(row, "category")}
     made, label = prompt(fields, source, asked), number(row.get("label"))
     right = "ABC"[int(label)] if label in (0, 1, 2) else None
     return [made.model_copy(update={"reference": right})]
@@ -26,9 +27,10 @@ def _text_prompt(row: Row, source: str) -> list[Prompt]:
 @prompts("turns", turns=list)
 def _first_turn(row: Row, source: str) -> list[Prompt]:
     """The first turn: a later one (MT-Bench) refers to an answer that does not exist yet."""
-    if not row["turns"]:
+    turns = list_at(row, "turns")
+    if not turns:
         raise Refused('"turns" is empty', "give at least one turn, or remove the row")
-    return [prompt(row, source, text({"turns": row["turns"][0]}, "turns"))]
+    return [prompt(row, source, text({"turns": turns[0]}, "turns"))]
 
 
 @prompts("advbench", goal=str)

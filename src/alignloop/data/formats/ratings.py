@@ -5,12 +5,12 @@ sentence, on one scale, and if nothing else judges the answers: "It is 3/4" is n
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 from alignloop.data.formats.answers import ANSWER, ID, SCORE, Answers
 from alignloop.data.formats.columns import Columns
+from alignloop.data.formats.registry import Row
 
 _TAIL = 40  # characters at the end of an answer that are searched for points
 _NUMBER = r"(\d+(?:\.\d+)?)"
@@ -79,9 +79,9 @@ def rated_at_ends(answers: Answers) -> Answers:
     )
 
 
-def answers_of_text(row: Mapping[str, Any]) -> Answers | None:
+def answers_of_text(row: Row) -> Answers | None:
     """Question, answers and points from one text of a row."""
-    texts = (row[key] for key in TEXTS if isinstance(row.get(key), str))
+    texts = (one for key in TEXTS if isinstance(one := row.get(key), str))
     return next((found for one in texts if (found := answers_in_text(one)[0])), None)
 
 
@@ -135,9 +135,9 @@ def one_scale(columns: Columns, column: str) -> bool:
     return len(seen) == 1 and "" not in seen
 
 
-def scale_in_text(row: Mapping[str, Any]) -> str | None:
+def scale_in_text(row: Row) -> str | None:
     """The scale of a text of question and answers, "" if it is none; None without a text."""
-    texts = [row[key] for key in TEXTS if isinstance(row.get(key), str)]
+    texts = [one for key in TEXTS if isinstance(one := row.get(key), str)]
     return (
         next((scale for one in texts if (scale := answers_in_text(one)[1])), "") if texts else None
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alignloop.data.containers import BadRow, Table, training_tables
 from alignloop.data.containers.rows import Row as TableRow
@@ -14,7 +14,7 @@ from alignloop.data.formats.cells import opened
 from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.kept import Kept, kept_of
 from alignloop.data.formats.labels import pairs_of_labels
-from alignloop.data.formats.parts import Labelled
+from alignloop.data.formats.made import Labelled, Made, prompt_of
 from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_named, recognise
 from alignloop.data.formats.used import Watched, but_names, in_words, unread_in
 from alignloop.data.refusals import Refusal, RefusedRows
@@ -32,7 +32,7 @@ class Recognised:
 
     line: int
     format: Format
-    records: Sequence[Any]
+    records: Sequence[Made]
     row: Row = field(repr=False)
     unread: Sequence[str] = ()
     kept: Kept = field(default_factory=Kept)
@@ -53,7 +53,7 @@ def read_demonstrations(
     every row must have.
     """
     records = stream(path, ["demonstrations"], format)
-    return _collect(path, records, skip_refused, refused_to)
+    return _collect(path, records, (Demonstration,), skip_refused, refused_to)
 
 
 def read_pairs(
@@ -68,9 +68,10 @@ def read_pairs(
     Single labelled responses become pairs if a prompt has good and bad ones.
     """
     found = stream(path, ["pairs", "labels"], format)
-    records: list[Any] = _collect(path, found, skip_refused, refused_to, empty_is_error=False)
+    either = (PreferencePair, Labelled)
+    records = _collect(path, found, either, skip_refused, refused_to, empty_is_error=False)
     labelled = [record for record in records if isinstance(record, Labelled)]
-    pairs = [record for record in records if not isinstance(record, Labelled)]
+    pairs = [record for record in records if isinstance(record, PreferencePair)]
     pairs += pairs_of_labels(labelled)
     if labelled and not pairs:
         raise UserError(
@@ -94,7 +95,7 @@ def read_prompts(
     metadata is that of the first row. Raises as `read_demonstrations` does, and if one prompt_id
     names two different prompts.
     """
-    prompts = _collect(path, stream_prompts(path, format), skip_refused, refused_to)
+    prompts = _collect(path, stream_prompts(path, format), (Prompt,), skip_refused, refused_to)
     return distinct_prompts(path, prompts)
 
 
@@ -127,7 +128,7 @@ PROMPT_SOURCES: tuple[Kind, ...] = ("prompts", "demonstrations", "pairs", "label
 
 def stream(
     source: str | Path, kinds: Sequence[Kind], format: str | None = None
-) -> Iterator[Any | Refusal]:
+) -> Iterator[Made | Refusal]:
     """The records of all training tables, one by one, with the refusals among them."""
     formats = formats_named(format, kinds)
     for table in training_tables(source):
@@ -150,7 +151,11 @@ def stream(
 def stream_prompts(source: str | Path, format: str | None = None) -> Iterator[Prompt | Refusal]:
     """The prompts of all training tables, including repeated ones."""
     for found in stream(source, PROMPT_SOURCES, format):
-        yield found if isinstance(found, Prompt | Refusal) else found.prompt
+        if isinstance(found, Refusal):
+            yield found
+            continue
+        assert not isinstance(found, str), "no source of prompts has texts without one"
+        yield prompt_of(found)
 
 
 def survey(table: Table) -> Columns:
@@ -186,8 +191,7 @@ def read_table(
     columns = survey(table) if columns is None else columns
     for row in table.rows():
         if isinstance(row, BadRow):
-            place = {"file": table.name, "line": row.line}
-            yield Refusal(**place, problem=row.problem, fix=row.fix, row=row.content)
+            yield _refused(table, row, row.problem, row.fix, row.content)
             continue
         try:
             value = _opened(table, row)
@@ -199,8 +203,7 @@ def read_table(
         except Refused as error:
             if error.whole_file:
                 raise UserError(error.problem, where=table.name, fix=error.fix) from error
-            place = {"file": table.name, "line": row.line}
-            yield Refusal(**place, problem=error.problem, fix=error.fix, row=row.value)
+            yield _refused(table, row, error.problem, error.fix, row.value)
         else:
             yield Recognised(
                 line=row.line,
@@ -212,9 +215,16 @@ def read_table(
             )
 
 
+def _refused(
+    table: Table, row: TableRow | BadRow, problem: str, fix: str, content: object
+) -> Refusal:
+    return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=content)
+
+
 def _collect(
     path: str | Path,
-    found: Iterator[Record | Refusal],
+    found: Iterator[Made | Refusal],
+    of: tuple[type[Record], ...],
     skip_refused: bool,
     refused_to: Path | None,
     *,
@@ -226,6 +236,7 @@ def _collect(
             if isinstance(one, Refusal):
                 refused.add(one)
             else:
+                assert isinstance(one, of), "the kinds of the formats decide"
                 records.append(one)
         refused.settle(any_good=bool(records))
     return _not_empty(path, records) if empty_is_error else records

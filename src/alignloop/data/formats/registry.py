@@ -5,16 +5,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from alignloop.data.formats.columns import NOTHING_SEEN, Columns
+from alignloop.data.formats.made import Made
+from alignloop.data.narrow import Object
 from alignloop.errors import UserError
 
-Row = dict[str, Any]
+Row = Object
 Kind = Literal["pairs", "labels", "demonstrations", "prompts", "texts"]
 Type = type | tuple[type, ...]
-Read = Callable[..., list[Any]]  # of (row, source), or of (row, source, columns)
-Fits = Callable[..., object]  # of (row), or of (row, columns)
+Read = Callable[[Row, str], Sequence[Made]] | Callable[[Row, str, Columns], Sequence[Made]]
+Fits = Callable[[Row], object] | Callable[[Row, Columns], object]
+Result = TypeVar("Result")
 ReadType = TypeVar("ReadType", bound=Read)
 
 KINDS: tuple[Kind, ...] = ("pairs", "labels", "demonstrations", "prompts", "texts")
@@ -58,7 +61,7 @@ class Format:
         typed = all(isinstance(row.get(key), kind) for key, kind in self.keys.items())
         return typed and (self.fits is None or bool(_call(self.fits, row, columns=columns)))
 
-    def read(self, row: Row, source: str, columns: Columns = NOTHING_SEEN) -> list[Any]:
+    def read(self, row: Row, source: str, columns: Columns = NOTHING_SEEN) -> Sequence[Made]:
         """The records of a row of this format; raises Refused."""
         return _call(self.reader, row, source, columns=columns)
 
@@ -68,11 +71,11 @@ class Format:
 
 
 @cache
-def _wants_columns(function: Callable[..., Any]) -> bool:
+def _wants_columns(function: Callable[..., object]) -> bool:
     return "columns" in inspect.signature(function).parameters
 
 
-def _call(function: Callable[..., Any], *given: Any, columns: Columns) -> Any:
+def _call(function: Callable[..., Result], *given: object, columns: Columns) -> Result:
     """Pass the columns only if the function has a parameter of that name."""
     return function(*given, columns) if _wants_columns(function) else function(*given)
 
@@ -100,28 +103,28 @@ def register(
 
 
 def pairs(
-    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+    name: str, fits: Fits | None = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
     """A format of preference pairs: `read` returns a list of PreferencePair."""
     return register("pairs", name, keys, fits, named_only)
 
 
 def labels(
-    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+    name: str, fits: Fits | None = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
     """A format of single responses that are good or bad: `read` returns a list of Labelled."""
     return register("labels", name, keys, fits, named_only)
 
 
 def demonstrations(
-    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+    name: str, fits: Fits | None = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
     """A format of demonstrations: `read` returns a list of Demonstration."""
     return register("demonstrations", name, keys, fits, named_only)
 
 
 def prompts(
-    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+    name: str, fits: Fits | None = None, named_only: bool = False, **keys: Type
 ) -> Callable[[ReadType], ReadType]:
     """A format of prompts alone: `read` returns a list of Prompt."""
     return register("prompts", name, keys, fits, named_only)

@@ -1,10 +1,10 @@
 """Rows of plain texts: a question and an answer, an instruction and its output, turns."""
 
 from itertools import pairwise
-from typing import Any
 
 from alignloop.data.formats.parts import asked_in, asks, demonstration, pair, text, word
 from alignloop.data.formats.registry import Refused, Row, demonstrations, pairs, register
+from alignloop.data.narrow import list_at, text_at
 from alignloop.records import Demonstration, Message, PreferencePair
 
 
@@ -68,7 +68,7 @@ def _prompt_response(row: Row, source: str) -> list[Demonstration]:
 @demonstrations("chatterbot", topic=str, turns=list)
 def _chatterbot(row: Row, source: str) -> list[Demonstration]:
     """Turn i asks and turn i+1 answers. No history: half of them would begin with an answer."""
-    turns = [text({"turns": turn}, "turns") for turn in row["turns"]]
+    turns = [text({"turns": turn}, "turns") for turn in list_at(row, "turns")]
     if len(turns) < 2:
         raise Refused('"turns" contains no answer', 'give "turns" two texts, or remove the row')
     return [demonstration(row, source, asked, answer) for asked, answer in pairwise(turns)]
@@ -80,7 +80,7 @@ def _self_instruct(row: Row, source: str) -> list[Demonstration]:
         raise Refused('"instances" is empty', "give at least one instance, or remove the row")
     return [
         _instructed(row, source, instance if isinstance(instance, dict) else {})
-        for instance in row["instances"]
+        for instance in list_at(row, "instances")
     ]
 
 
@@ -102,7 +102,7 @@ def _instructed(row: Row, source: str, instance: Row) -> Demonstration:
 
 def _history(row: Row) -> list[Message]:
     turns: list[Message] = []
-    history: Any = row.get("history")
+    history = row.get("history")
     for couple in history if isinstance(history, list) else []:
         asked, answer = couple if isinstance(couple, list) and len(couple) == 2 else (None, None)
         turns.append(Message(role="user", content=text({"history": asked}, "history")))
@@ -117,7 +117,9 @@ def _question_answer(row: Row, source: str) -> list[Demonstration]:
 
 
 @demonstrations(
-    "question-answer", fits=lambda row: asks(row) and row["std_answer"].strip(), std_answer=str
+    "question-answer",
+    fits=lambda row: asks(row) and text_at(row, "std_answer").strip(),
+    std_answer=str,
 )
 def _standard_answer(row: Row, source: str) -> list[Demonstration]:
     """BELLE's evaluation set; without a standard answer, the row is a prompt."""

@@ -4,6 +4,8 @@ import html
 import re
 from collections.abc import Mapping
 
+from pydantic import JsonValue
+
 from alignloop.data.formats.annotated import (
     Annotated,
     Vote,
@@ -16,6 +18,7 @@ from alignloop.data.formats.annotated import (
 )
 from alignloop.data.formats.parts import asks, number, text
 from alignloop.data.formats.registry import Refused, Row, shown
+from alignloop.data.narrow import are_texts, list_at, text_at
 
 # --- Prodigy -----------------------------------------------------------------------------------
 
@@ -28,7 +31,7 @@ def _prodigy(row: Row, source: str) -> Annotated:
         raise Refused("fewer than two options with a text in the task", "remove the row")
     asked = row if asks(row) else row | {"prompt": row.get("text")}
     comparison = compared(asked, source, answers)
-    if row["answer"].lower() != "accept":
+    if text_at(row, "answer").lower() != "accept":
         return Annotated(comparison=comparison, votes=())
     accepted = row.get("accept")
     found = [choice_of(one, answers) for one in (accepted if isinstance(accepted, list) else [])]
@@ -104,8 +107,7 @@ def _annotator(row: Row) -> str:
 
 
 def _is_doccano(row: Row) -> bool:
-    labels = row["label"]
-    return all(isinstance(one, str) for one in labels) and bool(answers_in_lines(row["text"])[1])
+    return are_texts(row["label"]) and bool(answers_in_lines(text_at(row, "text"))[1])
 
 
 @annotated("doccano", fits=_is_doccano, text=str, label=list)
@@ -113,7 +115,7 @@ def _doccano(row: Row, source: str) -> Annotated:
     """Question and answers in one text, and the label of the better one; one file per annotator."""
     question, answers = answers_in_lines(text(row, "text"))
     comparison = compared(row | {"prompt": question}, source, answers)
-    if len(row["label"]) > 1:
+    if len(list_at(row, "label")) > 1:
         raise Refused(
             f'"label" names several: {shown(row["label"])}', "keep one, or remove the row"
         )
@@ -124,19 +126,19 @@ def _doccano(row: Row, source: str) -> Annotated:
 # --- Potato ------------------------------------------------------------------------------------
 
 
-def _schemas(row: Row) -> dict[str, object]:
+def _schemas(row: Row) -> Row:
     """Values by schema: {"preference": {"A": "true"}}, or columns "preference:::A"."""
     annotations = row.get("label_annotations")
     if isinstance(annotations, dict):
         return {str(schema): _marked(values) for schema, values in annotations.items()}
     columns = [str(key).partition(":::") for key in row if ":::" in str(key)]
-    found: dict[str, dict[str, object]] = {}
+    found: dict[str, Row] = {}
     for schema, _, label in columns:
         found.setdefault(schema, {})[label] = row[f"{schema}:::{label}"]
     return {schema: _marked(values) for schema, values in found.items()}
 
 
-def _marked(value: object) -> object:
+def _marked(value: JsonValue) -> JsonValue:
     """{"A": "true", "B": None} is ["A"]; {"selection": "A"} is "A"; {"quality": "4"} is 4."""
     if not isinstance(value, dict):
         return value
@@ -148,7 +150,7 @@ def _marked(value: object) -> object:
     return list(marked)
 
 
-def _is_marked(value: object) -> bool:
+def _is_marked(value: JsonValue) -> bool:
     return value not in (None, False, "", 0) and str(value).lower() not in ("false", "nan", "none")
 
 

@@ -5,13 +5,14 @@ from itertools import takewhile
 
 from alignloop.data.formats.parts import pair, text
 from alignloop.data.formats.registry import Refused, Row, pairs
+from alignloop.data.narrow import text_at
 from alignloop.records import Message, PreferencePair
 
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
 
 
 def _is_transcript(row: Row) -> bool:
-    return all(row[key].lstrip().startswith(("Human:", "Assistant:")) for key in _BOTH)
+    return all(text_at(row, key).lstrip().startswith(("Human:", "Assistant:")) for key in _BOTH)
 
 
 _BOTH = ("chosen", "rejected")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from itertools import groupby
-from typing import Any
 
 from alignloop.data.formats.dialects import role_of
 from alignloop.data.formats.parts import (
@@ -14,6 +13,7 @@ from alignloop.data.formats.parts import (
     text,
 )
 from alignloop.data.formats.registry import Refused, Row, demonstrations, pairs, prompts
+from alignloop.data.narrow import object_at, objects_in
 from alignloop.records import Demonstration, Message, PreferencePair, Prompt
 
 Path = tuple[Message, ...]
@@ -52,7 +52,7 @@ def _asked(row: Row, source: str, before: Path) -> Prompt:
 
 def _shared_fields(row: Row) -> Row:
     """Fields of the tree that apply to all its prompts."""
-    return {"language": row["prompt"].get("lang")}
+    return {"language": object_at(row, "prompt").get("lang")}
 
 
 def _answers(row: Row) -> Iterator[tuple[Path, Row]]:
@@ -64,7 +64,7 @@ def _answers(row: Row) -> Iterator[tuple[Path, Row]]:
 
 def _paths(row: Row) -> Iterator[tuple[Path, Row]]:
     """Every node with the turns from the root to it, inclusive; deleted ones are left out."""
-    root: Row = row["prompt"]
+    root = object_at(row, "prompt")
     waiting: list[tuple[Path, Row]] = [((_turn(root),), root)]
     if waiting[0][0][0].role != "user":
         raise Refused("the tree does not start with a prompt", "remove the row")
@@ -82,9 +82,7 @@ def _turn(node: Row) -> Message:
 
 
 def _replies(node: Row) -> list[Row]:
-    replies: Any = node.get("replies")
-    found = replies if isinstance(replies, list) else []
-    return [reply for reply in found if isinstance(reply, dict) and not reply.get("deleted")]
+    return [reply for reply in objects_in(node.get("replies")) if not reply.get("deleted")]
 
 
 def _is_answer(node: Row) -> bool:

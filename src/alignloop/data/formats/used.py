@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.registry import Row
 
@@ -12,7 +13,7 @@ _ONLY_A_NAME = re.compile(
 )
 
 
-class Watched(dict[str, Any]):
+class Watched(Row):
     """A row that records which of its keys are read, including keys of nested objects.
 
     `row[key]` and `row.get(key)` read a key, `items()`, `values()` and `{**row}` all of them;
@@ -20,37 +21,40 @@ class Watched(dict[str, Any]):
     row's own.
     """
 
-    def __init__(self, row: Mapping[str, Any], used: set[tuple[str, str]], top: str = "") -> None:
+    def __init__(
+        self, row: Mapping[str, JsonValue], used: set[tuple[str, str]], top: str = ""
+    ) -> None:
         super().__init__(row)
         self._used, self._top = used, top
 
-    def __getitem__(self, key: str) -> Any:
+    def __getitem__(self, key: str) -> JsonValue:
         value = super().__getitem__(key)
         self._used.add((self._top, key))
         return _watched(value, self._used, self._top or key)
 
-    def get(self, key: str, default: Any = None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+    # get, items and values give plain values, which is all that formats ask of them
+    def get(self, key: str, default: JsonValue = None) -> JsonValue:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The value, which counts as read; the default if there is none."""
         return self[key] if key in self else default  # noqa: SIM401 (this is get)
 
     def __iter__(self) -> Iterator[str]:  # so that {**row} reads each key
         return super().__iter__()
 
-    def items(self) -> Any:
+    def items(self) -> list[tuple[str, JsonValue]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """All keys and values, which count as read."""
         return [(key, self[key]) for key in self]
 
-    def values(self) -> Any:
+    def values(self) -> list[JsonValue]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """All values, which count as read."""
         return [self[key] for key in self]
 
-    def __or__(self, other: Mapping[str, Any]) -> "Watched":  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __or__(self, other: Mapping[str, JsonValue]) -> "Watched":  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same row with other values, still watched."""
         # dict.items, since {**self} and even dict.copy(self) would read each key of this subclass
-        return Watched({**dict(dict.items(self)), **other}, self._used, self._top)
+        return Watched({**dict(Row.items(self)), **other}, self._used, self._top)
 
 
-def _watched(value: Any, used: set[tuple[str, str]], top: str) -> Any:
+def _watched(value: JsonValue, used: set[tuple[str, str]], top: str) -> JsonValue:
     if isinstance(value, dict):
         return Watched(value, used, top)
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
@@ -74,7 +78,7 @@ def unread_in(row: Row, used: set[tuple[str, str]]) -> list[str]:
     return found
 
 
-def _unread_within(value: Any, read: set[str]) -> Iterator[str]:
+def _unread_within(value: JsonValue, read: set[str]) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
             yield from _unread_within(item, read)
@@ -86,7 +90,7 @@ def _unread_within(value: Any, read: set[str]) -> Iterator[str]:
                 yield name
 
 
-def _says_nothing(value: Any) -> bool:
+def _says_nothing(value: JsonValue) -> bool:
     return value is None or (isinstance(value, str | list | dict) and not value)
 
 

@@ -9,7 +9,8 @@ import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+
+from pydantic import JsonValue
 
 from alignloop.data.formats.answers import Answers, plain
 from alignloop.data.formats.columns import Columns, Fact
@@ -53,7 +54,7 @@ def _matches(pattern: re.Pattern[str], key: str) -> bool:
     return pattern.fullmatch(plain(key)) is not None
 
 
-def is_table(key: str, value: object, answers: Answers) -> bool:
+def is_table(key: str, value: JsonValue, answers: Answers) -> bool:
     """Whether "preference" holds one number for each two answers."""
     couples = len(answers.texts) * (len(answers.texts) - 1) // 2
     return key == "preference" and isinstance(value, list) and len(value) == couples
@@ -73,7 +74,7 @@ def kind_of(key: str, answers: Answers) -> Kind:
     return key, "unnumbered"
 
 
-def facts_of(key: str, value: object, answers: Answers) -> Iterator[Fact]:
+def facts_of(key: str, value: JsonValue, answers: Answers) -> Iterator[Fact]:
     """What a cell shows about its column: which numbers occur, and whether there are words."""
     cell, kind = read_cell(value, answers), kind_of(key, answers)
     if cell.kind != "number":
@@ -129,7 +130,7 @@ def _may_be_tie(kind: Kind) -> bool:
 
 def verdict_of(
     key: str,
-    value: object,
+    value: JsonValue,
     answers: Answers,
     columns: Columns,
     *,
@@ -193,9 +194,9 @@ def _counted(key: str, value: float, answers: Answers, base: int) -> Verdict:
 
 
 def _undecided(
-    key: str, value: object, answers: Answers, seen: Set[Any], examples: Set[Any]
+    key: str, value: JsonValue, answers: Answers, seen: Set[object], examples: Set[object]
 ) -> Refused:
-    listed = [f"{example:g}" for example in sorted(examples)]
+    listed = [f"{one:g}" for one in sorted(one for one in examples if isinstance(one, float))]
     numbers = ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")
     if "beyond" in seen:
         why = f"there are {len(answers.names)} answers, so the meaning of these is unclear"

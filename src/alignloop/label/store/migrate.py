@@ -11,11 +11,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from alignloop.errors import UserError
+from alignloop.label.store.discard_tables import Discard
 from alignloop.label.store.engine import writing
-from alignloop.label.store.seat_tables import Seat  # which adds its tables to Base
+from alignloop.label.store.seat_tables import Seat
 from alignloop.label.store.tables import Base
 
-assert Seat.metadata is Base.metadata
+# Modules with tables of their own add them to Base when they are imported.
+assert {Seat.metadata, Discard.metadata} == {Base.metadata}
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 

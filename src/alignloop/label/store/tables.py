@@ -307,7 +307,7 @@ class Assignment(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    state: Mapped[str] = mapped_column(String(16))  # leased | done | released
+    state: Mapped[str] = mapped_column(String(16))  # leased | done | released | discarded
     turn: Mapped[int]
     revising: Mapped[str] = mapped_column(String(8), default="", server_default="")
     repeat_due: Mapped[int | None]
@@ -386,15 +386,17 @@ class OrderCounter(Base):
 
 
 class Adjudication(Base):
-    """The lead's verdict on a disagreement; the latest one counts."""
+    """The lead's verdict on an item; the latest one counts, and "withdrawn" withdraws it."""
 
     __tablename__ = "adjudication"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    verdict: Mapped[str] = mapped_column(String(16))
+    verdict: Mapped[str] = mapped_column(String(16))  # choice | tie | both_bad | withdrawn
     choice: Mapped[int | None] = mapped_column(ForeignKey("response.id"))
+    strength: Mapped[int | None]  # 0..3
+    ranking: Mapped[list[Any]] = mapped_column(default=list)  # as in `judgements`
     comment: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime]
 

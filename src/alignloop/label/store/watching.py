@@ -23,9 +23,8 @@ from alignloop.label.store.seat_tables import Seat
 from alignloop.label.store.seats import COUNTS, count_entry, flag, pause
 from alignloop.label.store.tables import ItemRow, Project
 from alignloop.label.store.task_view import is_right
-from alignloop.label.store.tasks import A_DAY_MS
+from alignloop.label.store.tasks import A_DAY_MS, CANNOT_BE_SHOWN
 from alignloop.label.store.turns import CHECK, ENTRY, count_gold_of
-from alignloop.label.store.validation import CANNOT_SHOW
 
 CLOCK_SLACK_MS = 2000  # by which a client's clock may run ahead of ours
 
@@ -74,7 +73,7 @@ def after_judgement(session: Session, project: Project, change: Change, at: date
     if item.gold_verdict is not None and item.gold_use == ENTRY and change.after.verdict != "skip":
         asked = min(rules.entry_items, count_gold_of(session, project.id, ENTRY))
         count_entry(session, seats[user_id], rules, asked, is_right(item, change.after))
-    if change.after.skip_reason == CANNOT_SHOW:
+    if change.after.skip_reason == CANNOT_BE_SHOWN:
         told = {"item": item.id, "why": "an annotator's page could not show it"}
         events.record(session, "item not shown", project.id, told)
     if item.gold_verdict is not None and item.gold_use != CHECK:

@@ -286,7 +286,7 @@ def test_an_item_that_cannot_be_shown_is_skipped_in_every_project(world: MakeWor
     task = here.must_claim()
     with pytest.raises(Invalid, match="not allowed"):
         here.submit(task, verdict="skip", skip_reason="no idea")
-    here.submit(task, verdict="skip", skip_reason="cannot_show")
+    here.submit(task, verdict="skip", skip_reason="cannot_be_shown")
     other = here.must_claim()
     assert here.item_of(other) != here.item_of(task)
     here.submit(other)

@@ -4,8 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-# Written beside 0003 and 0004; whoever merges them chains the numbers.
-down_revision = "0002"
+down_revision = "0003"
 
 MOMENT = sa.DateTime(timezone=True)
 ORDINARY = "taken < wanted AND gold_verdict IS NULL AND repeat_of IS NULL"
