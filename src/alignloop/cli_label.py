@@ -63,10 +63,21 @@ def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
     add.add_argument("--kind", choices=("comparison", "ranking", "rating"), default="comparison")
     add.add_argument("--ratings", action="store_true", help="also ask for a rating of 1 to 10")
     add.add_argument("--no-strength", action="store_true", help="do not ask how much better")
+    _add_criteria(add)
     _action(project, "list", "list the projects", "list_projects")
     _add_batches(_things(actions, "batch", "manage batches: items labelled together"))
     _add_users(_things(actions, "user", "manage accounts"))
     _add_tokens(_things(actions, "token", "manage API tokens for programs"))
+
+
+def _add_criteria(parser: Parser) -> None:
+    add = parser.add_argument
+    what = "scales, kinds of marks and flags of the project's own: docs/labelling-data.md"
+    add("--criteria", metavar="FILE.json", help=what)
+    add("--rationale", choices=("none", "optional", "required"), help="why somebody judged so")
+    add("--rationale-min", type=count, metavar="N", help="fewest characters of a rationale")
+    first = "everyone has to open each version of the guideline before judging"
+    add("--guideline-first", action="store_true", help=first)
 
 
 def _add_batches(batch: "argparse._SubParsersAction[Any]") -> None:
@@ -110,8 +121,8 @@ def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
     where = "folder or database URL; DIR#NAME if it holds several projects"
     add("source", metavar="PROJECT_OR_URL", help=where)
     add("out", metavar="OUT", help="a new folder, or an earlier export to replace")
-    kinds = ("pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons")
-    add("--kind", choices=kinds, default="pairs")
+    kinds = ("pairs", "soft", "margins", "rankings", "ratings", "attributes", "judgements")
+    add("--kind", choices=(*kinds, "comparisons"), default="pairs")
     add("--format", choices=("jsonl", "csv", "trl", "hh"), default="jsonl")
     split = "write one file per split, assigned by a hash of the prompt"
     add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)

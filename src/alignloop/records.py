@@ -12,6 +12,38 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
 
 Role = Literal["system", "user", "assistant", "tool"]
+# Columns of exports next to those of criteria, so no criterion is called like one.
+RESERVED_CRITERIA = frozenset(
+    [
+        "answer",
+        "answers",
+        "by_annotator",
+        "category",
+        "chosen",
+        "comparison_id",
+        "id",
+        "label",
+        "language",
+        "levels",
+        "lowest",
+        "messages",
+        "metadata",
+        "prompt",
+        "prompt_id",
+        "provenance",
+        "raters",
+        "record_source",
+        "reference",
+        "rejected",
+        "response",
+        "source",
+        "spread",
+        "system",
+        "text",
+        "tools",
+        "topic",
+    ]
+)
 MAX_METADATA = 64 * 2**10  # bytes of a prompt's metadata as JSON: every record carries a copy
 
 
@@ -168,11 +200,37 @@ class Comparison(Record):
     sampled_from: str = ""
 
 
+class Span(Record):
+    """A marked part of an answer, or of turn `turn` of the prompt, counted from 0.
+
+    `start` and `end` count characters (Unicode code points) of the original text, and `text` is
+    what is between them; `kind` is the project's word for the mark.
+    """
+
+    response_id: str = _where_given("")
+    turn: int | None = Field(default=None, ge=0, exclude_if=lambda value: value is None)
+    start: int = Field(ge=0)
+    end: int = Field(ge=1)
+    text: str
+    kind: str
+    comment: str = _where_given("")
+
+    @model_validator(mode="after")
+    def _is_in_one_text(self) -> Self:
+        if bool(self.response_id) == (self.turn is not None):
+            raise ValueError("a span names a response_id or a turn of the prompt, and not both")
+        if self.end - self.start != len(self.text):
+            raise ValueError(f"{self.start} to {self.end} are not the {len(self.text)} characters")
+        return self
+
+
 class Judgement(Record):
     """One annotator's answer to one comparison; append-only.
 
     `choice` is a `response_id`, or "tie", "both_bad" or "skip". `strength` is 0 (negligibly
-    better or unsure), 1 (slightly), 2 (better), 3 (significantly better).
+    better or unsure), 1 (slightly), 2 (better), 3 (significantly better). By `response_id`,
+    `scores` holds a number for each of the project's criteria, and `flags` the project's own flags;
+    `spans` are marks in the texts.
     """
 
     comparison_id: str
@@ -180,10 +238,47 @@ class Judgement(Record):
     choice: str
     strength: int = Field(default=0, ge=0, le=3)
     ratings: dict[str, float] = Field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = _where_given({})
+    flags: dict[str, tuple[str, ...]] = _where_given({})
+    spans: tuple[Span, ...] = _where_given(())
     order_shown: tuple[str, ...] = ()
     seconds: float = Field(default=0.0, ge=0)
     rationale: str = ""
     created_at: datetime
+
+
+class AttributeScores(Record):
+    """One answer's mean score on each criterion (attribute) of a project.
+
+    All are by criterion: `levels` is the top of its scale, which begins at 1 or at `lowest`;
+    `raters` how many people gave it a score, `spread` their standard deviation (None of one).
+    `by_annotator` keeps each person's scores.
+    """
+
+    prompt: Prompt
+    response: str
+    scores: dict[str, float] = Field(min_length=1)
+    levels: dict[str, float]
+    lowest: float = 1.0
+    raters: dict[str, int] = Field(default_factory=dict)
+    spread: dict[str, float | None] = Field(default_factory=dict)
+    by_annotator: dict[str, dict[str, float]] = Field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def answer(self) -> Message:
+        """The response as a turn of a conversation."""
+        return answer_of(self.response)
+
+    @model_validator(mode="after")
+    def _scores_are_on_their_scale(self) -> Self:
+        for name, score in self.scores.items():
+            if name not in self.levels:
+                raise ValueError(f"levels: the top of the scale of {name} is missing")
+            if not self.lowest <= score <= self.levels[name]:
+                top = self.levels[name]
+                raise ValueError(f"{name}: {score:g} is not within {self.lowest:g} to {top:g}")
+        return self
 
 
 class PreferencePair(Record):

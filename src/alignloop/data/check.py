@@ -16,7 +16,7 @@ from alignloop.data.languages import language_of
 from alignloop.data.lengths import CountTokens, Lengths
 from alignloop.data.refusals import Refusal
 from alignloop.errors import UserError
-from alignloop.records import Demonstration, PreferencePair, Prompt
+from alignloop.records import AttributeScores, Demonstration, PreferencePair, Prompt
 
 MAX_REFUSED_KEPT = 1000  # refused rows listed one by one; beyond it only their number is kept
 MAX_LABELS = 20
@@ -166,6 +166,9 @@ class _Tally:
                 self.longer[1] += 1
                 if record.preference == 0.5:
                     self.label("tie")
+            if isinstance(record, AttributeScores):
+                for name in record.scores:
+                    self.label(name)
 
     def report(self, shared: dict[str, int]) -> Report:
         kinds = Counter(kind for (_, kind), rows in self.formats.items() for _ in range(rows))
@@ -243,7 +246,8 @@ def _measure(waiting: list[list[str]], tally: _Tally, count_tokens: CountTokens)
 def _responses(record: Any) -> list[str]:
     if isinstance(record, PreferencePair):
         return [record.chosen, record.rejected]
-    return [record.response] if isinstance(record, Demonstration | Labelled) else []
+    single = isinstance(record, Demonstration | Labelled | AttributeScores)
+    return [record.response] if single else []
 
 
 def _prompt_content(prompt: Prompt) -> list[Any]:
@@ -258,7 +262,8 @@ def _content(record: Any) -> Any:
     if isinstance(record, Prompt):
         return _prompt_content(record)
     answers = record.answers if isinstance(record, PreferencePair) else (record.answer,)
-    good = [record.good] if isinstance(record, Labelled) else []
+    good: list[Any] = [record.good] if isinstance(record, Labelled) else []
+    good += [record.scores] if isinstance(record, AttributeScores) else []
     return [_prompt_content(record.prompt), *(answer.model_dump() for answer in answers), *good]
 
 

@@ -8,9 +8,18 @@ from itertools import accumulate
 from typing import TypeVar
 
 from alignloop.errors import UserError
-from alignloop.records import Comparison, Demonstration, PreferencePair, Prompt, Sample
+from alignloop.records import (
+    AttributeScores,
+    Comparison,
+    Demonstration,
+    PreferencePair,
+    Prompt,
+    Sample,
+)
 
-AboutPrompt = TypeVar("AboutPrompt", Prompt, Demonstration, Comparison, PreferencePair, Sample)
+AboutPrompt = TypeVar(
+    "AboutPrompt", Prompt, Demonstration, Comparison, PreferencePair, AttributeScores, Sample
+)
 
 
 def split_by_prompt(

@@ -83,8 +83,8 @@ class Client:
     def submit(self, task: Task | int, judgement: JudgementIn | None = None, **fields: Any) -> int:
         """Judge a task; returns the judgement's id: `client.submit(task, verdict="tie")`.
 
-        Raises Contradiction if ratings contradict the choice and `confirmed` is not set. A `key` is
-        made if not given, so a retry never counts twice.
+        Raises Contradiction if ratings or scores contradict the choice and `confirmed` is not set.
+        A `key` is made if not given, so a retry never counts twice.
         """
         sent = judgement or JudgementIn.model_validate({"key": secrets.token_hex(16), **fields})
         assignment = task if isinstance(task, int) else task.assignment_id
@@ -105,8 +105,15 @@ class Client:
         path, params = f"/projects/{project}/undo", {"locale": locale}
         return _task(self._send("POST", path, again=False, params=params))
 
+    def open_guideline(self, project: str, version: int) -> None:
+        """Note that the guideline has been opened; a task's `guideline_due` says if it must be."""
+        self._send("POST", f"/projects/{project}/guideline/opened", json={"version": version})
+
     def create_project(self, slug: str, title: str, **fields: Any) -> dict[str, Any]:
-        """Create a project (lead), optionally with `schema={"kind": "ranking"}` and guidelines."""
+        """Create a project (lead), optionally with `schema={"kind": "ranking"}` and guidelines.
+
+        `schema` may also have `criteria`, `span_kinds`, `flags`, `rationale` and `guideline_first`.
+        """
         body = {"slug": slug, "title": title, **fields}
         return self._send("POST", "/projects", again=False, json=body).json()
 
@@ -227,7 +234,10 @@ def _raise_for(response: httpx2.Response) -> None:
     detail = str(body.get("detail", f"HTTP status {response.status_code}"))
     fix = str(body.get("fix", "")) if "detail" in body else "is this the right URL?"
     if body.get("contradiction"):
-        raise refusals.Contradiction(detail, chosen=body["chosen"], better=body["better"])
+        over = body.get("over") or "ratings"
+        raise refusals.Contradiction(
+            detail, chosen=body["chosen"], better=body["better"], over=over
+        )
     kind = KINDS.get(response.status_code, UserError)
     raise kind(detail, where=f"{response.request.method} {response.request.url.path}", fix=fix)
 

@@ -13,13 +13,13 @@ import uvicorn
 
 from alignloop.data.commands import shares_of
 from alignloop.errors import UserError, harmless
+from alignloop.label.criteria_file import schema_of_options
 from alignloop.label.exports import Query, export_project
 from alignloop.label.new_items import items_of_file
 from alignloop.label.server_settings import LOOPBACK, ServerSettings
 from alignloop.label.store import accounts, audit, projects, tokens
 from alignloop.label.store.database import Database, Session, open_database, open_labels
 from alignloop.label.store.importing import import_items
-from alignloop.label.store.tasks import LabelSchema
 from alignloop.label.web.app import create_app
 from alignloop.run import progress_for
 
@@ -97,9 +97,7 @@ def run_export(options: argparse.Namespace) -> None:
 
 def add_project(options: Options) -> None:
     """Create a project."""
-    schema = LabelSchema(
-        kind=options.kind, ratings=options.ratings, strength=not options.no_strength
-    )
+    schema = schema_of_options(options)
 
     def make(session: Session) -> str:
         return projects.create_project(

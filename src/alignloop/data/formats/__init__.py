@@ -17,6 +17,7 @@ from alignloop.data.formats import argilla as argilla
 from alignloop.data.formats import tools_of_annotation as tools_of_annotation
 from alignloop.data.formats import labels as labels
 from alignloop.data.formats import graded as graded
+from alignloop.data.formats import attributes as attributes
 from alignloop.data.formats import conversations as conversations
 from alignloop.data.formats import texts as texts
 from alignloop.data.formats import transcripts as transcripts
@@ -27,6 +28,18 @@ from alignloop.data.formats import questions as questions
 
 # isort: on
 from alignloop.data.formats.parts import Labelled, prompt_id
-from alignloop.data.formats.reading import read_demonstrations, read_pairs, read_prompts
+from alignloop.data.formats.reading import (
+    read_attributes,
+    read_demonstrations,
+    read_pairs,
+    read_prompts,
+)
 
-__all__ = ["Labelled", "prompt_id", "read_demonstrations", "read_pairs", "read_prompts"]
+__all__ = [
+    "Labelled",
+    "prompt_id",
+    "read_attributes",
+    "read_demonstrations",
+    "read_pairs",
+    "read_prompts",
+]

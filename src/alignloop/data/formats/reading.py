@@ -19,7 +19,7 @@ from alignloop.data.formats.registry import Format, Kind, Refused, Row, formats_
 from alignloop.data.formats.used import Watched, but_names, in_words, unread_in
 from alignloop.data.refusals import Refusal, RefusedRows
 from alignloop.errors import UserError
-from alignloop.records import Demonstration, PreferencePair, Prompt
+from alignloop.records import AttributeScores, Demonstration, PreferencePair, Prompt
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +54,11 @@ def read_demonstrations(
     """
     records = stream(path, ["demonstrations"], format)
     return _collect(path, records, skip_refused, refused_to)
+
+
+def read_attributes(path: str | Path, *, format: str | None = None) -> list[AttributeScores]:
+    """Read answers with scores by criterion; raises as `read_demonstrations` does."""
+    return _collect(path, stream(path, ["attributes"], format), False, None)
 
 
 def read_pairs(
@@ -122,7 +127,7 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
 
 
 MOST_UNREAD = 100  # names of keys, since a file may have any number of them
-PROMPT_SOURCES: tuple[Kind, ...] = ("prompts", "demonstrations", "pairs", "labels")
+PROMPT_SOURCES: tuple[Kind, ...] = ("prompts", "demonstrations", "pairs", "labels", "attributes")
 
 
 def stream(

@@ -5,19 +5,19 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from alignloop.data.formats.columns import NOTHING_SEEN, Columns
 from alignloop.errors import UserError
 
 Row = dict[str, Any]
-Kind = Literal["pairs", "labels", "demonstrations", "prompts", "texts"]
+Kind = Literal["pairs", "labels", "attributes", "demonstrations", "prompts", "texts"]
 Type = type | tuple[type, ...]
 Read = Callable[..., list[Any]]  # of (row, source), or of (row, source, columns)
 Fits = Callable[..., object]  # of (row), or of (row, columns)
 ReadType = TypeVar("ReadType", bound=Read)
 
-KINDS: tuple[Kind, ...] = ("pairs", "labels", "demonstrations", "prompts", "texts")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 _WORDS = {str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a number"}
 
 
@@ -111,6 +111,13 @@ def labels(
 ) -> Callable[[ReadType], ReadType]:
     """A format of single responses that are good or bad: `read` returns a list of Labelled."""
     return register("labels", name, keys, fits, named_only)
+
+
+def attributes(
+    name: str, fits: Any = None, named_only: bool = False, **keys: Type
+) -> Callable[[ReadType], ReadType]:
+    """A format of scores by criterion: `read` returns a list of AttributeScores."""
+    return register("attributes", name, keys, fits, named_only)
 
 
 def demonstrations(

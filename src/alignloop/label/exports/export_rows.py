@@ -10,12 +10,23 @@ from itertools import combinations
 from typing import Any, Literal, get_args
 
 from alignloop.data.formats.parts import MAX_STRENGTH
-from alignloop.label.labels.pairs import in_order, learnable, pair_of, pairs_of, without_skips
+from alignloop.label.exports.attributes import as_columns, scored_answers
+from alignloop.label.labels.pairs import (
+    in_order,
+    learnable,
+    pair_of,
+    pairs_of,
+    texts_of,
+    without_skips,
+)
 from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJudgement
+from alignloop.label.labels.scores import margin_of
 from alignloop.label.labels.votes import ranked_pairs
 from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Record, Response
 
-Kind = Literal["pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons"]
+Kind = Literal[
+    "pairs", "soft", "margins", "rankings", "ratings", "attributes", "judgements", "comparisons"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
@@ -45,6 +56,7 @@ def export_rows(labels: ProjectLabels, kind: Kind) -> list[ExportRow]:
         "margins": _margin_rows,
         "rankings": _ranking_rows,
         "ratings": _rating_rows,
+        "attributes": _attribute_rows,
         "judgements": _judgement_rows,
         "comparisons": _comparison_rows,
     }
@@ -77,6 +89,9 @@ def judgement_record(item: Item, judged: StoredJudgement) -> Judgement:
         choice=judged.answer,
         strength=judged.strength or 0,
         ratings=dict(judged.ratings),
+        scores={answer: dict(scores) for answer, scores in judged.scores.items()},
+        flags=dict(judged.flags),
+        spans=judged.spans,
         order_shown=judged.shown,
         seconds=judged.seconds,
         rationale=judged.comment,
@@ -104,7 +119,20 @@ def _pair_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     for judged in labels.judgements:
         item = labels.items[judged.item_id]
         for pair in pairs_of(item, judged):
-            yield _pair_row(pair, _provenance(item, [judged]))
+            yield _pair_row(pair, _provenance(item, [judged], **_scores(item, judged, pair)))
+
+
+def _scores(item: Item, judged: StoredJudgement, pair: PreferencePair) -> dict[str, Any]:
+    """The scores behind a pair, by side; nothing if there are none."""
+    texts = texts_of(item)
+    sides = {"chosen": pair.chosen, "rejected": pair.rejected}
+    found = {
+        side: dict(judged.scores[answer])
+        for side, words in sides.items()
+        for answer in judged.scores
+        if texts[answer] == words
+    }
+    return {"scores": found} if found else {}
 
 
 def _pair_row(pair: PreferencePair, provenance: Mapping[str, Any]) -> ExportRow:
@@ -130,7 +158,8 @@ def _tallies(item: Item, judgements: Sequence[StoredJudgement]) -> list[_Tally]:
     for judged in judgements:
         for first, second, better in _compared(item, judged):
             share = 0.5 if better is None else float(better == first)
-            margin = float(judged.strength or 0) * (2 * share - 1)
+            worse = second if better == first else first
+            margin = 0.0 if better is None else margin_of(judged, better, worse) * (2 * share - 1)
             votes_by_pair.setdefault((first, second), []).append((share, margin, judged))
     return [
         _Tally(
@@ -270,6 +299,20 @@ def _answers_row(
         pairs=tuple(pairs),
         provenance=_provenance(item, [judged]),
     )
+
+
+def _attribute_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
+    """An answer with its mean score on each criterion."""
+    for record, behind in scored_answers(labels):
+        items = {item.item_id: item for item, _ in behind}
+        more = {"items": list(items), "comparisons": [one.comparison_id for one in items.values()]}
+        judged = [one for _, one in behind]
+        yield ExportRow(
+            prompt=record.prompt,
+            content=as_columns(record),
+            pairs=(),
+            provenance=_provenance(behind[0][0], judged, **more),
+        )
 
 
 def _judgement_rows(labels: ProjectLabels) -> Iterable[ExportRow]:

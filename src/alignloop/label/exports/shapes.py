@@ -29,7 +29,7 @@ def suffix(format: Format) -> str:
 
 def check_format(kind: str, format: Format) -> None:
     """Raise UserError if rows of this kind have no pairs for TRL or hh-rlhf."""
-    if format in ("trl", "hh") and kind in ("judgements", "comparisons"):
+    if format in ("trl", "hh") and kind in ("attributes", "judgements", "comparisons"):
         raise UserError(
             f"{kind} are not pairs, and {format} supports nothing else",
             where="--format",

@@ -7,6 +7,7 @@ from typing import Any
 
 from alignloop.data.preferences import pairs_of_choice
 from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJudgement
+from alignloop.label.labels.scores import margin_of
 from alignloop.label.labels.votes import ranked_pairs
 from alignloop.records import PreferencePair
 
@@ -43,7 +44,7 @@ def pairs_of(item: Item, judgement: StoredJudgement) -> list[PreferencePair]:
             item.prompt,
             texts_of(item),
             judgement.answer,
-            margin=float(judgement.strength or 0),
+            margin=_margin_of_choice(item, judgement),
             source=judgement.annotator,
             comparison_id=item.comparison_id,
         )
@@ -56,12 +57,25 @@ def pairs_of(item: Item, judgement: StoredJudgement) -> list[PreferencePair]:
                 better or first,
                 second if better in (None, first) else first,
                 preference=0.5 if better is None else 1.0,
+                margin=0.0 if better is None else _margin(judgement, better, first, second),
                 weight=weight,
                 source=source,
             )
             for first, second, better in ranked
         ]
     return learnable(pairs)
+
+
+def _margin(judgement: StoredJudgement, better: str, first: str, second: str) -> float:
+    return margin_of(judgement, better, second if better == first else first)
+
+
+def _margin_of_choice(item: Item, judgement: StoredJudgement) -> float:
+    """The margin of a choice: over the best of the others, if there are several."""
+    if judgement.choice is None:
+        return float(judgement.strength or 0)
+    others = [a.response_id for a in item.answers if a.response_id != judgement.choice]
+    return min(margin_of(judgement, judgement.choice, other) for other in others)
 
 
 def pair_of(item: Item, chosen: str, rejected: str, **fields: Any) -> PreferencePair:

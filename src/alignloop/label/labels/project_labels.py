@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any, Literal
 
-from alignloop.records import Prompt
+from alignloop.records import Prompt, Span
 
 VerdictName = Literal["choice", "tie", "both_bad", "skip"]
 
@@ -72,7 +72,8 @@ class StoredJudgement:
     """One annotator's stored judgement of one item; all answer ids are response_ids.
 
     `ranking` lists the answers best first, equal ones together; `shown` is their order on the
-    screen; `strength` is None if the project does not ask for it.
+    screen; `strength` is None if the project does not ask for it. `scores` and `flags` are by
+    answer; `levels` is the top of each criterion's scale, in the project's order.
     """
 
     judgement_id: int
@@ -85,6 +86,12 @@ class StoredJudgement:
     ratings: Mapping[str, float] = field(default_factory=dict[str, float])
     ranking: tuple[tuple[str, ...], ...] = ()
     harmful: tuple[str, ...] = ()
+    scores: Mapping[str, Mapping[str, float]] = field(
+        default_factory=dict[str, Mapping[str, float]]
+    )
+    levels: Mapping[str, int] = field(default_factory=dict[str, int])
+    flags: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    spans: tuple[Span, ...] = ()
     shown: tuple[str, ...] = ()
     seconds: float = 0.0
     skip_reason: str = ""

@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import RowMapping, Select, bindparam, exists, insert, select
 from sqlalchemy.orm import Session
 
+from alignloop.label.store.criteria_checks import check_spans
+from alignloop.label.store.guideline_openings import require_opened
 from alignloop.label.store.keys import new_secret
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.queue import LEASE, locked_assignment, take_place
@@ -16,6 +18,7 @@ from alignloop.label.store.tables import (
     ItemRow,
     Presentation,
     Project,
+    PromptRow,
     judgements,
     now,
 )
@@ -54,8 +57,9 @@ def submit(
     """Store a judgement; returns its id, the same id if sent again with the same key.
 
     Raises NotFound (not their assignment), Invalid (names answers not shown, or lacks what the
-    schema requires), Contradiction (ratings against the choice, not confirmed) and Conflict
-    (already judged, lease expired and place taken, or a key used for another answer).
+    schema requires), Contradiction (ratings or scores against the choice, not confirmed), Forbidden
+    (the guideline is not opened yet) and Conflict (already judged, lease expired and place taken,
+    or a key used for another answer).
     """
     assignment, item = locked_assignment(session, assignment_id, user_id)
     with_key = session.execute(_WITH_KEY, {"user": user_id, "key": sent.key})
@@ -66,6 +70,7 @@ def submit(
         return earlier["id"]
     if assignment.state == "done":
         raise Conflict("this item is already judged", fix="withdraw the judgement first")
+    require_opened(session, item.project_id, user_id, shown.guideline_version)
     columns = _columns(session, item, shown, sent)
     # late answers are welcome as long as the place is still free
     if assignment.state == "released" and not take_place(item):
@@ -177,7 +182,11 @@ def _columns(
     session: Session, item: ItemRow, shown: Presentation, sent: JudgementIn
 ) -> dict[str, Any]:
     """The checked judgement, with response ids instead of public ids."""
-    schema = session.get_one(Project, item.project_id).schema
-    answers = [answer.id for answer in answers_of(session, shown.order)]
-    whole = check(sent, answers, item.kind, LabelSchema.model_validate(schema))
+    schema = LabelSchema.model_validate(session.get_one(Project, item.project_id).schema)
+    texts = {answer.id: answer.text for answer in answers_of(session, shown.order)}
+    answers = list(texts)
+    whole = check(sent, answers, item.kind, schema)
+    if sent.spans:
+        turns = session.get_one(PromptRow, item.prompt_id).messages
+        check_spans(sent.spans, texts | {n: t["content"] for n, t in enumerate(turns)}, schema)
     return columns_of(whole, dict(zip(answers, shown.order, strict=True)))

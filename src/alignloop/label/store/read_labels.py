@@ -15,8 +15,9 @@ from alignloop.label.labels.project_labels import (
     VerdictName,
 )
 from alignloop.label.store import tables
+from alignloop.label.store.tasks import LabelSchema
 from alignloop.label.store.validation import content_of
-from alignloop.records import Message, Prompt
+from alignloop.records import Message, Prompt, Span
 
 Names = Mapping[int, str]  # the record's response_id of each response
 
@@ -104,6 +105,7 @@ def _items(
 
 def _judgements(session: Session, project_id: int, names: Names) -> list[StoredJudgement]:
     judgements, shown = tables.judgements, tables.Presentation
+    levels = _levels(session, project_id)
     rows = session.execute(
         select(judgements, tables.User.name.label("annotator"), shown.order)
         .join(tables.ItemRow, tables.ItemRow.id == judgements.c.item_id)
@@ -112,16 +114,24 @@ def _judgements(session: Session, project_id: int, names: Names) -> list[StoredJ
         .where(tables.ItemRow.project_id == project_id)
         .order_by(judgements.c.id)
     )
-    return [_judgement(row, names) for row in rows]
+    return [_judgement(row, names, levels) for row in rows]
 
 
-def _judgement(row: Any, names: Names) -> StoredJudgement:
+def _levels(session: Session, project_id: int) -> dict[str, int]:
+    """The top of each criterion's scale."""
+    schema = LabelSchema.model_validate(session.get_one(tables.Project, project_id).schema)
+    return {one.key: one.levels for one in schema.criteria}
+
+
+def _judgement(row: Any, names: Names, levels: Mapping[str, int]) -> StoredJudgement:
     fields, order = content_of(row, names), cast("list[int]", row.order or [])
     fields["ratings"] = {name: float(value) for name, value in fields["ratings"].items()}
     if row.verdict == "choice" and row.choice is None and not row.ranking:
         fields["verdict"], fields["choice"] = _of_ratings(fields["ratings"])
     fields["ranking"] = tuple(tuple(equal) for equal in fields["ranking"])
     fields["harmful"] = tuple(fields["harmful"])
+    fields["flags"] = {name: tuple(flags) for name, flags in fields["flags"].items()}
+    fields["spans"] = tuple(_span(**span) for span in fields["spans"])
     return StoredJudgement(
         judgement_id=row.id,
         item_id=row.item_id,
@@ -133,8 +143,13 @@ def _judgement(row: Any, names: Names) -> StoredJudgement:
         key=row.idempotency_key,
         supersedes=row.supersedes,
         withdrawn=row.withdrawn,
+        levels=levels,
         **fields,
     )
+
+
+def _span(answer: str | None, **fields: Any) -> Span:
+    return Span(response_id=answer or "", **fields)
 
 
 def _of_ratings(ratings: Mapping[str, float]) -> tuple[VerdictName, str | None]:

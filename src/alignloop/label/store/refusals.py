@@ -1,5 +1,7 @@
 """Refusals of the store as errors for users; the web application maps each to a status."""
 
+from typing import Literal
+
 from alignloop.errors import UserError
 
 
@@ -28,11 +30,19 @@ class TooManyAttempts(UserError):
 
 
 class Contradiction(Conflict):
-    """Ratings contradict the choice: `better` is rated higher than `chosen`.
+    """Ratings or scores contradict the choice: `better` is rated higher than `chosen`.
 
-    Both are public ids. Sent again with `confirmed`, the judgement is accepted unchanged.
+    Both are public ids; `over` is "ratings" or "criteria". Sent again with `confirmed`, the
+    judgement is accepted unchanged.
     """
 
-    def __init__(self, problem: str, *, chosen: str, better: str) -> None:
+    def __init__(
+        self,
+        problem: str,
+        *,
+        chosen: str,
+        better: str,
+        over: Literal["ratings", "criteria"] = "ratings",
+    ) -> None:
         super().__init__(problem, fix="correct the ratings or the choice, or confirm it")
-        self.chosen, self.better = chosen, better
+        self.chosen, self.better, self.over = chosen, better, over

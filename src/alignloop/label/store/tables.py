@@ -87,7 +87,7 @@ class Project(Base):
     """Items labelled under one guideline. `secret` keys the order in which answers are shown.
 
     `schema`: {"kind": "comparison" | "ranking" | "rating", "strength": true, "ratings": false,
-    "allow": ["tie", "both_bad", "skip"]}.
+    "allow": ["tie", "both_bad", "skip"]}, and what `criteria.Asked` describes.
     """
 
     __tablename__ = "project"
@@ -118,6 +118,16 @@ class Guideline(Base):
     text_en: Mapped[str]
     text_zh: Mapped[str]
     created_at: Mapped[datetime]
+
+
+class GuidelineOpening(Base):
+    """When an annotator first opened a version of a guideline."""
+
+    __tablename__ = "guideline_opening"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True)
+    guideline_id: Mapped[int] = mapped_column(ForeignKey("guideline.id"), primary_key=True)
+    opened_at: Mapped[datetime]
 
 
 class PromptRow(Base):
@@ -280,7 +290,9 @@ class Presentation(Base):
 # One judgement of one annotator. A plain table, because rows never change: the valid row is the one
 # that is neither superseded nor `withdrawn` (`labels.project_labels.standing`).
 # `choice` is a response id if `verdict` is "choice". `ratings` is {"<response id>": 1..10},
-# `ranking` [[best ids], [next ids], ...], `harmful` [response ids].
+# `ranking` [[best ids], [next ids], ...], `harmful` [response ids]; `scores` is
+# {"<response id>": {criterion: 1..10}}, `flags` {"<response id>": [flag]}, `spans` a list of
+# `SpanIn` with the response id as "answer".
 judgements = Table(
     "judgement",
     Base.metadata,
@@ -298,6 +310,9 @@ judgements = Table(
     Column("ratings", JSON, nullable=False),
     Column("ranking", JSON, nullable=False),
     Column("harmful", JSON, nullable=False),
+    Column("scores", JSON, nullable=False, server_default="{}"),
+    Column("flags", JSON, nullable=False, server_default="{}"),
+    Column("spans", JSON, nullable=False, server_default="[]"),
     Column("comment", Text, default="", nullable=False),
     Column("visible_ms", Integer, nullable=False),
     Column("guideline_version", Integer, nullable=False),

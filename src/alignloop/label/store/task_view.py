@@ -7,6 +7,7 @@ from sqlalchemy import bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from alignloop.label.identity_leaks import names_maker
+from alignloop.label.store.guideline_openings import is_due
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.refusals import NotFound
 from alignloop.label.store.tables import (
@@ -84,6 +85,7 @@ def task_of(
         answers=answers,
         schema=LabelSchema.model_validate(project.schema),
         guideline=_in_language(text, locale),
+        guideline_due=is_due(session, project, assignment.user_id, text.version),
         progress=_progress(session, item.batch_id, assignment.user_id, at),
         detector=tuple(
             Flag(answer=a.id, flag="names_maker") for a in answers if names_maker(a.text)

@@ -2,32 +2,17 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field
 
-from alignloop.data.unstorable import UNSTORABLE
 from alignloop.label.labels.project_labels import VerdictName
+from alignloop.label.store.criteria import Asked, Flags, Scores, SpanIn, Spans
+from alignloop.label.store.criteria import PublicId as PublicId
+from alignloop.label.store.received import Received as Received
+from alignloop.label.store.received import Sent as Sent
 
 Rating = Annotated[int, Field(ge=1, le=10)]
-PublicId = Annotated[str, Field(min_length=1, max_length=32)]
 A_DAY_MS = 24 * 3600 * 1000
 BIGGEST_ID = 2**31 - 1  # the maximum of PostgreSQL's integer; above it a query would fail
-
-
-class Sent(BaseModel):
-    """Common behaviour: frozen, and refusing unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", from_attributes=True)
-
-
-class Received(Sent):
-    """Input: refuses texts that databases cannot store."""
-
-    @field_validator("*")
-    @classmethod
-    def _can_be_kept(cls, value: object) -> object:
-        if isinstance(value, str) and UNSTORABLE.search(value):
-            raise ValueError("the text contains NUL, or half a character (a lone surrogate)")
-        return value
 
 
 class Turn(Sent):
@@ -45,7 +30,7 @@ class ShownAnswer(Sent):
     text: str
 
 
-class LabelSchema(Sent):
+class LabelSchema(Asked):
     """What a project asks for: the kind of item, and the extras and verdicts on its screen."""
 
     kind: Literal["comparison", "ranking", "rating"] = "comparison"
@@ -84,7 +69,9 @@ class JudgementIn(Received):
     """A judgement as sent. `key` is chosen by the sender: sent twice, it counts once.
 
     `choice` is an answer's id if `verdict` is "choice" (optional for a ranking); `ranking` lists
-    groups of ids, best first, ties in one group; `harmful` lists ids.
+    groups of ids, best first, ties in one group; `harmful` lists ids. `scores` and `flags` hold
+    criteria and the project's own flags by id, `spans` marks in the texts; `comment` is the
+    rationale.
     """
 
     key: str = Field(min_length=8, max_length=64, pattern=r"^[\x21-\x7e]+$")
@@ -94,6 +81,9 @@ class JudgementIn(Received):
     ratings: dict[PublicId, Rating] = Field(default_factory=dict, max_length=9)
     ranking: list[list[PublicId]] = Field(default_factory=list[list[str]], max_length=9)
     harmful: list[PublicId] = Field(default_factory=list[str], max_length=9)
+    scores: Scores = Field(default_factory=dict)
+    flags: Flags = Field(default_factory=dict)
+    spans: Spans = Field(default_factory=list[SpanIn])
     skip_reason: str = Field(default="", max_length=500)
     comment: str = Field(default="", max_length=5000)
     visible_ms: int = Field(default=0, ge=0, le=A_DAY_MS)
@@ -109,12 +99,18 @@ class Previous(Sent):
     ratings: dict[str, int]
     ranking: list[list[str]]
     harmful: list[str]
+    scores: dict[str, dict[str, int]]
+    flags: dict[str, list[str]]
+    spans: list[SpanIn]
     skip_reason: str
     comment: str
 
 
 class Task(Sent):
-    """One item on an annotator's screen. It reveals neither models nor why it was chosen."""
+    """One item on an annotator's screen. It reveals neither models nor why it was chosen.
+
+    With `guideline_due` the guideline must be opened first (`POST .../guideline/opened`).
+    """
 
     assignment_id: int
     item_id: int
@@ -123,6 +119,7 @@ class Task(Sent):
     answers: tuple[ShownAnswer, ...]
     schema_: LabelSchema = Field(alias="schema")
     guideline: GuidelineText
+    guideline_due: bool
     progress: TaskProgress
     detector: tuple[Flag, ...]
     previous: Previous | None

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from alignloop.label.store.criteria import SpanIn
+from alignloop.label.store.criteria_checks import check_asked, check_contradiction, preferences
 from alignloop.label.store.refusals import Contradiction, Invalid
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
 
@@ -18,6 +20,11 @@ def columns_of(sent: JudgementIn, ids: Mapping[str, int]) -> dict[str, Any]:
         "ratings": {str(ids[one]): rating for one, rating in sent.ratings.items()},
         "ranking": [[ids[one] for one in group] for group in sent.ranking],
         "harmful": [ids[one] for one in sent.harmful],
+        "scores": {str(ids[one]): scores for one, scores in sent.scores.items() if scores},
+        "flags": {str(ids[one]): sorted(set(own)) for one, own in sent.flags.items() if own},
+        "spans": [
+            _span(span, None if span.answer is None else ids[span.answer]) for span in sent.spans
+        ],
         "skip_reason": sent.skip_reason,
         "comment": sent.comment,
     }
@@ -32,18 +39,29 @@ def content_of(row: Any, names: Mapping[int, str]) -> dict[str, Any]:
         "ratings": {names[int(one)]: rating for one, rating in row.ratings.items()},
         "ranking": [[names[one] for one in group] for group in row.ranking],
         "harmful": [names[one] for one in row.harmful],
+        "scores": {names[int(one)]: scores for one, scores in row.scores.items()},
+        "flags": {names[int(one)]: flags for one, flags in row.flags.items()},
+        "spans": [
+            span | {"answer": None if span["answer"] is None else names[span["answer"]]}
+            for span in row.spans
+        ],
         "skip_reason": row.skip_reason,
         "comment": row.comment,
     }
+
+
+def _span(span: SpanIn, response_id: int | None) -> dict[str, Any]:
+    return span.model_dump() | {"answer": response_id}
 
 
 def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchema) -> JudgementIn:
     """The judgement, completed and checked against the answers shown.
 
     If a ranking or ratings are required, a missing choice is derived from them.
-    Raises Invalid, and Contradiction for unconfirmed ratings against the choice.
+    Raises Invalid, and Contradiction for unconfirmed ratings or scores against the choice.
     """
     _check_names(sent, shown)
+    check_asked(sent, shown, schema)
     if sent.verdict != "choice" and sent.verdict not in schema.allow:
         raise Invalid(f"{sent.verdict} is not allowed in this project")
     if sent.verdict == "skip" and not sent.skip_reason.strip():
@@ -56,8 +74,10 @@ def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchem
     judgement = sent.model_copy(update={"strength": strength, "harmful": sorted(set(sent.harmful))})
     if sent.verdict == "choice":
         judgement = _with_choice(judgement, shown, kind, schema)
-    if not sent.confirmed and (found := contradiction(judgement)):
-        raise _explain(found, judgement, shown)
+    if not sent.confirmed:
+        if found := contradiction(judgement):
+            raise _explain(found, judgement, shown)
+        check_contradiction(judgement, shown, schema)
     return judgement
 
 
@@ -69,27 +89,13 @@ def contradiction(judgement: JudgementIn) -> tuple[str, str] | None:
     """
     pairs = [
         (judgement.ratings[worse] - judgement.ratings[better], better, worse)
-        for better, worse in _preferences(judgement)
+        for better, worse in preferences(judgement, list(judgement.ratings))
         if better in judgement.ratings and worse in judgement.ratings
     ]
     # small differences of ratings are compatible with a tie
     least = TIE_WITHIN if judgement.verdict == "tie" else 0
     _, better, worse = max(pairs, default=(0, "", ""))
     return (better, worse) if better and max(pairs)[0] > least else None
-
-
-def _preferences(judgement: JudgementIn) -> list[tuple[str, str]]:
-    """Every (preferred, other) pair of the judgement; for a tie in both directions."""
-    if judgement.verdict == "tie":
-        return [(a, b) for a in judgement.ratings for b in judgement.ratings if a != b]
-    if judgement.verdict != "choice":
-        return []
-    rated, chosen = list(judgement.ratings), judgement.choice
-    found = [] if chosen is None else [(chosen, other) for other in rated if other != chosen]
-    for rank, group in enumerate(judgement.ranking):
-        below = [one for later in judgement.ranking[rank + 1 :] for one in later]
-        found += [(better, worse) for better in group for worse in below]
-    return found
 
 
 def _is_tie_of_unequal(sent: JudgementIn) -> bool:

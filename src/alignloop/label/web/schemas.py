@@ -21,11 +21,12 @@ class ProblemOut(Sent):
 
 
 class ContradictionOut(ProblemOut):
-    """409 for a judgement whose ratings contradict its choice; both ids are answers'."""
+    """409 for a judgement whose ratings or scores contradict its choice; both ids are answers'."""
 
     contradiction: str | None = None
     chosen: str | None = None
     better: str | None = None
+    over: Literal["ratings", "criteria"] | None = None
 
 
 class Me(Sent):
