@@ -19,19 +19,17 @@ def read_criteria(path: str | Path) -> dict[str, Any]:
     Raises UserError for a file that is missing or not JSON, and for unknown keys.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        found: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
     except ValueError as error:  # also text that is not UTF-8
         problem = f"this is not JSON: {error}"
         raise UserError(problem, where=str(path), fix="write it as UTF-8 JSON") from error
-    if isinstance(found, list):
-        return {"criteria": found}
-    known = ", ".join(Asked.model_fields)
-    if not isinstance(found, dict) or not set(found) <= set(Asked.model_fields):
+    fields: dict[str, Any] = {"criteria": found} if isinstance(found, list) else found
+    if not isinstance(found, list | dict) or not set(fields) <= set(Asked.model_fields):
         problem = "this is neither a list of criteria nor an object of known keys"
-        raise UserError(problem, where=str(path), fix=f"use the keys {known}")
-    return found
+        raise UserError(problem, where=str(path), fix=f"use {', '.join(Asked.model_fields)}")
+    return fields
 
 
 def schema_of_options(options: argparse.Namespace) -> LabelSchema:

@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from alignloop.errors import UserError
 from alignloop.label.guards import find_principal
+from alignloop.label.pages.original import original
 from alignloop.label.pages.render import render, show_invisible
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.refusals import Forbidden, NotFound, SignInRefused
@@ -33,7 +34,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    cast(Any, made).filters.update(markdown=render, visible=show_invisible)
+    cast(Any, made).filters.update(markdown=render, visible=show_invisible, original=original)
     return made
 
 

@@ -45,4 +45,5 @@ class Contradiction(Conflict):
         over: Literal["ratings", "criteria"] = "ratings",
     ) -> None:
         super().__init__(problem, fix="correct the ratings or the choice, or confirm it")
-        self.chosen, self.better, self.over = chosen, better, over
+        self.chosen, self.better = chosen, better
+        self.over: Literal["ratings", "criteria"] = over

@@ -2,9 +2,11 @@
 // The server renders the item; here is what the annotator has decided so far, and nothing else.
 
 import { call, fragment, Refusal } from "./api.js";
+import { bindCriteria, blankAsked, contradictionOf, missingAsked, paintCriteria, toggledFlag } from "./criteria.js";
 import { bindKeys } from "./keys.js";
 import { memory, newKey, Outbox } from "./outbox.js";
 import { append, Board, placeOf, remove, toggleTie } from "./ranking.js";
+import { bindSpans, mark, paintSpans, toggleMarking } from "./spans.js";
 import { announce, say } from "./words.js";
 
 const workplace = document.querySelector("#workplace");
@@ -63,16 +65,32 @@ async function show(given) {
   draft = { ...blank(), ...given.previous, ...kept?.draft };
   if (draft.verdict === "skip") draft.verdict = null; // a skip was taken back: now it is decided
   if (task.kind !== "comparison") draft.choice = null;
-  if (draft.comment) root.querySelector(".comment").hidden = false;
+  if (draft.comment || root.dataset.rationale === "required") root.querySelector(".comment").hidden = false;
   root.querySelector("#comment").value = draft.comment;
   document.querySelector("#guideline [data-place]").replaceChildren(...root.querySelector("[data-guideline]").children);
+  if (given.guideline_due) showFirst(given.guideline.version);
   showPace(given.progress);
   paint();
   scrollTo(0, 0);
 }
 
-const blank = () => ({ verdict: null, choice: null, strength: null, ratings: {}, ranking: [], harmful: [], skip_reason: "", comment: "" });
+const blank = () => ({ verdict: null, choice: null, strength: null, ratings: {}, ranking: [], harmful: [], skip_reason: "", comment: "", ...blankAsked() });
 const draftPlace = (id) => `alignloop:draft:${user}:${id}`;
+
+/** The guideline has to be opened before the first judgement under this version. */
+function showFirst(version) {
+  const copy = [...document.querySelector("#guideline [data-place]").cloneNode(true).children];
+  dialogs.first.querySelector("[data-place]").replaceChildren(...copy);
+  dialogs.first.dataset.version = version;
+  dialogs.first.showModal();
+}
+
+async function opened() {
+  await attempt(async () => {
+    await call("POST", `/api/v1/projects/${slug}/guideline/opened`, { version: Number(dialogs.first.dataset.version) });
+    dialogs.first.close();
+  });
+}
 
 function showPace(progress) {
   const pace = document.querySelector("#pace");
@@ -113,6 +131,8 @@ function paint() {
     for (const radio of card.querySelectorAll("[data-rate]")) radio.checked = draft.ratings[id] === Number(radio.value);
   }
   task.board?.show(draft.ranking);
+  paintCriteria(task, draft);
+  paintSpans(task, draft);
   const state = task.root.querySelector(".state");
   const words = missing() ?? summary();
   if (state.textContent !== words) state.textContent = words;
@@ -120,7 +140,9 @@ function paint() {
 }
 
 /** What is still to be decided, in words, or null. */
-function missing() {
+const missing = () => missingChoice() ?? missingAsked(task, draft);
+
+function missingChoice() {
   if (task.kind === "rating") return task.answers.every(({ id }) => draft.ratings[id]) ? null : say("need_ratings");
   if (task.kind === "ranking") return draft.ranking.flat().length === task.answers.length ? null : say("need_ranking");
   if (!draft.verdict) return say("need_choice");
@@ -184,11 +206,12 @@ async function deliver(assignment, body) {
   }
 }
 
-/** The ratings say otherwise than the choice: which of them is meant? */
-function contradict({ chosen, better }) {
+/** The ratings or scores say otherwise than the choice: which of them is meant? */
+function contradict({ chosen, better, over }) {
   if (!task?.answers.some(({ id }) => id === chosen)) return "contradicted";
   const values = { chosen: nameOf(chosen), better: nameOf(better), low: draft.ratings[chosen], high: draft.ratings[better] };
-  const words = say(draft.verdict === "tie" ? "contradiction_tie" : "contradiction", values);
+  const rated = () => say(draft.verdict === "tie" ? "contradiction_tie" : "contradiction", values);
+  const words = over === "criteria" ? contradictionOf(task, draft, chosen, better) : rated();
   dialogs.contradiction.querySelector("[data-words]").textContent = words;
   dialogs.contradiction.showModal();
   return "contradicted";
@@ -278,7 +301,13 @@ const actions = {
     rateAfter(id);
   },
   rate_next: () => rateAfter(document.activeElement.closest?.(".answer")?.dataset.id),
+  flag: (named) => change({ flags: toggledFlag(draft.flags, named) }),
+  marking: () => toggleMarking(task),
+  mark: (kind) => mark(kind, state, change),
+  unmark: (nth) => change({ spans: draft.spans.filter((_, n) => n !== Number(nth)) }),
+  opened,
   comment: () => {
+    if (task.root.dataset.rationale === "none") return;
     const box = task.root.querySelector(".comment");
     box.hidden = false;
     box.querySelector("textarea").focus();
@@ -355,5 +384,9 @@ document.querySelector('form[data-send$="/logout"]').addEventListener(
   { capture: true },
 );
 
-bindKeys(() => ({ task, draft, dialog: openDialog() }), (name, value) => actions[name](value));
+dialogs.first.addEventListener("cancel", (event) => event.preventDefault());
+const state = () => ({ task, draft, dialog: openDialog() });
+bindCriteria(holder, state, change);
+bindSpans(holder, state, change);
+bindKeys(state, (name, value) => actions[name](value));
 next();

@@ -25,11 +25,13 @@ document.querySelector("[data-theme-next]")?.addEventListener("click", () => {
   prefer("theme", root.dataset.theme);
 });
 
-/** The fields of a form as JSON: "a.b" nests, data-as says what is no text, a list gathers checks.
+/** The fields of a form as JSON: "a.b" nests, data-as says what is no text, a list gathers checks,
+ *  and a [data-list] the fields of its rows.
  *  A button's value is JSON too, which joins them. */
 function gather(form) {
   const found = {};
   for (const field of form.elements) {
+    if (form.querySelectorAll && field.closest("[data-row]")) continue; // below, in its list
     if (!field.name || field.tagName === "BUTTON" || field.disabled || (field.type === "radio" && !field.checked)) continue;
     const path = field.name.split(".");
     const last = path.pop();
@@ -39,6 +41,10 @@ function gather(form) {
     else if (field.dataset.as === "number") place[last] = Number(field.value);
     else if (field.dataset.as === "percent") place[last] = Number(field.value) / 100;
     else if (field.value !== "" || field.dataset.as !== "optional") place[last] = field.value;
+  }
+  for (const list of form.querySelectorAll?.("[data-list]") ?? []) {
+    const [outer, name] = list.dataset.list.split(".");
+    found[outer][name] = [...list.querySelectorAll("[data-row]")].map((row) => gather({ elements: row.querySelectorAll("input, select") }));
   }
   return found;
 }
