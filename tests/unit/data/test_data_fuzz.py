@@ -104,6 +104,12 @@ ROWS: list[dict[str, Any]] = [
     {"question": "Q", "std_answer": "A"},
     {"Behavior": "Q", "ContextString": "C"},
     {"type": "homonyms", "prompt": "Q", "completion": "A", "final_label": "1_full_compliance"},
+    {"prompt": SAID[:1], "response": "A", "levels": {"helpful": 5}, "helpful": 2.5},
+    {
+        "prompt": "Q",
+        "response": "A",
+        **dict.fromkeys(("helpfulness", "correctness", "coherence", "complexity", "verbosity"), 3),
+    },
     {"chosen": ["Q", "A"], "rejected": ["Q", "B"]},
     {"chosen_messages": SAID, "rejected_messages": [SAID[0], {**SAID[1], "content": "B"}]},
     {"dialogue": ["Q", "A"]},

@@ -39,7 +39,7 @@ def test_what_a_task_holds_and_nothing_else(app: FastAPI, people: World) -> None
     task = browser(app, "ann").post(CLAIM).json()
     assert set(task) == {
         *("assignment_id", "item_id", "kind", "prompt", "answers", "schema", "guideline"),
-        *("progress", "detector", "previous"),
+        *("guideline_due", "progress", "detector", "previous"),
     }
     assert [set(answer) for answer in task["answers"]] == [{"id", "label", "text"}] * 2
     assert [answer["label"] for answer in task["answers"]] == ["A", "B"]

@@ -17,13 +17,14 @@ export function bindCriteria(holder, state, change) {
   // Before the window's listener, which takes every key for the choice.
   document.addEventListener("keydown", (event) => {
     const { task, dialog } = state();
+    if (dialog?.id === "first" && event.key === "Enter" && !event.target.matches("button")) return dialog.querySelector("button").click();
     if (dialog || event.isComposing || event.altKey || event.ctrlKey || event.metaKey) return;
     if (!task?.root.querySelector(".criterion") || event.target.matches("textarea, .mark-comment")) return;
     const row = event.target.closest?.(".rating");
     const digit = digitOf(event);
-    if (row && digit >= 0) score(row, digit || 10);
-    else if (event.key.toLowerCase() !== "r") return;
-    toNext(task, row);
+    const scores = row && digit >= 0;
+    if (!scores && event.key.toLowerCase() !== "r") return;
+    if (!scores || score(row, digit || 10)) toNext(task, row);
     event.preventDefault();
     event.stopPropagation();
   });
@@ -34,12 +35,12 @@ export function bindCriteria(holder, state, change) {
   });
 }
 
-/** Press a number of a scale, as with the pointer; a number beyond its end is none. */
+/** Press a number of a scale, as with the pointer; false for a number beyond its end. */
 function score(row, value) {
   const radio = row.querySelector(`input[value="${value}"]`);
-  if (!radio) return;
+  if (!radio) return false;
   radio.checked = true;
-  radio.dispatchEvent(new Event("change", { bubbles: true }));
+  return radio.dispatchEvent(new Event("change", { bubbles: true }));
 }
 
 /** Go on to the next scale, of this answer and then of the next; after the last to none. */

@@ -51,7 +51,14 @@ function onText(event, task, state, change) {
   if (key === "Escape") return toggleMarking(task), true;
   if (key === "Backspace" || key === "Delete") return removeHere(target, state, change), true;
   if (key === "ArrowRight" || key === "ArrowLeft") return move(target, key === "ArrowRight" ? 1 : -1, event), true;
-  return key === "ArrowUp" || key === "ArrowDown" ? false : undefined;
+  if (key === "ArrowUp" || key === "ArrowDown") return toText(task, target, key === "ArrowDown" ? 1 : -1), true;
+  return undefined;
+}
+
+/** Go to the previous or next text. */
+function toText(task, element, step) {
+  const texts = [...task.root.querySelectorAll(".original")];
+  texts[texts.indexOf(element) + step]?.focus();
 }
 
 /** Show the texts as written, to be marked, or go back to reading them. */
