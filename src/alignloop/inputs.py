@@ -12,7 +12,7 @@ from alignloop.config.stages import LABEL, NOT_NAMED
 from alignloop.errors import UserError
 from alignloop.extras import needs
 from alignloop.judging.of_run import has_reward_stage
-from alignloop.records import Demonstration, PreferencePair, Prompt
+from alignloop.records import AttributeScores, Demonstration, PreferencePair, Prompt
 from alignloop.run import RunFolder
 from alignloop.worlds import WORLDS, Observed, world_of
 
@@ -144,6 +144,38 @@ def preference_pairs(
         form = None  # a world writes our own format
     pairs = _records(read_pairs, recipe, source, form, folder)
     return list(to_learn_from(recipe, pairs, setting)), source
+
+
+def attribute_scores(recipe: Recipe, pairs: str, folder: RunFolder) -> list[AttributeScores]:
+    """The answers with scores by criterion that the reward stage learns from.
+
+    `pairs` is the source of the pairs: a labelling project brings its own scores, which the run
+    keeps next to its pairs.
+    """
+    from alignloop.data.formats import read_attributes
+
+    source = attributes_source(recipe, pairs)
+    if source.startswith(LABEL):
+        with needs("label", "a labelling project"):
+            from alignloop.label.training_pairs import keep_attributes
+
+        source = str(keep_attributes(source.removeprefix(LABEL), folder, "labels"))
+    rows = _records(read_attributes, recipe, source, None, folder)
+    return list(to_learn_from(recipe, rows, "reward.attributes"))
+
+
+def attributes_source(recipe: Recipe, pairs: str) -> str:
+    """The file of scores, or the project of the pairs; raises UserError if there is neither."""
+    named = recipe.reward.attributes
+    if named is not None and not named.startswith(LABEL):
+        return named
+    if pairs.startswith(LABEL) and named in (None, pairs):
+        return pairs
+    raise UserError(
+        "reward.criteria need scores to learn from",
+        where="reward.attributes",
+        fix="name a file of scores, or leave it out if reward.pairs is a labelling project",
+    )
 
 
 def pairs_of_file(recipe: Recipe, setting: str, source: str) -> list[PreferencePair] | None:

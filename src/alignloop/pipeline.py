@@ -107,11 +107,16 @@ class Pipeline:
         seen: dict[TextKey, Encoded] = {}  # one base, one tokenizer: a text is encoded once
 
         def work(folder: RunFolder, run: "StageRun") -> None:
+            from alignloop.reward.criteria import share_out_scores
             from alignloop.reward.labels import share_out
             from alignloop.reward.train import train_reward
 
             config, splits = self.config.reward, files.split_seed(self.config, source)
             labels = share_out(read(folder), config, splits, trained(self.config))
+            attributes = None
+            if config.criteria:
+                rows = files.attribute_scores(self.config, source, folder)
+                attributes = share_out_scores(rows, config, splits, trained(self.config))[run.name]
             train_reward(
                 config,
                 self.config.model,
@@ -121,6 +126,7 @@ class Pipeline:
                 lora=self.config.lora,
                 demonstrations=files.zero_of_reward(self.config, source, folder),
                 seen=seen,
+                attributes=attributes,
             )
 
         for name in trained(self.config):  # the model that RL optimises comes last
@@ -283,6 +289,10 @@ class Pipeline:
         files.require_named({"reward.pairs": source})
         base = str(model or self.config.reward.model or self._start)
         found = {"model": base, "pairs": self._file_of("reward", source), **self._excluded()}
+        if self.config.reward.criteria:
+            named = files.attributes_source(self.config, source)
+            kept = self.path / _label_stage("reward") / "attributes.jsonl"
+            found["attributes"] = str(kept) if named.startswith(LABEL) else named
         zero = files.zero_source(self.config, source)
         return found if zero is None else found | {"demonstrations": zero}
 
@@ -341,7 +351,7 @@ class Pipeline:
         for name, inputs in self._part_before(setting.split(".")[0], source, base).items():
             with self._staging.stage(name, inputs) as (folder, stage):
                 if not stage.finished:
-                    read(folder)
+                    read(folder)  # which also keeps a project's scores
         return read
 
     def _part_before(self, stage: str, source: str, base: Path) -> dict[str, Inputs]:

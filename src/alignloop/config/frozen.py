@@ -25,6 +25,7 @@ NAMES_OF_INPUTS = frozenset(
         "sft.demonstrations",
         "reward.model",
         "reward.pairs",
+        "reward.attributes",
         "dpo.model",
         "dpo.pairs",
         "rl.policy",

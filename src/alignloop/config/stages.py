@@ -176,6 +176,36 @@ class RewardConfig(LearningSection):
         default=0.25, gt=0, lt=1, description="shares: prompts for the report card"
     )
     max_steps: int | None = Field(default=None, ge=1)
+    criteria: tuple[str, ...] = Field(
+        default=(), description="one head for each of these criteria, trained on their scores"
+    )
+    criteria_weights: tuple[float, ...] = Field(
+        default=(), description="weight of each criterion in the reward; none = equal, sum 1"
+    )
+    attributes: str | None = Field(
+        default=None,
+        description="file of answers with scores by criterion; none = those of the project in"
+        " reward.pairs",
+    )
+    criteria_coef: float = Field(
+        default=1.0, gt=0, description="weight of the squared error of the criteria's scores"
+    )
+    pair_loss: bool = Field(
+        default=True, description="false: learn from the criteria's scores only, not from pairs"
+    )
+
+    @model_validator(mode="after")
+    def _criteria_fit_together(self) -> Self:
+        if not self.criteria:
+            others = ("criteria_weights", "attributes", "criteria_coef", "pair_loss")
+            refuse_idle(self, others, "reward.criteria")
+        if len(set(self.criteria)) < len(self.criteria):
+            raise ValueError("criteria: each is named once")
+        if self.criteria_weights and len(self.criteria_weights) != len(self.criteria):
+            raise ValueError("criteria_weights: give one weight for each of the criteria")
+        if self.criteria_weights and not any(self.criteria_weights):
+            raise ValueError("criteria_weights: at least one is not 0")
+        return self
 
     @model_validator(mode="after")
     def _shares_leave_training_pairs(self) -> Self:

@@ -1,6 +1,7 @@
 """Outputs of the scalar head: a score per sequence (reward model), a value per token (critic)."""
 
 import torch
+from torch import Tensor
 
 from alignloop.models.forward import states_at
 from alignloop.protocols import ScoreModel
@@ -16,12 +17,19 @@ def sequence_scores(
     that another library's model skips at the end, as transformers does with the PAD of config.json,
     even if that is EOS. If there is no other token the first one is read.
     """
+    hidden = last_states(model, input_ids, attention_mask, unread=unread)
+    return model.score(hidden).squeeze(-1).float().to(input_ids.device)
+
+
+def last_states(
+    model: ScoreModel, input_ids: TokenIds, attention_mask: TokenMask, *, unread: int | None = None
+) -> Tensor:
+    """The hidden state [batch, hidden] that a sequence's score is read from."""
     read = attention_mask if unread is None else attention_mask & (input_ids != unread)
     # a text of PAD alone is read at its first position, as in transformers
     nothing = ~read.any(dim=1, keepdim=True)
     read = read | (nothing & _last(attention_mask.flip(1)).flip(1))
-    hidden = states_at(model, input_ids, attention_mask, _last(read))
-    return model.score(hidden).squeeze(-1).float().to(input_ids.device)
+    return states_at(model, input_ids, attention_mask, _last(read))
 
 
 def token_values(

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,8 @@ def write_report_card(
     labels: Labels,
     config: RewardConfig,
     seed: int,
+    *,
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure the model on unseen pairs and write report_card.json; returns its content.
 
@@ -106,6 +108,7 @@ def write_report_card(
     # Per label like the accuracy: per pair, close calls with fewer decided labels would weigh more.
     card["ceiling"] = accuracy_ceiling(agreement_per_label(judged)) if judged else None
     card["verdict"] = _verdict(card)
+    card |= more or {}
     atomic_write(folder / "report_card.json", json.dumps(card, indent=1, ensure_ascii=False) + "\n")
     return card
 
@@ -203,7 +206,7 @@ def _verdict(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def in_words(card: dict[str, Any], purpose: str) -> tuple[str, ...]:
-    """The card in three lines, for the console."""
+    """The card in three lines, and one for each criterion, for the console."""
     accuracy, verdict = card["accuracy"], card["verdict"]
     value, low, high = (f"{100 * accuracy[end]:.0f}" for end in ("value", "low", "high"))
     ready = "ready" if verdict["ready"] else "not ready"
@@ -211,10 +214,27 @@ def in_words(card: dict[str, Any], purpose: str) -> tuple[str, ...]:
     words = card["bag_of_words"]
     bag = "" if words is None else f", a bag of words on {100 * words['value']:.0f} %"
     return (
+        *criteria_in_words(card),
         f"right on {value} % [{low}, {high}] of {card['num_pairs']} unseen pairs",
         f"chance is right on 50 %, 'the {rule}' on {100 * by_length:.0f} %{bag}",
         f"{ready} {purpose}: {'; '.join(verdict['reasons'])}",
     )
+
+
+def criteria_in_words(card: dict[str, Any]) -> list[str]:
+    """A line for each criterion that the model has a head for."""
+    lines: list[str] = []
+    for name, one in card.get("criteria", {}).items():
+        found = one["correlation"]
+        if found is None:
+            lines.append(f"{name}: no correlation with {one['num']} held-out scores")
+            continue
+        ends = ", ".join(
+            "?" if end is None else f"{end:.2f}" for end in (found["low"], found["high"])
+        )
+        held_out = f"with {one['num']} held-out scores"
+        lines.append(f"{name}: correlation {found['value']:.2f} [{ends}] {held_out}")
+    return lines
 
 
 def _length_rule(card: dict[str, Any]) -> tuple[str, float]:

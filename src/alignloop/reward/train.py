@@ -18,9 +18,11 @@ from alignloop.data.tokenise import (
 from alignloop.judging.of_run import CLIMBED
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
+from alignloop.models.criteria_head import save_criteria_head
 from alignloop.models.initialise import init_reward_model
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, heard_by, scores_of
+from alignloop.reward.criteria import CriteriaHeads, ScoreLabels
 from alignloop.reward.labels import PURPOSES, Labels
 from alignloop.reward.report_card import fit_scale_temperature, in_words, write_report_card
 from alignloop.run import derive_seed
@@ -40,12 +42,14 @@ def train_reward(
     lora: LoraConfig = ALL_WEIGHTS,
     demonstrations: Sequence[Demonstration] = (),
     seen: dict[TextKey, Encoded] | None = None,
+    attributes: ScoreLabels | None = None,
 ) -> Path:
     """Train a reward model on `labels.train` and write its report card; returns its directory.
 
     loss = mean over pairs of -log sigmoid(r_chosen - r_rejected)
 
     `seen` caches texts already encoded for another model of the same base; new ones are added.
+    With reward.criteria, `attributes` are the scores it learns, and is measured, on.
     """
     tokenizer = load_tokenizer(model_dir, model_config)
     check_tokenizer(tokenizer, str(model_dir))
@@ -60,17 +64,29 @@ def train_reward(
     head_seed = derive_seed(run.seed, "head", run.name)
     model = init_reward_model(model_dir, tokenizer, model_config, lora, head_seed)
     store = PairStore.of(labels.train, codes)
-    objective = ranking(config, model, store, tokenizer.pad_token_id, run.seed)
+    pad_id = tokenizer.pad_token_id
+    if config.criteria:
+        assert attributes is not None, "the pipeline reads them with the pairs"
+        heads = CriteriaHeads.of(config, attributes, tokenizer, limit)
+        objective = heads.objective(model, store, ranking_losses(config), pad_id, run)
+    else:
+        heads, objective = None, ranking(config, model, store, pad_id, run.seed)
     fit(objective, config, run)
     run.say(f"{run.name}: bias, temperature and report card")
+    learnt = None if heads is None else heads.finish(model, pad_id, run.seed)
     with heard_by(lambda text: run.say(f"{run.name}: {text}")):
         scale = _fit_scale(model, codes, anchors, labels.calibration, config)
-        card = write_report_card(run.path, model, codes, scale, labels, config, run.seed)
+        more = {} if learnt is None else {"criteria": learnt.card}
+        card = write_report_card(run.path, model, codes, scale, labels, config, run.seed, more=more)
     for line in in_words(card, "for PPO" if run.name == CLIMBED else "to be trusted"):
         run.say(f"{run.name}: {line}")
-    target = run.write_folder(
-        run.path / "model", lambda folder: save_model(folder, model, tokenizer, scale=scale)
-    )
+
+    def save(folder: Path) -> None:
+        save_model(folder, model, tokenizer, scale=scale)
+        if learnt is not None:
+            save_criteria_head(folder, learnt.facts, learnt.weights)
+
+    target = run.write_folder(run.path / "model", save)
     run.finish(
         {
             "steps": len(objective.batches),

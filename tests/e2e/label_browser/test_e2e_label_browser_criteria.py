@@ -90,7 +90,9 @@ def test_a_whole_task_by_keyboard(
     expect(page.locator("[data-of='helpful']:checked")).to_have_count(2)
     expect(page.locator("#comment")).to_have_value("too short, no longer")
     page.locator(".own-flag").first.focus()
-    press(page, " ", "Escape", "Enter", "k")
+    press(page, " ", "Escape", "Enter")
+    expect(dialog).to_be_visible()
+    press(page, "k")
     expect(page.locator("#nothing")).to_be_visible()
     again = site.judgements()[0]
     assert again.spans == kept.spans

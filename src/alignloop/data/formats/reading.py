@@ -56,9 +56,15 @@ def read_demonstrations(
     return _collect(path, records, skip_refused, refused_to)
 
 
-def read_attributes(path: str | Path, *, format: str | None = None) -> list[AttributeScores]:
+def read_attributes(
+    path: str | Path,
+    *,
+    skip_refused: bool = False,
+    format: str | None = None,
+    refused_to: Path | None = None,
+) -> list[AttributeScores]:
     """Read answers with scores by criterion; raises as `read_demonstrations` does."""
-    return _collect(path, stream(path, ["attributes"], format), False, None)
+    return _collect(path, stream(path, ["attributes"], format), skip_refused, refused_to)
 
 
 def read_pairs(
