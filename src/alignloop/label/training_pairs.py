@@ -8,8 +8,13 @@ from typing import Any
 
 from alignloop.data.files import whole_file
 from alignloop.errors import UserError
-from alignloop.label.exports import export_rows
-from alignloop.label.labels.pairs import content_hash, preference_pairs
+from alignloop.label.labels.attributes import as_columns, scored_answers
+from alignloop.label.labels.pairs import (
+    content_hash,
+    in_order,
+    preference_pairs,
+    without_skips,
+)
 from alignloop.label.store.database import open_labels
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.read_labels import load_labels
@@ -32,7 +37,8 @@ def project_attributes(where: str) -> list[Mapping[str, Any]]:
     database, slug = open_labels(where)
     with closing(database), database.reading() as session:
         labels = load_labels(session, get_project(session, slug).id)
-    return [row.content for row in export_rows(labels, "attributes")]
+    about = in_order(without_skips(labels.about_answers))
+    return [as_columns(record) for record, _ in scored_answers(about)]
 
 
 def keep_attributes(where: str, run: RunFolder, stage_name: str) -> Path:

@@ -63,9 +63,14 @@ def planted(make_prompt: MakePrompt, count: int) -> list[AttributeScores]:
 
 
 def pairs_of(rows: list[AttributeScores]) -> list[PreferencePair]:
-    """Pairs in which the helpful answer wins, whatever is correct."""
+    """Pairs of each row's answer and the same with the other word for helpful: that one wins."""
+
+    def answer(row: AttributeScores, word: str) -> str:
+        first, second, _, last = row.response.split()
+        return " ".join((first, second, word, last))
+
     return [
-        PreferencePair(prompt=row.prompt, chosen="tea good no", rejected="tea bad yes")
+        PreferencePair(prompt=row.prompt, chosen=answer(row, "good"), rejected=answer(row, "bad"))
         for row in rows
     ]
 
@@ -231,7 +236,7 @@ def test_a_planted_preference_is_found(
     # the weighted sum is the score that every reader of reward models gets
     torch.testing.assert_close(model.score.weight, facts.folded(heads), rtol=1e-5, atol=1e-7)
     values: list[torch.Tensor] = []
-    for answer in ("tea good no", "tea bad yes"):
+    for answer in ("tea rain good no", "tea rain bad yes"):
         code = encode_example(tokenizer, make_prompt("how is tea never seen"), answer, 64)
         ids = torch.tensor([code.input_ids])
         values.append(criterion_scores(model, facts, heads, ids, torch.ones_like(ids).bool())[0])

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any, Literal, get_args
 
 from alignloop.data.formats.parts import MAX_STRENGTH
-from alignloop.label.exports.attributes import as_columns, scored_answers
+from alignloop.label.labels.attributes import as_columns, scored_answers
 from alignloop.label.labels.pairs import (
     in_order,
     learnable,
