@@ -293,6 +293,22 @@ def card_rows(card: Json) -> list[CardRow]:
         else:
             value = write_number(float(node), style)
         rows.append(CardRow(english=english, chinese=chinese, value=value, note=note))
+    return rows + _criteria_rows(card)
+
+
+def _criteria_rows(card: Json) -> list[CardRow]:
+    """A row for each criterion that the model has a head for."""
+    rows: list[CardRow] = []
+    for name, one in (card.get("criteria") or {}).items():
+        estimate = estimate_of(one["correlation"])
+        if estimate is None:
+            value = "–"
+        else:
+            number, ends = write_number(estimate.value, "score"), write_interval(estimate, "score")
+            value = f"{number} ({ends})"
+        note = f"Pearson, {one['num']} held-out scores; weight {one['weight']:g} in the reward"
+        english, chinese = f"Correlation with scores: {name}", f"与人工打分相关：{name}"
+        rows.append(CardRow(english=english, chinese=chinese, value=value, note=note))
     return rows
 
 

@@ -155,3 +155,36 @@ def test_an_answer_that_is_not_ours_is_told_by_its_status(body: bytes) -> None:
     client = Client("http://x", "token", http=httpx2.Client(transport=transport), patience=0)
     with pytest.raises(refusals.NotFound, match="HTTP status 404"):
         client.me()
+
+
+def test_a_project_with_criteria_by_client(lead: Client, app: FastAPI, people: World) -> None:
+    helpful = {"key": "helpful", "name_en": "Helpful", "name_zh": "有帮助", "levels": 10}
+    kind = {"key": "wrong", "name_en": "Wrong", "name_zh": "错误", "colour": "red"}
+    schema = {"criteria": [helpful], "span_kinds": [kind], "guideline_first": True}
+    lead.create_project("criteria", "Criteria", schema={**schema, "rationale": "required"})
+    lead.create_batch("criteria", "one")
+    lead.import_items("criteria", "one", [comparison(1)])
+    client = client_of(app, make_token(people.database, people.users[0], "judge"))
+    task = client.claim("criteria")
+    assert task is not None and task.guideline_due
+    first, second = (answer.id for answer in task.answers)
+    span = {"answer": first, "start": 0, "end": 6, "text": "Answer", "kind": "wrong"}
+    said = {"verdict": "choice", "choice": first, "strength": 2, "comment": "why", "spans": [span]}
+    said |= {"scores": {first: {"helpful": 6}, second: {"helpful": 9}}}
+    with pytest.raises(refusals.Forbidden, match="has to be opened"):
+        client.submit(task, **said)
+    client.open_guideline("criteria", task.guideline.version)
+    with pytest.raises(refusals.Contradiction) as found:
+        client.submit(task, **said)
+    assert (found.value.chosen, found.value.better, found.value.over) == (
+        *(first, second),
+        "criteria",
+    )
+    with pytest.raises(refusals.Invalid, match="needs 1"):
+        client.submit(task, **{**said, "comment": " "})
+    client.submit(task, **said, confirmed=True)
+    (seen,) = lead.judgements("criteria")
+    assert seen["scores"] == said["scores"]
+    assert seen["spans"] == [{**span, "turn": None, "comment": ""}]
+    with pytest.raises(refusals.NotFound):
+        client.open_guideline("criteria", 9)

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from alignloop.label.commands import check_binding
 from alignloop.label.new_items import NewItem, items_of_file
 from alignloop.label.store import accounts, tokens
 from alignloop.label.store.database import FILE, open_database
+from alignloop.label.store.projects import get_project
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -177,3 +179,43 @@ def test_the_parser_loads_no_web_framework() -> None:
     words: Sequence[str] = [sys.executable, "-c", code]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+CRITERION = {"key": "helpful", "name_en": "Helpful", "name_zh": "有帮助"}
+
+
+def test_a_project_with_criteria_from_a_file(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "criteria.json"
+    file.write_text(json.dumps([CRITERION]), encoding="utf-8")
+    words = ["--criteria", str(file), "--rationale", "required", "--rationale-min", "20"]
+    assert run("project", "add", "one", *words, "--guideline-first")[0] == 0
+    whole = {"criteria": [CRITERION], "flags": [CRITERION], "rationale": "none"}
+    file.write_text(json.dumps(whole), encoding="utf-8")
+    assert run("project", "add", "two", "--criteria", str(file))[0] == 0
+    with closing(open_database(tmp_path / "project")) as database, database.reading() as session:
+        one, two = (get_project(session, slug).schema for slug in ("one", "two"))
+    assert [c["key"] for c in one["criteria"]] == ["helpful"]
+    found = one["rationale"], one["rationale_min"], one["guideline_first"]
+    assert found == ("required", 20, True)
+    assert (two["rationale"], len(two["flags"]), two["guideline_first"]) == ("none", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "this is not JSON"),
+        ('{"scales": []}', "neither a list of criteria nor an object of known keys"),
+        ('"x"', "neither a list of criteria nor an object of known keys"),
+        ('[{"key": "A b", "name_en": "x", "name_zh": "y"}]', "criteria.0.key"),
+        ('[{"key": "prompt", "name_en": "x", "name_zh": "y"}]', "another column"),
+        ('[{"key": "a"}]', "name_en"),
+    ],
+)
+def test_bad_criteria_are_explained(run: Run, tmp_path: Path, content: str, problem: str) -> None:
+    file = tmp_path / "criteria.json"
+    file.write_text(content, encoding="utf-8")
+    code, out, err = run("project", "add", "one", "--criteria", str(file))
+    assert (code, out) == (2, "")
+    assert problem in err and str(file) in err
+    code, _, err = run("project", "add", "one", "--criteria", str(tmp_path / "missing.json"))
+    assert code == 2 and "cannot be read" in err

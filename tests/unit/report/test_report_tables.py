@@ -203,3 +203,18 @@ def test_training_samples_follow_the_steps() -> None:
         [("a", 0), ("a", 20)],
         [("b", 0)],
     ]
+
+
+def test_each_criterion_of_a_card_has_a_row() -> None:
+    correlation = {"value": 0.8, "low": 0.7, "high": 0.9, "n": 50}
+    card = {
+        "criteria": {
+            "helpful": {"correlation": correlation, "num": 60, "weight": 0.6},
+            "correct": {"correlation": None, "num": 0, "weight": 0.4},
+        }
+    }
+    first, second = card_rows(card)
+    assert first.english == "Correlation with scores: helpful"
+    assert all(number in first.value for number in ("0.8", "0.7", "0.9"))
+    assert "60 held-out scores; weight 0.6" in first.note
+    assert second.value == "–"

@@ -153,6 +153,35 @@ def verdict_words(t: Texts, names: Mapping[str, str], verdict: str, choice: str 
     return t(f"verdict.{verdict}")
 
 
+def scores_in_words(names: Mapping[str, str], judged: StoredJudgement) -> str:
+    """Scores and the project's own flags by answer: "A: helpful 9, correct 5; B: ⚑ off_topic"."""
+    parts = [
+        f"{letter}: " + ", ".join(said)
+        for name, letter in names.items()
+        if (said := [*_scores(judged, name), *(f"⚑ {one}" for one in judged.flags.get(name, ()))])
+    ]
+    return "; ".join(parts)
+
+
+def _scores(judged: StoredJudgement, name: str) -> list[str]:
+    return [f"{criterion} {value:g}" for criterion, value in judged.scores.get(name, {}).items()]
+
+
+def marks_in_words(
+    t: Texts, names: Mapping[str, str], judged: StoredJudgement
+) -> list[dict[str, str]]:
+    """The marks of a judgement: where, what kind, the quotation and the comment."""
+    return [
+        {
+            "where": names.get(span.response_id) or t("marks.turn", n=(span.turn or 0) + 1),
+            "kind": span.kind,
+            "text": span.text,
+            "comment": span.comment,
+        }
+        for span in judged.spans
+    ]
+
+
 def what_was_said(
     t: Texts, labels: ProjectLabels, item_id: int, names: Mapping[str, str]
 ) -> dict[str, Any]:
@@ -164,6 +193,8 @@ def what_was_said(
             "harmful": ", ".join(names[name] for name in one.harmful),
             "comment": one.comment,
             "seconds": one.seconds,
+            "scores": scores_in_words(names, one),
+            "marks": marks_in_words(t, names, one),
         }
         for one in labels.judgements
         if one.item_id == item_id

@@ -14,6 +14,7 @@ from alignloop.label.labels.pairs import content_hash, preference_pairs
 from alignloop.label.labels.project_labels import Item, ItemAnswer, ProjectLabels, StoredJudgement
 from alignloop.records import Message, PreferencePair, Prompt
 
+SCORES = {"a": {"helpful": 5.0}, "b": {"helpful": 2.0}}
 NOW = datetime(2026, 1, 5, 9, 0, tzinfo=UTC)
 Strategy = st.SearchStrategy[ProjectLabels]
 ordinary = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -48,7 +49,7 @@ def labels() -> ProjectLabels:
         make_item(6, "ab"),
     ]
     said = [
-        make_judged(1, 1, "ana", choice="a", strength=3),
+        make_judged(1, 1, "ana", choice="a", strength=3, scores=SCORES, levels={"helpful": 5}),
         make_judged(2, 1, "bo", choice="b", strength=1),
         make_judged(3, 1, "chen", choice="a", strength=2),
         make_judged(4, 1, "dara", verdict="tie"),
