@@ -299,7 +299,7 @@ def card_rows(card: Json) -> list[CardRow]:
 def _criteria_rows(card: Json) -> list[CardRow]:
     """A row for each criterion that the model has a head for."""
     rows: list[CardRow] = []
-    for name, one in (card.get("criteria") or {}).items():
+    for name, one in as_dict(card.get("criteria")).items():
         estimate = estimate_of(one["correlation"])
         if estimate is None:
             value = "–"

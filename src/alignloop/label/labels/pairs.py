@@ -57,17 +57,12 @@ def pairs_of(item: Item, judgement: StoredJudgement) -> list[PreferencePair]:
                 better or first,
                 second if better in (None, first) else first,
                 preference=0.5 if better is None else 1.0,
-                margin=0.0 if better is None else _margin(judgement, better, first, second),
                 weight=weight,
                 source=source,
             )
             for first, second, better in ranked
         ]
     return learnable(pairs)
-
-
-def _margin(judgement: StoredJudgement, better: str, first: str, second: str) -> float:
-    return margin_of(judgement, better, second if better == first else first)
 
 
 def _margin_of_choice(item: Item, judgement: StoredJudgement) -> float:
