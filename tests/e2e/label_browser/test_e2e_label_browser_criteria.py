@@ -59,12 +59,16 @@ def test_a_whole_task_by_keyboard(
     press(page, "Escape")
 
     # the second word of answer A, and one character of the next turn of the prompt
-    press(page, "m", "ArrowRight", "ArrowRight", "1")
+    press(page, "m", "ArrowRight", "ArrowRight")
+    expect(page.locator(".verdicts")).to_be_hidden()  # the texts have the room
+    press(page, "1")
     page.keyboard.type("they swim, 1 2 3 a b")
     press(page, "Enter", "ArrowUp")
     expect(page.locator(".original[data-turn='2']")).to_be_focused()
     press(page, "ArrowRight", "Control+Shift+ArrowRight", "2", "Escape", "Escape")
     expect(page.locator(".task.marking")).to_have_count(0)
+    expect(page.locator(".marking-bar")).to_be_hidden()
+    expect(page.locator(".verdicts")).to_be_visible()
     expect(page.locator(".marks:visible li")).to_have_count(2)
     press(page, "Enter")
     dialog = page.locator("#contradiction")

@@ -308,6 +308,7 @@ const actions = {
   opened,
   comment: () => {
     if (task.root.dataset.rationale === "none") return;
+    if (task.root.classList.contains("marking")) toggleMarking(task); // the field is out of sight meanwhile
     const box = task.root.querySelector(".comment");
     box.hidden = false;
     box.querySelector("textarea").focus();
