@@ -26,6 +26,7 @@ def add_label(commands: Commands) -> None:
     actions = label.add_subparsers(dest="label_action", required=True, metavar="ACTION")
     _add_serve(actions)
     _add_import(actions)
+    _add_overlap(actions)
     _add_things(actions)
     _add_export(actions)
     _add_sample(actions)
@@ -44,14 +45,22 @@ def _add_serve(actions: Commands) -> None:
 
 
 def _add_import(actions: Commands) -> None:
-    words = "import items: Comparison records, or pairs in any format that `data check` knows"
+    words = "import items: questions with answers, judged or not, in any format that we read"
     importing = _action(actions, "import", words, "import_file")
     importing.add_argument("file", metavar="FILE", help="file, folder, or hub:org/name")
     importing.add_argument("--batch", required=True, metavar="NAME", help="created if missing")
     gold = "gold questions: each row's chosen answer is correct, and everyone gets asked"
     importing.add_argument("--gold", action="store_true", help=gold)
     _add_slug(importing)
-    _add_numbers(importing)
+    _add_numbers(importing, "; all of the batch's items follow")
+
+
+def _add_overlap(actions: Commands) -> None:
+    words = "ask for a second, third, ... opinion on every item of a batch"
+    overlap = _action(actions, "overlap", words, "set_overlap")
+    overlap.add_argument("overlap", type=count, metavar="N", help="judgements of each item")
+    overlap.add_argument("--batch", required=True, metavar="NAME")
+    _add_slug(overlap)
 
 
 def _add_things(actions: Commands) -> None:
@@ -67,6 +76,7 @@ def _add_things(actions: Commands) -> None:
     _add_batches(_things(actions, "batch", "manage batches: items labelled together"))
     _add_users(_things(actions, "user", "manage accounts"))
     _add_tokens(_things(actions, "token", "manage API tokens for programs"))
+    _add_webhooks(_things(actions, "webhook", "tell other programs what happens"))
 
 
 def _add_batches(batch: Commands) -> None:
@@ -103,6 +113,19 @@ def _add_tokens(token: Commands) -> None:
     revoke.add_argument("id", type=int, metavar="ID", help="from `token list`")
 
 
+def _add_webhooks(webhook: Commands) -> None:
+    words = "tell an address of a project's events, and print the secret of the signatures"
+    add = _action(webhook, "add", words, "add_webhook")
+    add.add_argument("url", metavar="URL", help="https://..., or http://127.0.0.1:PORT/...")
+    kinds = ("judgement made", "batch finished", "annotator paused")
+    told = "may be given several times (default: all events)"
+    add.add_argument("--kind", choices=kinds, action="append", help=told)
+    _add_slug(add)
+    _add_slug(_action(webhook, "list", "list a project's webhooks", "list_webhooks"))
+    remove = _action(webhook, "remove", "end a webhook", "remove_webhook")
+    remove.add_argument("id", type=int, metavar="ID", help="from `webhook list`")
+
+
 def _add_export(actions: Commands) -> None:
     words = "write the judgements in formats for training"
     export = actions.add_parser("export", help=words, description=words)
@@ -112,7 +135,11 @@ def _add_export(actions: Commands) -> None:
     add("out", metavar="OUT", help="a new folder, or an earlier export to replace")
     kinds = ("pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons")
     add("--kind", choices=kinds, default="pairs")
-    add("--format", choices=("jsonl", "csv", "trl", "hh"), default="jsonl")
+    add(
+        "--format",
+        choices=("jsonl", "csv", "trl", "hh", "label-studio", "argilla"),
+        default="jsonl",
+    )
     split = "write one file per split, assigned by a hash of the prompt"
     add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)
     add("--batch", default="", metavar="NAME", help="only the items of this batch")
@@ -134,7 +161,7 @@ def _add_sample(actions: Commands) -> None:
     add("--count", type=count, metavar="N", help="comparisons to import (default: all that fit)")
     add("--per-prompt", type=count, default=1, metavar="N", help="most comparisons per prompt")
     add("--batch", default="sampled", metavar="NAME", help="created if missing")
-    add("--overlap", type=count, default=1, metavar="N", help="judgements of each item")
+    add("--overlap", type=count, metavar="N", help="judgements of each item (default: 1)")
     add("--kind", choices=("comparison", "ranking"), default="comparison", help="of a new project")
     add("--seed", type=int, default=0, metavar="N")
     add("--max-new-tokens", type=count, default=256, metavar="N")
@@ -212,9 +239,10 @@ def _add_slug(parser: Parser) -> None:
     parser.add_argument("--slug", metavar="NAME", help="the project, if there are several")
 
 
-def _add_numbers(parser: Parser) -> None:
+def _add_numbers(parser: Parser, also: str = "") -> None:
     add = parser.add_argument
-    add("--overlap", type=count, default=1, metavar="N", help="judgements of each item")
-    add("--priority", type=int, default=0, metavar="N", help="higher comes first")
-    repeats = "share of items that the same person gets twice, such as 0.05"
-    add("--repeats", type=float, default=0.0, metavar="SHARE", help=repeats)
+    # no defaults here: what is not given leaves an existing batch as it is
+    add("--overlap", type=count, metavar="N", help=f"judgements of each item (default: 1{also})")
+    add("--priority", type=int, metavar="N", help="higher comes first (default: 0)")
+    repeats = "share of items that the same person gets twice, such as 0.05 (default: 0)"
+    add("--repeats", type=float, metavar="SHARE", help=repeats)

@@ -12,8 +12,9 @@ from alignloop.acquisition.scores import with_scores
 from alignloop.acquisition.select import choose
 from alignloop.config import ModelConfig
 from alignloop.data.formats import read_prompts
-from alignloop.errors import UserError
+from alignloop.errors import UserError, harmless
 from alignloop.label.store import projects
+from alignloop.label.store.batches import batch_for_import
 from alignloop.label.store.database import Database, open_database
 from alignloop.label.store.overview import count_slices
 from alignloop.label.store.tasks import LabelSchema
@@ -52,15 +53,18 @@ def run_sample(options: argparse.Namespace) -> None:
             held=held,
         )
         with database.transaction() as session:
-            batch = projects.get_or_create_batch(
-                session, project_id, options.batch, overlap=options.overlap
-            )
-        done = file_chosen(database, project_id, batch.id, chosen)
+            asked = {"overlap": options.overlap}
+            found = batch_for_import(session, project_id, options.batch, **asked)
+            if told := found.words():
+                print(harmless(f"batch {options.batch}: {told}, for all its items"))
+        done = file_chosen(database, project_id, found.batch.id, chosen)
     print(
         f"{len(answers)} answers to {len(prompts)} prompts, {len(possible)} possible comparisons,"
         f" {len(chosen)} chosen ({options.choose})"
     )
     print(f"filed in batch {options.batch!r}: {done.added}, already there: {done.duplicates}")
+    for refusal in done.refused:
+        print(harmless(refusal), file=sys.stderr)
     if options.count is not None and len(chosen) < options.count:
         print(f"fewer than --count {options.count}: raise --per-prompt", file=sys.stderr)
 

@@ -12,7 +12,7 @@ import httpx2
 
 from alignloop.data.refusals import Refusal
 from alignloop.errors import UserError
-from alignloop.label.new_items import NewItem, items_of_file
+from alignloop.label.new_items import ItemFile, NewItem, ReadItem
 from alignloop.label.store import refusals
 from alignloop.label.store.tasks import JudgementIn, Task
 from alignloop.records import Comparison
@@ -22,6 +22,7 @@ PATIENCE = 10.0  # seconds of retries if the server does not answer
 FIRST_WAIT, LONGEST_WAIT = 0.25, 2.0
 CHUNK_SIZE = 500  # items in one upload
 MAX_ERRORS_SHOWN = 10
+COUNTED = ("added", "duplicates", "elsewhere", "judged", "num_refused")
 KINDS: dict[int, type[UserError]] = {
     401: refusals.SignInRefused,
     403: refusals.Forbidden,
@@ -115,6 +116,21 @@ class Client:
         body = {"name": name, **fields}
         return self._send("POST", f"/projects/{project}/batches", again=False, json=body).json()
 
+    def batches(self, project: str) -> list[dict[str, Any]]:
+        """The batches of a project (lead), with their ids."""
+        return self._send("GET", f"/projects/{project}/batches").json()
+
+    def change_batch(self, project: str, batch: str, **fields: Any) -> dict[str, Any]:
+        """Change a batch (lead): `overlap=3` asks for a third opinion on all its items.
+
+        Also `priority`, `repeats` and `closed`. Raises NotFound and Conflict.
+        """
+        found = next((one["id"] for one in self.batches(project) if one["name"] == batch), None)
+        if found is None:
+            raise refusals.NotFound("there is no such batch", where=batch)
+        path = f"/projects/{project}/batches/{found}"
+        return self._send("PATCH", path, again=False, json=fields).json()
+
     def import_file(
         self,
         project: str,
@@ -125,29 +141,34 @@ class Client:
         on_progress: Callable[[int], object] = lambda _: None,
     ) -> dict[str, Any]:
         """Import a file of any format that the data layer reads (lead); see `import_items`."""
-        items = items_of_file(source, gold=gold)
-        return self.import_items(project, batch, items, on_progress=on_progress)
+        file = ItemFile(source, gold=gold)
+        file.survey()
+        return self.import_items(project, batch, file.items(), on_progress=on_progress)
 
     def import_items(
         self,
         project: str,
         batch: str,
-        items: Iterable[Comparison | NewItem | Refusal],
+        items: Iterable[Comparison | NewItem | ReadItem | Refusal],
         *,
         on_progress: Callable[[int], object] = lambda _: None,
     ) -> dict[str, Any]:
         """Import items into a batch (lead), in chunks; repeating it is harmless.
 
-        Returns `added`, `duplicates`, `num_refused` and the first ten `refused` with reasons.
+        Returns `added`, `duplicates` (`elsewhere`: of them in another batch), `num_refused` and the
+        first ten `refused` with reasons, and `judged`: rows whose verdict is not imported.
         """
-        total: dict[str, Any] = {"added": 0, "duplicates": 0, "num_refused": 0, "refused": []}
+        total: dict[str, Any] = {**dict.fromkeys(COUNTED, 0), "refused": []}
         read = 0
         for piece in _pieces(items):
             bad = [one for one in piece if isinstance(one, Refusal)]
-            lines = [one.model_dump_json() for one in piece if not isinstance(one, Refusal)]
+            good = [one for one in piece if not isinstance(one, Refusal)]
+            total["judged"] += sum(isinstance(one, ReadItem) and one.judged for one in good)
+            items_ = [one.item if isinstance(one, ReadItem) else one for one in good]
+            lines = [one.model_dump_json() for one in items_]
             path, params = f"/projects/{project}/import", {"batch": batch}
             done = self._send("POST", path, params=params, content="\n".join(lines)).json()
-            for name in ("added", "duplicates", "num_refused"):
+            for name in COUNTED:
                 total[name] += done[name]
             messages = [str(one.error()) for one in bad] + done["refused"]
             total["num_refused"] += len(bad)
@@ -233,8 +254,8 @@ def _raise_for(response: httpx2.Response) -> None:
 
 
 def _pieces(
-    items: Iterable[Comparison | NewItem | Refusal],
-) -> Iterator[list[Comparison | NewItem | Refusal]]:
+    items: Iterable[Comparison | NewItem | ReadItem | Refusal],
+) -> Iterator[list[Comparison | NewItem | ReadItem | Refusal]]:
     stream = iter(items)
     while piece := list(islice(stream, CHUNK_SIZE)):
         yield piece

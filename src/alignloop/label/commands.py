@@ -1,6 +1,7 @@
 """The commands `alignloop label ...`; the parser is in `alignloop.cli_label`."""
 
 import argparse
+import gc
 import ipaddress
 import socket
 import sys
@@ -8,19 +9,17 @@ from collections.abc import Callable
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-
-import uvicorn
+from typing import Any
 
 from alignloop.data.commands import shares_of
 from alignloop.errors import UserError, harmless
 from alignloop.label.exports import Query, export_project
-from alignloop.label.new_items import items_of_file
+from alignloop.label.new_items import ItemFile
 from alignloop.label.server_settings import LOOPBACK, ServerSettings
-from alignloop.label.store import accounts, audit, projects, tokens
+from alignloop.label.store import accounts, audit, batches, projects, tokens, webhooks
 from alignloop.label.store.database import Database, Session, open_database, open_labels
 from alignloop.label.store.importing import import_items
 from alignloop.label.store.tasks import LabelSchema
-from alignloop.label.web.app import create_app
 from alignloop.run import progress_for
 
 Options = argparse.Namespace
@@ -29,6 +28,12 @@ COMMAND_LINE = "command line"  # the address of these commands in the audit log
 
 def serve(options: Options) -> None:
     """Run the server until it is stopped. Raises UserError for an unsafe address."""
+    # here, since the other commands need none of it, and it takes a second
+    import uvicorn
+
+    from alignloop.label.web.app import create_app
+    from alignloop.label.webhooks import Sender
+
     check_binding(options.host, behind_tls=options.behind_tls)
     folder = Path(options.project)
     hosts = tuple(map(str.lower, options.public_host)) if options.behind_tls else LOOPBACK
@@ -45,7 +50,8 @@ def serve(options: Options) -> None:
             forwarded_allow_ips="127.0.0.1",
         )
         try:
-            uvicorn.Server(config).run(sockets=[listening])
+            with Sender(database):
+                uvicorn.Server(config).run(sockets=[listening])
         except KeyboardInterrupt:
             print("stopped", file=sys.stderr)
 
@@ -66,17 +72,40 @@ def check_binding(host: str, *, behind_tls: bool) -> None:
 
 def import_file(options: Options) -> int:
     """Import the items of a file; the exit code is 1 if rows are refused."""
+    # Records hold no cycles: looking for them after every 700 objects is a seventh of the time.
+    gc.set_threshold(100_000)
+    file = ItemFile(options.file, gold=options.gold)
     with closing(_database(options)) as database:
         project_id, batch_id = _batch_for(database, options)
-        total = sum(1 for _ in items_of_file(options.file, gold=options.gold))
-        items = items_of_file(options.file, gold=options.gold)
-        with progress_for("import", total) as bar:
-            done = import_items(database, project_id, batch_id, items, on_progress=bar.update)
+        file.survey()
+        with progress_for("import", file.num_rows) as bar:
+            done = import_items(
+                database, project_id, batch_id, file.items(), on_progress=bar.update
+            )
         _note(database, "items filed", str(options.file), project=project_id, added=done.added)
     print(f"added: {done.added}, already there: {done.duplicates}, refused: {done.num_refused}")
+    if done.elsewhere:
+        words = "of those already there are in another batch, where their overlap stays as it is"
+        print(f"{done.elsewhere} {words} (alignloop label overlap N --batch NAME)")
+    if done.judged:
+        words = "rows say which answer is better; people are asked anew, and that is not kept"
+        print(f"{done.judged} {words} (to train on it: --pairs FILE; as gold questions: --gold)")
     for refusal in done.refused:
         print(harmless(str(refusal)), file=sys.stderr)
     return 1 if done.num_refused else 0
+
+
+def set_overlap(options: Options) -> None:
+    """Ask for further opinions on what a batch holds, or for fewer."""
+
+    def change(session: Session) -> str:
+        project = projects.get_project(session, options.slug)
+        batch = projects.get_batch(session, project.id, options.batch)
+        changed = batches.change_batch(session, project.id, batch.id, overlap=options.overlap)
+        told = changed.words() or f"the overlap is {batch.overlap} already"
+        return f"{project.slug}/{batch.name}: {told}"
+
+    print(_done(options, "batch changed", change))
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -125,9 +154,7 @@ def add_batch(options: Options) -> None:
             session,
             project.id,
             options.name,
-            overlap=options.overlap,
-            priority=options.priority,
-            repeats=options.repeats,
+            **_numbers(options),
         )
         return f"{project.slug}/{made.name}"
 
@@ -149,7 +176,7 @@ def close_batch(options: Options) -> None:
     def change(session: Session) -> str:
         project = projects.get_project(session, options.slug)
         batch = projects.get_batch(session, project.id, options.name)
-        projects.close_batch(session, project.id, batch.id, closed=not options.open)
+        batches.change_batch(session, project.id, batch.id, closed=not options.open)
         return f"{project.slug}/{batch.name}"
 
     print(_done(options, "batch opened" if options.open else "batch closed", change))
@@ -221,6 +248,40 @@ def revoke_token(options: Options) -> None:
     print(_done(options, "token ended", change))
 
 
+def add_webhook(options: Options) -> None:
+    """Tell an address of a project's events; prints the secret of the signatures, this once."""
+    made: list[str] = []
+
+    def make(session: Session) -> str:
+        project = projects.get_project(session, options.slug)
+        row, secret = webhooks.add_webhook(session, project.id, options.url, options.kind or [])
+        made.append(f"webhook {row.id}; its requests are signed with this secret, shown only here:")
+        made.append(secret)
+        return f"{project.slug}/{row.id}"
+
+    _done(options, "webhook made", make)
+    print("\n".join(made))
+
+
+def list_webhooks(options: Options) -> None:
+    """Print a project's webhooks, without their secrets."""
+    with closing(_database(options)) as database, database.reading() as session:
+        project = projects.get_project(session, options.slug)
+        for row in webhooks.list_webhooks(session, project.id):
+            sent = f"{row.delivered} sent, {row.given_up} given up"
+            about = f"{','.join(row.kinds) or 'all'}\t{sent}\t{row.last_error or 'no error'}"
+            print(harmless(f"{row.id}\t{row.url}\t{about}"))
+
+
+def remove_webhook(options: Options) -> None:
+    """End a webhook."""
+
+    def change(session: Session) -> str:
+        return webhooks.remove_webhook(session, options.id).url
+
+    print(harmless(_done(options, "webhook ended", change)))
+
+
 def _database(options: Options) -> Database:
     if options.database and "://" not in options.database:
         fix = "write postgresql://user@host/name, or name a folder with --project"
@@ -242,13 +303,20 @@ def _note(database: Database, action: str, target: str, **detail: object) -> Non
         audit.record(session, action, user_id=None, detail=detail, **where)
 
 
+def _numbers(options: Options) -> dict[str, Any]:
+    """The numbers of a batch that are given; the rest have their defaults, or stay."""
+    names = ("overlap", "priority", "repeats")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
 def _batch_for(database: Database, options: Options) -> tuple[int, int]:
     """The ids of the project and of the batch, which is created if missing."""
     with database.transaction() as session:
         project = projects.get_project(session, options.slug)
-        numbers = {name: getattr(options, name) for name in ("overlap", "priority", "repeats")}
-        batch = projects.get_or_create_batch(session, project.id, options.batch, **numbers)
-        return project.id, batch.id
+        found = batches.batch_for_import(session, project.id, options.batch, **_numbers(options))
+        if told := found.words():
+            print(harmless(f"batch {found.batch.name}: {told}, for all its items"))
+        return project.id, found.batch.id
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,45 +1,93 @@
-"""From files to items: Comparison records, otherwise whatever the data layer reads as pairs."""
+"""From files to items: questions with answers, judged or not, in any format of the data layer."""
 
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from alignloop.data.containers import BadRow, Row, Table, training_tables
 from alignloop.data.containers.json_rows import line_rows
-from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.files import PROVENANCE, explain, without_provenance
+from alignloop.data.formats.annotated import ANNOTATED
 from alignloop.data.formats.columns import Columns
+from alignloop.data.formats.kept import says_verdict
 from alignloop.data.formats.labels import pairs_of_labels
-from alignloop.data.formats.made import Labelled
+from alignloop.data.formats.made import Labelled, Unjudged
 from alignloop.data.formats.parts import digest_of
-from alignloop.data.formats.reading import read_table, survey
+from alignloop.data.formats.reading import Recognised, RowReader, survey
 from alignloop.data.formats.registry import formats_named
 from alignloop.data.narrow import object_at
 from alignloop.data.refusals import Refusal
-from alignloop.data.unstorable import UNSTORABLE
-from alignloop.records import Comparison, PreferencePair, Prompt, Record, Response
+from alignloop.errors import UserError
+from alignloop.label.new_item import (
+    NewItem,
+    ReadItem,
+    are_together,
+    item_of_comparison,
+    item_of_pairs,
+    item_of_texts,
+    item_problem,
+)
+from alignloop.records import Comparison, PreferencePair, Prompt
 
-Why = Literal["random", "uncertain", "ensemble", "coverage", "gold", "repeat", "import"]
-MOST_ANSWERS = 9
+__all__ = ["ItemFile", "NewItem", "ReadItem", "items_of_file", "items_of_lines"]
+
 COMPARED = ("sft", "policy")  # the sides of a line of evaluate/answers.jsonl
+Found = Iterator[ReadItem | Refusal]
 
 
-class NewItem(Record):
-    """A comparison to label, with its metadata; a line of an import file.
+class ItemFile:
+    """A file, folder or `hub:` id of any known format, read twice: `survey`, then `items`.
 
-    `models` and `settings` are by response_id; `comparison.sampled_from` is the default model.
-    `gold` is the right answer of a gold question: a response_id, "tie" or "both_bad".
+    The first pass determines what the columns mean and counts the rows (`num_rows`). With `gold`
+    the chosen answer of a pair is the right one. `name` stands for the path in messages.
     """
 
-    comparison: Comparison
-    models: dict[str, str] = Field(default_factory=dict)
-    settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    why: Why = "import"
-    why_detail: dict[str, Any] = Field(default_factory=dict)
-    gold: str | None = None
+    def __init__(self, source: str | Path, *, gold: bool = False, name: str = "") -> None:
+        self._source, self._gold, self._name = source, gold, name
+        self._surveyed: list[tuple[Table, Columns]] = []
+        self.num_rows = 0
+
+    def survey(self, on_row: Callable[[int], object] = lambda _: None) -> None:
+        """The first pass; `on_row` gets the number of rows so far.
+
+        Raises UserError if there is nothing at all, and what `on_row` raises.
+        """
+        with self._in_its_name():
+            for table in training_tables(self._source):
+                counted = replace(table, rows=partial(self._counted, table, on_row))
+                named = replace(table, name=self._name or table.name)
+                self._surveyed.append((named, survey(counted)))
+
+    def items(self) -> Found:
+        """The items, with their files and lines, and the refused rows among them.
+
+        Raises UserError if the file breaks off, or if the meaning of a column is unclear.
+        """
+        with self._in_its_name():
+            for table, columns in self._surveyed:
+                yield from items_of_table(table, columns, gold=self._gold)
+
+    def _counted(self, table: Table, on_row: Callable[[int], object]) -> Iterator[Row | BadRow]:
+        for row in table.rows():
+            self.num_rows += 1
+            on_row(self.num_rows)
+            yield row
+
+    @contextmanager
+    def _in_its_name(self) -> Generator[None]:
+        """An upload lies in a temporary file, which says nothing to anybody."""
+        try:
+            yield
+        except UserError as error:
+            if not self._name or not error.where:
+                raise
+            where = error.where.replace(str(self._source), self._name)
+            raise UserError(error.problem, where=where, fix=error.fix) from error
 
 
 def items_of_file(source: str | Path, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
@@ -48,8 +96,9 @@ def items_of_file(source: str | Path, *, gold: bool = False) -> Iterator[NewItem
     With `gold` the chosen answer of a pair is the right one. Raises UserError if there is nothing
     at all.
     """
-    for table in training_tables(source):
-        yield from items_of_table(table, gold=gold)
+    file = ItemFile(source, gold=gold)
+    file.survey()
+    yield from _alone(file.items())
 
 
 def items_of_lines(
@@ -60,43 +109,120 @@ def items_of_lines(
     `lines` restarts at each call: a first pass determines the meaning of the columns.
     """
     table = Table(name=name, container="jsonl", rows=lambda: line_rows(lines()))
-    yield from items_of_table(table, gold=gold)
+    yield from _alone(items_of_table(table, survey(table), gold=gold))
 
 
-def numbered_lines(stream: Iterable[bytes]) -> Iterator[tuple[int, str]]:
-    """Lines with their numbers from 1, as text; bytes that are not UTF-8 give an invalid line."""
-    for number, line in enumerate(stream, 1):
-        if len(line) > MAX_ROW_BYTES:
-            yield number, "this line is too long"
-        else:
-            yield number, line.decode("utf-8-sig" if number == 1 else "utf-8", "backslashreplace")
+def _alone(found: Found) -> Iterator[NewItem | Refusal]:
+    return (one if isinstance(one, Refusal) else one.item for one in found)
 
 
-def items_of_table(table: Table, *, gold: bool = False) -> Iterator[NewItem | Refusal]:
-    """The items of one table; consecutive rows of one kind are read together."""
-    columns = survey(table)
-    for kind, rows in groupby(table.rows(), key=_kind):
-        if kind == "own":
-            yield from (_own_item(table, row, gold) for row in rows if isinstance(row, Row))
-        elif kind == "evaluated":
-            yield from _evaluated_items(table, (row for row in rows if isinstance(row, Row)), gold)
-        else:
-            yield from _items_of_pairs(_part(table, rows), columns, gold=gold)
+def items_of_table(table: Table, columns: Columns, *, gold: bool = False) -> Found:
+    """The items of one table, whose columns have been surveyed.
+
+    Consecutive pairs of one comparison become one item; labels of single answers come last.
+    """
+    reader = RowReader(table, formats_named(None, ["pairs", "labels", "questions"]), columns)
+    unjudged = RowReader(table, formats_named(None, ["questions"]), columns)
+    pairs, labelled = _Pairs(table, gold), list[Labelled]()
+    for row in table.rows():
+        kind = _kind(row)
+        found = reader.read(row) if kind == "other" or isinstance(row, BadRow) else None
+        if isinstance(found, Refusal) and isinstance(row, Row) and not says_verdict(row.value):
+            # in a file of judged rows one without a verdict is no pair, but still a question
+            asked = unjudged.read(row)
+            found = asked if isinstance(asked, Recognised) else replace(found, fix=_WANTED)
+        if isinstance(found, Recognised) and _is_of_pairs(found):
+            labelled += [one for one in found.records if isinstance(one, Labelled)]
+            some = [one for one in found.records if isinstance(one, PreferencePair)]
+            yield from pairs.add(row.line, some)
+            continue
+        yield from pairs.flush()
+        if isinstance(found, Refusal):
+            yield found
+        elif isinstance(found, Recognised):
+            yield _asked_item(table, found, reader.source, gold)
+        elif isinstance(row, Row):
+            yield from _items_of_ours(table, row, kind, gold)
+    yield from pairs.flush()
+    for pair in pairs_of_labels(labelled):
+        yield _askable(table, 1, item_of_pairs([pair], gold=gold), gold, judged=True)
 
 
-def _kind(row: Row | BadRow) -> Literal["own", "evaluated", "pairs"]:
+_WANTED = 'give "prompt", "answer1" and "answer2", or any format that `alignloop data check` knows'
+
+
+def _is_of_pairs(found: Recognised) -> bool:
+    """Pairs or labels, which may need the next row; other rows are a question on their own."""
+    return found.format.kind in ("pairs", "labels") and found.format.name not in ANNOTATED
+
+
+class _Pairs:
+    """Consecutive pairs of one comparison, until one of another comes."""
+
+    def __init__(self, table: Table, gold: bool) -> None:
+        self._table, self._gold = table, gold
+        self._waiting: list[PreferencePair] = []
+        self._line = 0  # of the first waiting pair
+
+    def add(self, line: int, pairs: Iterable[PreferencePair]) -> Found:
+        """The items that end with this row."""
+        for pair in pairs:
+            if self._waiting and not are_together(self._waiting[-1], pair):
+                yield from self.flush()
+            self._line = self._line if self._waiting else line
+            self._waiting.append(pair)
+
+    def flush(self) -> Found:
+        """The item of the waiting pairs."""
+        if self._waiting:
+            item = item_of_pairs(self._waiting, gold=self._gold)
+            self._waiting = []
+            yield _askable(self._table, self._line, item, self._gold, judged=True)
+
+
+Ours = Literal["own", "evaluated", "other"]
+
+
+def _kind(row: Row | BadRow) -> Ours:
     """A Comparison or NewItem of ours, a line of evaluate/answers.jsonl, or anything else."""
-    if isinstance(row, BadRow):
-        return "pairs"
-    is_comparison = isinstance(row.value.get("prompt"), dict) and "responses" in row.value
-    if isinstance(row.value.get("comparison"), dict) or is_comparison:
+    value: dict[str, Any] = {} if isinstance(row, BadRow) else row.value
+    if isinstance(value.get("comparison"), dict):
         return "own"
-    sides = (row.value.get(who) for who in COMPARED)
-    evaluated = all(isinstance(side, dict) and "response" in side for side in sides)
-    return "evaluated" if evaluated and isinstance(row.value.get("prompt"), dict) else "pairs"
+    if not isinstance(value.get("prompt"), dict):
+        return "other"
+    # `responses` alone is a usual name for answers in anybody's file
+    if "comparison_id" in value and "responses" in value:
+        return "own"
+    sides = (value.get(who) for who in COMPARED)
+    return (
+        "evaluated"
+        if all(isinstance(side, dict) and "response" in side for side in sides)
+        else "other"
+    )
 
 
-def _evaluated_items(table: Table, rows: Iterable[Row], gold: bool) -> Iterator[NewItem | Refusal]:
+def _asked_item(table: Table, found: Recognised, source: str, gold: bool) -> ReadItem | Refusal:
+    """The question of an annotation tool's row, judged or not, or of one that nobody judged."""
+    if found.format.kind == "questions":
+        (one,) = cast("list[Unjudged]", found.records)
+        item = item_of_comparison(one.comparison, one.models)
+        return _askable(table, found.line, item, gold, found.row)
+    told = ANNOTATED[found.format.name](found.row, source)
+    pairs = [one for one in found.records if isinstance(one, PreferencePair)]
+    item = item_of_comparison(told.comparison, {})
+    if gold and pairs:
+        item = item_of_pairs(pairs, gold=True)
+    return _askable(table, found.line, item, gold, found.row, judged=bool(told.votes))
+
+
+def _items_of_ours(table: Table, row: Row, kind: Ours, gold: bool) -> Found:
+    if kind == "own":
+        yield _own_item(table, row, gold)
+    else:
+        yield from _evaluated_items(table, [row], gold)
+
+
+def _evaluated_items(table: Table, rows: Iterable[Row], gold: bool) -> Found:
     """The answers of `alignloop evaluate`, to be judged blindly by people.
 
     Equal and empty answers are skipped: there is nothing to compare.
@@ -113,12 +239,12 @@ def _evaluated_items(table: Table, rows: Iterable[Row], gold: bool) -> Iterator[
         sides = {str(object_at(row.value, who)["response"]).strip(): who for who in COMPARED}
         if len(sides) < len(COMPARED) or "" in sides:
             continue
-        item = _item_of_texts(prompt, list(sides), digest_of([prompt.prompt_id, *sorted(sides)]))
-        models = {one.response_id: sides[one.text] for one in item.comparison.responses}
-        yield _askable(table, row.line, item.model_copy(update={"models": models}), gold, row.value)
+        key = digest_of([prompt.prompt_id, *sorted(sides)])
+        item = item_of_texts(prompt, list(sides), key, models=sides)
+        yield _askable(table, row.line, item, gold, row.value)
 
 
-def _own_item(table: Table, row: Row, gold: bool) -> NewItem | Refusal:
+def _own_item(table: Table, row: Row, gold: bool) -> ReadItem | Refusal:
     try:
         if "comparison" in row.value:
             item = NewItem.model_validate(row.value)
@@ -141,122 +267,14 @@ def _models_in(provenance: Any) -> Any:
     return known.get("models") or {}
 
 
-def _texts_of(item: NewItem) -> Iterator[str]:
-    """All texts of an item that go into a text column."""
-    comparison, prompt = item.comparison, item.comparison.prompt
-    yield from (comparison.comparison_id, comparison.sampled_from, *item.models.values())
-    yield from (prompt.prompt_id, prompt.category, prompt.language, prompt.source)
-    yield from (message.content for message in prompt.messages)
-    yield from _texts_within([*prompt.tools, *prompt.references, prompt.metadata])
-    for response in comparison.responses:
-        yield from (response.response_id, response.text)
-
-
-def _texts_within(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict):
-        yield from _texts_within([*cast("dict[str, Any]", value).items()])
-    elif isinstance(value, list | tuple):
-        for one in cast("list[Any]", value):
-            yield from _texts_within(one)
-
-
-def item_problem(item: NewItem) -> str:
-    """Why a comparison cannot be labelled; "" if it can."""
-    responses = item.comparison.responses
-    ids = {response.response_id for response in responses}
-    texts = {response.text.strip() for response in responses}
-    if len(responses) > MOST_ANSWERS:
-        return f"there are more than {MOST_ANSWERS} responses"
-    if len(ids) < len(responses):
-        return "two responses have the same response_id"
-    if len(texts) < len(responses):
-        return "two responses have the same text"
-    if not all(texts):
-        return "a response is empty"
-    if any(UNSTORABLE.search(text) for text in _texts_of(item)):
-        return "a text contains NUL, or half a character (a lone surrogate)"
-    if item.gold is not None and item.gold not in {*ids, "tie", "both_bad"}:
-        return f"gold names no response: {item.gold[:40]!r}"
-    return ""
-
-
-def _part(table: Table, rows: Iterable[Row | BadRow]) -> Table:
-    return Table(name=table.name, container=table.container, rows=lambda: iter(rows))
-
-
-def _items_of_pairs(table: Table, columns: Columns, *, gold: bool) -> Iterator[NewItem | Refusal]:
-    """Pairs become comparisons; consecutive ones of one comparison_id become one of K answers."""
-    labelled: list[Labelled] = []
-    waiting: list[PreferencePair] = []
-    line = 1  # of the first waiting pair
-    for found in read_table(table, formats_named(None, ["pairs", "labels"]), columns):
-        if isinstance(found, Refusal):
-            yield found
-            continue
-        labelled += [one for one in found.records if isinstance(one, Labelled)]
-        for pair in (one for one in found.records if isinstance(one, PreferencePair)):
-            if waiting and not _together(waiting[-1], pair):
-                yield _askable(table, line, _item_of_pairs(waiting, gold=gold), gold)
-                waiting = []
-            line = line if waiting else found.line
-            waiting.append(pair)
-    if waiting:
-        yield _askable(table, line, _item_of_pairs(waiting, gold=gold), gold)
-    for pair in pairs_of_labels(labelled):
-        yield _askable(table, 1, _item_of_pairs([pair], gold=gold), gold)
-
-
 def _askable(
-    table: Table, line: int, item: NewItem, gold: bool, row: object = ""
-) -> NewItem | Refusal:
+    table: Table, line: int, item: NewItem, gold: bool, row: object = "", *, judged: bool = False
+) -> ReadItem | Refusal:
     """The item, or why it cannot be labelled; a gold question needs a right answer."""
     problem, fix = item_problem(item), "correct the row, or remove it"
     if not problem and gold and item.gold is None:
         problem = "a gold question needs a right answer, and this row has none"
         fix = "give pairs in which one answer is chosen, or import it without gold"
     if not problem:
-        return item
+        return ReadItem(item, table.name, line, judged)
     return Refusal(file=table.name, line=line, problem=problem, fix=fix, row=row)
-
-
-def _together(one: PreferencePair, other: PreferencePair) -> bool:
-    if not one.comparison_id or one.comparison_id != other.comparison_id:
-        return False
-    # Not the metadata, which may differ by judgement.
-    key = "prompt_id", "messages"
-    return all(getattr(one.prompt, name) == getattr(other.prompt, name) for name in key)
-
-
-def _item_of_pairs(pairs: list[PreferencePair], *, gold: bool) -> NewItem:
-    """One item with the distinct answers of some pairs, in a neutral order."""
-    prompt = pairs[0].prompt
-    texts = sorted({text for pair in pairs for text in (pair.chosen, pair.rejected)})
-    key = pairs[0].comparison_id or digest_of([prompt.prompt_id, *texts])
-    item = _item_of_texts(prompt, texts, key)
-    ids = {response.text: response.response_id for response in item.comparison.responses}
-    right = _gold_of(pairs, ids) if gold else None
-    return item.model_copy(update={"gold": right, "why": "import" if right is None else "gold"})
-
-
-def _item_of_texts(prompt: Prompt, texts: Iterable[str], key: str) -> NewItem:
-    ids = {text: digest_of([prompt.prompt_id, text]) for text in texts}
-    # ordered by hash: the stored order must not reveal the winner or the model
-    by_hash = sorted(ids, key=lambda text: ids[text])
-    responses = [Response(response_id=ids[text], text=text) for text in by_hash]
-    made = Comparison(comparison_id=key, prompt=prompt, responses=tuple(responses))
-    return NewItem(comparison=made)
-
-
-def _gold_of(pairs: list[PreferencePair], ids: dict[str, str]) -> str | None:
-    """The answer that beats others and is never beaten or equalled; "tie" if all are ties.
-
-    None if annotators disagree or two answers share first place: no majority is invented.
-    """
-    ties = [pair for pair in pairs if pair.preference == 0.5]
-    if len(ties) == len(pairs):
-        return "tie"
-    not_best = {pair.rejected for pair in pairs} | {pair.chosen for pair in ties}
-    best = {pair.chosen for pair in pairs if pair.chosen not in not_best}
-    return ids[best.pop()] if len(best) == 1 else None

@@ -84,6 +84,7 @@ def test_a_project_from_import_to_export(lead: Client, annotating: Client, tmp_p
     done = lead.import_file("new", "one", file)
     assert (done["added"], done["num_refused"]) == (1, 1)
     assert f"{file}:2" in done["refused"][0]
+    assert (done["judged"], done["elsewhere"]) == (1, 0)
     for _ in range(3):
         task = annotating.claim("new")
         assert task is not None
@@ -95,6 +96,13 @@ def test_a_project_from_import_to_export(lead: Client, annotating: Client, tmp_p
     assert len(list(lead.judgements("new"))) == 3
     assert len(list(lead.items("new"))) == 1201
     assert lead.quality("new")["overall"] is not None
+
+
+def test_a_third_opinion_is_asked_for(lead: Client) -> None:
+    assert lead.change_batch(SLUG, "first", overlap=3)["overlap"] == 3
+    assert [one["overlap"] for one in lead.batches(SLUG)] == [3]
+    with pytest.raises(refusals.NotFound):
+        lead.change_batch(SLUG, "none", overlap=3)
 
 
 def test_a_server_that_is_not_there_is_told_with_what_to_do() -> None:

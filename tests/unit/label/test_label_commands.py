@@ -45,8 +45,18 @@ def test_from_nothing_to_items_and_people(run: Run, tmp_path: Path) -> None:
     assert (code, out) == (0, "added: 3, already there: 0, refused: 0\n")
     assert run("import", str(file), "--batch", "one")[1].startswith("added: 0, already there: 3")
     assert run("batch", "list")[1] == "one\t3 items\toverlap 2\topen\n"
+    assert run("overlap", "3", "--batch", "one")[1] == "demo/one: overlap 2 -> 3\n"
+    told = run("import", str(file), "--batch", "one", "--overlap", "4", "--priority", "2")[1]
+    assert told.startswith("batch one: overlap 3 -> 4, priority 0 -> 2, for all its items\n")
+    code, _, err = run("import", str(file), "--batch", "one", "--overlap", "101")
+    assert code == 2 and "101 judgements per item" in err
+    told = run("import", str(file), "--batch", "two", "--overlap", "3")[1]
+    assert "3 of those already there are in another batch" in told
+    assert run("overlap", "2", "--batch", "one")[1] == "demo/one: overlap 4 -> 2\n"
+    assert run("overlap", "2", "--batch", "one")[1] == "demo/one: the overlap is 2 already\n"
+    run("batch", "close", "two")
     assert run("batch", "close", "one")[1] == "demo/one\n"
-    assert run("batch", "list")[1].endswith("closed\n")
+    assert run("batch", "list")[1].count("closed\n") == 2
     code, out, _ = run("user", "add", "ann", "--url", "https://label.example")
     link = re.match(r"https://label\.example/invite/([\w-]{43})\n", out)
     assert link
@@ -177,3 +187,24 @@ def test_the_parser_loads_no_web_framework() -> None:
     words: Sequence[str] = [sys.executable, "-c", code]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_webhooks_are_the_operators(run: Run) -> None:
+    run("project", "add", "demo")
+    code, out, _ = run("webhook", "add", "http://127.0.0.1:9/x", "--kind", "batch finished")
+    assert code == 0 and re.search(r"^[0-9a-f]{64}$", out, re.M)
+    assert run("webhook", "list")[1] == (
+        "1\thttp://127.0.0.1:9/x\tbatch finished\t0 sent, 0 given up\tno error\n"
+    )
+    code, _, err = run("webhook", "add", "http://example.com/x")
+    assert code == 2 and "https" in err
+    assert run("webhook", "remove", "1") == (0, "http://127.0.0.1:9/x\n", "")
+    assert run("webhook", "list")[1] == ""
+
+
+def test_a_judged_file_is_told_to_be_asked_anew(run: Run, tmp_path: Path) -> None:
+    run("project", "add", "demo")
+    file = tmp_path / "pairs.jsonl"
+    file.write_text('{"prompt": "Q", "chosen": "a", "rejected": "b"}\n', encoding="utf-8")
+    out = run("import", str(file), "--batch", "one")[1]
+    assert "1 rows say which answer is better; people are asked anew" in out

@@ -24,6 +24,7 @@ from alignloop.data.formats import published as published
 from alignloop.data.formats import judged as judged
 from alignloop.data.formats import trees as trees
 from alignloop.data.formats import questions as questions
+from alignloop.data.formats import unjudged as unjudged
 
 # isort: on
 from alignloop.data.formats.made import Labelled

@@ -35,6 +35,8 @@ UNKNOWN_TIME = datetime.fromtimestamp(0, UTC)  # for judgements exported without
 class Vote:
     """One annotator's vote: `choice` is an answer's name, "tie", "both_bad" or "skip".
 
+    `strength` is 0..3, of our own exports only.
+
     `ranking` lists the answers best first, in tiers; `ratings` are points by answer. `truth` is set
     if the tool marks the vote as the ground truth.
     """
@@ -43,6 +45,7 @@ class Vote:
     choice: str
     ranking: tuple[tuple[str, ...], ...] = ()
     ratings: Mapping[str, float] = field(default_factory=dict[str, float])
+    strength: int = 0
     rationale: str = ""
     seconds: float = 0.0
     created_at: datetime = UNKNOWN_TIME
@@ -63,6 +66,7 @@ class Annotated:
                 comparison_id=self.comparison.comparison_id,
                 annotator_id=vote.annotator or self.comparison.prompt.source,
                 choice=vote.choice,
+                strength=vote.strength,
                 ratings=dict(vote.ratings),
                 seconds=vote.seconds,
                 rationale=vote.rationale,
@@ -127,7 +131,7 @@ def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
     """The question under one of the usual names, or a chat under any name."""
     if asks(row):
         return asked_in(row)
-    chats = [key for key in row if key not in answers and _is_chat(row[key])]
+    chats = [key for key in row if key not in answers and is_chat(row[key])]
     if len(chats) != 1:
         raise Refused(
             f"found answers ({', '.join(answers)[:80]}) but no question",
@@ -136,7 +140,8 @@ def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
     return messages(row[chats[0]], chats[0])
 
 
-def _is_chat(value: JsonValue) -> bool:
+def is_chat(value: JsonValue) -> bool:
+    """Whether a value is a list of turns."""
     return isinstance(value, list) and bool(value) and all(map(role_of, value))
 
 
@@ -158,7 +163,7 @@ def _normalise(key: str) -> str:
     return re.sub(r"[\s_\-.:：]", "", key).lower()
 
 
-def _mark(name: str) -> str:
+def mark_of(name: str) -> str:
     """The part of a name that distinguishes it: "answer_1" -> "1", "b" -> "b", "left" -> "left"."""
     found = _COLUMN.fullmatch(_normalise(name))
     return next(filter(None, found.groups())) if found else _normalise(name)
@@ -180,7 +185,7 @@ def answers_of(row: Row) -> dict[str, str]:
     several = [word for word in (*_COLUMNS.split("|"), "") if len(families.get(word, ())) > 1]
     if several:
         columns = families[several[0]]
-        return {key: columns[key] for key in sorted(columns, key=lambda key: _order(_mark(key)))}
+        return {key: columns[key] for key in sorted(columns, key=lambda key: _order(mark_of(key)))}
     listed = first_list(row, _LISTS) or []
     found_in = dict(_listed(place, item) for place, item in enumerate(listed, start=1))
     return (
@@ -205,7 +210,7 @@ def _order(mark: str) -> tuple[int, str]:
 def _listed(place: int, item: JsonValue) -> tuple[str, str]:
     """An answer in a list with its id, or its position from 1 if it has none."""
     if not isinstance(item, dict):
-        return str(place), item if isinstance(item, str) else ""
+        return str(place), _text_of(item) or ""
     content = first_text(item, _TEXTS)
     return str(item.get("id", place)), _text_of(item) or "" if content is None else content
 
@@ -244,7 +249,7 @@ def choice_of(value: object, answers: Mapping[str, str]) -> str:
     named = _NAMED.fullmatch(plain)
     if not named:
         return ""
-    marks = {_mark(name): name for name in answers}
+    marks = {mark_of(name): name for name in answers}
     return marks.get(named[1]) or _at_place(named[1], list(answers), set(marks))
 
 
@@ -266,6 +271,8 @@ def vote_of(annotator: str, controls: Mapping[str, JsonValue], answers: Mapping[
     values = {
         name: simple(value) for name, value in controls.items() if value not in (None, "", [])
     }
+    remarks = [str(values.pop(name)) for name in (*values,) if name in REMARKS]
+    strength = number(values.pop(STRENGTH, 0)) or 0.0
     ratings = {
         found: points
         for name, value in values.items()
@@ -304,8 +311,19 @@ def vote_of(annotator: str, controls: Mapping[str, JsonValue], answers: Mapping[
         choice=choice,
         ranking=ranking,
         ratings=ratings,
-        rationale="\n".join(comments),
+        rationale="\n".join([*remarks, *comments]),
+        strength=int(min(3.0, max(0.0, strength))),
     )
+
+
+STRENGTH = "strength_0_to_3"  # a control of our own exports; other tools' scales are not ours
+REMARKS = ("comment", "skip_reason")  # controls for texts, which never name an answer
+
+
+def with_skips(votes: Sequence[Vote], skips: Sequence[Vote]) -> tuple[Vote, ...]:
+    """The votes, and the skips of people who gave none."""
+    gave = {vote.annotator for vote in votes}
+    return (*votes, *(one for one in skips if one.annotator and one.annotator not in gave))
 
 
 def simple(value: JsonValue) -> JsonValue:
@@ -327,14 +345,21 @@ def _rated(control: str, answers: Mapping[str, str]) -> str:
     plain = _normalise(control)
     whole = next((name for name in answers if plain.endswith(_normalise(name))), "")
     words = re.fullmatch(r".*?(?:rating|score|quality|points|stars|评分|打分)([a-i]|[1-9])", plain)
-    marks = {_mark(name): name for name in answers}
+    marks = {mark_of(name): name for name in answers}
     return whole or (marks.get(words[1], "") if words else "")
 
 
 def _ranking(value: JsonValue, answers: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """All answers in order, best first: from a list of names, or of names with ranks."""
-    if isinstance(value, dict) and len(value) == 1:
+    if isinstance(value, dict) and len(value) == 1 and not str(next(iter(value))).isdigit():
         value = next(iter(value.values()))
+    if isinstance(value, dict) and all(str(name).isdigit() for name in value):
+        tiers = sorted(value.items(), key=lambda entry: int(entry[0]))  # buckets "1", "2", ...
+        value = [
+            {"value": one, "rank": int(tier)}
+            for tier, names in tiers
+            for one in (names if isinstance(names, list) else [names])
+        ]
     if not isinstance(value, list):
         return ()
     ranks: dict[str, float] = {}

@@ -1,10 +1,11 @@
 """Argilla: records of version 2, their flat export, and data sets of version 1.
 
-Only submitted responses count: drafts are unfinished and discarded ones withdrawn. Suggestions come
-from a model and are no judgements.
+Only submitted responses count: drafts are unfinished. Discarded ones are skips, which give no pair.
+Suggestions come from a model and are no judgements.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from pydantic import JsonValue
 
@@ -16,7 +17,10 @@ from alignloop.data.formats.annotated import (
     answers_of,
     compared,
     last_of_each,
+    seconds_of,
+    time_of,
     vote_of,
+    with_skips,
 )
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.registry import Refused, Row
@@ -30,7 +34,39 @@ _RESPONSES = ".responses"
 @annotated("argilla", fields=dict, responses=(dict, list))
 def _record(row: Row, source: str) -> Annotated:
     """A record of version 2: responses by question, or (the server's own form) by person."""
-    return _annotated(opened(object_at(row, "fields")), source, list(_of_record(row["responses"])))
+    about = row.get("metadata")
+    known = {key: about[key] for key in _KNOWN if key in about} if isinstance(about, dict) else {}
+    fields = opened(known | object_at(row, "fields"))
+    made = _annotated(fields, source, list(_of_record(row["responses"])))
+    return _with_times(made, row["responses"])
+
+
+_KNOWN = ("prompt_id", "source", "category", "language")  # metadata of our own exports
+
+
+def _with_times(made: Annotated, responses: JsonValue) -> Annotated:
+    """The server's own form has the time of each response, and discarded ones, which are skips."""
+    given = [one for one in objects_in(responses) if "values" in one or "status" in one]
+    said = {_person(one): one for one in given if _counts(one.get("status"))}
+    votes = [
+        _about(vote, said[vote.annotator]) if vote.annotator in said else vote
+        for vote in made.votes
+    ]
+    discarded = [one for one in given if str(one.get("status")).lower() == "discarded"]
+    skips = [_about(Vote(annotator=_person(one), choice="skip"), one) for one in discarded]
+    return replace(made, votes=with_skips(votes, skips))
+
+
+def _about(vote: Vote, response: Row) -> Vote:
+    """The vote with its times, and a skip's reason."""
+    values = response.get("values")
+    said = values["skip_reason"] if isinstance(values, dict) and "skip_reason" in values else None
+    return replace(
+        vote,
+        seconds=seconds_of(response.get("seconds")),
+        created_at=time_of(response.get("updated_at") or response.get("inserted_at")),
+        rationale=vote.rationale if said is None else str(_value(said)),
+    )
 
 
 def _of_record(responses: JsonValue) -> Iterator[Response]:
@@ -53,7 +89,7 @@ def _value(answer: JsonValue) -> JsonValue:
 
 def _person(response: Row) -> str:
     named = next(
-        (response[key] for key in ("user_id", "user", "username") if response.get(key)), ""
+        (response[key] for key in ("username", "user_id", "user") if response.get(key)), ""
     )
     return str(named)
 

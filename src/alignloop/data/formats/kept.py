@@ -17,7 +17,7 @@ from alignloop.data.formats.annotated import ANNOTATED
 from alignloop.data.formats.answers import looks_like_an_answer, plain
 from alignloop.data.formats.columns import Columns
 from alignloop.data.formats.labels import label_keys
-from alignloop.data.formats.made import Labelled, Made
+from alignloop.data.formats.made import Labelled, Made, Unjudged
 from alignloop.data.formats.registry import FORMATS, Format, Refused, Row
 from alignloop.data.formats.verdicts import CHOICE, LABEL, VOTER
 from alignloop.data.narrow import object_at
@@ -34,7 +34,8 @@ _JUDGES = re.compile(  # columns about who judged, and how
     r"|(?:annotator|judge)(?:[_-]\w+)?|标注员|comparison_id|record_source|margin|weight",
     re.I,
 )
-_NOT_COLUMNS = ("open-assistant",)  # a tree; exports of annotation tools are excluded too
+# A tree, and tasks of annotation tools, whose exports are excluded too.
+_NOT_COLUMNS = ("open-assistant", "label-studio-task", "argilla-record", "prodigy-task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,9 @@ def _with(record: Made, more: Mapping[str, object]) -> Made:
     prompt = record.prompt.model_copy(update=more)
     if isinstance(record, Labelled):
         return replace(record, prompt=prompt)
+    if isinstance(record, Unjudged):
+        asked = record.comparison.model_copy(update={"prompt": prompt})
+        return replace(record, comparison=asked)
     return record.model_copy(update={"prompt": prompt})
 
 
@@ -110,6 +114,11 @@ def _is_judged(row: Row, free: Sequence[str], columns: Columns) -> bool:
         return False
     usable = (one for one in FORMATS if one.kind in ("pairs", "labels") and not one.named_only)
     return any(one.holds(row, columns) for one in usable)
+
+
+def says_verdict(row: Row) -> bool:
+    """Whether a row has a column that judges answers, with anything in it."""
+    return any(value not in (None, "", []) and _judges(str(key)) for key, value in row.items())
 
 
 @lru_cache(4096)  # all rows share a few keys

@@ -1,7 +1,7 @@
 """Label Studio: JSON of tasks with annotations, and JSON_MIN and CSV with one annotation per row.
 
-https://labelstud.io/guide/export: cancelled annotations were skipped and are ignored, as are
-predictions and drafts. If an annotation is marked as ground truth, pairs are made from it alone,
+https://labelstud.io/guide/export: cancelled annotations are skips, which give no pair; predictions
+and drafts are ignored. If an annotation is marked as ground truth, pairs are made from it alone,
 while agreement is measured on all.
 """
 
@@ -12,6 +12,7 @@ from pydantic import JsonValue
 
 from alignloop.data.containers.cells import value_in
 from alignloop.data.formats.annotated import (
+    REMARKS,
     Annotated,
     Vote,
     annotated,
@@ -22,6 +23,7 @@ from alignloop.data.formats.annotated import (
     simple,
     time_of,
     vote_of,
+    with_skips,
 )
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.parts import ASKING, asked_in, asks, prompt
@@ -60,7 +62,25 @@ def _task(row: Row, source: str) -> Annotated:
         answers = {name: answers.get(name) or text_at(data, name) for name in named}
     votes = last_of_each([_vote(one, answers) for one in given])
     given_votes = tuple(vote for vote in votes if vote.choice != "skip")
-    return Annotated(comparison=compared(data, source, answers), votes=given_votes)
+    skips = [_skip(one) for one in _annotations(row) or () if _is_cancelled(one)]
+    whole = with_skips(given_votes, last_of_each(skips))
+    return Annotated(comparison=compared(data, source, answers), votes=whole)
+
+
+def _skip(annotation: Row) -> Vote:
+    """A cancelled annotation: that person skipped the task, perhaps with a remark."""
+    controls = {
+        str(item.get("from_name")): item.get("value")
+        for item in objects_in(annotation.get("result"))
+    }
+    remarks = [str(simple(controls[name])) for name in REMARKS if name in controls]
+    return Vote(
+        annotator=_person(annotation.get("completed_by")),
+        choice="skip",
+        rationale="\n".join(remarks),
+        seconds=seconds_of(annotation.get("lead_time")),
+        created_at=time_of(annotation.get("updated_at") or annotation.get("created_at")),
+    )
 
 
 def _no_answers(data: Row) -> Refused:

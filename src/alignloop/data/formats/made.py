@@ -1,8 +1,10 @@
 """What formats make of rows: records, labelled responses, plain texts."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from alignloop.records import (
+    Comparison,
     Demonstration,
     Extra,
     Message,
@@ -29,6 +31,19 @@ class Labelled:
     def answer(self) -> Message:
         """The response with its calls and reasoning."""
         return answer_of(self.response, self.extra)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unjudged:
+    """A question with its answers; `models` says who wrote which, by response_id."""
+
+    comparison: Comparison
+    models: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def prompt(self) -> Prompt:
+        """The question."""
+        return self.comparison.prompt
 
 
 # A text is one without a prompt: checked and counted, but no stage trains on it.

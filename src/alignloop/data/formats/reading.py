@@ -122,6 +122,7 @@ def distinct_prompts(path: str | Path, prompts: Sequence[Prompt]) -> list[Prompt
     return list(distinct.values())
 
 
+MOST_SHAPES = 1000  # combinations of keys and types, which a file may vary endlessly
 MOST_UNREAD = 100  # names of keys, since a file may have any number of them
 PROMPT_SOURCES: tuple[Kind, ...] = ("prompts", "demonstrations", "pairs", "labels")
 
@@ -185,40 +186,62 @@ def read_table(
     `columns` is the result of an earlier first pass. Raises UserError if the table itself is
     damaged, or if the meaning of a column is unclear.
     """
-    source = Path(table.name).name.split(".")[0]
-    # only tables store lists and turns as text
-    in_cells = table.container not in ("json", "jsonl")
-    columns = survey(table) if columns is None else columns
+    reader = RowReader(table, formats, survey(table) if columns is None else columns)
     for row in table.rows():
+        yield reader.read(row)
+
+
+class RowReader:
+    """Reads rows of a table one by one, once all of them have been surveyed."""
+
+    def __init__(self, table: Table, formats: Sequence[Format], columns: Columns) -> None:
+        self.source = Path(table.name).name.split(".")[0]
+        self._table, self._formats, self._columns = table, formats, columns
+        # only tables store lists and turns as text
+        self._in_cells = table.container not in ("json", "jsonl")
+        self._by_shape: dict[tuple[tuple[str, type], ...], list[Format]] = {}
+
+    def read(self, row: TableRow | BadRow) -> Recognised | Refusal:
+        """The result of one row. Raises UserError if the meaning of a column is unclear."""
         if isinstance(row, BadRow):
-            yield _refused(table, row, row.problem, row.fix, row.content)
-            continue
+            return self._refused(row, row.problem, row.fix, row.content)
         try:
-            value = _opened(table, row)
-            format_ = recognise(value, formats, columns)
-            used: set[tuple[str, str]] = set()
-            records = format_.read(Watched(value, used), source, columns)
-            unread = unread_in(value, used)
-            kept = kept_of(value, unread, format_, columns, in_cells=in_cells)
+            return self._recognised(row)
         except Refused as error:
             if error.whole_file:
-                raise UserError(error.problem, where=table.name, fix=error.fix) from error
-            yield _refused(table, row, error.problem, error.fix, row.value)
-        else:
-            yield Recognised(
-                line=row.line,
-                format=format_,
-                records=kept.within(records),
-                row=value,
-                unread=[name for name in unread if name not in kept.read],
-                kept=kept,
-            )
+                raise UserError(error.problem, where=self._table.name, fix=error.fix) from error
+            return self._refused(row, error.problem, error.fix, row.value)
 
+    def _refused(self, row: TableRow | BadRow, problem: str, fix: str, content: object) -> Refusal:
+        return Refusal(file=self._table.name, line=row.line, problem=problem, fix=fix, row=content)
 
-def _refused(
-    table: Table, row: TableRow | BadRow, problem: str, fix: str, content: object
-) -> Refusal:
-    return Refusal(file=table.name, line=row.line, problem=problem, fix=fix, row=content)
+    def _recognised(self, row: TableRow) -> Recognised:
+        value = _opened(self._table, row)
+        format_ = self._format_of(value)
+        used: set[tuple[str, str]] = set()
+        records = format_.read(Watched(value, used), self.source, self._columns)
+        unread = unread_in(value, used)
+        kept = kept_of(value, unread, format_, self._columns, in_cells=self._in_cells)
+        return Recognised(
+            line=row.line,
+            format=format_,
+            records=kept.within(records),
+            row=value,
+            unread=[name for name in unread if name not in kept.read],
+            kept=kept,
+        )
+
+    def _format_of(self, value: Row) -> Format:
+        """The format of a row; which formats have its keys is found out once for each shape."""
+        shape = tuple([(key, type(cell)) for key, cell in value.items()])
+        possible = self._by_shape.get(shape)
+        if possible is None:
+            possible = [one for one in self._formats if one.has_keys(value)]
+            if len(self._by_shape) < MOST_SHAPES:
+                self._by_shape[shape] = possible
+        found = next((one for one in possible if one.holds(value, self._columns)), None)
+        # none: it says what is missing
+        return found or recognise(value, self._formats, self._columns)
 
 
 def _collect(

@@ -5,21 +5,24 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, cast
 
 from alignloop.data.formats.columns import NOTHING_SEEN, Columns
-from alignloop.data.formats.made import Made
+from alignloop.data.formats.made import Made, Unjudged
 from alignloop.data.narrow import Object
 from alignloop.errors import UserError
 
 Row = Object
-Kind = Literal["pairs", "labels", "demonstrations", "prompts", "texts"]
+Kind = Literal["pairs", "labels", "questions", "demonstrations", "prompts", "texts"]
 Type = type | tuple[type, ...]
 Read = Callable[[Row, str], Sequence[Made]] | Callable[[Row, str, Columns], Sequence[Made]]
+ReadQuestions = Callable[[Row, str], list[Unjudged]]
 Fits = Callable[[Row], object] | Callable[[Row, Columns], object]
 Result = TypeVar("Result")
 ReadType = TypeVar("ReadType", bound=Read)
 
+_CALLED = {"questions": "answers that nobody has judged"}
+# What learns from files; questions are only filed for labelling.
 KINDS: tuple[Kind, ...] = ("pairs", "labels", "demonstrations", "prompts", "texts")
 _WORDS = {str: "text", dict: "an object", list: "a list", bool: "true or false", int: "a number"}
 
@@ -58,8 +61,13 @@ class Format:
 
     def holds(self, row: Row, columns: Columns = NOTHING_SEEN) -> bool:
         """Whether the row has this format."""
-        typed = all(isinstance(row.get(key), kind) for key, kind in self.keys.items())
-        return typed and (self.fits is None or bool(_call(self.fits, row, columns=columns)))
+        return self.has_keys(row) and (
+            self.fits is None or bool(_call(self.fits, row, columns=columns))
+        )
+
+    def has_keys(self, row: Row) -> bool:
+        """Whether the row has the format's keys with the right types, whatever is in them."""
+        return all(isinstance(row.get(key), kind) for key, kind in self.keys.items())
 
     def read(self, row: Row, source: str, columns: Columns = NOTHING_SEEN) -> Sequence[Made]:
         """The records of a row of this format; raises Refused."""
@@ -130,6 +138,19 @@ def prompts(
     return register("prompts", name, keys, fits, named_only)
 
 
+def questions(
+    name: str, fits: Fits | None = None, named_only: bool = False, **keys: Type
+) -> Callable[[ReadQuestions], ReadQuestions]:
+    """A format of answers that nobody has judged: `read` returns a list of Unjudged."""
+
+    def made(read: ReadQuestions) -> ReadQuestions:
+        # no record: only `label import` asks for this kind, and knows what it gets
+        register("questions", name, keys, fits, named_only)(cast("Read", read))
+        return read
+
+    return made
+
+
 def formats_named(name: str | None, kinds: Sequence[Kind]) -> list[Format]:
     """The formats of these kinds, in the order of the kinds; only those of a name if it is given.
 
@@ -164,7 +185,7 @@ def recognise(row: Row, formats: Sequence[Format], columns: Columns = NOTHING_SE
     others = (f for f in FORMATS if f.kind not in kinds and not f.named_only)
     other = next((f for f in others if f.holds(row, columns)), None)
     if other is not None:
-        both = f"{other.kind}, not {formats[0].kind}"
+        both = f"{_CALLED.get(other.kind, other.kind)}, not {formats[0].kind}"
         missing = f"a key is missing: {keys} are those of {both}"
         raise Refused(
             f"this row contains {both}" if complete else missing,

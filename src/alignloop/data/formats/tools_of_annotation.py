@@ -93,7 +93,7 @@ def _next_marks(names: list[str]) -> tuple[str, ...]:
     return ("a", "1") if not names else (chr(ord(names[-1]) + 1),)
 
 
-def _plain_text(content: str) -> str:
+def as_plain_text(content: str) -> str:
     """The text of a displayed page: with line breaks, without its layout tags."""
     return html.unescape(_TAG.sub("", _BREAK.sub("\n", content)))
 
@@ -168,7 +168,7 @@ def _potato(row: Row, source: str) -> Annotated:
     if len(answers) < 2 or not asks(row):
         displayed = row.get("displayed_text", row.get("text"))
         question, answers = answers_in_lines(
-            _plain_text(displayed if isinstance(displayed, str) else "")
+            as_plain_text(displayed if isinstance(displayed, str) else "")
         )
         asked = row | {"prompt": question}
     if len(answers) < 2:

@@ -12,10 +12,12 @@ from alignloop.data.files import PROVENANCE
 from alignloop.data.trl import TIES, as_trl, trl_note, trl_rows
 from alignloop.errors import UserError
 from alignloop.label.exports.export_rows import ExportRow
+from alignloop.label.exports.for_tools import tool_lines
 from alignloop.records import Message, PreferencePair
 
-Format = Literal["jsonl", "csv", "trl", "hh"]
+Format = Literal["jsonl", "csv", "trl", "hh", "label-studio", "argilla"]
 FORMATS: tuple[Format, ...] = get_args(Format)
+TOOLS = ("label-studio", "argilla")  # annotation tools: a task with all judgements on it
 
 # Prefixes that spreadsheets take for a formula; in East Asia also the full-width forms.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
@@ -24,11 +26,14 @@ _HH_MARKER = re.compile(r"\n\n(Human|Assistant):")
 
 def suffix(format: Format) -> str:
     """The file suffix of a format."""
-    return ".csv" if format == "csv" else ".jsonl"
+    return {"csv": ".csv", "label-studio": ".json"}.get(format, ".jsonl")
 
 
 def check_format(kind: str, format: Format) -> None:
-    """Raise UserError if rows of this kind have no pairs for TRL or hh-rlhf."""
+    """Raise UserError if a format cannot express rows of this kind."""
+    if format in TOOLS and kind != "judgements":
+        problem = f"{format} keeps judgements, and these are {kind}"
+        raise UserError(problem, where="--format", fix="export --kind judgements")
     if format in ("trl", "hh") and kind in ("judgements", "comparisons"):
         raise UserError(
             f"{kind} are not pairs, and {format} supports nothing else",
@@ -41,6 +46,9 @@ def lines_of(rows: Sequence[ExportRow], format: Format) -> Iterator[str]:
     """The lines of a file, without line ends; a CSV cell may contain line breaks."""
     if format == "csv":
         yield from _csv_lines(rows)
+        return
+    if format in TOOLS:
+        yield from tool_lines(rows, format)
         return
     shape: dict[str, Callable[[ExportRow], Iterable[Mapping[str, Any]]]] = {
         "jsonl": lambda row: [row.content],

@@ -11,7 +11,7 @@ from alignloop.data.files import whole_file
 from alignloop.data.splits import SplitByPrompt
 from alignloop.errors import UserError
 from alignloop.label.exports.export_rows import ExportRow, Kind, export_rows
-from alignloop.label.exports.shapes import Format, check_format, left_out, lines_of, suffix
+from alignloop.label.exports.shapes import TOOLS, Format, check_format, left_out, lines_of, suffix
 from alignloop.label.labels.pairs import content_hash
 from alignloop.label.labels.project_labels import ProjectLabels
 from alignloop.label.store.database import Database
@@ -99,15 +99,15 @@ def _of_batch(labels: ProjectLabels, batch: str) -> ProjectLabels:
 
 def _files(labels: ProjectLabels, query: Query) -> dict[str, list[ExportRow]]:
     """The rows of each file; judgements come with their comparisons, to be readable."""
-    kinds: list[Kind] = [query.kind]
+    by_kind: dict[Kind, list[ExportRow]] = {query.kind: export_rows(labels, query.kind)}
     if query.kind == "judgements":
-        kinds.append("comparisons")
+        asked = export_rows(labels, "comparisons")
+        by_kind["comparisons"] = [row for row in asked if row.provenance["judgements"]]
+    if query.format in TOOLS:  # each task with its judgements, in one file
+        by_kind = {query.kind: [row for rows in by_kind.values() for row in rows]}
     end = suffix(query.format)
     files: dict[str, list[ExportRow]] = {}
-    for kind in kinds:
-        rows = export_rows(labels, kind)
-        if kind != query.kind:
-            rows = [row for row in rows if row.provenance["judgements"]]
+    for kind, rows in by_kind.items():
         if query.shares is None:
             files[f"{kind}{end}"] = rows
             continue

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from alignloop.label.exports import FORMATS, KINDS
-from alignloop.label.guards import After, Id, Lead, Store
+from alignloop.label.guards import After, Id, Lead, Settings, Store
 from alignloop.label.pages import views
 from alignloop.label.pages.diff import compare
 from alignloop.label.pages.templating import PageRoute, locale_of, page
@@ -168,12 +168,16 @@ def decide(request: Request, slug: str, item_id: Id, principal: Lead, database: 
 
 
 @router.get("/lead/{slug}/batches")
-def batches(request: Request, slug: str, principal: Lead, database: Store) -> Response:
+def batches(
+    request: Request, slug: str, principal: Lead, database: Store, settings: Settings
+) -> Response:
     """Batches, and importing items."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
         rows = views.batches_with_gold(session, projects.list_batches(session, project.id))
-    return _screen(request, principal, "batches", project=project, batches=rows)
+    known: dict[str, Any] = {"project": project, "batches": rows}
+    known |= {"max_upload": settings.max_upload, "default_overlap": projects.DEFAULT_OVERLAP}
+    return _screen(request, principal, "batches", **known)
 
 
 @router.get("/lead/{slug}/exports")

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
 from alignloop.errors import UserError
 from alignloop.extras import needs
 from alignloop.label.store.engine import make_engine, writing
 from alignloop.label.store.migrate import check, upgrade
+from alignloop.label.store.refusals import Conflict
 
 FILE = "label.sqlite"
 
@@ -53,7 +54,13 @@ class Database:
         with self._turn, Session(engine, expire_on_commit=False) as session, session.begin():
             if not durably and not self.is_sqlite:
                 session.execute(text("SET LOCAL synchronous_commit TO off"))
-            yield session
+            try:
+                yield session
+                session.flush()
+            except IntegrityError as error:
+                # only on PostgreSQL: two people make the same thing at the same moment
+                problem = "somebody else made the same change at the same moment"
+                raise Conflict(problem, fix="load the page again and look") from error
 
     def close(self) -> None:
         """Close all connections."""

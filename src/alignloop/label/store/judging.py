@@ -22,6 +22,7 @@ from alignloop.label.store.tables import (
 from alignloop.label.store.task_view import answers_of, task_of
 from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
 from alignloop.label.store.validation import check, columns_of
+from alignloop.label.store.webhooks import announce_judgement
 
 GIVEN_AWAY = "your time for this item ran out, and another annotator has it now"
 
@@ -86,7 +87,9 @@ def submit(
         "source": source,
         "created_at": at or now(),
     }
-    return session.scalars(_KEEP, columns).one()
+    judgement_id = session.scalars(_KEEP, columns).one()
+    announce_judgement(session, item, columns | {"judgement": judgement_id})
+    return judgement_id
 
 
 def undo(

@@ -11,6 +11,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
 from alignloop.errors import UserError
+from alignloop.label.store import event_tables as event_tables  # its tables belong to Base, too
 from alignloop.label.store.engine import writing
 from alignloop.label.store.tables import Base
 

@@ -2,9 +2,9 @@
 
 import re
 import secrets
-from typing import Any
 
 from sqlalchemy import bindparam, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from alignloop.label.store.refusals import Conflict, Invalid, NotFound
@@ -12,6 +12,7 @@ from alignloop.label.store.tables import Batch, Guideline, Project, now
 from alignloop.label.store.tasks import LabelSchema
 
 SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+DEFAULT_OVERLAP = 1  # judgements of each item, wherever a batch is made
 MAX_OVERLAP = 100
 MAX_REPEATS = 0.5
 
@@ -75,7 +76,7 @@ def create_project(
     project = Project(slug=slug, title=title, locale=locale, created_at=now())
     project.secret, project.schema = secrets.token_hex(32), schema.model_dump(mode="json")
     session.add(project)
-    session.flush()
+    _flush_name(session, "there is already a project with this name", slug)
     add_guideline(session, project.id, text_en or GUIDELINE_EN, text_zh or GUIDELINE_ZH)
     return project
 
@@ -124,28 +125,17 @@ def get_batch(session: Session, project_id: int, name: str) -> Batch:
     return batch
 
 
-def get_or_create_batch(session: Session, project_id: int, name: str, **numbers: Any) -> Batch:
-    """The batch with this name, created if missing. Raises like `create_batch`."""
-    try:
-        return get_batch(session, project_id, name)
-    except NotFound:
-        return create_batch(session, project_id, name, **numbers)
-
-
 def create_batch(
     session: Session,
     project_id: int,
     name: str,
     *,
-    overlap: int = 1,
+    overlap: int = DEFAULT_OVERLAP,
     priority: int = 0,
     repeats: float = 0.0,
 ) -> Batch:
     """Create an open batch. Raises Conflict for a name that exists and Invalid for bad numbers."""
-    if not 1 <= overlap <= MAX_OVERLAP:
-        raise Invalid(f"{overlap} judgements per item are not allowed", fix="give 1 to 100")
-    if not 0 <= repeats <= MAX_REPEATS:
-        raise Invalid(f"{repeats} is not a valid share of repeats", fix="give 0 to 0.5")
+    check_numbers(overlap=overlap, repeats=repeats)
     if not name.strip():
         raise Invalid("a batch needs a name")
     taken = select(Batch.id).where(Batch.project_id == project_id, Batch.name == name)
@@ -155,14 +145,21 @@ def create_batch(
     batch = Batch(project_id=project_id, name=name, overlap=overlap, priority=priority)
     batch.repeats, batch.created_at, batch.num_items = repeats, now(), 0
     session.add(batch)
-    session.flush()
+    _flush_name(session, "there is already a batch with this name", name)
     return batch
 
 
-def close_batch(session: Session, project_id: int, batch_id: int, *, closed: bool) -> Batch:
-    """Stop giving out a batch's items, or resume; leases continue. Raises NotFound."""
-    batch = session.get(Batch, batch_id)
-    if batch is None or batch.project_id != project_id:
-        raise NotFound("there is no such batch", where=str(batch_id))
-    batch.closed_at = now() if closed else None
-    return batch
+def check_numbers(*, overlap: int, repeats: float) -> None:
+    """Raise Invalid for numbers that no batch may have."""
+    if not 1 <= overlap <= MAX_OVERLAP:
+        raise Invalid(f"{overlap} judgements per item are not allowed", fix="give 1 to 100")
+    if not 0 <= repeats <= MAX_REPEATS:
+        raise Invalid(f"{repeats} is not a valid share of repeats", fix="give 0 to 0.5")
+
+
+def _flush_name(session: Session, problem: str, name: str) -> None:
+    """Insert what was added; on PostgreSQL somebody may have taken its name a moment ago."""
+    try:
+        session.flush()
+    except IntegrityError as error:
+        raise Conflict(problem, where=name, fix="choose another name") from error

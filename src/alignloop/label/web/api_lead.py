@@ -1,26 +1,21 @@
 """The API of leads: projects, batches, imports, judgements, users, tokens, the audit log."""
 
 import secrets
-import tempfile
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
-from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 
 from alignloop.errors import UserError
 from alignloop.label import exports
 from alignloop.label.exports.shapes import suffix
 from alignloop.label.guards import After, Id, Lead, Settings, Store, address_of, origin_of
-from alignloop.label.new_items import items_of_lines, numbered_lines
 from alignloop.label.quality.report import quality_report, to_json
-from alignloop.label.store import accounts, audit, overview, projects, snapshots, tokens
+from alignloop.label.store import accounts, audit, batches, overview, projects, snapshots, tokens
 from alignloop.label.store.accounts import Principal
-from alignloop.label.store.database import Database, Session
-from alignloop.label.store.importing import Imported, import_items
+from alignloop.label.store.database import Session
 from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.refusals import Conflict, NotFound
 from alignloop.label.store.tables import now
@@ -48,7 +43,6 @@ from alignloop.label.web.schemas import (
     UserPatch,
 )
 
-MAX_BYTES_IN_MEMORY = 8 * 2**20  # of an upload; larger ones are spooled to disk
 Limit = Annotated[int, Query(ge=1, le=1000)]
 RESPONSES_404_409 = {**RESPONSES_404, **problems(409)}
 
@@ -121,64 +115,23 @@ def create_batch(
         return BatchOut.model_validate(made)
 
 
-@router.patch("/projects/{slug}/batches/{batch_id}", responses=RESPONSES_404)
+@router.patch("/projects/{slug}/batches/{batch_id}", responses=RESPONSES_404_409)
 def change_batch(
     request: Request, slug: str, batch_id: Id, body: BatchPatch, principal: Lead, database: Store
 ) -> BatchOut:
-    """Close or reopen a batch."""
-    with database.transaction() as session:
-        project = projects.get_project(session, slug)
-        batch = projects.close_batch(session, project.id, batch_id, closed=body.closed)
-        action = "batch closed" if body.closed else "batch opened"
-        note(session, request, principal, action, f"{slug}/{batch.name}")
-        return BatchOut.model_validate(batch)
+    """Close or reopen a batch, or change its numbers: all its items follow.
 
-
-NDJSON = {"application/x-ndjson": {"schema": {"type": "string"}}}
-
-
-@router.post(
-    "/projects/{slug}/import",
-    responses=RESPONSES_404_409,
-    openapi_extra={"requestBody": {"required": True, "content": NDJSON}},
-)
-async def import_upload(
-    request: Request, slug: str, batch: str, principal: Lead, database: Store, gold: bool = False
-) -> Imported:
-    """Import an upload, one JSON object per line; items already in the project are skipped.
-
-    Valid rows are imported even if others are refused: correct those and send everything again.
+    A higher overlap asks for further opinions on what is filed. 409 for a lower share of repeats.
     """
-    with tempfile.SpooledTemporaryFile(MAX_BYTES_IN_MEMORY) as spooled:
-        async for chunk in request.stream():
-            spooled.write(chunk)
-        spooled.seek(0)
-        given = request, principal, database, slug, batch, gold
-        return await run_in_threadpool(_import, *given, spooled)
-
-
-def _import(
-    request: Request,
-    principal: Principal,
-    database: Database,
-    slug: str,
-    batch_name: str,
-    gold: bool,
-    lines: "tempfile.SpooledTemporaryFile[bytes]",
-) -> Imported:
-    with database.reading() as session:
-        project = projects.get_project(session, slug)
-        batch = projects.get_batch(session, project.id, batch_name)
-
-    def from_the_start() -> Iterator[tuple[int, str]]:
-        lines.seek(0)
-        return numbered_lines(lines)
-
-    items = items_of_lines(from_the_start, "upload", gold=gold)
-    done = import_items(database, project.id, batch.id, items)
     with database.transaction() as session:
-        note(session, request, principal, "items filed", f"{slug}/{batch_name}", added=done.added)
-    return done
+        project = projects.get_project(session, slug)
+        changed = batches.change_batch(session, project.id, batch_id, **body.model_dump())
+        opened = {True: "batch opened", False: "batch closed"}
+        action = opened.get(changed.before.get("closed", ...), "batch changed")
+        told = f"{slug}/{changed.batch.name}"
+        if changed.before:
+            note(session, request, principal, action, told, change=changed.words())
+        return BatchOut.model_validate(changed.batch)
 
 
 @router.get("/projects/{slug}/items", responses=RESPONSES_404)

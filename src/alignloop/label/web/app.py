@@ -15,12 +15,13 @@ from starlette.staticfiles import StaticFiles
 
 from alignloop.errors import UserError
 from alignloop.label.guards import GUARDS
+from alignloop.label.import_jobs import Imports
 from alignloop.label.server_settings import ServerSettings
 from alignloop.label.store import refusals
 from alignloop.label.store.database import Database
 from alignloop.label.texts.i18n import Locale
 from alignloop.label.texts.refusal_texts import asked_locale, translated
-from alignloop.label.web import api, api_lead
+from alignloop.label.web import api, api_import, api_lead
 from alignloop.label.web.schemas import ContradictionOut
 from alignloop.label.web.shield import Shield, problem, shield_headers
 
@@ -46,7 +47,8 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     # no documentation pages: FastAPI's load scripts from other sites
     app = FastAPI(title="alignloop label", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.database, app.state.settings = database, settings
-    for router in (api.router, api_lead.router, routes.router):
+    app.state.imports = Imports(database)
+    for router in (api.router, api_lead.router, api_import.router, routes.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC_FILES, check_dir=False), name="static")
     app.add_middleware(Shield, settings=settings)

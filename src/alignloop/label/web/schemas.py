@@ -6,6 +6,8 @@ from typing import Any, Literal
 from pydantic import Field
 
 from alignloop.label.exports import Format, Kind
+from alignloop.label.store.importing import Imported
+from alignloop.label.store.projects import DEFAULT_OVERLAP, MAX_OVERLAP, MAX_REPEATS
 from alignloop.label.store.tasks import BIGGEST_ID, LabelSchema, Previous, PublicId, Received, Sent
 
 Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -93,15 +95,21 @@ class BatchIn(Received):
     """A new batch. `repeats` is the share of items shown again to the same annotator."""
 
     name: str = Name
-    overlap: int = Field(default=1, ge=1, le=100)
+    overlap: int = Field(default=DEFAULT_OVERLAP, ge=1, le=MAX_OVERLAP)
     priority: int = Field(default=0, ge=-1000, le=1000)
-    repeats: float = Field(default=0.0, ge=0.0, le=0.5)
+    repeats: float = Field(default=0.0, ge=0.0, le=MAX_REPEATS)
 
 
 class BatchPatch(Received):
-    """What may change about a batch: whether its items are given out."""
+    """What may change about a batch; what is null stays as it is.
 
-    closed: bool
+    `closed` stops giving out its items, `overlap` asks for more (or fewer) opinions on each.
+    """
+
+    closed: bool | None = None
+    overlap: int | None = Field(default=None, ge=1, le=MAX_OVERLAP)
+    priority: int | None = Field(default=None, ge=-1000, le=1000)
+    repeats: float | None = Field(default=None, ge=0.0, le=MAX_REPEATS)
 
 
 class BatchOut(Sent):
@@ -114,6 +122,24 @@ class BatchOut(Sent):
     repeats: float
     num_items: int
     closed: bool
+
+
+class ImportOut(Sent):
+    """An import from an upload: how far it is, and what came of it.
+
+    The first pass is "reading", of `rows` so far; the second "filing", of `num_rows`. `result` has
+    the counts once it is "done" or "cancelled"; `problem` says why it "failed".
+    """
+
+    id: int
+    name: str
+    batch: str
+    state: Literal["reading", "filing", "done", "cancelled", "failed"]
+    rows: int
+    num_rows: int
+    result: Imported | None
+    problem: str
+    fix: str
 
 
 class ExportIn(Received):

@@ -32,7 +32,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-STATIC, UPLOAD = "/static/", "/import"
+STATIC, UPLOADS = "/static/", ("/import", "/imports")
 
 
 class TooLong(HTTPException):
@@ -60,7 +60,7 @@ class Shield:
                 shield_headers(MutableHeaders(scope=message), path)
             await send(message)
 
-        limit = self._settings.max_upload if path.endswith(UPLOAD) else self._settings.max_body
+        limit = self._settings.max_upload if path.endswith(UPLOADS) else self._settings.max_body
         if not self._is_our_host(headers.get("host", "")):
             refusal = problem(400, "this server does not go by that name")
             await refusal(scope, receive, send_shielded)

@@ -1,6 +1,7 @@
 """Filing items: formats, duplicates, idempotence, gold, repeats, refusals."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from alignloop.data.refusals import Refusal
 from alignloop.label.new_items import NewItem, items_of_file, items_of_lines
 from alignloop.label.store.importing import ALL_ANNOTATORS, Imported, import_file
 from alignloop.label.store.read_labels import load_labels
-from alignloop.label.store.refusals import Conflict, Invalid
+from alignloop.label.store.refusals import Invalid
 from alignloop.label.store.tables import ItemResponse, ItemRow, PromptRow, ResponseRow
 from alignloop.records import Message, PreferencePair, Response
 
@@ -45,8 +46,10 @@ def test_the_same_content_under_another_id_is_a_duplicate(world: MakeWorld) -> N
 
 
 @pytest.mark.parametrize("kind", ["comparison_id", "prompt_id", "response_id"])
-def test_one_id_of_two_different_things_is_refused(world: MakeWorld, kind: str) -> None:
-    here = world(items(1))
+def test_one_id_of_two_different_things_is_refused_and_the_rest_filed(
+    world: MakeWorld, tmp_path: Path, kind: str
+) -> None:
+    here = world()
     other, first = comparison(1), comparison(0)
     if kind == "comparison_id":
         wrong = other.model_copy(update={"comparison_id": "c0"})
@@ -60,17 +63,21 @@ def test_one_id_of_two_different_things_is_refused(world: MakeWorld, kind: str) 
             Response(response_id="x", text="newer"),
         )
         wrong = other.model_copy(update={"prompt": first.prompt, "responses": answers})
-    with pytest.raises(Conflict, match=f"{kind} .* names two different"):
-        here.file([NewItem(comparison=wrong)])
-    assert here.num_items() == 1
+    write_records(tmp_path / "rows.jsonl", [first, wrong, comparison(2)])
+    for added in (2, 0):  # in one transaction, and against what is there
+        done = import_file(here.database, here.project_id, here.batch_id, tmp_path / "rows.jsonl")
+        assert (done.added, done.num_refused, here.num_items()) == (added, 1, 2)
+        assert re.search(f"rows.jsonl:2: {kind} .* names two different", done.refused[0])
 
 
 def test_progress_is_told_and_each_transaction_is_short(world: MakeWorld) -> None:
     here, told = world(), list[int]()
     from alignloop.label.store.importing import import_items
 
-    import_items(here.database, here.project_id, here.batch_id, items(450), on_progress=told.append)
-    assert told == [200, 400, 450]
+    import_items(
+        here.database, here.project_id, here.batch_id, items(2450), on_progress=told.append
+    )
+    assert told == [1000, 2000, 2450]
 
 
 def test_models_and_settings_stay_with_each_response(world: MakeWorld) -> None:
@@ -160,7 +167,8 @@ def test_whatever_the_data_layer_reads_can_be_asked(
     assert all(isinstance(one, NewItem) for one in found), found
     here = world()
     done = import_file(here.database, here.project_id, here.batch_id, file)
-    assert done == Imported(added=2, duplicates=0)
+    judged = 0 if name in ("comparisons", "items") else 2
+    assert done == Imported(added=2, duplicates=0, judged=judged)
     tasks = here.work()
     assert {task.kind for task in tasks} == {"ranking" if name == "rated" else "comparison"}
     assert {len(task.answers) for task in tasks} == {3 if name == "rated" else 2}

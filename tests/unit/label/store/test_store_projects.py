@@ -2,7 +2,7 @@
 
 import pytest
 
-from alignloop.label.store import projects
+from alignloop.label.store import batches, projects
 from alignloop.label.store.database import Database
 from alignloop.label.store.refusals import NotFound
 from alignloop.label.store.tasks import LabelSchema
@@ -23,11 +23,13 @@ def test_the_only_project_needs_no_name(database: Database) -> None:
             projects.get_project(session, "three")
 
 
-def test_a_batch_is_made_once(database: Database) -> None:
+def test_a_batch_is_made_once_and_what_is_given_applies(database: Database) -> None:
     with database.transaction() as session:
         project = projects.create_project(session, "one", "One", LabelSchema())
-        made = projects.get_or_create_batch(session, project.id, "first", overlap=3)
-        again = projects.get_or_create_batch(session, project.id, "first", overlap=5)
-        assert (again.id, again.overlap, again.closed) == (made.id, 3, False)
-        projects.close_batch(session, project.id, made.id, closed=True)
+        made = batches.batch_for_import(session, project.id, "first", overlap=3).batch
+        again = batches.batch_for_import(session, project.id, "first", overlap=5, repeats=None)
+        assert (again.batch.id, made.overlap, again.words()) == (made.id, 5, "overlap 3 -> 5")
+        assert batches.batch_for_import(session, project.id, "first").words() == ""
+        assert batches.batch_for_import(session, project.id, "other").batch.overlap == 1
+        batches.change_batch(session, project.id, made.id, closed=True)
         assert made.closed

@@ -8,7 +8,7 @@ import pytest
 from label_support import SLUG, World, items
 from sqlalchemy import select
 
-from alignloop.label.store import projects, queue
+from alignloop.label.store import batches, projects, queue
 from alignloop.label.store.importing import ALL_ANNOTATORS, import_items
 from alignloop.label.store.queue import REPEAT_AFTER
 from alignloop.label.store.refusals import Conflict, NotFound
@@ -131,10 +131,10 @@ def test_a_batch_of_higher_priority_comes_first_and_a_closed_one_never(world: Ma
     import_items(here.database, here.project_id, urgent.id, items(2, start=10))
     import_items(here.database, here.project_id, closed.id, items(2, start=20))
     with here.database.transaction() as session:
-        projects.close_batch(session, here.project_id, closed.id, closed=True)
+        batches.change_batch(session, here.project_id, closed.id, closed=True)
     assert [task.progress.batch for task in here.work()] == ["urgent", "urgent", "first", "first"]
     with here.database.transaction() as session:
-        projects.close_batch(session, here.project_id, closed.id, closed=False)
+        batches.change_batch(session, here.project_id, closed.id, closed=False)
     assert [task.progress.batch for task in here.work()] == ["closed", "closed"]
 
 
