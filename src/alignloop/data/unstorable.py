@@ -1,6 +1,14 @@
 """Text that no database can store."""
 
-import re
 
-# Half a character (a lone surrogate); on PostgreSQL also NUL.
-UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+def is_storable(text: str) -> bool:
+    """Whether databases can store a text: no half characters (lone surrogates), and no NUL.
+
+    >>> is_storable("half \\ud800")
+    False
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text  # which PostgreSQL refuses

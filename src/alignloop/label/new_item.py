@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, cast
 from pydantic import Field
 
 from alignloop.data.formats.parts import digest_of
-from alignloop.data.unstorable import UNSTORABLE
+from alignloop.data.unstorable import is_storable
 from alignloop.records import Comparison, PreferencePair, Prompt, Record, Response
 
 Why = Literal["random", "uncertain", "ensemble", "coverage", "gold", "repeat", "import"]
@@ -73,7 +73,7 @@ def item_problem(item: NewItem) -> str:
         return "two responses have the same text"
     if not all(texts):
         return "a response is empty"
-    if UNSTORABLE.search("\n".join(_texts_of(item))):
+    if not is_storable("\n".join(_texts_of(item))):
         return "a text contains NUL, or half a character (a lone surrogate)"
     if item.gold is not None and item.gold not in {*ids, "tie", "both_bad"}:
         return f"gold names no response: {item.gold[:40]!r}"

@@ -61,11 +61,24 @@ def test_from_a_project_to_an_export(make_site: Any, open_page: Any, tmp_path: P
     fill(page, "/batches", name="pilot", overlap="1", repeats="0")
     expect(page.locator("tbody th")).to_have_text("pilot")
     rows = [{"prompt": f"Q{n}", "chosen": f"good {n}", "rejected": f"bad {n}"} for n in range(3)]
-    upload = tmp_path / "pairs.jsonl"
-    upload.write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"nonsense": 1}]))
-    page.locator('input[type="file"]').set_input_files(upload)
-    fill(page, "/import", batch="pilot")
-    expect(page.locator(".answer.message")).to_contain_text("Added 3, there already 0, refused 1.")
+    upload = tmp_path / "pairs.json"
+    upload.write_text(json.dumps([*rows, {"<b>nonsense": 1}], indent=0), encoding="utf-8")
+    form = page.locator("form[data-upload]")
+    form.locator('input[type="file"]').set_input_files(upload)
+    form.locator("button.primary").click()
+    report = form.locator(".answer.message.warn")
+    expect(report).to_contain_text("Added 3, there already 0, refused 1.")
+    expect(report).to_contain_text("3 rows say which answer is better.")
+    expect(report).to_contain_text("pairs.json:17: a key is missing: the keys here (<b>nonsense)")
+    expect(form.locator(".running")).to_be_hidden()
+    # the table tells what is there now
+    expect(page.locator('[data-count^="items"]')).to_have_text("3")
+    again = page.locator("td form input")
+    again.fill("2")
+    page.get_by_role("button", name="Set").click()
+    expect(page.locator("td form input")).to_have_value("2")
+    page.reload()
+    expect(page.locator("td form input")).to_have_value("2")
 
     page.goto(f"{site.url}/lead/new-one/guideline")
     page.locator('[name="text_en"]').fill("Prefer the **kind** answer.")

@@ -27,7 +27,7 @@ from alignloop.label.store.presentation_order import keyed
 from alignloop.label.store.refusals import Invalid
 from alignloop.label.store.repeats import ITEM_COLUMNS, SHOWN_COLUMNS, Original, file_repeats
 from alignloop.label.store.tables import Batch, ItemRow, Project, PromptRow, ResponseRow
-from alignloop.records import Comparison, Prompt
+from alignloop.records import Comparison, Message, Prompt
 
 __all__ = ["ALL_ANNOTATORS", "Imported", "NewItem", "import_file", "import_items"]
 
@@ -192,7 +192,7 @@ def _filed(row: NewItem | ReadItem) -> _Filed:
     return _Filed(
         row,
         _fingerprint(comparison),
-        [message.model_dump() for message in comparison.prompt.messages],
+        [_turn(message) for message in comparison.prompt.messages],
         answers,
     )
 
@@ -214,6 +214,12 @@ class _PromptHere:
     id: int = 0
     new: Prompt | None = None
     answers: dict[str, _AnswerHere] = field(default_factory=dict[str, _AnswerHere])
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    if message.extra is None and not (message.tool_call_id or message.name):
+        return {"role": message.role, "content": message.content}
+    return message.model_dump()
 
 
 def _fingerprint(comparison: Comparison) -> str:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from alignloop.data.unstorable import UNSTORABLE
+from alignloop.data.unstorable import is_storable
 from alignloop.label.labels.project_labels import VerdictName
 
 Rating = Annotated[int, Field(ge=1, le=10)]
@@ -25,7 +25,7 @@ class Received(Sent):
     @field_validator("*")
     @classmethod
     def _can_be_kept(cls, value: object) -> object:
-        if isinstance(value, str) and UNSTORABLE.search(value):
+        if isinstance(value, str) and not is_storable(value):
             raise ValueError("the text contains NUL, or half a character (a lone surrogate)")
         return value
 
