@@ -133,7 +133,7 @@ def _check_member(request: Request, principal: Principal) -> None:
         if not str(which).isdecimal() or not 0 < int(which) <= BIGGEST_ID:
             return  # the route refuses it as no number of ours
         which = int(which)
-    with database_of(request).reading() as session:
+    with database_of(request).reading_once() as session:
         members.check_member(session, principal.user_id, name, which)
 
 

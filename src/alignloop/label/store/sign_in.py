@@ -125,7 +125,7 @@ def who(database: Database, cookie: str, *, at: datetime | None = None) -> Princ
     """The user of a session; None if it is unknown, idle too long, too old, or closed."""
     at = at or now()
     where = {"hash": hashed(cookie), "at": at, "idle": at - IDLE}
-    with database.reading() as session:
+    with database.reading_once() as session:
         found = session.execute(_WHO, where).one_or_none()
     if found is None:
         return None

@@ -75,7 +75,7 @@ def whose(database: Database, secret: str, *, at: datetime | None = None) -> Pri
     If the user's role loses a scope, so does the token.
     """
     at = at or now()
-    with database.reading() as session:
+    with database.reading_once() as session:
         found = session.execute(_WHOSE, {"hash": hashed(secret), "at": at}).one_or_none()
     if found is None:
         return None
