@@ -18,7 +18,9 @@ from alignloop.stats.agreement import (
     agreement_per_label,
     bennett_s,
     cohen_kappa,
+    cohen_kappa_named,
     fleiss_kappa,
+    fleiss_kappa_named,
     krippendorff_alpha,
     krippendorff_interval,
     raw_agreement,
@@ -205,6 +207,9 @@ def test_stored_krippendorff(level: Level) -> None:
     triples = [(coder, unit, int(value)) for coder, unit, value in stored["data_coder_unit_value"]]
     expected = stored["recomputed_here"][level]
     assert krippendorff_alpha(triples, level) == pytest.approx(expected, rel=1e-12)
+    # one naming of each unit is none
+    named = krippendorff_alpha(triples, level, renamings={unit: ({},) for _, unit, _ in triples})
+    assert named == pytest.approx(expected, rel=1e-12)
 
 
 def test_stored_fleiss_and_cohen() -> None:
@@ -213,6 +218,26 @@ def test_stored_fleiss_and_cohen() -> None:
     expected = cohen["recomputed_here"]
     assert cohen_kappa(cohen["table"]) == pytest.approx(expected["kappa"], rel=1e-12)
     assert cohen_kappa(cohen["table"], "linear") == pytest.approx(expected["weighted"], rel=1e-12)
+
+
+def test_stored_kappas_of_labels_with_names() -> None:
+    """One naming of each unit is none: the published values."""
+    fleiss, cohen = golden("fleiss_wikipedia"), golden("cohen_sas_3x3")
+    triples = [
+        (f"rater {rater}", unit, label)
+        for unit, counts in enumerate(fleiss["table"])
+        for rater, label in enumerate(np.repeat(np.arange(len(counts)), np.int64(counts)).tolist())
+    ]
+    assert fleiss_kappa_named(triples, {}) == pytest.approx(fleiss["recomputed_here"], rel=1e-12)
+    cells = [
+        (row, column)
+        for row, counts in enumerate(cohen["table"])
+        for column, count in enumerate(counts)
+        for _ in range(count)
+    ]
+    found = cohen_kappa_named(dict(enumerate(cells)), {})
+    assert found == pytest.approx(cohen["recomputed_here"]["kappa"], rel=1e-12)
+    assert round(found, 4) == cohen["published"]["kappa"]
 
 
 def test_dawid_skene_of_the_paper() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from alignloop.label.quality.agreement import (
     confusions,
 )
 from alignloop.label.quality.annotators import dawid_skene_accuracy
+from alignloop.stats import cohen_kappa, krippendorff_alpha
 
 REFERENCE = Path(__file__).resolve().parents[5] / "shared/data/reference"
 Make = Callable[..., Any]
@@ -207,46 +209,74 @@ def rows_of(
     return ProjectLabels.of(items.values(), said)
 
 
-def test_golden_krippendorff(item: Make, judged: Make) -> None:
-    known = golden("krippendorff_4coders_12units")
+def published_tables() -> dict[str, list[tuple[str, int, str]]]:
+    """Published labels as (coder, unit, letter), of four coders, of two, and of fourteen."""
+    coded = golden("krippendorff_4coders_12units")["data_coder_unit_value"]
     letters = dict(zip("12345", "abcde", strict=True))
-    table = [(c, int(u), letters[v]) for c, u, v in known["data_coder_unit_value"]]
-    found = agreement("", votes_of(rows_of(table, item, judged, "abcde")))
-    assert found.alpha is not None
-    assert found.alpha.value == pytest.approx(known["published"]["nominal"], abs=1e-11)
-
-
-def test_golden_cohen(item: Make, judged: Make) -> None:
-    known = golden("cohen_sas_3x3")
+    crossed = golden("cohen_sas_3x3")["table"]
     cells = [
         (row, column)
-        for row, counts in enumerate(known["table"])
-        for column, count in enumerate(counts)
-        for _ in range(count)
+        for row in range(3)
+        for column in range(3)
+        for _ in range(crossed[row][column])
     ]
-    table = [
-        (coder, unit, "abc"[value])
-        for unit, cell in enumerate(cells)
-        for coder, value in zip(("one", "two"), cell, strict=True)
-    ]
+    counted = golden("fleiss_wikipedia")["table"]
+    return {
+        "krippendorff": [(coder, int(unit), letters[value]) for coder, unit, value in coded],
+        "cohen": [
+            (coder, unit, "abc"[value])
+            for unit, cell in enumerate(cells)
+            for coder, value in zip(("one", "two"), cell, strict=True)
+        ],
+        "fleiss": [
+            (f"rater {rater:02}", unit, letter)
+            for unit, counts in enumerate(counted)
+            for rater, letter in enumerate(
+                letter for letter, n in zip("abcde", counts, strict=True) for _ in range(int(n))
+            )
+        ],
+    }
+
+
+@pytest.mark.parametrize(("name", "texts"), [("krippendorff", "abcde"), ("fleiss", "abcde")])
+def test_published_tables_as_answers_without_names(
+    name: str, texts: str, item: Make, judged: Make
+) -> None:
+    """Of answers only their equality counts: chance is that of random names, here drawn."""
+    table = published_tables()[name]
+    found = agreement("", votes_of(rows_of(table, item, judged, texts)))
+    assert found.alpha is not None and found.raw is not None
+    rng = np.random.default_rng(0)
+    # observed disagreement is the same under all names, so 1 / (1 - alpha) is chance's, in its unit
+    drawn = [1 / (1 - krippendorff_alpha(with_names(table, texts, rng))) for _ in range(400)]
+    error = float(np.std(drawn)) / len(drawn) ** 0.5
+    assert 1 / (1 - found.alpha.value) == pytest.approx(float(np.mean(drawn)), abs=4 * error)
+    if name == "fleiss":
+        assert found.raw.value == pytest.approx(0.378021978)
+
+
+def test_published_kappa_as_answers_without_names(item: Make, judged: Make) -> None:
+    table = published_tables()["cohen"]
     (found,) = confusions(votes_of(rows_of(table, item, judged, "abc")))
-    assert found.total == len(cells)
-    assert found.kappa == pytest.approx(known["recomputed_here"]["kappa"], rel=1e-12)
-    assert round(found.kappa or 0, 4) == known["published"]["kappa"]
+    assert found.total == len(table) // 2 and found.kappa is not None
+    rng, drawn = np.random.default_rng(0), list[float]()
+    for _ in range(400):
+        cells = np.zeros((3, 3))
+        named = with_names(table, "abc", rng)
+        for one, two in zip(named[::2], named[1::2], strict=True):
+            cells["abc".index(one[2]), "abc".index(two[2])] += 1
+        drawn.append(1 / (1 - cohen_kappa(cells)))  # (1 - chance) / (1 - raw)
+    error = float(np.std(drawn)) / len(drawn) ** 0.5
+    assert 1 / (1 - found.kappa) == pytest.approx(float(np.mean(drawn)), abs=4 * error)
 
 
-def test_golden_fleiss(item: Make, judged: Make) -> None:
-    known = golden("fleiss_wikipedia")
-    table = [
-        (f"rater {rater}", unit, letter)
-        for unit, counts in enumerate(known["table"])
-        for rater, letter in enumerate(
-            letter for letter, count in zip("abcde", counts, strict=True) for _ in range(int(count))
-        )
-    ]
-    found = agreement("", votes_of(rows_of(table, item, judged, "abcde")))
-    assert found.fleiss == pytest.approx(known["recomputed_here"], rel=1e-12)
-    assert found.raw is not None and found.raw.value == pytest.approx(0.378021978)
+def with_names(
+    table: list[tuple[str, int, str]], texts: str, rng: np.random.Generator
+) -> list[tuple[str, int, str]]:
+    """The same with the answers of each unit named at random."""
+    units = {unit for _, unit, _ in table}
+    names = {unit: dict(zip(texts, rng.permutation(list(texts)), strict=True)) for unit in units}
+    return [(coder, unit, str(names[unit][letter])) for coder, unit, letter in table]
 
 
 WORDS = st.sampled_from(["a0", "a2", "b0", "b3", "tie", "both_bad", "skip", ""])
