@@ -209,8 +209,8 @@ class Client:
 
     def preview_discard(self, project: str, annotator: str, **period: Any) -> dict[str, Any]:
         """What `discard` would take out (lead): judgements, questions, asked_again, gold."""
-        body = _plain({"annotator": annotator, **period})
-        return self._send("POST", f"/projects/{project}/discards/preview", json=body).json()
+        asked = _plain({"annotator": annotator, **period})
+        return self._send("GET", f"/projects/{project}/discards/preview", params=asked).json()
 
     def undo_discard(self, project: str, discard_id: int) -> int:
         """Make the judgements of a discard valid again (lead); returns how many."""

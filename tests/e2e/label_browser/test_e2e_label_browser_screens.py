@@ -56,6 +56,7 @@ SCREENS: dict[str, tuple[str, str | None, Callable[[Page], None] | None]] = {
     "quality of nothing": ("/lead/empty/quality", "lea", None),
     "disagreements": ("/lead/talk/disagreements", "lea", None),
     "decide": ("/lead/talk/disagreements/1", "lea", None),
+    "discard": ("/lead/talk/discard?annotator=bob", "lea", None),
     "batches": ("/lead/talk/batches", "lea", None),
     "exports": ("/lead/talk/exports", "lea", None),
     "edit guideline": ("/lead/talk/guideline", "lea", None),

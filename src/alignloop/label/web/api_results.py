@@ -3,8 +3,9 @@
 import secrets
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
 from alignloop.errors import UserError
@@ -82,12 +83,14 @@ def list_discards(slug: str, _principal: Lead, database: Store) -> list[DiscardO
     return [DiscardOut.model_validate(row) for row in rows]
 
 
-@router.post("/projects/{slug}/discards/preview", responses=RESPONSES_404)
-def preview_discard(slug: str, body: WhichIn, _principal: Lead, database: Store) -> PreviewOut:
-    """What a discard would take out; changes nothing."""
+@router.get("/projects/{slug}/discards/preview", responses=RESPONSES_404)
+def preview_discard(
+    slug: str, asked: Annotated[WhichIn, Query()], _principal: Lead, database: Store
+) -> PreviewOut:
+    """What a discard would take out."""
     with database.reading() as session:
         project = projects.get_project(session, slug)
-        return PreviewOut.model_validate(discarding.preview(session, project.id, _which(body)))
+        return PreviewOut.model_validate(discarding.preview(session, project.id, _which(asked)))
 
 
 @router.post("/projects/{slug}/discards", status_code=201, responses=RESPONSES_404)

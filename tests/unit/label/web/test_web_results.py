@@ -50,6 +50,8 @@ def test_a_decision_reaches_the_export_and_can_be_withdrawn(lead: Client, tmp_pa
 def test_discard_preview_undo(lead: Client, people: World) -> None:
     seen = lead.preview_discard(SLUG, "ann0")
     assert seen == {"judgements": 2, "questions": 2, "asked_again": 2, "gold": 0}
+    earlier = lead.preview_discard(SLUG, "ann0", until=datetime(2020, 1, 1, tzinfo=UTC))
+    assert earlier["judgements"] == 0
     assert len(people.standing()) == 4
     made = lead.discard(SLUG, "ann0", "too fast")
     assert made == {"id": made["id"], **seen}
