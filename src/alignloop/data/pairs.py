@@ -4,14 +4,11 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any
 
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
 from alignloop.data.truncation import pair_cutter
 from alignloop.records import Message, PreferencePair, Prompt
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
 
 TextKey = tuple[str, str]  # a prompt and an answer, by content
 Group = list[int]  # pairs connected by common texts
@@ -21,7 +18,7 @@ Group = list[int]  # pairs connected by common texts
 class TextCodes:
     """Encodes each text once; `seen` can be shared by models with the same tokenizer."""
 
-    tokenizer: "PreTrainedTokenizerBase"
+    tokenizer: Any
     limit: LengthLimit
     seen: dict[TextKey, Encoded] = field(default_factory=dict[TextKey, Encoded])
 
