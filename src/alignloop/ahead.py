@@ -4,7 +4,7 @@ A stage raises the same errors itself; raised here, they do not come hours into 
 """
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ class Ahead:
             self._check_model()
             if self.recipe.lora.on:
                 with needs("lora", "lora.rank"):
-                    import peft  # noqa: F401
+                    import peft  # noqa: F401  # pyright: ignore[reportUnusedImport] -- is it there?
         self._check_sources()
         self._check_rewards()
         start = self._start()
@@ -286,7 +286,7 @@ def _require_models(named: dict[str, str | None]) -> None:
 
 
 @contextmanager
-def _naming(setting: str) -> Iterator[None]:
+def _naming(setting: str) -> Generator[None]:
     """Name the setting in an error about the judge that it names."""
     try:
         yield
@@ -297,7 +297,7 @@ def _naming(setting: str) -> Iterator[None]:
 
 
 @contextmanager
-def _without_row_warnings() -> Iterator[None]:
+def _without_row_warnings() -> Generator[None]:
     """Mute the warnings about rows: the stage itself will print them."""
     logger = logging.getLogger("alignloop")
     level = logger.level

@@ -12,6 +12,7 @@ from typing import NoReturn
 from alignloop import __version__
 from alignloop.cli_label import add_label
 from alignloop.cli_recipes import add_recipes
+from alignloop.commands import Commands
 from alignloop.errors import UserError, harmless, is_full_disk
 
 SETTINGS_HELP = """\
@@ -252,7 +253,7 @@ def _whole(text: str, low: int, high: int) -> int:
     return value
 
 
-def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
+def _add_playground(commands: Commands) -> None:
     playground = commands.add_parser("playground", help="the built-in world: its model and data")
     actions = playground.add_subparsers(dest="action", required=True, metavar="ACTION")
     build = actions.add_parser("build-base", help="pre-train the base model from its corpus")
@@ -271,7 +272,7 @@ def _add_playground(commands: "argparse._SubParsersAction[Parser]") -> None:
     demo.set_defaults(do=_build_demo)
 
 
-def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
+def _add_data(commands: Commands) -> None:
     data = commands.add_parser("data", help="check and convert data files")
     actions = data.add_subparsers(dest="action", required=True, metavar="ACTION")
     shape = argparse.RawDescriptionHelpFormatter
@@ -294,17 +295,16 @@ def _add_data(commands: "argparse._SubParsersAction[Parser]") -> None:
     add("--overwrite", action="store_true", help="replace OUT if it exists")
     add("--format", metavar="F", help="read every row in this format, such as alpaca")
     add("--skip-refused", action="store_true", help="skip bad rows and write them to refused.jsonl")
-    several = {"action": "append", "default": []}
     held_out = "leave out its prompts and their near duplicates; may be given several times"
-    add("--exclude", metavar="FILE", help=held_out, **several)
+    add("--exclude", metavar="FILE", help=held_out, action="append", default=[])
     near = "share of common trigrams of near duplicates (default: 0.8; 1 = equal texts only)"
     add("--near-duplicate", metavar="SHARE", type=float, default=0.8, help=near)
     split = "write OUT.NAME.jsonl for each split, assigned by a hash of the prompt"
-    add("--split", metavar="NAME=SHARE", help=split, **several)
+    add("--split", metavar="NAME=SHARE", help=split, action="append", default=[])
     convert.set_defaults(do=_convert_data)
 
 
-def _add_models(commands: "argparse._SubParsersAction[Parser]") -> None:
+def _add_models(commands: Commands) -> None:
     models = commands.add_parser("models", help="convert models")
     actions = models.add_subparsers(dest="action", required=True, metavar="ACTION")
     convert = actions.add_parser(
@@ -322,7 +322,7 @@ def _add_models(commands: "argparse._SubParsersAction[Parser]") -> None:
     convert.set_defaults(do=_convert_model)
 
 
-def _add_merge_and_plan(commands: "argparse._SubParsersAction[Parser]") -> None:
+def _add_merge_and_plan(commands: Commands) -> None:
     shape = argparse.RawDescriptionHelpFormatter
     text = "merge an adapter into a plain model"
     merge = commands.add_parser("merge", help=text, description=MERGE_HELP, formatter_class=shape)

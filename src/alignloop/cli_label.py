@@ -2,10 +2,11 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
-from typing import Any
 
+from alignloop.commands import Commands
 from alignloop.extras import needs
 
 Parser = argparse.ArgumentParser
@@ -15,7 +16,7 @@ account; then: project add NAME, import FILE --batch NAME, user add NAME.
 """
 
 
-def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_label(commands: Commands) -> None:
     """Add `label` and its actions to the command line's parser."""
     label = commands.add_parser(
         "label",
@@ -27,12 +28,13 @@ def add_label(commands: "argparse._SubParsersAction[Any]") -> None:
     _add_serve(actions)
     _add_import(actions)
     _add_things(actions)
+    _add_discards(actions)
     _add_export(actions)
     _add_sample(actions)
     _add_demo(actions)
 
 
-def _add_serve(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_serve(actions: Commands) -> None:
     serve = _action(actions, "serve", "start the annotation page", "serve")
     add = serve.add_argument
     add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen")
@@ -43,7 +45,7 @@ def _add_serve(actions: "argparse._SubParsersAction[Any]") -> None:
     add("--public-host", action="append", default=[], metavar="NAME", help=names)
 
 
-def _add_import(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_import(actions: Commands) -> None:
     words = "import items: Comparison records, or pairs in any format that `data check` knows"
     importing = _action(actions, "import", words, "import_file")
     importing.add_argument("file", metavar="FILE", help="file, folder, or hub:org/name")
@@ -54,7 +56,7 @@ def _add_import(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_numbers(importing)
 
 
-def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_things(actions: Commands) -> None:
     """Projects, batches, users, tokens: each with `add`, `list` and an action that ends them."""
     project = _things(actions, "project", "manage projects: items under one guideline")
     add = _action(project, "add", "create a project", "add_project")
@@ -69,7 +71,7 @@ def _add_things(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_tokens(_things(actions, "token", "manage API tokens for programs"))
 
 
-def _add_batches(batch: "argparse._SubParsersAction[Any]") -> None:
+def _add_batches(batch: Commands) -> None:
     add = _action(batch, "add", "create a batch", "add_batch")
     add.add_argument("name", metavar="NAME")
     _add_numbers(add)
@@ -80,7 +82,7 @@ def _add_batches(batch: "argparse._SubParsersAction[Any]") -> None:
         _add_slug(action)
 
 
-def _add_users(user: "argparse._SubParsersAction[Any]") -> None:
+def _add_users(user: Commands) -> None:
     words = "print a one-time link for a new account, or for a new password"
     add = _action(user, "add", words, "add_user")
     add.add_argument("name", metavar="NAME")
@@ -92,7 +94,7 @@ def _add_users(user: "argparse._SubParsersAction[Any]") -> None:
         change.add_argument("name", metavar="NAME")
 
 
-def _add_tokens(token: "argparse._SubParsersAction[Any]") -> None:
+def _add_tokens(token: Commands) -> None:
     add = _action(token, "add", "create a token and print it, this once", "add_token")
     add.add_argument("user", metavar="USER")
     add.add_argument("--name", default="cli", metavar="TEXT", help="what the token is for")
@@ -103,7 +105,7 @@ def _add_tokens(token: "argparse._SubParsersAction[Any]") -> None:
     revoke.add_argument("id", type=int, metavar="ID", help="from `token list`")
 
 
-def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_export(actions: Commands) -> None:
     words = "write the judgements in formats for training"
     export = actions.add_parser("export", help=words, description=words)
     add = export.add_argument
@@ -116,10 +118,40 @@ def _add_export(actions: "argparse._SubParsersAction[Any]") -> None:
     split = "write one file per split, assigned by a hash of the prompt"
     add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)
     add("--batch", default="", metavar="NAME", help="only the items of this batch")
+    again = "may be given several times"
+    add("--annotator", action="append", default=[], metavar="NAME", help=f"only theirs; {again}")
+    add("--without", action="append", default=[], metavar="NAME", help=f"not theirs; {again}")
+    _add_period(export)
+    least = "only annotators with at least this share, 0 to 1, of"
+    add("--min-gold", type=share, metavar="P", help=f"{least} gold questions answered correctly")
+    add("--min-dawid-skene", type=share, metavar="P", help=f"{least} true labels by Dawid-Skene")
+    words = "what votes count in soft labels and margins: each annotator's log-odds of being right"
+    add("--weights", choices=("none", "gold", "dawid-skene"), default="none", help=words)
     export.set_defaults(do=_runs("run_export", "label.commands"))
 
 
-def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_discards(actions: Commands) -> None:
+    words = "take out an annotator's judgements, and ask others again"
+    discard = _things(actions, "discard", words)
+    add = _action(discard, "add", words, "discard")
+    add.add_argument("name", metavar="NAME", help="the annotator")
+    add.add_argument("--why", default="", metavar="TEXT", help="kept with the discard")
+    add.add_argument("--dry-run", action="store_true", help="say what it would do, and do nothing")
+    _add_period(add)
+    undo = _action(discard, "undo", "make the judgements valid again", "undo_discard")
+    undo.add_argument("id", type=int, metavar="ID", help="from `discard list`")
+    for action in (add, undo, _action(discard, "list", "list the discards", "list_discards")):
+        _add_slug(action)
+
+
+def _add_period(parser: Parser) -> None:
+    form = "2026-01-31, or with a time: 2026-01-31T09:30+01:00; UTC if no zone is given"
+    add = parser.add_argument
+    add("--since", type=moment, metavar="TIME", help=f"judged at this time or later; {form}")
+    add("--until", type=moment, metavar="TIME", help="judged before this time")
+
+
+def _add_sample(actions: Commands) -> None:
     words = "let models answer prompts, and import the comparisons most worth labelling"
     sample = _action(actions, "sample", words, "run_sample", "acquisition.sample_command")
     add = sample.add_argument
@@ -144,7 +176,7 @@ def _add_sample(actions: "argparse._SubParsersAction[Any]") -> None:
     _add_slug(sample)
 
 
-def _add_demo(actions: "argparse._SubParsersAction[Any]") -> None:
+def _add_demo(actions: Commands) -> None:
     words = "serve a ready-made project with the playground's comparisons, to try it in ten seconds"
     demo = actions.add_parser("demo", help=words, description=words)
     folder = "folder of the project (default: a temporary one)"
@@ -164,13 +196,13 @@ def _run_demo(options: argparse.Namespace, _rest: Sequence[str]) -> None:
     run_demo(DEMO, people, options.folder, options.port)
 
 
-def _things(actions: "argparse._SubParsersAction[Any]", name: str, words: str) -> Any:
+def _things(actions: Commands, name: str, words: str) -> Commands:
     parser = actions.add_parser(name, help=words, description=words)
     return parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
 
 def _action(
-    actions: "argparse._SubParsersAction[Any]",
+    actions: Commands,
     name: str,
     words: str,
     function: str,
@@ -197,6 +229,23 @@ def positive_number(word: str) -> float:
     if not 0 < float(word) < float("inf"):
         raise argparse.ArgumentTypeError(f"{word} is not a number above 0")
     return float(word)
+
+
+def share(word: str) -> float:
+    """A number from 0 to 1."""
+    if not 0 <= float(word) <= 1:
+        raise argparse.ArgumentTypeError(f"{word} is not between 0 and 1")
+    return float(word)
+
+
+def moment(word: str) -> datetime:
+    """A date, or a time, in ISO 8601; UTC if it has no zone."""
+    try:
+        found = datetime.fromisoformat(word)
+    except ValueError:
+        form = "write it like 2026-01-31 or 2026-01-31T09:30"
+        raise argparse.ArgumentTypeError(f"{word} is not a time; {form}") from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _runs(function: str, module: str) -> Callable[[argparse.Namespace, Sequence[str]], int | None]:

@@ -4,8 +4,8 @@ import argparse
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from alignloop.commands import Commands
 from alignloop.errors import UserError
 
 HELP = """\
@@ -14,7 +14,7 @@ copy and edit it: `alignloop recipes copy playground mine`, then `alignloop run 
 """
 
 
-def add_recipes(commands: "argparse._SubParsersAction[Any]") -> None:
+def add_recipes(commands: Commands) -> None:
     """Add `recipes` and `recipes copy` to the command line's parser."""
     recipes = commands.add_parser(
         "recipes",

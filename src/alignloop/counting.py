@@ -121,8 +121,11 @@ def _pairs(recipe: Recipe, setting: str, tokenizer: Any, context: int | None) ->
     codes = TextCodes(tokenizer=tokenizer, limit=limit)
     fitting = PairStore.of(records, codes).pairs
     trained, tested = _sets_of_pairs(recipe, section, fitting)
-    options = {"num_epochs": config.num_epochs, "max_steps": config.max_steps}
-    sets = [batches_of_epochs(some, config.batch_size, recipe.seed, **options) for some in trained]
+    size, epochs, most = config.batch_size, config.num_epochs, config.max_steps
+    sets = [
+        batches_of_epochs(some, size, recipe.seed, num_epochs=epochs, max_steps=most)
+        for some in trained
+    ]
     # DPO's reference reads every text once; a reward model reads those of its report card.
     read = _tokens([pair for some in tested for pair in some], codes)
     return Rows(

@@ -410,7 +410,7 @@ def _lacking_for_report() -> str:
     """Why no report can be written on this machine; "" if it can."""
     try:
         with needs("report", "report.html"):
-            import alignloop.report  # noqa: F401
+            import alignloop.report  # noqa: F401  # pyright: ignore[reportUnusedImport] -- is it there?
     except UserError as error:
         return str(error)
     return ""

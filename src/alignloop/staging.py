@@ -5,7 +5,7 @@ inputs, unless the user asks for it with `redo`.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class Staging:
         self._open: RunFolder | None = None
 
     @contextmanager
-    def opened(self) -> Iterator[RunFolder]:
+    def opened(self) -> Generator[RunFolder]:
         """The run folder, locked for this process; stages inside `run` share one lock."""
         if self._open is not None:
             yield self._open
@@ -45,7 +45,7 @@ class Staging:
     @contextmanager
     def stage(
         self, name: str, inputs: Mapping[str, str]
-    ) -> Iterator[tuple[RunFolder, StageFolder]]:
+    ) -> Generator[tuple[RunFolder, StageFolder]]:
         """A stage's folder: finished and up to date with these inputs, or ready to be worked in.
 
         Raises UserError if it was made from other inputs, or if a stage's output that it would read

@@ -14,6 +14,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 FLOOR = {"errors", "extras", "measures"}
 TOOLS = {
     "shapes",
+    "tensors",
     "protocols",
     "records",
     "config",
@@ -36,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extras": set(),
     "measures": set(),
     "shapes": set(),
+    "tensors": set(),
     "protocols": set(),
     "records": set(),
     "stats": set(),
@@ -43,15 +45,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": {"records"},
     "losses": {"shapes"},
     "data": {"records", "config"},
-    "fastpath": {"shapes", "protocols"},
-    "models": {"shapes", "protocols", "config", "data", "fastpath", "parallel"},
-    "parallel": set(),
-    "rollout": {"shapes", "protocols", "config", "data", "models", "fastpath"},
+    "fastpath": {"shapes", "tensors", "protocols"},
+    "models": {"shapes", "tensors", "protocols", "config", "data", "fastpath", "parallel"},
+    "parallel": {"tensors"},
+    "rollout": {"shapes", "tensors", "protocols", "config", "data", "models", "fastpath"},
     "scoring": {"records", "data", "stats"},
     # how good an answer is: reward models, functions; a world brings its own judge
-    "judging": {"records", "config", "data", "models", "rollout", "run", "scoring"},
-    "run": {"records", "config", "parallel"},
-    "training": {"shapes", "config", "data", "models", "parallel", "run"},
+    "judging": {"records", "tensors", "config", "data", "models", "rollout", "run", "scoring"},
+    "run": {"records", "config", "parallel", "tensors"},
+    "training": {"shapes", "tensors", "config", "data", "models", "parallel", "run"},
     "sft": TOOLS - {"stats"},
     "dpo": TOOLS - {"stats"},
     "reward": TOOLS,
@@ -59,8 +61,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluate": TOOLS,
     "label": {"records", "config", "data", "run", "stats", "fonts"},
     "report": {"records", "config", "run", "stats", "fonts"},
-    "playground": {"records", "config", "data", "rollout", "models", "run", "stats", "judging"},
-    "plan": {"config", "models"},
+    "playground": {
+        "records",
+        "tensors",
+        "config",
+        "data",
+        "rollout",
+        "models",
+        "run",
+        "stats",
+        "judging",
+    },
+    "plan": {"config", "tensors", "models"},
     "recipes": {"records", "data", "run"},  # their scripts
     # where the core and the playground meet, and nowhere else but in the command line
     "worlds": {"records", "config", "judging", "run", "playground"},
@@ -80,15 +92,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": TOOLS
     | STAGES
     | {"label", "report", "playground", "plan", "pipeline", ""}
-    | {"cli_label", "cli_recipes"},
-    "cli_label": {"acquisition", "label", "playground"},
-    "cli_recipes": {"config"},
+    | {"cli_label", "cli_recipes", "commands"},
+    "commands": set(),
+    "cli_label": {"commands", "acquisition", "label", "playground"},
+    "cli_recipes": {"commands", "config"},
     "__main__": {"cli"},  # python -m alignloop
     "": {"pipeline", "records"},  # the package itself, for its lazy public names
 }
 # what may load before a stage does
 ALWAYS_THERE = {"config", "errors", "extras", "records", "measures", "run", "judging", "worlds"}
-ALWAYS_THERE |= {"inputs", "cli_label", "cli_recipes", "judge_choice", "staging", ""}
+ALWAYS_THERE |= {"inputs", "cli_label", "cli_recipes", "judge_choice", "staging", "commands", ""}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,14 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 from alignloop.data.tokenise import Encoded, LengthLimit, encode_example, encode_fitting
 from alignloop.data.truncation import pair_cutter
 from alignloop.records import Message, PreferencePair, Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 TextKey = tuple[str, str]  # a prompt and an answer, by content
 Group = list[int]  # pairs connected by common texts
@@ -18,7 +21,7 @@ Group = list[int]  # pairs connected by common texts
 class TextCodes:
     """Encodes each text once; `seen` can be shared by models with the same tokenizer."""
 
-    tokenizer: Any
+    tokenizer: "PreTrainedTokenizerBase"
     limit: LengthLimit
     seen: dict[TextKey, Encoded] = field(default_factory=dict[TextKey, Encoded])
 

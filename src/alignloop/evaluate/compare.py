@@ -301,7 +301,8 @@ def _results(
     seed: int,
 ) -> dict[str, Any]:
     measures = (*facts.measures, *OF_ANSWERS)
-    sets, rates = {}, {}
+    sets: dict[str, Any] = {}
+    rates: dict[str, dict[str, Any]] = {}
     for name, prompts in chosen.items():
         both = {who: answers[who][name] for who in answers}
         sets[name] = measured_sets(prompts, both, measures, seed)

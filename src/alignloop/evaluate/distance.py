@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from alignloop.config import ModelConfig
 from alignloop.data.batching import pad_batch, token_budget_batches
@@ -53,7 +54,7 @@ def distances(
 
 
 @torch.no_grad()
-def surprises(model: Any, rollouts: Sequence[Rollout], pad_id: int) -> np.ndarray:
+def surprises(model: Any, rollouts: Sequence[Rollout], pad_id: int) -> NDArray[np.float64]:
     """-log p_model(answer) / tokens for each rollout [n], in nats per token."""
     found = np.zeros(len(rollouts))
     lengths = [len(rollout.input_ids) for rollout in rollouts]

@@ -32,5 +32,5 @@ def _overlap(
         for source, prompts in taught.items()
     }
     by_source = {source: held_out.count(tested, found) for source, found in where.items() if found}
-    seen = held_out.count(tested, set().union(*where.values()))
+    seen = held_out.count(tested, set[str]().union(*where.values()))
     return {"n": len(tested), "seen": seen, "where": by_source}

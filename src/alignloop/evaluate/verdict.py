@@ -230,7 +230,8 @@ def _of_training(results: Results) -> Iterator[Finding]:
 def _of_distance(results: Results) -> Iterator[Finding]:
     """Are the answers of a kind that a reward model knows?"""
     learnt = results["judge_facts"]["kind"] == "reward_model"
-    for name, found in (results["distance"] or {}).items():
+    distances: dict[str, dict[str, float]] = results["distance"] or {}
+    for name, found in distances.items():
         if found["outside"] <= OUTSIDE:
             continue
         share = _percent(found["outside"])

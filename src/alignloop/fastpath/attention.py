@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 from alignloop.fastpath.packing import Packing
+from alignloop.tensors import Gradients, applied, once
 
 # On a CPU, up to this length, computing all scores at once beats the fused kernel's large blocks.
 LONGEST_WHOLE = 512
@@ -78,10 +78,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, pattern: Pattern, scale: float) -> T
     q [queries, heads, head], k and v [tokens, key-value heads, head]; q and k already rotated.
     """
     if q.device.type == "cpu" and pattern.keys.shape[1] <= LONGEST_WHOLE:
-        result: Any = _Whole.apply(q, k, v, pattern, scale)
-        return result
+        return applied(_Whole, q, k, v, pattern, scale)
     queries, keys, values = (
-        x.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
+        x.index_select(0, index.flatten()).view(*index.shape, *x.shape[1:]).transpose(1, 2)
         for x, index in ((q, pattern.queries), (k, pattern.keys), (v, pattern.keys))
     )
     # if every token is a query, `is_causal` lets the kernel skip the upper triangle, without a mask
@@ -128,8 +127,8 @@ class _Whole(torch.autograd.Function):
         return mixed.index_select(0, outputs).view(q.shape)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    @once
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
         queries, keys, values, weights = ctx.saved_tensors
         q_shape, k_shape = ctx.sizes
         d_mixed = torch.zeros_like(queries)  # 0 at padding and at unused outputs

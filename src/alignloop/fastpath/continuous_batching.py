@@ -7,6 +7,7 @@ from torch import Tensor
 
 from alignloop.fastpath.llama_decoder import LlamaDecoder
 from alignloop.protocols import Policy
+from alignloop.tensors import floats, integers
 
 # Refill when this share of the rows is free: reading prompts one at a time costs more.
 REFILL_SHARE = 0.25
@@ -78,8 +79,10 @@ class Scheduler:
 
     def responses(self) -> list[Response]:
         """Tokens and logprobs drawn for each prompt."""
-        tokens, logprobs = self._tokens.tolist(), self._logprobs.tolist()
-        return [(tokens[i][:n], logprobs[i][:n]) for i, n in enumerate(self._drawn.tolist())]
+        return [
+            (integers(self._tokens[i, :n]), floats(self._logprobs[i, :n]))
+            for i, n in enumerate(integers(self._drawn))
+        ]
 
     def advance(self) -> None:
         """Decode one more token for every row."""
@@ -96,7 +99,7 @@ class Scheduler:
         self._drawn[owners] = counts + 1
         over = ends | (counts == self._uniforms.shape[1] - 1)
         # from the back: `drop` moves the last row into the gap, which must not be one still to drop
-        for row in reversed(over.nonzero().flatten().tolist()):
+        for row in reversed(integers(over.nonzero().flatten())):
             self.decoder.drop(begin + row)
             for rows in (self._next, self._owners):
                 rows[begin + row] = rows[self.decoder.count]

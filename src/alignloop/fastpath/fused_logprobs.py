@@ -4,8 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
+
+from alignloop.tensors import Gradients, applied_pair, once
 
 # Logits held at a time. Larger chunks are no faster and cost memory (32 MiB and 512 MiB here).
 CHUNK_LOGITS = {"cpu": 2**23, "cuda": 2**27}
@@ -24,10 +25,9 @@ def target_logprobs(
     Fusing log-softmax, gather and entropy reads each logit half as often as three functions do.
     If the logits need several chunks, backward computes them again.
     """
-    result: Any = _TargetLogprobs.apply(
-        hidden, head.weight, head.bias, targets, temperature, entropy
+    return applied_pair(
+        _TargetLogprobs, hidden, head.weight, head.bias, targets, temperature, entropy
     )
-    return result
 
 
 class _TargetLogprobs(torch.autograd.Function):
@@ -42,7 +42,9 @@ class _TargetLogprobs(torch.autograd.Function):
         wants_entropy: bool,
     ) -> tuple[Tensor, Tensor]:
         size = max(1, CHUNK_LOGITS.get(hidden.device.type, 2**23) // weight.shape[0])
-        logprobs, entropies, probabilities = [], [], None
+        logprobs: list[Tensor] = []
+        entropies: list[Tensor] = []
+        probabilities = None
         for begin in range(0, max(1, len(hidden)), size):  # no tokens: one empty chunk
             part = slice(begin, begin + size)
             logits = _logits(hidden[part], weight, bias, temperature)
@@ -69,8 +71,8 @@ class _TargetLogprobs(torch.autograd.Function):
         return torch.cat(logprobs), entropy
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+    @once
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> Gradients:
         """d log p(t) / d logit v = (1 at v = t, else 0) - p(v), over the temperature."""
         hidden, weight, bias, targets, probabilities = ctx.saved_tensors
         wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]

@@ -29,4 +29,4 @@ def zeros(like: Tensor, *shape: int, count: int) -> list[Tensor]:
     whole = torch.frombuffer(pages, dtype=like.dtype)  # keeps the pages alive with the tensors
     # mmap aligns to 4 KiB; only aligned 2 MiB ranges become huge pages
     skipped = -whole.data_ptr() % PAGE // like.element_size()
-    return [part.view(shape) for part in whole[skipped : skipped + count * size].split(size)]
+    return list(whole[skipped : skipped + count * size].view(count, *shape).unbind())

@@ -14,9 +14,10 @@ from transformers.activations import SiLUActivation
 
 from alignloop.fastpath.cache import Cache
 from alignloop.fastpath.llama_forward import forward_packed, rotate, signed
-from alignloop.fastpath.packed_linear import Project, side_by_side
+from alignloop.fastpath.packed_linear import Project, has_hooks, side_by_side
 from alignloop.fastpath.packing import pack
 from alignloop.protocols import Policy
+from alignloop.tensors import distinct
 
 
 class LlamaDecoder:
@@ -61,10 +62,10 @@ class LlamaDecoder:
 
         def keep(layer: int, keys: Tensor, values: Tensor) -> None:
             found = (x.index_select(0, rows.flatten()) for x in (keys, values))
-            self._cache.fill(layer, begin, *(x.unflatten(0, rows.shape) for x in found))
+            self._cache.fill(layer, begin, *(x.view(*rows.shape, *x.shape[1:]) for x in found))
 
         # packing may share a whole prompt between rows, and the last layer wants ascending indices
-        last, order = torch.unique(packing.rows[:, -1], return_inverse=True)
+        last, order = distinct(packing.rows[:, -1])
         hidden = forward_packed(self._model, packing, last, keep)
         self._lengths[begin:end] = lengths[source]
         self.count = end
@@ -99,7 +100,7 @@ def _normed(x: Tensor, module: Any) -> Tensor:
 def _gated_mlp(mlp: Any, rows: int) -> Project:
     """down(silu(gate) * up) with gate and up in one product; other MLPs are called as modules."""
     # hooks would be skipped by calling the projections directly
-    if not isinstance(mlp.act_fn, nn.SiLU | SiLUActivation) or mlp._forward_hooks:
+    if not isinstance(mlp.act_fn, nn.SiLU | SiLUActivation) or has_hooks(mlp):
         return mlp
     gate_up = side_by_side(rows, mlp.gate_proj, mlp.up_proj)
     down = side_by_side(rows, mlp.down_proj)

@@ -11,12 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from alignloop.fastpath.attention import all_queries, attend, some_queries
+from alignloop.fastpath.packed_linear import has_hooks
 from alignloop.fastpath.packing import Packing, pack
 from alignloop.protocols import Backbone
 from alignloop.shapes import TokenIds, TokenMask
+from alignloop.tensors import LINALG, Gradients, applied, distinct, once
 
 # Families with exactly this layer: RMSNorm, rotary grouped-query attention, gated MLP.
 FAMILIES = {"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3", "mistral": "Mistral"}
@@ -34,7 +35,7 @@ def supports(model: Backbone) -> bool:
     """
     config: Any = model.config
     base: Any = model.base_model
-    rope = getattr(config, "rope_parameters", None) or {}
+    rope: dict[str, object] = getattr(config, "rope_parameters", None) or {}
     family = FAMILIES.get(config.model_type)
     if (
         family is None
@@ -69,7 +70,7 @@ def _is_plain(module: Any, family: str) -> bool:
     """The family's own `forward`, without hooks, dropout or checkpointing."""
     return (
         re.match(rf"transformers\.models\.\w+\.\w+\.{family}", _forward_name(module)) is not None
-        and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+        and not (has_hooks(module) or module._backward_hooks)
         and not (module.training and getattr(module, "attention_dropout", 0.0))
         and not (module.training and getattr(module, "gradient_checkpointing", False))
     )
@@ -88,7 +89,7 @@ def forward(
     """
     packing = pack(input_ids, attention_mask)
     indices = packing.at(query_mask, attention_mask)
-    queries, order = torch.unique(indices, return_inverse=True)
+    queries, order = distinct(indices)
     return forward_packed(model, packing, queries).index_select(0, order)
 
 
@@ -104,7 +105,7 @@ def forward_packed(
     `see_keys(layer, keys, values)` receives those of every token, [tokens, key-value heads, head].
     """
     base: Any = model.base_model
-    x = base.embed_tokens(packing.tokens)
+    x: Tensor = base.embed_tokens(packing.tokens)
     cos, sin = _rotary(base, x, packing.positions)
     pattern = all_queries(packing)
     for number, layer in enumerate(base.layers):
@@ -119,7 +120,8 @@ def forward_packed(
         if see_keys is not None:
             see_keys(number, k, v)
         if chosen is not None:
-            x, normed, cos, sin = (t.index_select(0, chosen) for t in (x, normed, cos, sin))
+            x, normed = x.index_select(0, chosen), normed.index_select(0, chosen)
+            cos, sin = cos.index_select(0, chosen), sin.index_select(0, chosen)
         q = _heads(attention.q_proj(normed), attention, getattr(attention, "q_norm", None))
         mixed = attend(rotate(q, cos, sin), k, v, pattern, attention.scaling)
         x = x + attention.o_proj(mixed.flatten(1))
@@ -138,7 +140,8 @@ def _rotary(base: Any, x: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
     # computed per position, not per token: positions repeat in every row
     table = torch.arange(int(positions.max()) + 1, device=x.device).unsqueeze(0)
     cos, sin = base.rotary_emb(x, table)
-    return tuple(t.index_select(0, positions).unsqueeze(1) for t in (cos[0], signed(sin[0])))  # pyright: ignore[reportReturnType]
+    cos, sin = (t.index_select(0, positions).unsqueeze(1) for t in (cos[0], signed(sin[0])))
+    return cos, sin
 
 
 def signed(sin: Tensor) -> Tensor:
@@ -151,16 +154,14 @@ def rotate(heads: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate [tokens, heads, head] by angles [tokens, 1, head]; the sine is signed."""
     if not torch.is_grad_enabled():
         return _turned(heads, cos, sin)
-    result: Any = _Rotate.apply(heads, cos, sin)
-    return result
+    return applied(_Rotate, heads, cos, sin)
 
 
 def rms_norm(x: Tensor, module: Any) -> Tensor:
     """weight * x / sqrt(mean(x^2) + eps) over the last dimension, in float32 inside."""
     if not torch.is_grad_enabled():
         return module.weight * (x * _inverse_rms(x, module.variance_epsilon)).to(x.dtype)
-    result: Any = _RmsNorm.apply(x, module.weight, module.variance_epsilon)
-    return result
+    return applied(_RmsNorm, x, module.weight, module.variance_epsilon)
 
 
 def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -171,7 +172,7 @@ def _inverse_rms(x: Tensor, eps: float) -> Tensor:
     """1 / sqrt(mean(x^2) + eps) over the last dimension (keepdim), at least in float32."""
     wide = torch.promote_types(x.dtype, torch.float32)
     # vector_norm accumulates in `wide` without writing a float32 copy of x
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
+    norm = LINALG.vector_norm(x, dim=-1, keepdim=True, dtype=wide)
     return norm.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
 
 
@@ -182,8 +183,8 @@ class _Rotate(torch.autograd.Function):
         return _turned(x, cos, sin)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    @once
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
         cos, sin = ctx.saved_tensors
         return _turned(grad, cos, -sin), None, None  # the angle backwards
 
@@ -196,8 +197,8 @@ class _RmsNorm(torch.autograd.Function):
         return weight * (x * inverse).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    @once
+    def backward(ctx: Any, grad: Tensor) -> Gradients:
         """With y = x * inverse: dx = inverse * (w g - y mean(w g y)), dw = sum of g y."""
         x, weight, inverse = ctx.saved_tensors
         y, grad_wide = x.float() * inverse, grad.float()

@@ -15,9 +15,7 @@ def side_by_side(rows: int, *modules: Any) -> Project:
 
     Layers that are not a plain `nn.Linear` (adapters, quantised, with hooks) are called as modules.
     """
-    plain = all(
-        type(m) is nn.Linear and not (m._forward_hooks or m._forward_pre_hooks) for m in modules
-    )
+    plain = all(type(m) is nn.Linear and not has_hooks(m) for m in modules)
     if not plain or len({m.bias is None for m in modules}) > 1:
         if len(modules) == 1:
             return modules[0]
@@ -31,6 +29,11 @@ def side_by_side(rows: int, *modules: Any) -> Project:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
     product = torch.ops.mkldnn._linear_pointwise
     return lambda x: product(x, packed, bias, "none", [], "")
+
+
+def has_hooks(module: Any) -> bool:
+    """Whether calling the module runs more than its `forward`."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _packs(weight: Tensor) -> bool:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from alignloop.shapes import TokenIds, TokenMask
+from alignloop.tensors import integers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ def pack(input_ids: TokenIds, attention_mask: TokenMask) -> Packing:
 def _with_beginnings(rows: Tensor, common: Tensor) -> Tensor:
     """Point the shared prefix of each row at the tokens of the first row of its group."""
     first = 0
-    for row, length in enumerate(common.tolist()):
+    for row, length in enumerate(integers(common)):
         if length:
             rows[row, :length] = rows[first, :length]
         else:
@@ -86,7 +87,7 @@ def _common_beginnings(ids: Tensor, lengths: Tensor) -> Tensor | None:
     own = torch.minimum(lengths[1:], lengths[:-1]) - 1
     alike = (ids[1:] == ids[:-1]).cumprod(dim=1).sum(dim=1)
     found, group, saved = [0] * len(ids), [0], 0
-    for row, length in enumerate(torch.minimum(alike, own).tolist(), start=1):
+    for row, length in enumerate(integers(torch.minimum(alike, own)), start=1):
         # a new row may shorten the group's prefix: join only if (rows - 1) * prefix grows
         shared = min(length, saved // (len(group) - 1)) if len(group) > 1 else length
         if shared * len(group) > saved:

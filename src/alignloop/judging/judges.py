@@ -14,6 +14,7 @@ from alignloop.models import RewardScale, sequence_scores
 from alignloop.records import Prompt, Verdict
 from alignloop.rollout.batch import RolloutBatch
 from alignloop.scoring.functions import RewardFunction
+from alignloop.tensors import floats, integers
 
 EMPTY, CUT_OFF = "it is empty", "it was cut off"
 
@@ -70,13 +71,13 @@ class TokenJudge(Rater):
         for rows in batch.micro_batches:
             ids, attention, _ = batch.take(rows)
             raw[rows] = sequence_scores(self.model, ids, attention)
-        if bad := (~raw.isfinite()).nonzero().flatten().tolist():
+        if bad := integers((~raw.isfinite()).nonzero().flatten()):
             raise UserError(
                 f"the reward model's score is {float(raw[bad[0]])}, which is not finite",
                 where=f'prompt_id "{prompts[bad[0]].prompt_id}"',
                 fix="its weights are damaged, or too large for model.dtype",
             )
-        rewards = ((raw - self.scale.bias) / self.scale.scale).tolist()
+        rewards = floats((raw - self.scale.bias) / self.scale.scale)
         return [
             verdict(reward, chance(reward, self.scale), answer)
             for reward, answer in zip(rewards, answers, strict=True)

@@ -27,6 +27,7 @@ from alignloop.models import (
 from alignloop.models.initialise import load_frozen_reward_model
 from alignloop.models.kinds import by_openrlhf, is_ours, scale_in_config, unread_token
 from alignloop.records import Message, Prompt, Verdict
+from alignloop.tensors import floats
 
 Encode = Callable[[Any, Prompt, str], dict[str, list[int]]]
 
@@ -104,7 +105,7 @@ class RewardModel(Rater):
         found = torch.zeros(len(codes))
         for rows in token_budget_batches(lengths, self._budget()):
             found[rows] = self._raw([codes[row] for row in rows])
-        scores = [(raw - self.scale.bias) / self.scale.scale for raw in found.tolist()]
+        scores = [(raw - self.scale.bias) / self.scale.scale for raw in floats(found)]
         for prompt, score in zip(prompts, scores, strict=True):
             if not math.isfinite(score):
                 raise UserError(

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import JsonValue
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from alignloop.errors import UserError
 from alignloop.extras import needs
+from alignloop.models.library import untyped
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 POLICY, SCORER = "CAUSAL_LM", "SEQ_CLS"  # PEFT's task types
@@ -81,7 +83,7 @@ def read_shape(folder: Path) -> Any:
     if kind != "LORA":
         raise UserError(f"only LORA adapters are supported, not {kind}", where=str(folder))
     try:
-        found = peft.LoraConfig.from_pretrained(str(folder))
+        found = untyped(peft.LoraConfig).from_pretrained(str(folder))
     except (TypeError, ValueError) as error:
         raise UserError(f"this file is damaged: {error}", where=str(folder / CONFIG)) from None
     return dataclasses.replace(found, task_type=None, modules_to_save=None, inference_mode=False)
@@ -113,8 +115,7 @@ def write_adapter(
         "task_type": task,
     }
     # PEFT keeps names in sets; sorted, the same adapter gives the same file
-    plain = {key: sorted(v) if isinstance(v, set) else v for key, v in settings.items()}
-    text = json.dumps(plain, indent=2, sort_keys=True) + "\n"
+    text = json.dumps(settings, indent=2, sort_keys=True, default=sorted) + "\n"
     (folder / CONFIG).write_text(text, encoding="utf-8")
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -207,7 +208,7 @@ def merged(model: Any, folder: Path) -> Any:
 @torch.no_grad()
 def with_bias(head: nn.Linear, wanted: bool) -> nn.Linear:
     """The same head, with an added bias of 0 if `wanted` and it has none."""
-    if not wanted or head.bias is not None:
+    if not wanted or "bias" in dict(head.named_parameters()):
         return head
     options: dict[str, Any] = {"dtype": head.weight.dtype, "device": head.weight.device}
     grown = nn.Linear(head.in_features, head.out_features, **options)
@@ -258,7 +259,7 @@ def _is_of(name: str, model: Any, part: nn.Module) -> bool:
 def _settings(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: JsonValue = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"this file is damaged: {error}", where=str(path)) from None
     if not isinstance(found, dict):

@@ -19,6 +19,7 @@ from alignloop.config import ModelConfig
 from alignloop.config.model_paths import gguf_files, is_gguf, no_model
 from alignloop.errors import UserError
 from alignloop.extras import needs
+from alignloop.models.library import untyped
 from alignloop.models.loading import DTYPES, load_policy, load_tokenizer
 from alignloop.models.saving import save_model
 
@@ -140,8 +141,7 @@ def read_header(file: Path) -> Header:
 
 def _model(file: Path, dtype: str) -> Any:
     # on the CPU, like the check: equality to the bit needs the same device
-    causal: Any = AutoModelForCausalLM
-    model, info = causal.from_pretrained(
+    model, info = untyped(AutoModelForCausalLM).from_pretrained(
         file.parent,
         gguf_file=file.name,
         local_files_only=True,
@@ -164,9 +164,8 @@ def _tokenizer(
     if tokenizer_from is not None:
         return load_tokenizer(tokenizer_from), ()
     options = {"gguf_file": file.name, "local_files_only": True}
-    tokenizer = _read(
-        file, "tokenizer", lambda: AutoTokenizer.from_pretrained(file.parent, **options)
-    )
+    kind = untyped(AutoTokenizer)
+    tokenizer = _read(file, "tokenizer", lambda: kind.from_pretrained(file.parent, **options))
     if header.pre in DIGITS_APART:
         tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [

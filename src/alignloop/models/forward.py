@@ -1,6 +1,6 @@
 """The only place that computes hidden states: position ids, masks, and no more than needed."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -33,7 +33,7 @@ def hidden_states(model: Backbone, input_ids: TokenIds, attention_mask: TokenMas
 
 
 @contextmanager
-def checkpointing(model: Backbone) -> Iterator[None]:
+def checkpointing(model: Backbone) -> Generator[None]:
     """Checkpoint layers within the context if a gradient is needed.
 
     Layers checkpoint only in training mode, in which they refuse a KV cache: so the sampler must

@@ -26,6 +26,7 @@ from alignloop.models.adapters import (
     read_weights,
     scores,
 )
+from alignloop.models.library import untyped
 from alignloop.models.loading import (
     draw_head,
     fill_value_head,
@@ -235,10 +236,9 @@ def linear_names(model: nn.Module) -> set[str]:
     from peft.tuners.lora import LoraLayer
 
     return {
-        name.rpartition(".")[2]
-        for name, module in model.named_modules()
+        name.removesuffix(".base_layer").rpartition(".")[2]
+        for name, module in untyped(model).named_modules()
         if _is_linear(module) and not isinstance(module, LoraLayer) and ".lora_" not in name
-        for name in [name.removesuffix(".base_layer")]
     }
 
 

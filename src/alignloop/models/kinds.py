@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -44,7 +45,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     """The config.json of a directory, or of its adapter's base model."""
     path = base_of(folder) / "config.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found: JsonValue = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"this file is damaged: {error}", where=str(path)) from None
     if not isinstance(found, dict):
@@ -76,7 +77,7 @@ def is_reward_model(folder: Path) -> bool:
     if is_adapter(folder):
         return scores(folder)
     settings = settings_of(folder)
-    classes = settings.get("architectures") or []
+    classes: list[str] = settings.get("architectures") or []
     if not any("SequenceClassification" in name for name in classes):
         head = head_of(folder)
         return head is not None and head.rows == 1
@@ -101,7 +102,7 @@ def require_policy(folder: Path) -> None:
             )
         return require_policy(base_of(folder))
     settings = settings_of(folder)
-    classes = settings.get("architectures") or []
+    classes: list[str] = settings.get("architectures") or []
     if classes and not any(_writes_text(name, settings) for name in classes):
         kind = "a reward model or classifier" if _scores(classes[0], folder) else "not a causal LM"
         raise UserError(

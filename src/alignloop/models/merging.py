@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +51,7 @@ def merge_adapter(adapter: Path, out: Path, base: Path | None = None) -> None:
 
 
 @contextmanager
-def _with_base(base: Path | None, adapter: Path) -> Iterator[Path]:
+def _with_base(base: Path | None, adapter: Path) -> Generator[Path]:
     """The adapter's directory, or a copy of it that names another base."""
     if base is None:
         yield adapter

@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from alignloop.errors import UserError
+from alignloop.models.library import untyped
 
 # Names of padding tokens and of reserved ones, without the signs around them: "<|pad|>",
 # "<|finetune_right_pad_id|>"; "<|reserved_special_token_7|>".
@@ -45,6 +46,13 @@ def give_pad(tokenizer: PreTrainedTokenizerBase, where: str) -> None:
     logger.warning("%s: padding with %s, because %s", where, name, reason)
 
 
+def pad_of(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The id of PAD, which every tokenizer that trains or samples has (`give_pad`)."""
+    pad = _pad_of(tokenizer)
+    assert pad is not None
+    return pad
+
+
 def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The id of PAD, for which transformers declares types that one token cannot have."""
     pad: Any = tokenizer.pad_token_id
@@ -52,7 +60,7 @@ def _pad_of(tokenizer: PreTrainedTokenizerBase) -> int | None:
 
 
 def _has_meaning(token: str, tokenizer: PreTrainedTokenizerBase) -> bool:
-    return token == tokenizer.eos_token or token in str(tokenizer.chat_template or "")
+    return token == tokenizer.eos_token or token in str(untyped(tokenizer).chat_template or "")
 
 
 def _is_named(token: Any, kind: re.Pattern[str]) -> bool:

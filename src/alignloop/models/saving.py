@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from alignloop.data.turns import stop_tokens
 from alignloop.errors import UserError
 from alignloop.models.kinds import SCALE_FILE
+from alignloop.models.library import untyped
 from alignloop.models.shared_base import role_of, save_role
 
 
@@ -46,7 +47,7 @@ def save_model(
         save_role(folder, model, role)
     else:
         model.save_pretrained(folder, safe_serialization=True)
-    tokenizer.save_pretrained(folder)
+    untyped(tokenizer).save_pretrained(folder)
     if model.can_generate():
         _stopping(model, tokenizer).save_pretrained(folder)
     if scale is not None:
@@ -59,9 +60,9 @@ def _stopping(model: Any, tokenizer: PreTrainedTokenizerBase) -> Any:
     If a base model gets a template, its old EOS alone would let `generate` run on.
     """
     made = copy.deepcopy(model.generation_config)
-    before = made.eos_token_id
+    before: int | list[int] | None = made.eos_token_id
     known = before if isinstance(before, list) else [] if before is None else [before]
-    has_turns = tokenizer.chat_template and tokenizer.eos_token_id is not None
+    has_turns = untyped(tokenizer).chat_template and tokenizer.eos_token_id is not None
     stops = stop_tokens(tokenizer) if has_turns else ()
     # a list: `generate` stops at any of them
     made.eos_token_id = list(dict.fromkeys([*stops, *known])) or None

@@ -6,7 +6,7 @@ with a model: for a role it switches the shared layers to its adapter, otherwise
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,9 @@ from alignloop.models.adapters import (
     fill,
     write_adapter,
 )
+from alignloop.models.library import untyped
 from alignloop.models.loading import scalar_head
+from alignloop.tensors import RANDOM
 
 
 class SharedBase:
@@ -123,7 +125,7 @@ def scorer_role(shared: SharedBase, adapter: str | None, *, bias: bool = False) 
     config = copy.deepcopy(shared.shell.config)
     config.num_labels = 1
     with torch.device("meta"):  # every part is replaced below: allocate nothing
-        model: Any = AutoModelForSequenceClassification.from_config(config)
+        model = untyped(AutoModelForSequenceClassification).from_config(config)
     size, kind = scalar_head(model, shared.base).in_features, shared.shell.dtype
     setattr(model, model.base_model_prefix, shared.shell.base_model)
     head = nn.Linear(size, 1, bias=bias, dtype=kind, device="meta")
@@ -176,7 +178,7 @@ def copy_adapter(shared: SharedBase, source: str | None, target: str) -> None:
 
 
 @contextmanager
-def dropping(model: Any, seed: int) -> Iterator[None]:
+def dropping(model: Any, seed: int) -> Generator[None]:
     """Enable the dropout of a role's adapter within the context, seeded with `seed`."""
     role = role_of(model)
     layers = role.shared.dropouts(role.adapter) if role and role.adapter else []
@@ -185,8 +187,8 @@ def dropping(model: Any, seed: int) -> Iterator[None]:
         return
     devices = [model.device] if model.device.type == "cuda" else []
     # forked, so that dropout does not advance the global random numbers
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed % 2**63)
+    with RANDOM.fork_rng(devices):
+        RANDOM.manual_seed(seed % 2**63)
         for layer in layers:
             layer.train()
         try:

@@ -61,8 +61,10 @@ class World:
             return dict(sums)
         import torch
 
+        from alignloop.tensors import floats
+
         found = self.sum(torch.tensor(list(sums.values()), dtype=torch.float64))
-        return dict(zip(sums, found.tolist(), strict=True))
+        return dict(zip(sums, floats(found), strict=True))
 
     def add_gradients(self, parameters: "Sequence[Tensor]") -> None:
         """Replace gradients by their sum over processes; stays None if no process has one."""
@@ -70,8 +72,10 @@ class World:
             return
         import torch
 
+        from alignloop.tensors import floats
+
         has = self.sum(torch.tensor([float(p.grad is not None) for p in parameters]))
-        for parameter, count in zip(parameters, has.tolist(), strict=True):
+        for parameter, count in zip(parameters, floats(has), strict=True):
             if count:
                 own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
                 parameter.grad = self.sum(own)

@@ -11,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from alignloop.config import LoraConfig
 from alignloop.config.model_paths import is_gguf, no_model
 from alignloop.errors import UserError
+from alignloop.models.library import untyped
 from alignloop.plan.memory import Shape
 
 
@@ -22,9 +23,9 @@ def read_shape(path: str | Path, lora: LoraConfig) -> Shape:
     file = _config_file(Path(path))
     try:
         settings = json.loads(file.read_text(encoding="utf-8"))
-        config = AutoConfig.for_model(settings.pop("model_type"), **settings)
+        config = untyped(AutoConfig).for_model(settings.pop("model_type"), **settings)
         with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+            model = untyped(AutoModelForCausalLM).from_config(config)
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"cannot build a model from this: {reason}", where=str(file)) from None

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch.autograd import backward
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from alignloop.models import token_logprobs
+from alignloop.models.library import untyped
 from alignloop.plan.memory import Shape
 from alignloop.plan.stages import StagePlan, Work
+from alignloop.tensors import RANDOM
 
 SECONDS = 1.0  # for each of the three measurements
 
@@ -61,14 +64,14 @@ def _training(device: str, kind: torch.dtype) -> float:
         num_attention_heads=4,
         num_key_value_heads=4,
     )
-    with torch.random.fork_rng():
-        model = AutoModelForCausalLM.from_config(config, dtype=kind).to(device).eval()
+    with RANDOM.fork_rng():
+        model = untyped(AutoModelForCausalLM).from_config(config, dtype=kind).to(device).eval()
         ids = torch.randint(0, 1024, (8, 64))
     mask, response = torch.ones_like(ids, dtype=torch.bool), torch.ones_like(ids, dtype=torch.bool)
     response[:, 0] = False
 
     def run() -> None:
-        token_logprobs(model, ids, mask, response).logprobs.sum().backward()
+        backward(token_logprobs(model, ids, mask, response).logprobs.sum())
 
     # 6 operations per parameter and token: 2 forward, 4 backward; embeddings cost none
     parameters = sum(p.numel() for p in model.parameters()) - model.config.vocab_size * 256
@@ -107,7 +110,7 @@ def seconds_in_all(plan: StagePlan, shape: Shape, speed: Speed) -> tuple[float, 
     """The range of seconds of the whole stage; None if its number of steps is unknown."""
     if plan.steps is None:
         return None
-    each, found = seconds_per_step(plan, shape, speed), []
+    each, found = seconds_per_step(plan, shape, speed), list[float]()
     for seconds, rate in zip(each, _rates(speed), strict=True):
         once = _seconds_of(plan.beside, plan, shape, speed, rate) if plan.beside else 0.0
         found.append(plan.steps * seconds + once)

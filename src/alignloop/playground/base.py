@@ -59,7 +59,9 @@ def build_base(
     """
     import torch
 
-    torch.manual_seed(recipe.seed)
+    from alignloop.tensors import RANDOM
+
+    RANDOM.manual_seed(recipe.seed)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = train_tokenizer(recipe)
     tokenizer.save_pretrained(out)
@@ -157,6 +159,7 @@ def _pretrain(
 
 def _backward(model: Any, tokens: Any, pad_id: int) -> float:
     """Gradients of the mean loss over unpadded tokens, in micro-batches that fit the CPU cache."""
+    from torch.autograd import backward
     from torch.nn.functional import cross_entropy
 
     count, total = int((tokens[:, 1:] != pad_id).sum()), 0.0
@@ -166,7 +169,7 @@ def _backward(model: Any, tokens: Any, pad_id: int) -> float:
         hidden = model.model(input_ids=part, use_cache=False).last_hidden_state[:, :-1]
         logits = model.lm_head(hidden[counts])
         loss = cross_entropy(logits, targets[counts], reduction="sum") / count
-        loss.backward()
+        backward(loss)
         total += loss.item()
     return total
 

@@ -167,7 +167,7 @@ def _score(intent: Intent, reading: Reading) -> tuple[float, list[str]]:
 def _content(intent: Intent, reading: Reading) -> tuple[float, list[str]]:
     """The weighted share of a good answer's facts, and what is missing."""
     roles = [intent.facts[index].role for index in reading.facts]
-    content, missing = 0.0, []
+    content, missing = 0.0, list[str]()
     for role, worths in WORTH[intent.kind].items():
         stated = roles.count(role)
         content += sum(worths[:stated])

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from alignloop.tensors import LINALG
+
 # The quintic Newton-Schulz polynomial with the coefficients of Jordan 2024.
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
@@ -24,7 +26,7 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     # iterate on the orientation with the smaller Gram matrix
     wide = matrix.size(0) <= matrix.size(1)
     x = matrix if wide else matrix.T
-    x = x / x.norm().clamp(min=1e-7)
+    x = x / LINALG.vector_norm(x).clamp(min=1e-7)
     for _ in range(steps):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
@@ -49,7 +51,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] -- no closure, no loss
         """One update of every matrix that has a gradient."""
         assert closure is None
         for group in self.param_groups:

@@ -157,7 +157,7 @@ def _stock() -> dict[str, Label]:
 
 @cache
 def _promises() -> tuple[re.Pattern[str], ...]:
-    patterns = []
+    patterns: list[re.Pattern[str]] = []
     for language in LANGUAGES:
         for text in phrases(language)["comply"]:
             head = _normal(text.split("{act}")[0])

@@ -1,7 +1,6 @@
 """Baselines without a model on the same pairs: length rules and a bag of words."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -35,7 +34,7 @@ def bag_of_words(
 
     Source: scikit-learn's TfidfVectorizer and LogisticRegression at C = 1.
     """
-    from scipy.sparse import vstack
+    from scipy.sparse import csr_matrix, vstack
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
 
@@ -43,8 +42,7 @@ def bag_of_words(
     learnt = learnt[:MOST_PAIRS]
     if len(learnt) < FEWEST_PAIRS or not any(words(p.chosen + p.rejected) for p in learnt):
         return None
-    make: Any = TfidfVectorizer  # its type hints reject None
-    vectors = make(
+    vectors = TfidfVectorizer(
         tokenizer=words,
         token_pattern=None,
         lowercase=False,
@@ -54,7 +52,7 @@ def bag_of_words(
     )
     vectors.fit([text for pair in learnt for text in (pair.chosen, pair.rejected)])
 
-    def differences(pairs: Sequence[PreferencePair]) -> Any:
+    def differences(pairs: Sequence[PreferencePair]) -> csr_matrix:
         chosen = vectors.transform([pair.chosen for pair in pairs])
         return chosen - vectors.transform([pair.rejected for pair in pairs])
 

@@ -1,6 +1,6 @@
 """Scores of many texts, in micro-batches of similar length."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -29,7 +29,7 @@ _heard_by: ContextVar[Say | None] = ContextVar("heard_by", default=None)
 
 
 @contextmanager
-def heard_by(say: Say) -> Iterator[None]:
+def heard_by(say: Say) -> Generator[None]:
     """Report the progress of `all_scores` to `say` within the context, however deep the call."""
     token = _heard_by.set(say)
     try:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from alignloop.data.pairs import PairStore, TextCodes
 from alignloop.data.preferences import labels_by_comparison
 from alignloop.data.splits import SplitByPrompt
 from alignloop.models import RewardScale
+from alignloop.models.padding import pad_of
 from alignloop.records import PreferencePair
 from alignloop.reward.baselines import bag_of_words, longer_wins
 from alignloop.reward.batches import all_scores
@@ -45,7 +46,7 @@ def score_differences(
     config: RewardConfig,
 ) -> np.ndarray:
     """Normalised score of chosen minus that of rejected, for every pair."""
-    store, pad_id = PairStore.of(pairs, codes), codes.tokenizer.pad_token_id
+    store, pad_id = PairStore.of(pairs, codes), pad_of(codes.tokenizer)
     raw = all_scores(model, store.texts, pad_id, config.micro_batch_tokens).numpy()
     return (raw[list(store.chosen)] - raw[list(store.rejected)]) / scale.scale
 
@@ -119,12 +120,13 @@ def _accuracies(pairs: Sequence[PreferencePair], differences: np.ndarray) -> dic
 
     everything = list(range(len(pairs)))
     slices: dict[str, dict[str, Any]] = {}
-    for name, key in (
-        ("category", lambda pair: pair.prompt.category),
-        ("language", lambda pair: pair.prompt.language),
-        ("annotator", lambda pair: pair.source),
-        ("strength", lambda pair: f"{pair.margin:g}"),
-    ):
+    keys: dict[str, Callable[[PreferencePair], str]] = {
+        "category": lambda pair: pair.prompt.category,
+        "language": lambda pair: pair.prompt.language,
+        "annotator": lambda pair: pair.source,
+        "strength": lambda pair: f"{pair.margin:g}",
+    }
+    for name, key in keys.items():
         values = sorted({key(pair) for pair in pairs} - {""})
         # skip slices with a single value, and those with too many for a table
         if 1 < len(values) <= 20:

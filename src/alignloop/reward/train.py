@@ -19,6 +19,7 @@ from alignloop.judging.of_run import CLIMBED
 from alignloop.losses import centring_loss, ranking_loss
 from alignloop.models import RewardScale, context_of, load_tokenizer, save_model
 from alignloop.models.initialise import init_reward_model
+from alignloop.models.padding import pad_of
 from alignloop.records import Demonstration, PreferencePair
 from alignloop.reward.batches import all_scores, heard_by, scores_of
 from alignloop.reward.labels import PURPOSES, Labels
@@ -150,7 +151,7 @@ def _fit_scale(
     config: RewardConfig,
 ) -> RewardScale:
     """Bias so that the anchors score 0, optional unit variance, temperature by likelihood."""
-    raw = all_scores(model, anchors, codes.tokenizer.pad_token_id, config.micro_batch_tokens)
+    raw = all_scores(model, anchors, pad_of(codes.tokenizer), config.micro_batch_tokens)
     spread = float(raw.std()) if len(raw) > 1 else 1.0
     # equal scores have no spread to divide by
     scale = spread if config.normalise_variance and spread > 1e-6 else 1.0

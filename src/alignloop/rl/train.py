@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,8 +31,8 @@ from alignloop.stats.textstats import repetition
 from alignloop.training.guard import Guard
 from alignloop.training.optimiser import linear_schedule
 
-SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_score")
-SHOWN += ("skipped_steps",)  # shown only if there are any
+# the last is shown only if there are any
+SHOWN = ("score", "kl", "response_length", "eos_rate", "validation_held_out_score", "skipped_steps")
 MOSTLY_CUT_OFF = 0.5
 BEST = "best"  # folder next to the checkpoints
 # Mean difference of probabilities between sampler and trainer: docs/algorithms.md#ppo-22.
@@ -101,7 +101,7 @@ def _count_skipped(
 
 
 @contextmanager
-def _saving_on_error(run: StageRun, done: int) -> Iterator[None]:
+def _saving_on_error(run: StageRun, done: int) -> Generator[None]:
     """Save after `done` steps if the next step's reward raises UserError."""
     try:
         yield

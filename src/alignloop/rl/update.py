@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd import backward
 
 from alignloop.config import RlConfig
 from alignloop.losses import Over, TokenLosses, reduce_tokens
@@ -90,7 +91,7 @@ class Learner:
 
     def _descend(self, step: int, rate: float) -> dict[str, float]:
         """Step critic and policy; during the warm-up only the critic."""
-        config, plan, norms = self.config, self.algorithm.critic, {}
+        config, plan, norms = self.config, self.algorithm.critic, dict[str, float]()
         if plan is not None:
             assert self.critic_optimizer is not None
             critic_rate = config.critic_learning_rate or config.learning_rate
@@ -130,7 +131,7 @@ class Learner:
         over = self.algorithm.loss_over
         losses = self.algorithm.policy_loss(logprobs, part)
         loss = reduce_tokens(losses.loss, mask, over=over, count=counts[over])
-        (loss * weight).backward()
+        backward(loss * weight)
         metrics |= _means(losses, mask, counts) | {"policy_loss": loss.item()}
         return metrics | self._critic_backward(part, counts, weight)
 
@@ -144,7 +145,7 @@ class Learner:
         values, _ = token_values(self.critic, scored.input_ids, scored.attention_mask, mask)
         losses = plan.loss(values, part)
         loss = reduce_tokens(losses.loss, mask, count=counts["tokens"])
-        (loss * weight).backward()
+        backward(loss * weight)
         return _means(losses, mask, counts) | {"value_loss": loss.item()}
 
 

@@ -9,6 +9,7 @@ import torch
 from alignloop.data.batching import pad_batch, token_budget_batches
 from alignloop.rollout.decode import Rollout
 from alignloop.shapes import TokenIds, TokenMask
+from alignloop.tensors import integers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +54,10 @@ def split_rows(
     micro_batch_tokens: int,
 ) -> list[list[int]]:
     """Micro-batches of similar length within a budget of padded tokens, equal prompts together."""
-    lengths = attention_mask.sum(dim=1).tolist()
-    starts = response_mask.int().argmax(dim=1).tolist()
+    lengths = integers(attention_mask.sum(dim=1))
+    starts = integers(response_mask.int().argmax(dim=1))
     # equal prompts side by side: the fast path computes a common prefix once
-    prompts = [tuple(input_ids[row, : starts[row]].tolist()) for row in rows]
+    prompts = [tuple(integers(input_ids[row, : starts[row]])) for row in rows]
     micro_batches = token_budget_batches(
         [lengths[row] for row in rows], micro_batch_tokens, prompts
     )

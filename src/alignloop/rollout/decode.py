@@ -15,6 +15,7 @@ from alignloop.config import SamplingConfig
 from alignloop.models.shared_base import activate
 from alignloop.protocols import Policy
 from alignloop.rollout.drawing import draw, is_stop, require_finite, uniforms_of
+from alignloop.tensors import floats, integers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,8 +197,8 @@ class TransformersSampler(LocalSampler):
             input_ids, positions = drawn.unsqueeze(-1), positions[:, -1:] + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         return [
-            (tokens[i, :n].tolist(), logprobs[i, :n].tolist())
-            for i, n in enumerate(lengths.tolist())
+            (integers(tokens[i, :n]), floats(logprobs[i, :n]))
+            for i, n in enumerate(integers(lengths))
         ]
 
 

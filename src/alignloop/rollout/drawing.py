@@ -26,7 +26,7 @@ def uniforms_of(seeds: Sequence[int], count: int) -> Tensor:
     z = (z ^ (z >> u64(27))) * u64(0x94D049BB133111EB)
     # 24 bits are what a float32 in [0, 1) holds exactly: 1.0 can never come out
     z = (z ^ (z >> u64(31))) >> u64(40)
-    return torch.from_numpy(z.astype(numpy.float32) * numpy.float32(2**-24))
+    return torch.as_tensor(z.astype(numpy.float32) * numpy.float32(2**-24))
 
 
 def is_stop(tokens: Tensor, stop_ids: Sequence[int]) -> Tensor:
@@ -93,7 +93,7 @@ def _invert(p: Tensor, share: Tensor) -> Tensor:
     if vocabulary <= LARGE_VOCABULARY:
         return _pick(p, share)[0]
     whole = vocabulary // BLOCK * BLOCK
-    sums = p[:, :whole].unflatten(-1, (-1, BLOCK)).sum(-1)
+    sums = p[:, :whole].view(len(p), whole // BLOCK, BLOCK).sum(-1)
     if whole < vocabulary:
         sums = torch.cat([sums, p[:, whole:].sum(-1, keepdim=True)], dim=-1)
     block, cumulative = _pick(sums, share)

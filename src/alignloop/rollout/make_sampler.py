@@ -1,12 +1,11 @@
 """Choose a sampler: the fast path if it supports the model, otherwise transformers."""
 
-from typing import Any
-
 from transformers import PreTrainedTokenizerBase
 
 from alignloop import fastpath
 from alignloop.config import SamplingConfig
 from alignloop.data.turns import stop_tokens
+from alignloop.models.padding import pad_of
 from alignloop.protocols import Policy
 from alignloop.rollout.decode import LlamaSampler, Sampler, TransformersSampler
 
@@ -18,5 +17,5 @@ def make_sampler(
     stops = stop_tokens(tokenizer)
     if fastpath.supports(model):
         return LlamaSampler(model=model, stop_ids=stops, config=config)
-    pad: Any = tokenizer.pad_token_id
+    pad = pad_of(tokenizer)
     return TransformersSampler(model=model, stop_ids=stops, pad_token_id=pad, config=config)

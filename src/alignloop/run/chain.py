@@ -9,10 +9,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from alignloop.errors import UserError
-from alignloop.run.files import atomic_write, read_object
+from alignloop.run.files import atomic_write, is_object, read_object
 from alignloop.run.folder import PARTS, RunFolder, StageFolder, fingerprint
 from alignloop.run.machine import changes_of, machine
 
@@ -84,7 +84,7 @@ def begin(folder: RunFolder, stage: str, inputs: Inputs, threads: int) -> list[s
     """
     path, now = folder.stage(stage).path / INPUTS, machine(threads)
     earlier = _read(path) if folder.stage(stage).begun else {}
-    machines = [one for one in earlier.get("machines", []) if isinstance(one, dict)]
+    machines = [one for one in earlier.get("machines", []) if is_object(one)]
     changes = changes_of(machines[-1], now) if machines else []
     if not machines or changes:
         machines.append(now)
@@ -156,16 +156,15 @@ def inputs_of(run_path: Path, stage: str) -> Inputs:
     path = run_path / stage / INPUTS
     if path.exists():
         recorded = _read(path).get("inputs")
-        return _well_formed(recorded) if isinstance(recorded, dict) else {}
+        return _well_formed(recorded) if is_object(recorded) else {}
     return inputs_in_lineage(run_path, stage)
 
 
 def inputs_in_lineage(run_path: Path, stage: str) -> Inputs:
     """A stage's inputs by lineage.json, which also keeps those of a removed stage."""
     entry = _lineage(run_path).get(stage)
-    if not isinstance(entry, dict) or not isinstance(entry.get("inputs"), dict):
+    if not is_object(entry) or not is_object(prints := entry.get("inputs")):
         return {}
-    prints = cast("dict[str, Any]", entry["inputs"])
     roles = {role: text for role, text in entry.items() if isinstance(text, str)}
     found = {
         role: {"path": name_in(run_path, text), "sha256": prints[name_in(run_path, text)]}
@@ -181,11 +180,11 @@ def outputs_of(run_path: Path, stage: str) -> dict[str, str]:
     if not folder.finished:
         return {}
     recorded = folder.done().get("outputs")
-    if isinstance(recorded, dict):
+    if is_object(recorded):
         return {f"{stage}/{name}": str(text) for name, text in recorded.items()}
     entry = _lineage(run_path).get(stage)
-    earlier = entry.get("outputs") if isinstance(entry, dict) else None
-    return {str(k): str(v) for k, v in earlier.items()} if isinstance(earlier, dict) else {}
+    earlier = entry.get("outputs") if is_object(entry) else None
+    return {str(k): str(v) for k, v in earlier.items()} if is_object(earlier) else {}
 
 
 def write_lineage(folder: RunFolder) -> None:
@@ -206,8 +205,8 @@ def write_lineage(folder: RunFolder) -> None:
 
 def _entry(run_path: Path, stage: str, done: StageFolder) -> dict[str, Any]:
     inputs, record = inputs_of(run_path, stage), _read(done.path / INPUTS)
-    machines: list[Any] = record.get("machines") or [{}]
-    last: dict[str, Any] = machines[-1] if isinstance(machines[-1], dict) else {}
+    machines: list[object] = record.get("machines") or [{}]
+    last = machines[-1] if is_object(machines[-1]) else {}
     facts = done.facts() if stage in LABELS else {}
     paths = {role: str(_path_of(run_path, str(one["path"]))) for role, one in inputs.items()}
     return {
@@ -267,7 +266,7 @@ def _well_formed(recorded: Mapping[str, Any]) -> Inputs:
     return {
         str(role): {"path": str(one.get("path")), "sha256": one.get("sha256")}
         for role, one in recorded.items()
-        if isinstance(one, dict)
+        if is_object(one)
     }
 
 

@@ -5,11 +5,11 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel
 
@@ -41,7 +41,7 @@ def atomic_write(path: Path | str, content: str | bytes) -> None:
 
 
 @contextmanager
-def atomic_folder(path: Path | str) -> Iterator[Path]:
+def atomic_folder(path: Path | str) -> Generator[Path]:
     """Fill a whole folder or nothing: yields a hidden sibling that replaces `path` at the end.
 
     On an exception the sibling is removed and an existing folder at `path` is left as it was.
@@ -128,7 +128,7 @@ def parse_line(path: Path | str, number: int, line: bytes) -> dict[str, Any]:
         value = json.loads(line)
     except (ValueError, RecursionError):
         value = None
-    if isinstance(value, dict):
+    if is_object(value):
         return value
     raise UserError(
         "this line is not a JSON object", where=f"{path}:{number}", fix="fix or delete the line"
@@ -142,14 +142,19 @@ def read_object(path: Path | str, *, fix: str = "") -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         problem = f"this file is not JSON ({str(error)[:80]})"
         raise UserError(problem, where=str(path), fix=fix or _RESTORE) from error
-    if not isinstance(value, dict):
+    if not is_object(value):
         problem = f"expected a JSON object, found {type(value).__name__}"
         raise UserError(problem, where=str(path), fix=fix or _RESTORE)
-    return cast("dict[str, Any]", value)
+    return value
+
+
+def is_object(value: object) -> TypeGuard[dict[str, Any]]:
+    """Whether a value read from JSON is an object."""
+    return isinstance(value, dict)
 
 
 @contextmanager
-def explain_shape(path: Path | str, *, fix: str = "") -> Iterator[None]:
+def explain_shape(path: Path | str, *, fix: str = "") -> Generator[None]:
     """Turn errors caused by a file of unexpected shape into a `UserError` naming the file."""
     try:
         yield

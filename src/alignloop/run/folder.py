@@ -18,6 +18,7 @@ from alignloop.run.files import (
     atomic_write,
     explain_full_disk,
     explain_shape,
+    is_object,
     read_object,
     remove_folder,
 )
@@ -98,7 +99,7 @@ class StageFolder:
                 fix="run the stage again: it resumes where it stopped",
             )
         facts = self.done().get("facts")
-        if not isinstance(facts, dict):
+        if not is_object(facts):
             raise UserError(
                 "no facts in this file", where=str(self.path / "done.json"), fix=self._redo_hint
             )

@@ -8,6 +8,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from alignloop.run.files import is_object
+
 _PACKAGES = (
     *("alignloop", "torch", "transformers", "tokenizers", "safetensors", "peft", "numpy"),
     "pydantic",
@@ -36,19 +38,19 @@ def machine(threads: int) -> dict[str, Any]:
     }
 
 
-def changes_of(before: Any, now: dict[str, Any]) -> list[str]:
+def changes_of(before: object, now: dict[str, Any]) -> list[str]:
     """What has changed, in words: "threads: 2, and now 1"."""
-    if not isinstance(before, dict):
+    if not is_object(before):
         return []
     old, new = _flat(before), _flat(now)
     # keys new in this release are no change of the machine
     return [f"{key}: {old[key]}, and now {new[key]}" for key in old if old[key] != new.get(key)]
 
 
-def _flat(described: Any) -> dict[str, str]:
+def _flat(described: dict[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for key, value in described.items():
-        inner = value if isinstance(value, dict) else {key: value}
+        inner = value if is_object(value) else {key: value}
         found |= {str(name): str(one) for name, one in inner.items()}
     return found
 

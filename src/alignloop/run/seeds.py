@@ -48,8 +48,9 @@ def set_determinism(seed: int) -> None:
     Our own code uses `generator` instead.
     """
     import numpy
-    import torch
+
+    from alignloop.tensors import RANDOM
 
     random.seed(derive_seed(seed, "random"))
     numpy.random.seed(derive_seed(seed, "numpy") % 2**32)  # numpy takes 32 bits
-    torch.manual_seed(derive_seed(seed, "torch"))
+    RANDOM.manual_seed(derive_seed(seed, "torch"))

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -103,7 +103,7 @@ class StageRun:
                 self._metrics.close()
 
     @contextmanager
-    def _logging(self, total: int, first: int) -> Iterator[None]:
+    def _logging(self, total: int, first: int) -> Generator[None]:
         """Open the logs and a progress bar, in the main process."""
         if not self.world.is_main:
             yield
@@ -122,8 +122,11 @@ class StageRun:
         assert self._state is not None
         tensors = self._state.tensors()
         if self.world.is_main:
-            state = {"memory": self._state.remembered(), "ended": self._ended}
-            state["seconds"] = self.seconds
+            state = {
+                "memory": self._state.remembered(),
+                "ended": self._ended,
+                "seconds": self.seconds,
+            }
             save_checkpoint(self.stage.checkpoints, step, tensors, state)
         self.world.barrier()
 
@@ -189,7 +192,7 @@ class StageRun:
         return checkpoint.step
 
     @contextmanager
-    def _graceful_interrupt(self) -> Iterator[None]:
+    def _graceful_interrupt(self) -> Generator[None]:
         """The first stop signal lets the step end and saves; the second one stops at once.
 
         An ignored signal stays ignored: `nohup` relies on that.

@@ -6,6 +6,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from pydantic import JsonValue
+
+from alignloop.data.narrow import are_texts
 from alignloop.errors import UserError
 from alignloop.records import Prompt
 
@@ -76,11 +79,10 @@ def references_of(prompt: Prompt, index: int, text: str | None) -> tuple[str, ..
 
 def _texts(text: str) -> tuple[str, ...]:
     try:
-        found = json.loads(text)
+        found: JsonValue = json.loads(text)
     except ValueError:
         return (text,)
-    listed = isinstance(found, list) and all(isinstance(one, str) for one in found)
-    return tuple(found) if listed else (text,)
+    return tuple(found) if are_texts(found) else (text,)
 
 
 def named_lists(

@@ -73,7 +73,8 @@ def abilities(choices: Choices, *, level: float = 0.95) -> list[Estimate] | None
 
 
 def _estimate(pooled: Choices) -> Floats:
-    num, ridge = pooled.chosen.shape[1], 0.0
+    num: int = pooled.chosen.shape[1]
+    ridge = 0.0
     if not exists(pooled):
         met = pooled.beats + pooled.beats.T
         ties = [[[a, b]] for a, b in combinations(range(num), 2) if met[a, b] > 0]
@@ -94,7 +95,7 @@ def _joined(one: Choices, other: Choices) -> Choices:
 
 
 def _highest(pooled: Choices) -> float:
-    num = pooled.chosen.shape[1]
+    num: int = pooled.chosen.shape[1]
     ridge = 0.0 if exists(pooled) else _RIDGE
     return climb(pooled, np.zeros(num), differences(num), ridge=ridge)[1]
 
@@ -176,4 +177,4 @@ def _end(pooled: Choices, one: int, fitted: Floats, side: int, best: float, cut:
     low = 0.0 if far == 1.0 else far / 2
     if fall(low) >= 0:  # the estimate with added ties may itself lie outside
         return at
-    return at + side * float(brentq(fall, low, far, xtol=1e-4))  # type: ignore[arg-type]
+    return at + side * float(brentq(fall, low, far, xtol=1e-4))

@@ -129,15 +129,15 @@ def fit_temperature(score_differences: ArrayLike, outcomes: ArrayLike) -> float:
 
     def cost(log_temperature: float) -> float:
         logits = differences / np.exp(log_temperature)
-        return float(np.mean(np.logaddexp(0, logits) - came * logits))
+        losses: Floats = np.logaddexp(0, logits) - came * logits
+        return float(np.mean(losses))
 
     # searched in log T: the cost is smoother, and T stays positive
     ends = np.log([low, high])
     found = minimize_scalar(cost, bounds=ends, method="bounded", options={"xatol": 1e-10})
-    inside = float(found.x)  # pyright: ignore[reportAttributeAccessIssue]
-    return float(
-        np.exp(min((inside, *map(float, ends)), key=cost))
-    )  # the bounded search never tries the ends themselves
+    # the bounded search never tries the ends themselves
+    best: float = min((float(found.x), *map(float, ends)), key=cost)
+    return float(np.exp(best))
 
 
 def temperature_note(temperature: float, score_differences: ArrayLike) -> str:
@@ -158,11 +158,11 @@ def spearman_length(scores: ArrayLike, lengths: ArrayLike) -> float:
 
     NaN if all scores or all lengths are equal. Shapes: [n] twice.
     """
-    ranks = [rankdata(np.asarray(values, dtype=float)) for values in (scores, lengths)]
-    assert ranks[0].shape == ranks[1].shape, (ranks[0].shape, ranks[1].shape)
-    if any(np.ptp(rank) == 0 for rank in ranks if rank.size) or ranks[0].size == 0:
+    by_score, by_length = (rankdata(np.asarray(v, dtype=float)) for v in (scores, lengths))
+    assert by_score.shape == by_length.shape, (by_score.shape, by_length.shape)
+    if by_score.size == 0 or np.ptp(by_score) == 0 or np.ptp(by_length) == 0:
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(by_score, by_length)[0, 1])
 
 
 def _checked(probabilities: ArrayLike, outcomes: ArrayLike) -> tuple[Floats, Floats]:

@@ -170,9 +170,9 @@ def share_interval(successes: float, n: float, *, level: float = 0.95) -> Interv
 
     low, high = plain.low, plain.high
     if low > 0 and above(low) > (1 - level) / 2:
-        low = float(brentq(lambda share: above(share) - (1 - level) / 2, 0, low))  # type: ignore[arg-type]
+        low = float(brentq(lambda share: above(share) - (1 - level) / 2, 0, low))
     if high < 1 and above(high) < (1 + level) / 2:
-        high = float(brentq(lambda share: above(share) - (1 + level) / 2, high, 1))  # type: ignore[arg-type]
+        high = float(brentq(lambda share: above(share) - (1 + level) / 2, high, 1))
     return Interval(low=low, high=high)
 
 

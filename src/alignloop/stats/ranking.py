@@ -213,7 +213,7 @@ def plackett_luce(rankings: Iterable[Sequence[Sequence[int]]], num_contestants: 
 
 
 def _most_likely(choices: Choices) -> Floats:
-    num = choices.chosen.shape[1]
+    num: int = choices.chosen.shape[1]
     if not exists(choices):
         raise UserError(
             "some contestants won all or none of their comparisons against the others",

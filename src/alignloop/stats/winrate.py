@@ -81,7 +81,7 @@ def _logistic(design: Floats, wins: Floats) -> tuple[Floats, Floats]:
     """The ridge logistic fit: coefficients [terms], and the curvature [terms, terms] there."""
     reach = np.abs(design).max(axis=0)
     coefficients = np.zeros(design.shape[1])
-    ridge = _RIDGE * np.eye(design.shape[1])
+    ridge = curvature = _RIDGE * np.eye(design.shape[1])
     for _ in range(_MAX_STEPS):
         chances = expit(design @ coefficients)
         curvature = (design.T * (chances * (1 - chances))) @ design + ridge
@@ -90,7 +90,7 @@ def _logistic(design: Floats, wins: Floats) -> tuple[Floats, Floats]:
         coefficients = coefficients - step * newton_damping(reach @ np.abs(step))
         if np.abs(step).max() < 1e-10:
             break
-    return coefficients, curvature  # pyright: ignore[reportPossiblyUnbound]
+    return coefficients, curvature
 
 
 def _checked(wins: ArrayLike) -> Floats:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+from torch.autograd import backward
 
 from alignloop.config.stages import LearningSection
 from alignloop.models.shared_base import dropping, trainable
@@ -59,8 +60,8 @@ class LearningMemory:
     """A stage's memory: its health, and the first and the latest measurements."""
 
     health: Health = field(default_factory=Health)
-    before: dict[str, float] = field(default_factory=dict)
-    held_out: dict[str, float] = field(default_factory=dict)
+    before: dict[str, float] = field(default_factory=dict[str, float])
+    held_out: dict[str, float] = field(default_factory=dict[str, float])
 
 
 def fit(objective: Objective, config: LearningSection, run: StageRun) -> LearningMemory:
@@ -113,7 +114,7 @@ def accumulate(step: Step, world: World) -> dict[str, float]:
     sums: dict[str, float] = {}
     for one in world.share(step.micro_batches):
         loss, metrics = step.loss(one.rows)
-        (loss * one.weight).backward()
+        backward(loss * one.weight)
         for name, value in metrics.items():
             sums[name] = sums.get(name, 0.0) + one.weight * value
     return world.totals(sums)

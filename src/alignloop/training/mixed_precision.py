@@ -34,7 +34,7 @@ class MasterAdamW(torch.optim.AdamW):
     def step(self, closure: None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Step the masters, then round them into the weights."""
         assert closure is None, "gradients are there before the step"
-        super().step()
+        super().step()  # pyright: ignore[reportUnknownMemberType] -- torch leaves `closure` open
         for low, master in zip(self._low, self._masters, strict=True):
             if master.grad is not None:
                 low.copy_(master)

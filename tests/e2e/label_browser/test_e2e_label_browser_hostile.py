@@ -16,9 +16,11 @@ TOGETHER = 9
 
 # What a text became: elements and attributes that we do not allow, and whether it left its place.
 INSPECT = """() => {
-    const text = "P BR HR H3 H4 H5 H6 STRONG EM S BLOCKQUOTE UL OL LI PRE CODE SPAN MARK";
-    const tags = new Set(`${text} DIV TABLE THEAD TBODY TR TH TD`.split(" "));
-    const names = new Set(["class", "tabindex", "start", "dir", "hidden"]);
+    const text = "P H3 H4 H5 H6 STRONG EM CODE SPAN MARK DIV TABLE THEAD TBODY TR TH TD";
+    const math = "math mrow mi mn mo mtext mspace msub msup msubsup mfrac msqrt mroot mover munder";
+    const tags = new Set(`${text} ${math} munderover mtable mtr mtd mstyle`.split(" "));
+    const names = new Set(["class", "tabindex", "dir", "hidden", "display", "stretchy", "fence"]);
+    for (const name of ["form", "accent", "width", "minsize", "maxsize"]) names.add(name);
     const problems = [];
     for (const place of document.querySelectorAll(".text, .said")) {
         for (const one of place.querySelectorAll("*")) {
@@ -87,7 +89,11 @@ def test_nothing_runs_and_nothing_leaves(
 def look_at(page: Page) -> list[str]:
     """What is wrong with the item on the screen, formatted and compared."""
     problems = page.evaluate(INSPECT)
+    page.keyboard.press("w")
+    problems += page.evaluate(INSPECT)
+    page.keyboard.press("w")
     page.keyboard.press("d")
+    expect(page.locator(".text.compared").first).to_be_visible()
     problems += page.evaluate(INSPECT)
     # A pointer that moves over everything, for handlers that wait for it.
     page.evaluate(

@@ -6,8 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alignloop.label.pages.diff import Segment, compare, pieces
-from alignloop.label.pages.render import show_invisible
+from alignloop.label.pages.diff import Segment, pieces
+from alignloop.label.pages.diff import compare as compare_bounded
+from alignloop.label.pages.invisible import show_invisible
+
+
+def compare(first: str, second: str) -> tuple[list[Segment], list[Segment]]:
+    """The comparison, where there has to be one."""
+    found = compare_bounded(first, second)
+    assert found is not None
+    return found
 
 
 def marked(segments: list[Segment]) -> str:
@@ -56,15 +64,48 @@ def test_a_text_does_not_differ_from_itself_in_any_letter(text: str) -> None:
         assert not any(one.differs and any(map(str.isalnum, one.text)) for one in side)
 
 
+def longest(first: str, second: str) -> int:
+    """The length of a longest common subsequence, by the textbook's table."""
+    table = [[0] * (len(second) + 1) for _ in range(len(first) + 1)]
+    for a, left in enumerate(first):
+        for b, right in enumerate(second):
+            step = table[a][b] + 1 if left == right else max(table[a][b + 1], table[a + 1][b])
+            table[a + 1][b + 1] = step
+    return table[-1][-1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.text(alphabet="甲乙丙", max_size=70), st.text(alphabet="甲乙丁", max_size=70))
+def test_as_little_as_possible_is_marked(first: str, second: str) -> None:
+    same = [one.text for one in compare(first, second)[0] if not one.differs]
+    assert len("".join(same)) == longest(first, second)
+
+
+def words(count: int, other: str = "w") -> str:
+    """Words of which every second is the same for every `other`."""
+    return " ".join(f"{other if n % 2 else 'w'}{n}" for n in range(count))
+
+
 @pytest.mark.parametrize(
-    ("first", "second"),
+    ("first", "second", "shown"),
     [
-        ("甲乙" * 2000, "乙甲甲" * 1400),
-        ("a\n" * 20000, "a\nb\n" * 10001),
-        ("a b " * 4000, "b a " * 4000),
+        (words(8_000), words(8_000, "x"), True),
+        (words(16_000), words(16_000, "x"), False),
+        ("a" * 200_000, "b" * 200_000, True),
+        ("甲" * 200_000, "乙" * 200_000, False),
+        ("甲" * 200_000, "甲" * 200_000 + "乙", False),
+        ("甲" * 199_000, "甲" * 100_000 + "乙" + "甲" * 98_999, True),
+        ("甲乙" * 2000, "乙甲甲" * 1400, True),
+        ("a b " * 4000, "b a " * 4000, True),
+        ("a b " * 40_000, "b a " * 40_000, False),
+        ("a " * 390 + "c", "b " + "a b " * 49_000, True),
+        (words(400), words(99_000, "x")[1:], True),
+        (" " * 200_000, "\n" * 200_000, True),
+        ("\u202e" * 20_000, "\u202d" * 20_000, False),
     ],
 )
-def test_texts_made_to_be_slow_are_not(first: str, second: str) -> None:
-    began = time.perf_counter()
-    compare(first, second)
-    assert time.perf_counter() - began < 10  # compared piece by piece, the first takes minutes
+def test_the_work_is_bounded_whatever_the_texts(first: str, second: str, shown: bool) -> None:
+    began = time.process_time()
+    assert (compare_bounded(first, second) is not None) is shown
+    # A pair of 8,000 words takes some 0.1 s of processor; without the bound, minutes.
+    assert time.process_time() - began < 1.5

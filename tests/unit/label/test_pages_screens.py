@@ -25,6 +25,7 @@ from alignloop.records import Comparison, Message, Prompt, Response
 SECRETS = ("model-one-secret", "model-two-secret", "uncertain", "gold", "because-reason")
 FOR_ANYONE = ["/login", "/invite/nonsense"]
 FOR_ANNOTATORS = ["/", "/p/pairs", "/p/pairs/guideline", "/p/pairs/task/{pairs}"]
+FOR_ANNOTATORS += [f"/p/{slug}/task/{{{slug}}}/differences" for slug in ("pairs", "ranks")]
 FOR_ANNOTATORS += ["/p/ranks/task/{ranks}", "/p/rates/task/{rates}", "/p/missing", "/lead/users"]
 PROJECT_SCREENS = ["progress", "quality", "disagreements", "disagreements/1", "batches"]
 PROJECT_SCREENS += ["exports", "guideline", "plot/agreement", "plot/progress?shade=dark"]
@@ -158,7 +159,9 @@ def test_an_item_is_shown_to_whom_it_was_given_and_in_its_project(site: Site) ->
 
 def test_model_text_is_escaped_in_every_place(site: Site) -> None:
     task = site.get("/p/pairs/task/{pairs}", "ann").text
-    assert "<b>" not in task and task.count("&lt;b&gt;") == 4  # formatted and compared, twice
+    assert "<b>" not in task and task.count("&lt;b&gt;") == 2
+    compared = site.get("/p/pairs/task/{pairs}/differences", "ann").text
+    assert "<b>" not in compared and compared.count("&lt;b&gt;") == 2
     lead = site.get("/lead/pairs/disagreements/1", "lea").text
     assert "<b>" not in lead
 

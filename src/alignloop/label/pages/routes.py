@@ -6,14 +6,13 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from alignloop.label.guards import Annotator, Anyone, Id, Store
-from alignloop.label.pages import lead, views
-from alignloop.label.pages.diff import Segment, compare
-from alignloop.label.pages.render import show_invisible
+from alignloop.label.pages import lead, lead_results, views
+from alignloop.label.pages.diff import differences
 from alignloop.label.pages.templating import PageRoute, locale_of, page
 from alignloop.label.store import accounts, projects
 from alignloop.label.store.refusals import NotFound
 from alignloop.label.store.task_view import find_task
-from alignloop.label.store.tasks import GuidelineText, Task
+from alignloop.label.store.tasks import GuidelineText
 
 router = APIRouter(
     route_class=PageRoute, default_response_class=HTMLResponse, include_in_schema=False
@@ -75,15 +74,18 @@ def show_task(
     locale = locale_of(request, principal)
     with database.reading() as session:
         task = find_task(session, slug, assignment_id, principal.user_id, locale)
-    return page(request, "task", principal, task=task, differences=differences(task))
+    return page(request, "task", principal, task=task)
 
 
-def differences(task: Task) -> list[list[Segment]]:
-    """Each answer with its differences: of two from each other, of more from the first."""
-    first, *others = [answer.text for answer in task.answers]
-    compared = [compare(first, other) for other in others]
-    alone = [Segment(text=show_invisible(first), differs=False)]
-    return [compared[0][0] if len(others) == 1 else alone, *(second for _, second in compared)]
+@router.get("/p/{slug}/task/{assignment_id}/differences")
+def show_differences(
+    request: Request, slug: str, assignment_id: Id, principal: Annotator, database: Store
+) -> Response:
+    """Where the answers of an item differ, as a fragment: it takes time, and few ask for it."""
+    with database.reading() as session:
+        task = find_task(session, slug, assignment_id, principal.user_id, "en")
+    found = differences([answer.text for answer in task.answers])
+    return page(request, "differences", principal, differences=found)
 
 
 def _local(path: str) -> str:
@@ -92,3 +94,4 @@ def _local(path: str) -> str:
 
 
 router.include_router(lead.router)
+router.include_router(lead_results.router)

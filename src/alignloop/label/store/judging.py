@@ -1,11 +1,13 @@
 """Judgements: submitting them once, withdrawing them, and which of them are valid."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, bindparam, exists, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
+from alignloop.label.store import audit
 from alignloop.label.store.keys import new_secret
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.queue import LEASE, locked_assignment, take_place
@@ -13,6 +15,8 @@ from alignloop.label.store.refusals import Conflict
 from alignloop.label.store.tables import (
     Assignment,
     Cursor,
+    Discard,
+    DiscardedJudgement,
     ItemRow,
     Presentation,
     Project,
@@ -20,10 +24,11 @@ from alignloop.label.store.tables import (
     now,
 )
 from alignloop.label.store.task_view import answers_of, task_of
-from alignloop.label.store.tasks import JudgementIn, LabelSchema, Task
+from alignloop.label.store.tasks import CANNOT_BE_SHOWN, JudgementIn, LabelSchema, Task
 from alignloop.label.store.validation import check, columns_of
 
 GIVEN_AWAY = "your time for this item ran out, and another annotator has it now"
+DISCARDED = "discarded"  # the state of an assignment whose judgement a lead took out
 
 
 # Queries are built once, as in `queue`.
@@ -66,12 +71,17 @@ def submit(
         return earlier["id"]
     if assignment.state == "done":
         raise Conflict("this item is already judged", fix="withdraw the judgement first")
+    if assignment.state == DISCARDED:
+        problem = "the lead took your judgement of this item out, and others are asked"
+        raise Conflict(problem, fix="continue with the next one")
     columns = _columns(session, item, shown, sent)
     # late answers are welcome as long as the place is still free
     if assignment.state == "released" and not take_place(item):
         raise Conflict(GIVEN_AWAY, fix="continue with the next one")
     if columns["verdict"] == "skip":
         item.taken -= 1  # a skip does not use up a place
+        if sent.skip_reason == CANNOT_BE_SHOWN:
+            _report(session, item, user_id)
     assignment.state = "done"
     session.get_one(Cursor, (user_id, item.batch_id)).done += 1
     before = session.execute(_NEWEST, {"assignment": assignment.id}).one_or_none()
@@ -87,6 +97,13 @@ def submit(
         "created_at": at or now(),
     }
     return session.scalars(_KEEP, columns).one()
+
+
+def _report(session: Session, item: ItemRow, user_id: int) -> None:
+    """Tell the lead that the page could not show an item."""
+    project = session.get_one(Project, item.project_id)
+    detail = {"item": item.id}
+    audit.record(session, "item not shown", user_id=user_id, target=project.slug, detail=detail)
 
 
 def undo(
@@ -117,13 +134,33 @@ def undo(
 
 
 def standing() -> Select[Any]:
-    """The valid judgements: neither withdrawn nor superseded.
+    """The valid judgements: neither withdrawn, nor superseded, nor discarded.
 
     >>> session.execute(standing().join(ItemRow, ItemRow.id == judgements.c.item_id).where(...))
     """
     later = judgements.alias()
     superseded = exists().where(later.c.supersedes == judgements.c.id)
-    return select(judgements).where(~judgements.c.withdrawn, ~superseded)
+    discarded = exists().where(
+        DiscardedJudgement.judgement_id == judgements.c.id,
+        DiscardedJudgement.discard_id.in_(discards_in_force()),
+    )
+    return select(judgements).where(~judgements.c.withdrawn, ~superseded, ~discarded)
+
+
+def discards_in_force() -> Select[int]:
+    """The ids of the discards that were not undone."""
+    undoing = aliased(Discard)
+    undone = exists().where(undoing.undoes == Discard.id)
+    return select(Discard.id).where(Discard.undoes.is_(None), ~undone)
+
+
+def discarded_among(session: Session, judgement_ids: Collection[int]) -> set[int]:
+    """Those of the judgements that a lead took out."""
+    out = select(DiscardedJudgement.judgement_id).where(
+        DiscardedJudgement.judgement_id.in_(judgement_ids),
+        DiscardedJudgement.discard_id.in_(discards_in_force()),
+    )
+    return set(session.scalars(out))
 
 
 def _withdraw(session: Session, assignment: Assignment, item: ItemRow, at: datetime) -> None:

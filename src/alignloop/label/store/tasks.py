@@ -9,6 +9,7 @@ from alignloop.label.labels.project_labels import VerdictName
 
 Rating = Annotated[int, Field(ge=1, le=10)]
 PublicId = Annotated[str, Field(min_length=1, max_length=32)]
+CANNOT_BE_SHOWN = "cannot_be_shown"  # the page's reason for skipping what it could not render
 A_DAY_MS = 24 * 3600 * 1000
 BIGGEST_ID = 2**31 - 1  # the maximum of PostgreSQL's integer; above it a query would fail
 

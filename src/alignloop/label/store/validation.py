@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from alignloop.label.store.refusals import Contradiction, Invalid
-from alignloop.label.store.tasks import JudgementIn, LabelSchema
+from alignloop.label.store.tasks import CANNOT_BE_SHOWN, JudgementIn, LabelSchema
 
 TIE_WITHIN = 2  # ratings further apart than this contradict a tie
 
@@ -44,7 +44,7 @@ def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchem
     Raises Invalid, and Contradiction for unconfirmed ratings against the choice.
     """
     _check_names(sent, shown)
-    if sent.verdict != "choice" and sent.verdict not in schema.allow:
+    if not _is_allowed(sent, schema):
         raise Invalid(f"{sent.verdict} is not allowed in this project")
     if sent.verdict == "skip" and not sent.skip_reason.strip():
         raise Invalid("a skip needs a reason", fix="say why it cannot be judged")
@@ -59,6 +59,12 @@ def check(sent: JudgementIn, shown: Sequence[str], kind: str, schema: LabelSchem
     if not sent.confirmed and (found := contradiction(judgement)):
         raise _explain(found, judgement, shown)
     return judgement
+
+
+def _is_allowed(sent: JudgementIn, schema: LabelSchema) -> bool:
+    """Whether the project has this verdict; what cannot be shown may be skipped in every one."""
+    broken = sent.verdict == "skip" and sent.skip_reason == CANNOT_BE_SHOWN
+    return sent.verdict in ("choice", *schema.allow) or broken
 
 
 def contradiction(judgement: JudgementIn) -> tuple[str, str] | None:

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import JsonValue
+
 PAD, END, START = "<|pad|>", "<|im_end|>", "<|im_start|>"
 
 
@@ -33,9 +35,11 @@ def make_model(
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    # Any, because their type hints are incomplete
+    auto: dict[str, Any] = {"config": AutoConfig, "model": AutoModelForCausalLM}
     tokenizer = train_tokenizer(files, vocab_size, context)
-    config = AutoConfig.for_model(
+    config = auto["config"].for_model(
         family,
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
@@ -49,7 +53,7 @@ def make_model(
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    AutoModelForCausalLM.from_config(config).save_pretrained(out)
+    auto["model"].from_config(config).save_pretrained(out)
     tokenizer.save_pretrained(out)
     return Path(out)
 
@@ -95,7 +99,7 @@ def texts_of(file: str | Path) -> Iterator[str]:
         yield from Path(file).read_text(encoding="utf-8").splitlines()
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def _texts_in(value: JsonValue) -> Iterator[str]:
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):

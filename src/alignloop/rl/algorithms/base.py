@@ -54,8 +54,8 @@ class Algorithm(Generic[Scored, Credited]):
     critic: CriticPlan[Scored, Credited] | None = None
     loss_over: Over = "tokens"
     start: State = field(default_factory=dict[str, float])
-    after: Callable[[State, Mapping[str, float], int], State] = lambda state, *_: state
-    metrics: Callable[[Scored, Credited, State], dict[str, float]] = lambda *_: {}
+    after: Callable[[State, Mapping[str, float], int], State] = lambda state, _metrics, _n: state
+    metrics: Callable[[Scored, Credited, State], dict[str, float]] = lambda _s, _c, _state: {}
 
 
 def old_logprobs(logprobs: PerToken, scored: ScoredRollouts) -> PerToken:

@@ -85,5 +85,5 @@ def grpo(config: GrpoConfig) -> Algorithm[Any, WeightedCredit]:
         credit=credit,
         policy_loss=with_kl if config.kl_coef > 0 else clipped,
         loss_over=config.loss_over,
-        metrics=lambda *_: {"kl_coef": config.kl_coef},
+        metrics=lambda _scored, _credit, _state: {"kl_coef": config.kl_coef},
     )

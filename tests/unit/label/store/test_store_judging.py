@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from label_support import World, items, said_of
 from sqlalchemy import select
 
+from alignloop.label.store import audit
 from alignloop.label.store.refusals import Conflict, Contradiction, Invalid
 from alignloop.label.store.tables import ResponseRow, judgements
 from alignloop.label.store.tasks import JudgementIn, LabelSchema
@@ -310,6 +311,21 @@ def test_a_skip_leaves_the_place_to_somebody_else(world: MakeWorld) -> None:
         here.undo(0)
     here.submit(other, 1)
     assert here.counted()[task.item_id] == (1, 1)
+
+
+@pytest.mark.parametrize("allow", [("tie",), ("tie", "skip")])
+def test_what_cannot_be_shown_is_skipped_in_every_project_and_reported_once(
+    world: MakeWorld, allow: tuple[str, ...]
+) -> None:
+    here = world(items(1), schema=LabelSchema.model_validate({"allow": allow}))
+    task = here.must_claim()
+    said = {"verdict": "skip", "skip_reason": "cannot_be_shown", "key": "sent-twice"}
+    assert here.submit(task, **said) == here.submit(task, **said)
+    with here.database.reading() as session:
+        found = audit.latest(session)
+    assert [(one.action, one.detail) for one in found] == [
+        ("item not shown", {"item": task.item_id})
+    ]
 
 
 def test_a_skip_taken_back_in_time_is_a_judgement_like_any_other(world: MakeWorld) -> None:

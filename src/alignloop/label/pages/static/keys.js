@@ -1,18 +1,42 @@
 // The keyboard: which key asks for which action. What an action does is label.js's business.
 
 const LETTERS = { t: "tie", n: "both_bad" };
-const ACTIONS = { d: "difference", g: "guideline", c: "comment", u: "undo", s: "skip", "?": "help", "？": "help", r: "rate_next" };
+const ACTIONS = { d: "difference", e: "earlier", g: "guideline", c: "comment", u: "undo", s: "skip", w: "written", "?": "help", r: "rate_next" };
 const STRONGEST_KEY = 9; // 6 7 8 9 are the four strengths, the strongest last
+const SIGNS = ["?", "=", "+"];
+
+/**
+ * What a press means on any keyboard: "a" to "z", "0" to "9", "flag 1" (Shift and a number), "?",
+ * "=", "+", or the key's name ("Enter"). The one rule: what is typed counts, and where that is no
+ * Latin letter and no digit, the key's place does.
+ */
+export function meaning({ key, code, shiftKey }) {
+  const typed = key.length === 1 ? key.normalize("NFKC") : key;
+  if (/^\d$/.test(typed)) return typed; // on a French keyboard with Shift
+  if (code.startsWith("Numpad") && key.length > 1 && key !== "Enter") return ""; // NumLock is off: no digit, no arrow
+  const digit = /^Digit(\d)$/.exec(code)?.[1];
+  if (digit && !shiftKey) return digit; // on a French keyboard it types a letter or a sign
+  if (SIGNS.includes(typed)) return typed;
+  if (digit) return `flag ${digit}`;
+  if (/^[a-z]$/i.test(typed)) return typed.toLowerCase(); // as printed on the key: Dvorak, AZERTY, QWERTZ
+  const isOtherScript = key === "Process" || (/^\p{L}/u.test(typed) && !/\p{Script=Latin}/u.test(typed));
+  if (isOtherScript && code.startsWith("Key")) return code.at(-1).toLowerCase();
+  return key;
+}
 
 /** `state()` gives {task, draft, dialog}; `act(name, value)` does it and says whether it applied. */
 export function bindKeys(state, act) {
+  let isFlagging = false; // H was pressed: the next number flags
   addEventListener("keydown", (event) => {
     const { task, draft, dialog } = state();
     const target = event.target;
     if (event.isComposing || event.altKey) return;
     if (target.matches("textarea")) return inComment(event, act);
-    if (event.ctrlKey || event.metaKey) return;
-    const wish = dialog ? inDialog(event, dialog) : task ? onTask(event, task, draft) : onNothing(event);
+    if (event.ctrlKey || event.metaKey || ["Shift", "CapsLock"].includes(event.key)) return;
+    const key = meaning(event);
+    const flags = isFlagging && /^\d$/.test(key) ? `flag ${key}` : key;
+    isFlagging = !dialog && task && key === "h" && !isFlagging;
+    const wish = dialog ? inDialog(key, dialog) : task ? onTask(event, flags, task, draft) : onNothing(event, key);
     if (!wish) return;
     event.preventDefault();
     if (!event.repeat || wish[0] === "strength") act(...wish);
@@ -27,23 +51,24 @@ function inComment(event, act) {
 }
 
 /** Escape closes by itself; a number presses the button that shows it. */
-function inDialog(event, dialog) {
-  if (dialog.id === "help" && "?？".includes(event.key)) return ["close"];
-  if (dialog.id === "contradiction" && event.key.toLowerCase() === "k") return ["confirm"];
-  const reason = dialog.querySelectorAll('[data-act="skip_reason"]')[Number(event.key) - 1];
+function inDialog(key, dialog) {
+  if (dialog.id === "help" && key === "?") return ["close"];
+  if (dialog.id === "contradiction" && key === "k") return ["confirm"];
+  const reason = dialog.querySelectorAll('[data-act="skip_reason"]')[Number(key) - 1];
   return reason && ["skip_reason", reason.dataset.value];
 }
 
-function onNothing(event) {
+function onNothing(event, key) {
   if (event.target.matches("button, a")) return null;
-  return { Enter: ["again"], u: ["undo"], "?": ["help"] }[event.key];
+  return { Enter: ["again"], u: ["undo"], w: ["written"], "?": ["help"] }[key];
 }
 
-function onTask(event, task, draft) {
-  const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
-  const digit = event.code.startsWith("Digit") || event.code.startsWith("Numpad") ? Number(event.code.at(-1)) : NaN;
+function onTask(event, key, task, draft) {
+  const flagged = /^flag (\d)$/.exec(key);
+  if (flagged) return task.answers[flagged[1] - 1] && ["harmful", task.answers[flagged[1] - 1].id];
+  if (key === "h") return ["harm_which"];
+  const digit = /^\d$/.test(key) ? Number(key) : NaN;
   const nth = task.answers[digit - 1];
-  if (event.shiftKey && nth) return ["harmful", nth.id];
   const card = event.target.closest?.(".rating")?.closest(".answer");
   if (card && digit >= 0) return ["rate", { id: card.dataset.id, value: digit || 10 }];
   if (card && key.startsWith("Arrow")) return null; // radio buttons have arrows of their own

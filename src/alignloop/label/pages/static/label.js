@@ -15,6 +15,7 @@ const nothing = document.querySelector("#nothing");
 const notice = document.querySelector("#notice");
 const dialogs = Object.fromEntries([...document.querySelectorAll("dialog")].map((one) => [one.id, one]));
 const outbox = new Outbox(user, showWaiting);
+const CANNOT_BE_SHOWN = "cannot_be_shown"; // the reason of a skip that the server reports to the lead
 const A_DAY_MS = 24 * 3600 * 1000; // the server takes no longer time: somebody went home with the page open
 
 let task = null; // {id, kind, strength, answers: [{id, name, card}], root, board}
@@ -53,7 +54,11 @@ async function show(given) {
     announce(nothing.querySelector("h2").textContent);
     return;
   }
-  holder.innerHTML = await fragment(`/p/${slug}/task/${given.assignment_id}`);
+  const html = await fragment(`/p/${slug}/task/${given.assignment_id}`).catch(unlessBroken);
+  showPace(given.progress);
+  scrollTo(0, 0);
+  if (html === null) return showBroken(given.assignment_id);
+  holder.innerHTML = html;
   const root = holder.querySelector(".task");
   const answers = [...root.querySelectorAll(".answer")].map((card) => ({ id: card.dataset.id, name: card.dataset.name, card }));
   task = { id: given.assignment_id, kind: root.dataset.kind, strength: root.dataset.strength === "yes", answers, root, board: null };
@@ -66,9 +71,33 @@ async function show(given) {
   if (draft.comment) root.querySelector(".comment").hidden = false;
   root.querySelector("#comment").value = draft.comment;
   document.querySelector("#guideline [data-place]").replaceChildren(...root.querySelector("[data-guideline]").children);
-  showPace(given.progress);
+  measure(root);
   paint();
-  scrollTo(0, 0);
+}
+
+/** Null for an item that the server cannot render, or not in time; other errors pass: asking again may help. */
+function unlessBroken(error) {
+  if (error instanceof Refusal ? error.status === 500 : error.name === "TimeoutError") return null;
+  throw error;
+}
+
+/** In place of an item that cannot be shown: it can be skipped, which the server reports to the lead. */
+function showBroken(id) {
+  holder.replaceChildren(document.querySelector("#broken").content.cloneNode(true));
+  task = { id, kind: "broken", strength: false, answers: [], root: holder.querySelector(".task"), board: null };
+  draft = blank();
+  startClock(0);
+  announce(say("cannot_show"));
+}
+
+/** Tell the style sheet how high the question and the decision are: heads of answers stick between them. */
+const sizes = new ResizeObserver((entries) => {
+  for (const { target } of entries) workplace.style.setProperty(`--${target.classList[0]}-height`, `${target.offsetHeight}px`);
+});
+
+function measure(root) {
+  sizes.disconnect();
+  for (const part of root.querySelectorAll(".asked, .decision")) sizes.observe(part);
 }
 
 const blank = () => ({ verdict: null, choice: null, strength: null, ratings: {}, ranking: [], harmful: [], skip_reason: "", comment: "" });
@@ -85,7 +114,7 @@ function showPace(progress) {
 /* The draft, and how it looks */
 
 function change(patch) {
-  if (!task || busy) return;
+  if (!task || busy || task.kind === "broken") return;
   draft = { ...draft, ...patch };
   keep();
   paint();
@@ -141,6 +170,7 @@ const nameOf = (id) => task.answers.find((one) => one.id === id).name;
 
 async function submit(confirmed = false) {
   if (!task || busy) return;
+  if (task.kind === "broken") return next();
   const lacking = missing();
   if (lacking) return flash(lacking);
   // Of a ranking and of ratings the server draws the choice itself.
@@ -283,13 +313,13 @@ const actions = {
     box.hidden = false;
     box.querySelector("textarea").focus();
   },
-  difference: () => {
-    const button = task.root.querySelector('[data-act="difference"]');
-    const on = button.getAttribute("aria-pressed") !== "true";
-    button.setAttribute("aria-pressed", on);
-    for (const text of task.root.querySelectorAll(".formatted")) text.hidden = on;
-    for (const text of task.root.querySelectorAll(".compared")) text.hidden = !on;
+  harm_which: () => announce(say("harm_which")),
+  difference,
+  earlier: () => {
+    const turns = task.root.querySelector(".earlier");
+    if (turns) turns.open = !turns.open;
   },
+  written: () => document.querySelector('[data-toggle="written"]').click(),
   guideline: () => {
     const aside = document.querySelector("#guideline");
     aside.hidden = !aside.hidden;
@@ -297,7 +327,10 @@ const actions = {
     if (!aside.hidden) aside.focus();
   },
   help: () => dialogs.help.showModal(),
-  skip: () => task.root.querySelector('[data-act="skip"]') && dialogs.skip.showModal(),
+  skip: () => {
+    if (task.kind === "broken") return dispatch({ ...blank(), verdict: "skip", skip_reason: CANNOT_BE_SHOWN });
+    if (task.root.querySelector('[data-act="skip"]')) dialogs.skip.showModal();
+  },
   skip_reason: (reason) => {
     dialogs.skip.close();
     dispatch({ ...draft, verdict: "skip", skip_reason: reason });
@@ -316,6 +349,27 @@ const actions = {
   submit: () => submit(),
   undo,
 };
+
+/** Show where the answers differ; the server compares them when this is first asked for. */
+async function difference() {
+  const { root } = task;
+  const button = root.querySelector('[data-act="difference"]');
+  if (!button) return;
+  const on = button.getAttribute("aria-pressed") !== "true";
+  const boxes = [...root.querySelectorAll(".compared")];
+  if (on && !boxes[0].hasChildNodes()) {
+    try {
+      const parts = document.createElement("div");
+      parts.innerHTML = await fragment(`/p/${slug}/task/${task.id}/differences`);
+      [...parts.children].forEach((part, n) => boxes[n].replaceChildren(...part.childNodes));
+    } catch {
+      return tell(say("no_server"));
+    }
+  }
+  button.setAttribute("aria-pressed", on);
+  for (const text of root.querySelectorAll(".formatted")) text.hidden = on;
+  for (const text of boxes) text.hidden = !on;
+}
 
 /** Go on to the rating of the answer after this one; after the last to none. */
 function rateAfter(id) {
@@ -344,7 +398,7 @@ holder.addEventListener("input", (event) => {
 document.querySelector('form[data-send$="/logout"]').addEventListener(
   "submit",
   async (event) => {
-    if (!task || JSON.stringify(draft) !== JSON.stringify(blank())) return;
+    if (!task || task.kind === "broken" || JSON.stringify(draft) !== JSON.stringify(blank())) return;
     event.preventDefault();
     event.stopImmediatePropagation();
     const { id } = task;

@@ -1,0 +1,1 @@
+# What this package uses of scipy, which brings no types.

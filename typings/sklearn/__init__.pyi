@@ -1,0 +1,1 @@
+# What this package uses of scikit-learn, which brings no types.
