@@ -92,7 +92,6 @@ def screens(site: "Site", locale: str) -> list[Screen]:
         Screen(name="quality", path=f"{lead}/quality", size=TALL, act=_pictures),
         Screen(name="disagreements", path=f"{lead}/disagreements"),
         Screen(name="decide", path=f"{lead}/disagreements/{site.disputed[locale]}", whole=True),
-        Screen(name="discard", path=f"{lead}/discard?annotator=Tom"),
         Screen(name="batches", path=f"{lead}/batches", whole=True),
         Screen(name="exports", path=f"{lead}/exports"),
         Screen(name="edit-guideline", path=f"{lead}/guideline", whole=True),

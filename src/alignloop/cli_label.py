@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from importlib import import_module
 
@@ -28,7 +27,6 @@ def add_label(commands: Commands) -> None:
     _add_serve(actions)
     _add_import(actions)
     _add_things(actions)
-    _add_discards(actions)
     _add_export(actions)
     _add_sample(actions)
     _add_demo(actions)
@@ -118,37 +116,7 @@ def _add_export(actions: Commands) -> None:
     split = "write one file per split, assigned by a hash of the prompt"
     add("--split", action="append", default=[], metavar="NAME=SHARE", help=split)
     add("--batch", default="", metavar="NAME", help="only the items of this batch")
-    again = "may be given several times"
-    add("--annotator", action="append", default=[], metavar="NAME", help=f"only theirs; {again}")
-    add("--without", action="append", default=[], metavar="NAME", help=f"not theirs; {again}")
-    _add_period(export)
-    least = "only annotators with at least this share, 0 to 1, of"
-    add("--min-gold", type=share, metavar="P", help=f"{least} gold questions answered correctly")
-    add("--min-dawid-skene", type=share, metavar="P", help=f"{least} true labels by Dawid-Skene")
-    words = "what votes count in soft labels and margins: each annotator's log-odds of being right"
-    add("--weights", choices=("none", "gold", "dawid-skene"), default="none", help=words)
     export.set_defaults(do=_runs("run_export", "label.commands"))
-
-
-def _add_discards(actions: Commands) -> None:
-    words = "take out an annotator's judgements, and ask others again"
-    discard = _things(actions, "discard", words)
-    add = _action(discard, "add", words, "discard")
-    add.add_argument("name", metavar="NAME", help="the annotator")
-    add.add_argument("--why", default="", metavar="TEXT", help="kept with the discard")
-    add.add_argument("--dry-run", action="store_true", help="say what it would do, and do nothing")
-    _add_period(add)
-    undo = _action(discard, "undo", "make the judgements valid again", "undo_discard")
-    undo.add_argument("id", type=int, metavar="ID", help="from `discard list`")
-    for action in (add, undo, _action(discard, "list", "list the discards", "list_discards")):
-        _add_slug(action)
-
-
-def _add_period(parser: Parser) -> None:
-    form = "2026-01-31, or with a time: 2026-01-31T09:30+01:00; UTC if no zone is given"
-    add = parser.add_argument
-    add("--since", type=moment, metavar="TIME", help=f"judged at this time or later; {form}")
-    add("--until", type=moment, metavar="TIME", help="judged before this time")
 
 
 def _add_sample(actions: Commands) -> None:
@@ -229,23 +197,6 @@ def positive_number(word: str) -> float:
     if not 0 < float(word) < float("inf"):
         raise argparse.ArgumentTypeError(f"{word} is not a number above 0")
     return float(word)
-
-
-def share(word: str) -> float:
-    """A number from 0 to 1."""
-    if not 0 <= float(word) <= 1:
-        raise argparse.ArgumentTypeError(f"{word} is not between 0 and 1")
-    return float(word)
-
-
-def moment(word: str) -> datetime:
-    """A date, or a time, in ISO 8601; UTC if it has no zone."""
-    try:
-        found = datetime.fromisoformat(word)
-    except ValueError:
-        form = "write it like 2026-01-31 or 2026-01-31T09:30"
-        raise argparse.ArgumentTypeError(f"{word} is not a time; {form}") from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _runs(function: str, module: str) -> Callable[[argparse.Namespace, Sequence[str]], int | None]:

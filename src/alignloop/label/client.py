@@ -2,8 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -158,68 +157,13 @@ class Client:
         return total
 
     def export(
-        self,
-        project: str,
-        out: str | Path,
-        *,
-        kind: str = "pairs",
-        format: str = "jsonl",
-        **filters: Any,
+        self, project: str, out: str | Path, *, kind: str = "pairs", format: str = "jsonl"
     ) -> dict[str, Any]:
-        """Create an export (lead) and write its rows to `out`; returns its id, hash and counts.
-
-        `filters` are `annotators`, `without` (lists of names), `since`, `until` (times with a
-        zone), `batch`, `min_gold`, `min_dawid_skene` (0 to 1), and `weights`.
-        """
-        body = {"kind": kind, "format": format, **_plain(filters)}
+        """Create an export (lead) and write its rows to `out`; returns its id, hash and counts."""
+        body = {"kind": kind, "format": format}
         made = self._send("POST", f"/projects/{project}/exports", again=False, json=body).json()
         atomic_write(out, self._send("GET", f"/exports/{made['id']}").content)
         return made
-
-    def decide(self, project: str, item_id: int, verdict: str, **fields: Any) -> int:
-        """Decide an item (lead), optionally with `choice`, `strength`, `ranking` and `comment`."""
-        body = {"item_id": item_id, "verdict": verdict, **fields}
-        path = f"/projects/{project}/adjudications"
-        return int(self._send("POST", path, again=False, json=body).json()["adjudication_id"])
-
-    def withdraw_decision(self, project: str, item_id: int) -> None:
-        """Withdraw the decision on an item (lead): the votes count again."""
-        self._send("DELETE", f"/projects/{project}/adjudications/{item_id}", again=False)
-
-    def decisions(self, project: str) -> Iterator[dict[str, Any]]:
-        """All decisions (lead), including changed and withdrawn ones."""
-        yield from self._pages(f"/projects/{project}/adjudications")
-
-    def discard(
-        self,
-        project: str,
-        annotator: str,
-        why: str,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> dict[str, Any]:
-        """Take an annotator's judgements of a period out (lead); others are asked again.
-
-        Returns the discard's id, and the counts of `preview_discard`.
-        """
-        which = _plain({"annotator": annotator, "since": since, "until": until})
-        path, body = f"/projects/{project}/discards", {**which, "why": why}
-        return self._send("POST", path, again=False, json=body).json()
-
-    def preview_discard(self, project: str, annotator: str, **period: Any) -> dict[str, Any]:
-        """What `discard` would take out (lead): judgements, questions, asked_again, gold."""
-        body = _plain({"annotator": annotator, **period})
-        return self._send("POST", f"/projects/{project}/discards/preview", json=body).json()
-
-    def undo_discard(self, project: str, discard_id: int) -> int:
-        """Make the judgements of a discard valid again (lead); returns how many."""
-        path = f"/projects/{project}/discards/{discard_id}"
-        return int(self._send("DELETE", path, again=False).json()["judgements"])
-
-    def discards(self, project: str) -> list[dict[str, Any]]:
-        """All discards (lead), newest first, including those that were undone."""
-        return self._send("GET", f"/projects/{project}/discards").json()
 
     def quality(self, project: str) -> dict[str, Any]:
         """All figures of the quality page (lead)."""
@@ -264,15 +208,6 @@ class Client:
                     return response
             time.sleep(wait)
             wait = min(2 * wait, LONGEST_WAIT)
-
-
-def _plain(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields as JSON: times as text, without those that are None."""
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in fields.items()
-        if value is not None
-    }
 
 
 def _task(response: httpx2.Response) -> Task | None:

@@ -16,9 +16,8 @@ from alignloop.errors import UserError, harmless
 from alignloop.label.exports import Query, export_project
 from alignloop.label.new_items import items_of_file
 from alignloop.label.server_settings import LOOPBACK, ServerSettings
-from alignloop.label.store import accounts, audit, discarding, projects, tokens
+from alignloop.label.store import accounts, audit, projects, tokens
 from alignloop.label.store.database import Database, Session, open_database, open_labels
-from alignloop.label.store.discarding import Which
 from alignloop.label.store.importing import import_items
 from alignloop.label.store.tasks import LabelSchema
 from alignloop.label.web.app import create_app
@@ -87,59 +86,13 @@ def run_export(options: argparse.Namespace) -> None:
         format=options.format,
         shares=shares_of(options.split),
         batch=options.batch,
-        annotators=tuple(options.annotator),
-        without=tuple(options.without),
-        since=options.since,
-        until=options.until,
-        min_gold=options.min_gold,
-        min_dawid_skene=options.min_dawid_skene,
-        weights=options.weights,
     )
     database, slug = open_labels(options.source)
     with closing(database):
         done = export_project(database, slug, Path(options.out), query)
     for name, count in done.counts.items():
         print(f"{name}: {count}")
-    for name, why in done.left_out.items():
-        print(harmless(f"left out: {name} ({why})"))
     print(f"content sha256 {done.hash}")
-
-
-def discard(options: Options) -> None:
-    """Take an annotator's judgements of a period out, or say with --dry-run what that would do."""
-    which = Which(annotator=options.name, since=options.since, until=options.until)
-    with closing(_database(options)) as database, database.transaction() as session:
-        project = projects.get_project(session, options.slug)
-        found = discarding.preview(session, project.id, which)
-        if not options.dry_run:
-            number = discarding.discard(session, project.id, which, options.why)
-            detail = {"annotator": which.annotator, "judgements": found.judgements}
-            _record(session, "judgements discarded", project.slug, why=options.why, **detail)
-            print(f"discard {number}; to undo it: alignloop label discard undo {number}")
-    print(
-        f"{found.judgements} judgements of {found.questions} questions"
-        f"{' would be' if options.dry_run else ''} discarded; "
-        f"{found.asked_again} items of open batches are asked again"
-    )
-
-
-def list_discards(options: Options) -> None:
-    """Print the discards, newest first."""
-    with closing(_database(options)) as database, database.reading() as session:
-        project = projects.get_project(session, options.slug)
-        for one in discarding.list_discards(session, project.id):
-            state = "in force" if one.undone_at is None else f"undone {one.undone_at:%Y-%m-%d}"
-            made = f"{one.created_at:%Y-%m-%d}\t{one.judgements} judgements\t{state}"
-            print(harmless(f"{one.id}\t{one.annotator}\t{made}\t{one.why}"))
-
-
-def undo_discard(options: Options) -> None:
-    """Make the judgements of a discard valid again."""
-    with closing(_database(options)) as database, database.transaction() as session:
-        project = projects.get_project(session, options.slug)
-        count = discarding.undo_discard(session, project.id, options.id, by=None)
-        _record(session, "discard undone", project.slug, judgements=count)
-    print(f"{count} judgements are valid again")
 
 
 def add_project(options: Options) -> None:
@@ -283,14 +236,10 @@ def _done(options: Options, action: str, change: Callable[[Session], str]) -> st
         return target
 
 
-def _record(session: Session, action: str, target: str, **detail: object) -> None:
-    where = {"target": target, "address": COMMAND_LINE}
-    audit.record(session, action, user_id=None, detail=detail, **where)
-
-
 def _note(database: Database, action: str, target: str, **detail: object) -> None:
     with database.transaction() as session:
-        _record(session, action, target, **detail)
+        where = {"target": target, "address": COMMAND_LINE}
+        audit.record(session, action, user_id=None, detail=detail, **where)
 
 
 def _batch_for(database: Database, options: Options) -> tuple[int, int]:

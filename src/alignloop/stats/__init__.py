@@ -5,14 +5,13 @@ Pure functions on numbers and texts; no torch.
 
 from alignloop.stats.abilities import abilities
 from alignloop.stats.agreement import (
-    Renamings,
+    DawidSkene,
     accuracy_ceiling,
     agreement_per_label,
     bennett_s,
     cohen_kappa,
-    cohen_kappa_named,
+    dawid_skene,
     fleiss_kappa,
-    fleiss_kappa_named,
     krippendorff_alpha,
     krippendorff_interval,
     raw_agreement,
@@ -39,7 +38,6 @@ from alignloop.stats.calibration import (
     temperature_note,
     temperature_range,
 )
-from alignloop.stats.dawid_skene import DawidSkene, accuracy_intervals, dawid_skene, determined
 from alignloop.stats.intervals import (
     Estimate,
     Interval,
@@ -76,10 +74,8 @@ __all__ = [
     "Interval",
     "PositionBias",
     "ReliabilityBin",
-    "Renamings",
     "abilities",
     "accuracy_ceiling",
-    "accuracy_intervals",
     "agreement_per_label",
     "bbq_ambiguous",
     "bbq_disambiguated",
@@ -93,12 +89,10 @@ __all__ = [
     "cluster_bootstrap",
     "cluster_share",
     "cohen_kappa",
-    "cohen_kappa_named",
     "common_tokens",
     "corpus_distinct_n",
     "crows_pairs",
     "dawid_skene",
-    "determined",
     "distinct_n",
     "expected_calibration_error",
     "finish_window",
@@ -106,7 +100,6 @@ __all__ = [
     "fit_rl_curve",
     "fit_temperature",
     "fleiss_kappa",
-    "fleiss_kappa_named",
     "krippendorff_alpha",
     "krippendorff_interval",
     "length_controlled_win_rate",

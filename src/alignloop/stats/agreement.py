@@ -7,18 +7,16 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import logsumexp, xlogy
 
 from alignloop.errors import UserError
-from alignloop.stats.intervals import Estimate, Floats, Ints, share_estimate
+from alignloop.stats.intervals import Estimate, Floats, share_estimate
 
 Level = Literal["nominal", "ordinal", "interval"]
 Triple = tuple[Hashable, Hashable, int | float | str]
-# For each unit the equally likely namings of its values, as maps; see `krippendorff_alpha`.
-Renamings = Mapping[Hashable, Sequence[Mapping[int | float | str, int | float | str]]]
 
 _NO_PAIRS = "no item was judged twice, so agreement is not defined"
 _OVERLAP = "give some items to two or more annotators"
-_UNEQUAL = "Fleiss' kappa needs the same number of raters, two or more, on every item"
 
 
 def raw_agreement(labels_by_item: Iterable[Sequence[Hashable]]) -> float:
@@ -135,77 +133,13 @@ def fleiss_kappa(table: ArrayLike) -> float:
     counts = np.asarray(table, dtype=float)
     raters = counts.sum(axis=1)
     if len(counts) == 0 or raters[0] < 2 or np.any(raters != raters[0]):
-        raise UserError(_UNEQUAL, fix="use krippendorff_alpha, which allows missing labels")
+        raise UserError(
+            "Fleiss' kappa needs the same number of raters, two or more, on every item",
+            fix="use krippendorff_alpha, which allows missing labels",
+        )
     agreement = float((counts * (counts - 1)).sum() / (raters * (raters - 1)).sum())
     shares = counts.sum(axis=0) / counts.sum()
     return _beyond_chance(1 - agreement, 1 - float((shares**2).sum()))
-
-
-def fleiss_kappa_named(triples: Iterable[Triple], renamings: Renamings) -> float:
-    """`fleiss_kappa` if the labels' names are arbitrary: P_e is its mean over the namings.
-
-    P_e = E[sum_k n_k^2] / n^2; see `krippendorff_alpha` for `renamings` and the expectation.
-    Input: (rater, unit, label) triples. Raises UserError if units differ in their number of labels.
-    """
-    listed = list(triples)
-    if len({len(labels) for labels in _by_unit(listed).values()}) > 1:
-        raise UserError(_UNEQUAL, fix="use krippendorff_alpha, which allows missing labels")
-    sums = _pairable(listed, "nominal", renamings)[1].total()
-    size = sums.margins.sum()
-    chance = float(sums.margins @ sums.margins + np.trace(sums.excess)) / size**2
-    return _beyond_chance(1 - float(np.trace(sums.coincidences)) / size, 1 - chance)
-
-
-def cohen_kappa_named(
-    labels: Mapping[Hashable, tuple[int | float | str, int | float | str]], renamings: Renamings
-) -> float:
-    """`cohen_kappa` if the labels' names are arbitrary: P_e is its mean over the namings.
-
-    P_e = sum_k E[r_k c_k] / n^2 = (sum_k r_k c_k + sum_u (a_u - sum_k r_uk c_uk)) / n^2
-
-    with r and c the expected margins of both raters, r_uk and c_uk their parts from unit u, and
-    a_u = 1 if both gave u the same label. Input: both raters' labels of each unit. Raises UserError
-    if there are none.
-    """
-    if not labels:
-        raise UserError(_NO_PAIRS, fix=_OVERLAP)
-    places = {name: place for place, name in enumerate(_all_names(labels, renamings))}
-    firsts, seconds = (
-        _expected_labels([pair[rater] for pair in labels.values()], list(labels), renamings, places)
-        for rater in (0, 1)
-    )
-    same = np.array([float(first == second) for first, second in labels.values()])
-    chance = (
-        firsts.sum(axis=0) @ seconds.sum(axis=0) + (same - (firsts * seconds).sum(axis=1)).sum()
-    )
-    return _beyond_chance(1 - float(same.mean()), 1 - float(chance) / len(labels) ** 2)
-
-
-def _all_names(
-    labels: Mapping[Hashable, tuple[int | float | str, int | float | str]], renamings: Renamings
-) -> list[int | float | str]:
-    every = (
-        names.get(label, label)
-        for unit, pair in labels.items()
-        for names in renamings.get(unit, ({},))
-        for label in pair
-    )
-    return list(dict.fromkeys(every))
-
-
-def _expected_labels(
-    given: Sequence[int | float | str],
-    units: Sequence[Hashable],
-    renamings: Renamings,
-    places: Mapping[int | float | str, int],
-) -> Floats:
-    """The probability of each name [u, v] of one rater's label of each unit."""
-    found = np.zeros((len(units), len(places)))
-    for row, (unit, label) in enumerate(zip(units, given, strict=True)):
-        ways = renamings.get(unit, ({},))
-        for names in ways:
-            found[row, places[names.get(label, label)]] += 1 / len(ways)
-    return found
 
 
 def _beyond_chance(observed: float, expected: float) -> float:
@@ -213,9 +147,7 @@ def _beyond_chance(observed: float, expected: float) -> float:
     return 1 - observed / expected if expected > 1e-12 else float("nan")
 
 
-def krippendorff_alpha(
-    triples: Iterable[Triple], level: Level = "nominal", *, renamings: Renamings | None = None
-) -> float:
+def krippendorff_alpha(triples: Iterable[Triple], level: Level = "nominal") -> float:
     """Agreement beyond chance of any number of coders, missing labels allowed.
 
     alpha = 1 - (n - 1) sum_ck o_ck d_ck / sum_ck n_c n_k d_ck over the coincidences o of values
@@ -223,23 +155,11 @@ def krippendorff_alpha(
     (nominal), (c - k)^2 (interval), (sum_{g=c..k} n_g - (n_c + n_k) / 2)^2 (ordinal).
     NaN if only one value was ever paired.
 
-    If the names of a unit's values are arbitrary ("the first answer" of two), alpha depends on how
-    they fell. `renamings` lists, for each unit, equally likely namings as maps of values (values
-    that a map lacks keep their names; units that it lacks have the one naming). Then
-
-    alpha = 1 - (n - 1) sum_ck E[o_ck] d_ck / sum_ck E[n_c n_k] d_ck
-    E[n_c n_k] = m_c m_k + sum_u (E[n_uc n_uk] - m_uc m_uk), m_uc = E[n_uc], m_c = sum_u m_uc
-
-    with the namings of different units independent, and d by the expected margins m. This is the
-    observed and the expected disagreement, each averaged over all namings; the mean of alpha itself
-    over namings differs from it by terms of 1 / units^2. Averaging the coincidences of both orders
-    alone (E[n_c n_k] = m_c m_k) would not do: two labels of one unit are renamed together.
-
     Input: (coder, unit, value) triples; units with one value are ignored. Raises UserError if no
     unit has two values. Source: Krippendorff 2011, Computing Krippendorff's Alpha-Reliability.
     """
-    values, units = _pairable(triples, level, renamings)
-    return _alpha(units.total(), values, level)
+    values, coincidences = _coincidences(triples, level)
+    return _alpha(coincidences.sum(axis=0), values, level)
 
 
 def krippendorff_interval(
@@ -247,7 +167,6 @@ def krippendorff_interval(
     level: Level = "nominal",
     *,
     clusters: Mapping[Hashable, Hashable] | None = None,
-    renamings: Renamings | None = None,
     confidence: float = 0.95,
 ) -> Estimate:
     """Krippendorff's alpha with an interval over the units.
@@ -261,19 +180,21 @@ def krippendorff_interval(
     Both ends are open if alpha depends on one unit (without it only one value was ever paired).
 
     `clusters` maps each unit to its cluster (its prompt), over which the interval is then taken;
-    `n` of the result counts them. Input, `renamings` and errors: see `krippendorff_alpha`.
+    `n` of the result counts them. Input and errors: see `krippendorff_alpha`.
     """
-    values, units = _pairable(triples, level, renamings)
+    listed = list(triples)
+    values, coincidences = _coincidences(listed, level)
     if clusters is not None:
-        units = units.summed([clusters[unit] for unit in units.names])
-    total, count = units.total(), len(units.names)
-    distances = _squared_distances(values, total.margins, level)
-    expected = _expected(total, distances)
+        named = [clusters[unit] for unit in _by_unit(listed)]
+        coincidences = _summed(coincidences, named)
+    total, count = coincidences.sum(axis=0), len(coincidences)
+    margins = total.sum(axis=1)
+    distances = _squared_distances(values, margins, level)
+    expected = float(margins @ distances @ margins / (margins.sum() * (margins.sum() - 1)))
     value = _alpha(total, values, level)
-    alone = count < 2
-    without = [_alpha(total.without(units, n), values, level) for n in range(0 if alone else count)]
+    without = [_alpha(total - one, values, level) for one in coincidences]
     pseudo = count * value - (count - 1) * np.array(without)
-    if alone or not np.all(np.isfinite(pseudo)):
+    if count < 2 or not np.all(np.isfinite(pseudo)):
         return Estimate(value=value, low=-np.inf, high=np.inf, n=count)
     share = expected / float(distances.max())  # expected disagreement relative to the largest
     seen = (1 - value) * share
@@ -286,55 +207,12 @@ def krippendorff_interval(
     return Estimate(value=value, low=1 - doubt.high / share, high=1 - doubt.low / share, n=count)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Sums:
-    """Of some units together: expected coincidences [v, v], expected margins [v], and how much
-    E[n n^T] exceeds the product of the margins, [v, v]."""
-
-    coincidences: Floats
-    margins: Floats
-    excess: Floats
-
-    def without(self, units: "_Units", place: int) -> "_Sums":
-        """The sums over all but one of the units."""
-        return _Sums(
-            coincidences=self.coincidences - units.coincidences[place],
-            margins=self.margins - units.margins[place],
-            excess=self.excess - units.excess[place],
-        )
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Units:
-    """The arrays of `_Sums` for each pairable unit, or for each cluster of them."""
-
-    names: list[Hashable]
-    coincidences: Floats
-    margins: Floats
-    excess: Floats
-
-    def total(self) -> _Sums:
-        """The sums over all."""
-        return _Sums(
-            coincidences=self.coincidences.sum(axis=0),
-            margins=self.margins.sum(axis=0),
-            excess=self.excess.sum(axis=0),
-        )
-
-    def summed(self, clusters: Sequence[Hashable]) -> "_Units":
-        """The sums of each cluster; `clusters` names that of each unit."""
-        numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
-        rows = [numbers[name] for name in clusters]
-
-        def add(parts: Floats) -> Floats:
-            sums = np.zeros((len(numbers), *parts.shape[1:]))
-            np.add.at(sums, rows, parts)
-            return sums
-
-        arrays = add(self.coincidences), add(self.margins), add(self.excess)
-        return _Units(
-            names=list(numbers), coincidences=arrays[0], margins=arrays[1], excess=arrays[2]
-        )
+def _summed(coincidences: Floats, clusters: Sequence[Hashable]) -> Floats:
+    """The coincidences of each cluster's units, summed: [clusters, v, v]."""
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(clusters))}
+    sums = np.zeros((len(numbers), *coincidences.shape[1:]))
+    np.add.at(sums, [numbers[name] for name in clusters], coincidences)
+    return sums
 
 
 def _by_unit(triples: Iterable[Triple]) -> dict[Hashable, list[int | float | str]]:
@@ -345,69 +223,24 @@ def _by_unit(triples: Iterable[Triple]) -> dict[Hashable, list[int | float | str
     return {unit: labels for unit, labels in found.items() if len(labels) > 1}
 
 
-def _pairable(
-    triples: Iterable[Triple], level: Level, renamings: Renamings | None
-) -> tuple[Floats, _Units]:
-    """The sorted values [v] as numbers, and the units with at least two labels."""
-    by_unit = _by_unit(triples)
-    if not by_unit:
+def _coincidences(triples: Iterable[Triple], level: Level) -> tuple[Floats, Floats]:
+    """The sorted values [v] as numbers, and each pairable unit's coincidences [u, v, v]."""
+    units = list(_by_unit(triples).values())
+    if not units:
         raise UserError(_NO_PAIRS, fix=_OVERLAP)
-    maps = [(renamings or {}).get(unit, ({},)) for unit in by_unit]
-    named = [
-        [[names.get(label, label) for label in labels] for names in ways]
-        for labels, ways in zip(by_unit.values(), maps, strict=True)
-    ]
-    values = sorted({label for ways in named for labels in ways for label in labels})  # type: ignore[type-var]
-    counts, weights, rows = _namings(named, {value: at for at, value in enumerate(values)})
-    second = _mean(counts[:, :, None] * counts[:, None, :], weights, rows, len(named))
-    margins = _mean(counts, weights, rows, len(named))
-    sizes = margins.sum(axis=1)
-    # no coder is paired with themselves
-    pairs = second - margins[:, :, None] * np.eye(len(values))
-    units = _Units(
-        names=list(by_unit),
-        coincidences=pairs / (sizes - 1)[:, None, None],
-        margins=margins,
-        excess=second - margins[:, :, None] * margins[:, None, :],
-    )
-    if level == "interval":
-        return np.array(values, dtype=float), units
-    return np.arange(len(values), dtype=float), units
+    names = np.unique(np.array([label for labels in units for label in labels]))
+    counts = np.array([[labels.count(name) for name in names.tolist()] for labels in units], float)
+    pairs = counts[:, :, None] * counts[:, None, :]
+    pairs -= counts[:, :, None] * np.eye(len(names))  # no coder is paired with themselves
+    numbers = names.astype(float) if level == "interval" else np.arange(len(names), dtype=float)
+    return numbers, pairs / (counts.sum(axis=1) - 1)[:, None, None]
 
 
-def _namings(
-    named: Sequence[Sequence[Sequence[int | float | str]]],
-    places: Mapping[int | float | str, int],
-) -> tuple[Floats, Floats, Ints]:
-    """Of every naming of every unit: label counts [w, v], its probability [w], its unit [w]."""
-    rows = [unit for unit, ways in enumerate(named) for _ in ways]
-    weights = [1 / len(ways) for ways in named for _ in ways]
-    counts = np.zeros((len(rows), len(places)))
-    every = [labels for ways in named for labels in ways]
-    way = [number for number, labels in enumerate(every) for _ in labels]
-    np.add.at(counts, (way, [places[label] for labels in every for label in labels]), 1.0)
-    return counts, np.array(weights), np.array(rows, dtype=np.int64)
-
-
-def _mean(parts: Floats, weights: Floats, rows: Ints, count: int) -> Floats:
-    """The mean over the namings of each unit, [count, ...]."""
-    found = np.zeros((count, *parts.shape[1:]))
-    np.add.at(found, rows, parts * weights.reshape(-1, *[1] * (parts.ndim - 1)))
-    return found
-
-
-def _alpha(sums: _Sums, values: Floats, level: Level) -> float:
-    distances = _squared_distances(values, sums.margins, level)
-    size = sums.margins.sum()
-    observed = float((sums.coincidences * distances).sum() / size)
-    return _beyond_chance(observed, _expected(sums, distances))
-
-
-def _expected(sums: _Sums, distances: Floats) -> float:
-    """The expected disagreement of two labels drawn from all."""
-    size = sums.margins.sum()
-    pairs = np.outer(sums.margins, sums.margins) + sums.excess
-    return float((pairs * distances).sum() / (size * (size - 1)))
+def _alpha(coincidences: Floats, values: Floats, level: Level) -> float:
+    margins = coincidences.sum(axis=1)
+    distances = _squared_distances(values, margins, level)
+    expected = float(margins @ distances @ margins / (margins.sum() - 1))
+    return _beyond_chance(float((coincidences * distances).sum()), expected)
 
 
 def _squared_distances(values: Floats, margins: Floats, level: Level) -> Floats:
@@ -418,3 +251,109 @@ def _squared_distances(values: Floats, margins: Floats, level: Level) -> Floats:
     # ordinal: the margins from c to k less half of both ends are a difference of mid-ranks
     middles = np.cumsum(margins) - margins / 2
     return np.subtract.outer(middles, middles) ** 2
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DawidSkene:
+    """Estimates of the items' true classes and the annotators' error rates.
+
+    `posteriors` [items, classes]: probability of each true class; `class_shares` [classes];
+    `error_rates` [annotators, classes, classes]: probability that an annotator reports the last
+    index when the truth is the middle one. Rows follow `items` and `annotators`.
+    """
+
+    items: tuple[Hashable, ...]
+    annotators: tuple[Hashable, ...]
+    posteriors: Floats
+    class_shares: Floats
+    error_rates: Floats
+    log_likelihood: float
+    iterations: int
+
+    def accuracy(self) -> dict[Hashable, float]:
+        """Each annotator's probability of the true class: sum_k share_k error_rates[a, k, k]."""
+        right = np.diagonal(self.error_rates, axis1=1, axis2=2) @ self.class_shares
+        return dict(zip(self.annotators, right.tolist(), strict=True))
+
+
+def dawid_skene(
+    responses: Iterable[tuple[Hashable, Hashable, int]],
+    num_classes: int,
+    *,
+    max_iterations: int = 100,
+    tolerance: float = 1e-5,
+) -> DawidSkene:
+    """True classes and annotators' error rates together, by expectation maximisation.
+
+    p(labels of i) = sum_k share_k prod_{a, l} error_rates[a, k, l]^{n_ial}
+
+    Starts from each item's label shares; ends when the class shares and the error rates both moved
+    by less than `tolerance` in sum of absolute changes. The error rates for a class that an
+    annotator certainly never saw are uniform.
+
+    Input: (annotator, item, label) triples, labels in 0..num_classes-1, repeats allowed.
+    Raises UserError if there are none or if a label is out of range.
+    Source: Dawid and Skene 1979, eq. 2.3 to 2.5.
+    """
+    annotators, items, counts = _label_counts(responses, num_classes)
+    # majority shares as a start keep the classes in their order
+    posteriors = counts.sum(axis=1) / counts.sum(axis=(1, 2))[:, None]
+    shares, rates = _maximise(counts, posteriors)
+    likelihood, iterations = -np.inf, 0
+    for iterations in range(1, max_iterations + 1):  # noqa: B007 (read after the loop)
+        posteriors, likelihood = _expect(counts, shares, rates)
+        before = shares, rates
+        shares, rates = _maximise(counts, posteriors)
+        moved = [np.abs(new - old).sum() for new, old in zip((shares, rates), before, strict=True)]
+        if max(moved) < tolerance:
+            break
+    return DawidSkene(
+        items=items,
+        annotators=annotators,
+        posteriors=posteriors,
+        class_shares=shares,
+        error_rates=rates,
+        log_likelihood=likelihood,
+        iterations=iterations,
+    )
+
+
+def _label_counts(
+    responses: Iterable[tuple[Hashable, Hashable, int]], num_classes: int
+) -> tuple[tuple[Hashable, ...], tuple[Hashable, ...], Floats]:
+    """Annotators, items, and counts [i, a, k]: how often annotator a gave item i the label k."""
+    triples = list(responses)
+    if not triples:
+        raise UserError("no labels", fix="give at least one (annotator, item, label)")
+    wrong = next((t for t in triples if not 0 <= t[2] < num_classes), None)
+    if wrong is not None:
+        raise UserError(
+            f"{wrong[2]!r} is not a class number",
+            where=f"annotator {wrong[0]!r}, item {wrong[1]!r}",
+            fix=f"number the classes 0 to {num_classes - 1}",
+        )
+    annotators = tuple(dict.fromkeys(annotator for annotator, _, _ in triples))
+    items = tuple(dict.fromkeys(item for _, item, _ in triples))
+    rows = {item: index for index, item in enumerate(items)}
+    columns = {annotator: index for index, annotator in enumerate(annotators)}
+    counts = np.zeros((len(items), len(annotators), num_classes))
+    for annotator, item, label in triples:
+        counts[rows[item], columns[annotator], label] += 1
+    return annotators, items, counts
+
+
+def _maximise(counts: Floats, posteriors: Floats) -> tuple[Floats, Floats]:
+    reported = np.einsum("it,iar->atr", posteriors, counts)
+    totals = reported.sum(axis=2, keepdims=True)
+    uniform = np.full_like(reported, 1 / counts.shape[2])
+    rates = np.divide(reported, totals, out=uniform, where=totals > 0)
+    return posteriors.mean(axis=0), rates
+
+
+def _expect(counts: Floats, shares: Floats, rates: Floats) -> tuple[Floats, float]:
+    # xlogy: a label that never occurs adds nothing, even if its rate is zero
+    joint = xlogy(1.0, shares) + np.stack(
+        [xlogy(counts, rates[:, true]).sum(axis=(1, 2)) for true in range(len(shares))], axis=1
+    )
+    evidence = logsumexp(joint, axis=1, keepdims=True)
+    return np.exp(joint - evidence), float(evidence.sum())

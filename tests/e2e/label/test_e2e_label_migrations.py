@@ -11,7 +11,6 @@ from sqlalchemy import event, inspect, text
 from alignloop.errors import UserError
 from alignloop.label.store import migrate
 from alignloop.label.store.database import Database, open_database
-from alignloop.label.store.read_labels import load_labels
 from alignloop.label.store.tables import Base
 
 pytestmark = pytest.mark.slow
@@ -43,21 +42,6 @@ def test_down_leaves_nothing_and_up_makes_it_again(any_database: Database) -> No
     assert migrate.differences(any_database.engine) == []
     world = make_world(any_database, items(3))
     assert len(world.work()) == 3
-
-
-def test_decisions_from_before_are_kept(any_database: Database) -> None:
-    """A decision of a database at 0002 counts, and says no more than it did."""
-    world = make_world(any_database, items(1))
-    migrate.downgrade(any_database.engine, "0002")
-    with any_database.writer.begin() as connection:
-        columns = "item_id, user_id, verdict, comment, created_at"
-        values = f"1, {world.users[0]}, 'tie', 'so', '2026-01-05 09:00:00+00:00'"
-        connection.execute(text(f"INSERT INTO adjudication ({columns}) VALUES ({values})"))
-    migrate.upgrade(any_database.engine)
-    with any_database.reading() as session:
-        (decided,) = load_labels(session, world.project_id).decisions.values()
-    assert (decided.verdict, decided.comment) == ("tie", "so")
-    assert (decided.strength, decided.ranking) == (None, ())
 
 
 def test_the_queue_reads_its_index(any_database: Database) -> None:

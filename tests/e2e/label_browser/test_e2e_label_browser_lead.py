@@ -93,6 +93,24 @@ def test_from_a_project_to_an_export(make_site: Any, open_page: Any, tmp_path: P
     expect(page.locator(".badge")).to_have_text("closed")
 
 
+def test_deciding_a_disagreement(make_site: Any, open_page: Any, make_item: Any) -> None:
+    site = make_site([make_item(1, "Which?", "good", "bad")])
+    for user, wanted in (("ann", "good"), ("bob", "bad")):
+        page = open_page(site, "/p/talk", user=user)
+        expect(page.locator(".task")).to_be_visible()
+        first = page.locator(".answer .formatted").first.inner_text().strip()
+        for key in ("a" if first == wanted else "b", "9", "Enter"):
+            page.keyboard.press(key)
+        expect(page.locator("#nothing")).to_be_visible()
+    page = open_page(site, "/lead/talk/disagreements", user="lea")
+    page.get_by_role("link", name="Which?").click()
+    expect(page.locator("h2").filter(has_text="Answer")).to_have_count(2)
+    page.get_by_role("button", name="A is better").click()
+    expect(page.locator("tbody .badge")).to_have_text("decided")
+    page.get_by_role("link", name="Which?").click()
+    expect(page.locator(".message.good")).to_contain_text("lea decided: A is better.")
+
+
 def test_people_and_tokens(make_site: Any, open_page: Any) -> None:
     site = make_site([])
     page = open_page(site, "/lead/users", user="lea")

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from label_support import PASSWORD, SOURCE, comparison, items, make_world
+from label_support import PASSWORD, SOURCE, comparison
 
 from alignloop import cli
 from alignloop.evaluate.compare import people_instead
 from alignloop.label.commands import check_binding
 from alignloop.label.new_items import NewItem, items_of_file
-from alignloop.label.store import accounts, audit, tokens
+from alignloop.label.store import accounts, tokens
 from alignloop.label.store.database import FILE, open_database
 
 Run = Callable[..., tuple[int, str, str]]
@@ -177,72 +177,3 @@ def test_the_parser_loads_no_web_framework() -> None:
     words: Sequence[str] = [sys.executable, "-c", code]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
-
-
-@pytest.fixture
-def judged(run: Run, tmp_path: Path) -> Path:
-    """A project in which ann0 and ann1 judged the same two items."""
-    (tmp_path / "project").mkdir()
-    database = open_database(tmp_path / "project")
-    world = make_world(database, items(2), users=2, overlap=2)
-    world.work(0)
-    world.work(1)
-    database.close()
-    return tmp_path / "project"
-
-
-def test_discard_says_what_it_would_do_and_does_it(run: Run, judged: Path) -> None:
-    code, out, _ = run("discard", "add", "ann0", "--dry-run")
-    told = "2 judgements of 2 questions would be discarded; 2 items of open batches are asked again"
-    assert (code, out) == (0, f"{told}\n")
-    assert run("discard", "list")[1] == ""
-    code, out, _ = run("discard", "add", "ann0", "--why", "too fast", "--since", "2020-01-01")
-    assert code == 0 and out.startswith("discard 1; to undo it: alignloop label discard undo 1\n")
-    assert re.match(
-        r"1\tann0\t[\d-]+\t2 judgements\tin force\ttoo fast\n", run("discard", "list")[1]
-    )
-    assert run("discard", "undo", "1")[1] == "2 judgements are valid again\n"
-    assert "\tundone " in run("discard", "list")[1]
-    database = open_database(judged)
-    with database.reading() as session:
-        actions = [one.action for one in audit.latest(session)]
-    database.close()
-    assert actions[:2] == ["discard undone", "judgements discarded"]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("discard", "add", "ann0"), "needs a reason"),
-        (("discard", "add", "zoe", "--why", "x"), "no such account"),
-        (("discard", "add", "ann0", "--why", "x", "--until", "2020-01-01"), "no valid judgements"),
-        (("discard", "add", "ann0", "--since", "monday"), "monday is not a time; write it like"),
-        (("discard", "undo", "7"), "no such discard"),
-    ],
-)
-def test_a_discard_that_cannot_be_is_said(
-    run: Run, judged: Path, words: Sequence[str], message: str
-) -> None:
-    code, out, err = run(*words)
-    assert (code, out) == (2, "")
-    assert message in err and "Traceback" not in err
-    assert run("discard", "list")[1] == ""
-
-
-def test_an_export_without_somebody(
-    judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["label", "export", str(judged), str(tmp_path / "out"), "--kind", "soft"]
-    cli.main([*words, "--without", "ann0", "--since", "2020-01-01T09:00+01:00"])
-    assert "left out: ann0 (excluded by name)\n" in capsys.readouterr().out
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))
-    assert manifest["query"]["since"] == "2020-01-01T09:00:00+01:00"
-    assert manifest["left_out"] == {"ann0": "excluded by name"}
-    for wrong, message in (
-        (("--min-gold", "7"), "between 0 and 1"),
-        (("--annotator", "7"), "no annotator"),
-        (("--weights", "dawid-skene"), "five items or more to the same three annotators"),
-    ):
-        with pytest.raises(SystemExit, match="2"):
-            cli.main([*words, *wrong])
-        assert message in capsys.readouterr().err

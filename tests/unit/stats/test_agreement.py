@@ -18,13 +18,13 @@ from alignloop.stats.agreement import (
     agreement_per_label,
     bennett_s,
     cohen_kappa,
+    dawid_skene,
     fleiss_kappa,
     krippendorff_alpha,
     krippendorff_interval,
     raw_agreement,
     scott_pi,
 )
-from alignloop.stats.dawid_skene import dawid_skene
 from alignloop.stats.intervals import wilson
 
 REFERENCE = Path(__file__).parents[4] / "shared" / "data" / "reference"

@@ -10,7 +10,6 @@ from alignloop.data.containers.cells import LISTS, list_in
 from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.data.narrow import Json
-from alignloop.data.spreadsheets import restored
 from alignloop.errors import UserError
 
 SHAPE = 'put column names in the first line, and texts with line breaks or commas in "quotes"'
@@ -115,6 +114,6 @@ def _row(columns: list[str], cells: list[str], line: int) -> Row | BadRow:
         content = json.dumps(cells[: 2 * len(columns)], ensure_ascii=False)
         return BadRow(line=line, problem=problem, fix=SHAPE, content=content)
     value: dict[str, Json] = {}
-    for name, cell in restored(dict(zip(columns, cells, strict=True))).items():
+    for name, cell in zip(columns, cells, strict=True):
         value[name] = list_in(cell) if name in LISTS else cell
     return Row(line=line, value=value)

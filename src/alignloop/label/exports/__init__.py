@@ -1,12 +1,10 @@
 """Exports of the annotation application: rows for training, with their provenance.
 
-`selection` chooses judgements, `tallies` counts votes, `export_rows` makes rows from labels, all
-pure; `shapes` writes them as JSONL, CSV, TRL's or
+`export_rows` makes rows from labels and is pure, `shapes` writes them as JSONL, CSV, TRL's or
 hh-rlhf's columns, `snapshot` reads a project, fills a folder and records it in the database.
 """
 
 from alignloop.label.exports.export_rows import KINDS, ExportRow, Kind, export_rows
-from alignloop.label.exports.selection import Selection, select
 from alignloop.label.exports.shapes import FORMATS, Format
 from alignloop.label.exports.snapshot import Exported, Query, export_project
 
@@ -18,8 +16,6 @@ __all__ = [
     "Format",
     "Kind",
     "Query",
-    "Selection",
     "export_project",
     "export_rows",
-    "select",
 ]

@@ -1,7 +1,7 @@
 """Labels as training rows: pure, in an order that depends only on the labels.
 
 Gold questions and repeats are excluded by construction: every function here reads only
-`ProjectLabels.about_answers`. So are votes on items that a lead decided: it reads `settled`.
+`ProjectLabels.about_answers`.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,9 +10,9 @@ from itertools import combinations
 from typing import Any, Literal, get_args
 
 from alignloop.data.formats.parts import MAX_STRENGTH
-from alignloop.label.exports.tallies import Tally, Weights, tallies
 from alignloop.label.labels.pairs import in_order, learnable, pair_of, pairs_of, without_skips
-from alignloop.label.labels.project_labels import LEAD, Item, ProjectLabels, StoredJudgement
+from alignloop.label.labels.project_labels import Item, ProjectLabels, StoredJudgement
+from alignloop.label.labels.votes import ranked_pairs
 from alignloop.records import Comparison, Judgement, PreferencePair, Prompt, Record, Response
 
 Kind = Literal["pairs", "soft", "margins", "rankings", "ratings", "judgements", "comparisons"]
@@ -33,25 +33,22 @@ class ExportRow:
     provenance: Mapping[str, Any]
 
 
-def export_rows(
-    labels: ProjectLabels, kind: Kind, weights: Weights | None = None
-) -> list[ExportRow]:
+def export_rows(labels: ProjectLabels, kind: Kind) -> list[ExportRow]:
     """The rows of one kind; those of one prompt, and of one comparison, are adjacent.
 
     A skip says nothing about the answers, whatever was filled in before, so it appears only in
-    "judgements". `weights` are what the votes of "soft" and "margins" count; without them all count
-    alike.
+    "judgements".
     """
     make: dict[Kind, Callable[[ProjectLabels], Iterable[ExportRow]]] = {
         "pairs": _pair_rows,
-        "soft": lambda labels: _soft_rows(labels, weights),
-        "margins": lambda labels: _margin_rows(labels, weights),
+        "soft": _soft_rows,
+        "margins": _margin_rows,
         "rankings": _ranking_rows,
         "ratings": _rating_rows,
         "judgements": _judgement_rows,
         "comparisons": _comparison_rows,
     }
-    about = in_order(labels.about_answers.settled)
+    about = in_order(labels.about_answers)
     return list(
         make[kind](about if kind in ("judgements", "comparisons") else without_skips(about))
     )
@@ -88,24 +85,11 @@ def judgement_record(item: Item, judged: StoredJudgement) -> Judgement:
 
 
 def _provenance(item: Item, judgements: Sequence[StoredJudgement], **more: Any) -> dict[str, Any]:
-    found = {
-        "item": item.item_id,
-        "judgements": [judged.judgement_id for judged in judgements if not judged.decision],
-        "guideline_versions": sorted({j.guideline for j in judgements if not j.decision}),
-        **more,
-    }
-    decided = next((judged for judged in judgements if judged.decision), None)
-    return found if decided is None else found | {"decision": _of_decision(decided)}
-
-
-def _of_decision(judged: StoredJudgement) -> dict[str, Any]:
-    assert judged.decision is not None
     return {
-        "id": judged.decision.adjudication_id,
-        "by": judged.decision.by,
-        "at": judged.decision.created_at.isoformat(),
-        "comment": judged.decision.comment,
-        "replaces": list(judged.replaces),
+        "item": item.item_id,
+        "judgements": [judged.judgement_id for judged in judgements],
+        "guideline_versions": sorted({judged.guideline for judged in judgements}),
+        **more,
     }
 
 
@@ -129,26 +113,70 @@ def _pair_row(pair: PreferencePair, provenance: Mapping[str, Any]) -> ExportRow:
     )
 
 
-def _soft_rows(labels: ProjectLabels, weights: Weights | None) -> Iterable[ExportRow]:
-    """One row per pair: the probability that the preferred answer is better."""
-    for item, tally in _all_tallies(labels, weights):
+@dataclass(frozen=True, kw_only=True)
+class _Tally:
+    """The votes on two answers of an item: the first one's share, and its mean margin."""
+
+    first: str
+    second: str
+    share: float
+    margin: float
+    judgements: tuple[StoredJudgement, ...]
+
+
+def _tallies(item: Item, judgements: Sequence[StoredJudgement]) -> list[_Tally]:
+    """Each pair of answers that was compared, in content order."""
+    votes_by_pair: dict[tuple[str, str], list[tuple[float, float, StoredJudgement]]] = {}
+    for judged in judgements:
+        for first, second, better in _compared(item, judged):
+            share = 0.5 if better is None else float(better == first)
+            margin = float(judged.strength or 0) * (2 * share - 1)
+            votes_by_pair.setdefault((first, second), []).append((share, margin, judged))
+    return [
+        _Tally(
+            first=first,
+            second=second,
+            share=sum(share for share, _, _ in votes) / len(votes),
+            margin=sum(margin for _, margin, _ in votes) / len(votes),
+            judgements=tuple(judged for _, _, judged in votes),
+        )
+        for (first, second), votes in sorted(votes_by_pair.items())
+    ]
+
+
+def _compared(item: Item, judged: StoredJudgement) -> list[tuple[str, str, str | None]]:
+    """Every pair of answers that a judgement compares: both in content order, and the better."""
+    if judged.ranking:
+        return list(ranked_pairs(item, judged.ranking))
+    couples = list(combinations(item.in_content_order, 2))
+    if judged.verdict == "tie":
+        return [(first, second, None) for first, second in couples]
+    if judged.verdict == "choice":
+        return [(a, b, judged.choice) for a, b in couples if judged.choice in (a, b)]
+    return []
+
+
+def _soft_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
+    """One row per pair: the share of votes for the preferred answer; a tie counts half."""
+    for item, tally in _all_tallies(labels):
         pair = _tallied(item, tally, preference=max(tally.share, 1 - tally.share), margin=0.0)
         yield from _row_of_tally(item, tally, pair)
 
 
-def _margin_rows(labels: ProjectLabels, weights: Weights | None) -> Iterable[ExportRow]:
+def _margin_rows(labels: ProjectLabels) -> Iterable[ExportRow]:
     """One row per pair: the preferred answer, and the mean strength in its favour."""
-    for item, tally in _all_tallies(labels, weights):
+    for item, tally in _all_tallies(labels):
         if tally.share != 0.5:
+            margin = max(0.0, tally.margin if tally.share > 0.5 else -tally.margin)
             yield from _row_of_tally(
-                item, tally, _tallied(item, tally, preference=1.0, margin=tally.lead)
+                item, tally, _tallied(item, tally, preference=1.0, margin=margin)
             )
 
 
-def _all_tallies(labels: ProjectLabels, weights: Weights | None) -> Iterable[tuple[Item, Tally]]:
+def _all_tallies(labels: ProjectLabels) -> Iterable[tuple[Item, _Tally]]:
     for item_id, judgements in _by_item(labels).items():
         item = labels.items[item_id]
-        yield from ((item, tally) for tally in tallies(item, judgements, weights))
+        yield from ((item, tally) for tally in _tallies(item, judgements))
 
 
 def _by_item(labels: ProjectLabels) -> dict[int, list[StoredJudgement]]:
@@ -158,7 +186,7 @@ def _by_item(labels: ProjectLabels) -> dict[int, list[StoredJudgement]]:
     return found
 
 
-def _tallied(item: Item, tally: Tally, *, preference: float, margin: float) -> PreferencePair:
+def _tallied(item: Item, tally: _Tally, *, preference: float, margin: float) -> PreferencePair:
     count = len(item.answers)
     names = (tally.first, tally.second) if tally.share >= 0.5 else (tally.second, tally.first)
     return pair_of(
@@ -167,16 +195,14 @@ def _tallied(item: Item, tally: Tally, *, preference: float, margin: float) -> P
         preference=preference,
         margin=margin,
         weight=2 / (count * (count - 1)),
-        source=LEAD if tally.is_decided else item.prompt.source,
+        source=item.prompt.source,
     )
 
 
-def _row_of_tally(item: Item, tally: Tally, pair: PreferencePair) -> Iterable[ExportRow]:
-    more: dict[str, Any] = {} if tally.is_decided else {"votes": len(tally.judgements)}
-    if tally.weights is not None:
-        more["weights"] = tally.weights
+def _row_of_tally(item: Item, tally: _Tally, pair: PreferencePair) -> Iterable[ExportRow]:
+    votes = {"votes": len(tally.judgements)}
     for kept in learnable([pair]):
-        yield _pair_row(kept, _provenance(item, tally.judgements, **more))
+        yield _pair_row(kept, _provenance(item, tally.judgements, **votes))
 
 
 def _ranking_rows(labels: ProjectLabels) -> Iterable[ExportRow]:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from alignloop.data.files import PROVENANCE
-from alignloop.data.spreadsheets import GUARDED, guarded
 from alignloop.data.trl import TIES, as_trl, trl_note, trl_rows
 from alignloop.errors import UserError
 from alignloop.label.exports.export_rows import ExportRow
@@ -18,6 +17,8 @@ from alignloop.records import Message, PreferencePair
 Format = Literal["jsonl", "csv", "trl", "hh"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
+# Prefixes that spreadsheets take for a formula; in East Asia also the full-width forms.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 _HH_MARKER = re.compile(r"\n\n(Human|Assistant):")
 
 
@@ -104,17 +105,19 @@ def _contents(turns: Iterable[Message]) -> list[str]:
 # --- CSV ---------------------------------------------------------------------------------------
 
 
+def guarded(cell: str) -> str:
+    """A cell that no spreadsheet executes: a formula's prefix gets an apostrophe."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
+
+
 def _csv_lines(rows: Sequence[ExportRow]) -> Iterator[str]:
     flat = [_flat(row) for row in rows]
-    columns = list(dict.fromkeys(key for row in flat for key in row))
-    # no spreadsheet executes model text; our reader takes the guards off again
-    rows_of_cells = [guarded({key: _cell(row.get(key, "")) for key in columns}) for row in flat]
-    header = [*columns, GUARDED] if columns else []
+    header = list(dict.fromkeys(key for row in flat for key in row))
     if header:
         # the byte order mark tells spreadsheets that this is UTF-8; without it Chinese is garbled
         yield "\ufeff" + _csv_line(header)
-    for row in rows_of_cells:
-        yield _csv_line([row[key] for key in header])
+    for row in flat:
+        yield _csv_line([_cell(row.get(key, "")) for key in header])
 
 
 def _csv_line(cells: Sequence[str]) -> str:
@@ -125,7 +128,7 @@ def _csv_line(cells: Sequence[str]) -> str:
 
 def _cell(value: object) -> str:
     if isinstance(value, str):
-        return value
+        return guarded(value)
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -141,6 +144,8 @@ def _flat(row: ExportRow) -> dict[str, Any]:
         content["record_source"] = content.pop("source")
     named = {"prompt_id", "category", "language", "source", "reference", "metadata"}
     about = row.prompt.model_dump(mode="json", include=named)
-    if isinstance(reference := about.get("reference"), str) and reference.startswith("["):
-        about["reference"] = [reference]  # equivalent, and not taken for a list
+    if isinstance(reference := about.get("reference"), str) and reference.startswith(
+        (*_FORMULA, "[")
+    ):
+        about["reference"] = [reference]  # equivalent, and needs no apostrophe
     return {**content, **about, **{f"{PROVENANCE}_{key}": v for key, v in row.provenance.items()}}

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,9 @@ from alignloop.data.files import whole_file
 from alignloop.data.splits import SplitByPrompt
 from alignloop.errors import UserError
 from alignloop.label.exports.export_rows import ExportRow, Kind, export_rows
-from alignloop.label.exports.selection import Selection, as_query, select
 from alignloop.label.exports.shapes import Format, check_format, left_out, lines_of, suffix
-from alignloop.label.exports.tallies import Weights
 from alignloop.label.labels.pairs import content_hash
 from alignloop.label.labels.project_labels import ProjectLabels
-from alignloop.label.quality.reliability import Method, reliabilities
 from alignloop.label.store.database import Database
 from alignloop.label.store.projects import get_project
 from alignloop.label.store.read_labels import load_labels
@@ -25,33 +22,26 @@ from alignloop.label.store.tables import now
 from alignloop.run import atomic_folder, atomic_write
 
 MANIFEST = "manifest.json"
-WEIGHTED: tuple[Kind, ...] = ("soft", "margins")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Query(Selection):
-    """What to export of which judgements: `shares` of splits by prompt, `weights` of votes."""
+class Query:
+    """What to export: `shares` of splits by prompt; `batch` restricts it to one batch."""
 
     kind: Kind = "pairs"
     format: Format = "jsonl"
     shares: Mapping[str, float] | None = None
-    weights: Method = "none"
-
-    def plain(self) -> dict[str, Any]:
-        """As JSON: what is asked for, without the filters that select everything."""
-        asked = {name: getattr(self, name) for name in ("kind", "format", "shares", "weights")}
-        return asked | {**as_query(self)}
+    batch: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """The result: folder, content hash, counts, and why each annotator left out was left out."""
+    """The result: the folder, its content hash, and counts."""
 
     path: Path
     hash: str
     counts: dict[str, int]
     snapshot_id: int
-    left_out: dict[str, str]
 
 
 def export_project(
@@ -61,32 +51,24 @@ def export_project(
 
     Files: KIND.jsonl, or one per split; judgements come with their comparisons; and manifest.json.
     The folder appears complete or not at all. Raises UserError if `out` holds something else, if
-    there is nothing to export, if a filter names what there is not, or if the format cannot express
-    it.
+    there is nothing to export, or if the format cannot express it.
     """
     check_format(query.kind, query.format)
-    _check_weights(query)
     _check_out(out)
     with database.reading() as session:
         project = get_project(session, slug)
-        everything = load_labels(session, project.id)
-    labels, without = select(everything, query)
-    weights = _weights(everything, query.weights)
-    files = _files(labels, query, weights)
+        labels = _of_batch(load_labels(session, project.id), query.batch)
+    files = _files(labels, query)
     rows = [row for name in files for row in files[name]]
     if not rows:
         problem = "there are no labels for this export yet"
-        fix = "label some items, or choose another kind or other filters"
-        raise UserError(problem, where=project.slug, fix=fix)
+        raise UserError(problem, where=project.slug, fix="label some items, or choose another kind")
     digest = content_hash(query.kind, (row.content for row in rows))
     counts = _counts(files, labels) | left_out(rows, query.format)
-    stated = {"left_out": without}
-    if weights is not None:
-        stated["weights"] = weights.stated([name for name in weights.people if name not in without])
     with atomic_folder(out) as folder:
         for name, part in files.items():
             _write(folder / name, part, query.format)
-        manifest = _manifest(folder, project.slug, query, digest, counts) | stated
+        manifest = _manifest(folder, project.slug, query, digest, counts)
         atomic_write(folder / MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
     with database.transaction() as session:
         row = add_snapshot(
@@ -99,29 +81,23 @@ def export_project(
             path=str(out.resolve()),  # absolute: the server may run in another directory
             user_id=user_id,
         )
-        return Exported(path=out, hash=digest, counts=counts, snapshot_id=row.id, left_out=without)
+        return Exported(path=out, hash=digest, counts=counts, snapshot_id=row.id)
 
 
-def _check_weights(query: Query) -> None:
-    """Raise UserError if votes are not counted together in this kind of export."""
-    if query.weights != "none" and query.kind not in WEIGHTED:
+def _of_batch(labels: ProjectLabels, batch: str) -> ProjectLabels:
+    if not batch:
+        return labels
+    items = {key: item for key, item in labels.items.items() if item.batch == batch}
+    if not items:
+        names = sorted({item.batch for item in labels.items.values()})
         raise UserError(
-            f"{query.kind} have a row for each judgement, so votes are not weighted against others",
-            where="--weights",
-            fix=f"export --kind {' or '.join(WEIGHTED)}",
+            f"there is no batch {batch!r}", where="--batch", fix=f"name one of: {', '.join(names)}"
         )
+    judgements = tuple(one for one in labels.judgements if one.item_id in items)
+    return ProjectLabels(items=items, judgements=judgements)
 
 
-def _weights(labels: ProjectLabels, method: Method) -> Weights | None:
-    """From all judgements, whatever the filters: the gold questions may be in another batch."""
-    if method == "none":
-        return None
-    return Weights(method=method, people=reliabilities(labels, method))
-
-
-def _files(
-    labels: ProjectLabels, query: Query, weights: Weights | None
-) -> dict[str, list[ExportRow]]:
+def _files(labels: ProjectLabels, query: Query) -> dict[str, list[ExportRow]]:
     """The rows of each file; judgements come with their comparisons, to be readable."""
     kinds: list[Kind] = [query.kind]
     if query.kind == "judgements":
@@ -129,9 +105,9 @@ def _files(
     end = suffix(query.format)
     files: dict[str, list[ExportRow]] = {}
     for kind in kinds:
-        rows = export_rows(labels, kind, weights)
+        rows = export_rows(labels, kind)
         if kind != query.kind:
-            rows = [row for row in rows if is_judged(row)]
+            rows = [row for row in rows if row.provenance["judgements"]]
         if query.shares is None:
             files[f"{kind}{end}"] = rows
             continue
@@ -140,11 +116,6 @@ def _files(
             file = f"{name}{end}" if kind == query.kind else f"{name}.{kind}{end}"
             files[file] = [row for row in rows if rule.of(row.prompt) == name]
     return files
-
-
-def is_judged(row: ExportRow) -> bool:
-    """Whether a judgement or a decision is behind a row."""
-    return bool(row.provenance["judgements"]) or "decision" in row.provenance
 
 
 def _write(path: Path, rows: Sequence[ExportRow], format: Format) -> None:
@@ -163,7 +134,6 @@ def _counts(files: Mapping[str, Sequence[ExportRow]], labels: ProjectLabels) -> 
         "prompts": len({row.prompt.prompt_id for row in rows}),
         "judgements": len(used),
         "annotators": len(people),
-        "decided": len({row.provenance["item"] for row in rows if "decision" in row.provenance}),
     }
 
 
@@ -173,7 +143,7 @@ def _manifest(
     files = sorted(path for path in folder.iterdir() if path.is_file())
     return {
         "project": slug,
-        "query": query.plain(),
+        "query": asdict(query),
         "content_hash": digest,
         "counts": counts,
         "files": {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files},

@@ -12,11 +12,8 @@ from alignloop.records import PreferencePair
 
 
 def preference_pairs(labels: ProjectLabels) -> list[PreferencePair]:
-    """The pairs of all valid judgements, without gold questions and repeats.
-
-    A decided item gives the lead's verdict alone.
-    """
-    about = in_order(without_skips(labels.about_answers.settled))
+    """The pairs of all valid judgements, without gold questions and repeats."""
+    about = in_order(without_skips(labels.about_answers))
     return [pair for one in about.judgements for pair in pairs_of(about.items[one.item_id], one)]
 
 

@@ -1,7 +1,7 @@
 """A project's items and judgements, as quality pages, exports and training read them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -10,11 +10,8 @@ from typing import Any, Literal
 from alignloop.records import Prompt
 
 VerdictName = Literal["choice", "tie", "both_bad", "skip"]
-DecisionName = Literal["choice", "tie", "both_bad", "withdrawn"]
 
 GOLD, REPEAT = "gold", "repeat"
-LEAD = "lead"  # the source of a lead's verdict, in place of an annotator's name
-WITHDRAWN: DecisionName = "withdrawn"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,27 +68,11 @@ def _content_key(answer: ItemAnswer) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adjudicated:
-    """A lead's decision on an item; verdict "withdrawn" withdraws the earlier ones."""
-
-    item_id: int
-    by: str
-    verdict: DecisionName
-    created_at: datetime
-    choice: str | None = None
-    strength: int | None = None
-    ranking: tuple[tuple[str, ...], ...] = ()
-    comment: str = ""
-    adjudication_id: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
 class StoredJudgement:
     """One annotator's stored judgement of one item; all answer ids are response_ids.
 
     `ranking` lists the answers best first, equal ones together; `shown` is their order on the
-    screen; `strength` is None if the project does not ask for it. With `decision` it is a lead's
-    verdict in place of the judgements that `replaces` names.
+    screen; `strength` is None if the project does not ask for it.
     """
 
     judgement_id: int
@@ -112,9 +93,6 @@ class StoredJudgement:
     key: str = ""
     supersedes: int | None = None
     withdrawn: bool = False
-    discarded: bool = False
-    decision: Adjudicated | None = None
-    replaces: tuple[int, ...] = ()
 
     @property
     def answer(self) -> str:
@@ -129,12 +107,20 @@ class StoredJudgement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProjectLabels:
-    """A project's items and annotators' valid judgements, and all decisions of leads.
+class Adjudicated:
+    """A lead's decision on a disagreement."""
 
-    Figures about people read `judgements`; whatever says which answer is better (exports, training,
-    the ranking of models) reads those of `settled`.
-    """
+    item_id: int
+    by: str
+    verdict: str
+    created_at: datetime
+    choice: str | None = None
+    comment: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectLabels:
+    """A project's items and valid judgements."""
 
     items: Mapping[int, Item]
     judgements: tuple[StoredJudgement, ...]
@@ -147,7 +133,7 @@ class ProjectLabels:
         judgements: Iterable[StoredJudgement],
         adjudications: Iterable[Adjudicated] = (),
     ) -> "ProjectLabels":
-        """From all judgements ever made; superseded, withdrawn and discarded ones are dropped."""
+        """From all judgements ever made; superseded and withdrawn ones are dropped."""
         return cls(
             items={item.item_id: item for item in items},
             judgements=standing(judgements),
@@ -164,92 +150,13 @@ class ProjectLabels:
             adjudications=tuple(a for a in self.adjudications if a.item_id in items),
         )
 
-    @cached_property
-    def decisions(self) -> Mapping[int, Adjudicated]:
-        """The decision in force of each decided item: the newest, unless that withdraws."""
-        ordered = sorted(self.adjudications, key=lambda a: (a.created_at, a.adjudication_id))
-        newest = {decided.item_id: decided for decided in ordered}
-        return {key: one for key, one in newest.items() if one.verdict != WITHDRAWN}
-
-    @cached_property
-    def settled(self) -> "ProjectLabels":
-        """The same with the lead's verdict in place of all judgements of a decided item.
-
-        It is one judgement by `LEAD`. It has no decisions left, so settling twice changes nothing.
-        """
-        votes: dict[int, list[StoredJudgement]] = {}
-        for judged in self.judgements:
-            if judged.item_id in self.decisions:
-                votes.setdefault(judged.item_id, []).append(judged)
-        verdicts = [
-            _as_judgement(self.items[key], decided, votes.get(key, []))
-            for key, decided in self.decisions.items()
-            if key in self.items
-        ]
-        others = tuple(one for one in self.judgements if one.item_id not in self.decisions)
-        return ProjectLabels(items=self.items, judgements=others).plus(verdicts)
-
-    def plus(self, more: Iterable[StoredJudgement]) -> "ProjectLabels":
-        """With further judgements, the oldest first."""
-        merged = sorted([*self.judgements, *more], key=lambda one: one.created_at)
-        return ProjectLabels(
-            items=self.items, judgements=tuple(merged), adjudications=self.adjudications
-        )
-
-
-CENTRE = 5.5  # of ratings from 1 to 10
-
-
-def _as_judgement(
-    item: Item, decided: Adjudicated, votes: Sequence[StoredJudgement]
-) -> StoredJudgement:
-    assert decided.verdict != "withdrawn"
-    is_rated = any(len(vote.ratings) > 1 for vote in votes)
-    return StoredJudgement(
-        judgement_id=0,  # decisions are numbered apart
-        item_id=item.item_id,
-        annotator=LEAD,
-        verdict=decided.verdict,
-        choice=decided.choice,
-        strength=decided.strength,
-        ranking=decided.ranking,
-        ratings=_ratings(item, decided) if is_rated else {},
-        comment=decided.comment,
-        created_at=decided.created_at,
-        decision=decided,
-        replaces=tuple(vote.judgement_id for vote in votes),
-    )
-
-
-def _ratings(item: Item, decided: Adjudicated) -> dict[str, float]:
-    """A verdict on the scale of 1 to 10, for exports of ratings; a lead gives none.
-
-    Answers are `strength` points apart (at least 1) from tier to tier, about the scale's centre. {}
-    if the verdict does not say how all answers compare.
-    """
-    names = item.in_content_order
-    if decided.verdict == "tie":
-        tiers = (names,)
-    elif decided.choice is not None and len(names) == 2:
-        tiers = ((decided.choice,), tuple(one for one in names if one != decided.choice))
-    else:
-        tiers = decided.ranking
-    step = max(1, decided.strength or 0)
-    top = CENTRE + step * (len(tiers) - 1) / 2
-    return {name: top - step * place for place, tier in enumerate(tiers) for name in tier}
-
 
 def standing(judgements: Iterable[StoredJudgement]) -> tuple[StoredJudgement, ...]:
     """The valid judgements, oldest first.
 
-    A judgement that supersedes another replaces it; a withdrawal also removes itself. A discarded
-    judgement does not count, and what it superseded does not come back.
+    A judgement that supersedes another replaces it; a withdrawal also removes itself.
     """
     everything = list(judgements)
     replaced = {one.supersedes for one in everything if one.supersedes is not None}
-    valid = [
-        one
-        for one in everything
-        if one.judgement_id not in replaced and not one.withdrawn and not one.discarded
-    ]
+    valid = [one for one in everything if one.judgement_id not in replaced and not one.withdrawn]
     return tuple(sorted(valid, key=lambda one: (one.created_at, one.judgement_id)))

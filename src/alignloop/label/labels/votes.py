@@ -22,19 +22,6 @@ class UnitVote:
     item: Item
 
 
-def names_of(unit: tuple[int, str, str], item: Item) -> list[dict[int | float | str, str]]:
-    """The equally likely ways to call the answers of a unit "0", "1", ..., as maps of labels.
-
-    Which answer is "0" follows from a hash of the texts, so no figure may depend on it. Cyclic
-    renamings suffice: agreement asks only whether labels are equal.
-    """
-    count = 2 if unit[1] else len(item.answers)
-    return [
-        {str(place): str((place + shift) % count) for place in range(count)}
-        for shift in range(count)
-    ]
-
-
 def votes_of(labels: ProjectLabels) -> list[UnitVote]:
     """All votes of the valid judgements, without skips."""
     return [

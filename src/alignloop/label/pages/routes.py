@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from alignloop.label.guards import Annotator, Anyone, Id, Store
-from alignloop.label.pages import lead, lead_results, views
+from alignloop.label.pages import lead, views
 from alignloop.label.pages.diff import differences
 from alignloop.label.pages.templating import PageRoute, locale_of, page
 from alignloop.label.store import accounts, projects
@@ -94,4 +94,3 @@ def _local(path: str) -> str:
 
 
 router.include_router(lead.router)
-router.include_router(lead_results.router)

@@ -60,13 +60,6 @@ def page(
     return HTMLResponse(html, status_code=status)
 
 
-def screen(
-    request: Request, principal: Principal, tab: str, name: str = "", /, **values: Any
-) -> HTMLResponse:
-    """One of the lead's screens; its template is named after its tab unless `name` is given."""
-    return page(request, f"lead_{name or tab}", principal, tab=tab, **values)
-
-
 def frame(request: Request, principal: Principal | None) -> dict[str, Any]:
     """Common values of all pages: texts, user and theme."""
     locale = locale_of(request, principal)

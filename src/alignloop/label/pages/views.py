@@ -7,13 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from alignloop.label.exports.tallies import Tally, tallies
-from alignloop.label.labels.project_labels import (
-    Adjudicated,
-    Item,
-    ProjectLabels,
-    StoredJudgement,
-)
+from alignloop.label.labels.project_labels import ProjectLabels, StoredJudgement
 from alignloop.label.store import overview
 from alignloop.label.store.database import Session
 from alignloop.label.store.tables import Batch, Project
@@ -52,7 +46,7 @@ class PersonRow:
     today: int
     week: int
     all: int
-    seconds: float
+    seconds: float | None
     last: datetime
 
 
@@ -116,12 +110,16 @@ def person_rows(labels: ProjectLabels, at: datetime) -> list[PersonRow]:
             today=sum(one.created_at >= midnight for one in own),
             week=sum(one.created_at > at - WEEK for one in own),
             all=len(own),
-            seconds=statistics.median(one.seconds for one in own),
+            seconds=_median([one.seconds for one in own if one.seconds > 0]),
             last=max(one.created_at for one in own),
         )
         for name, own in people.items()
     ]
     return sorted(rows, key=lambda row: (-row.week, row.name))
+
+
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
 
 
 def shown_answers(session: Session, item_id: int) -> list[ReviewedAnswer]:
@@ -142,15 +140,10 @@ def shown_answers(session: Session, item_id: int) -> list[ReviewedAnswer]:
 def judged_words(t: Texts, names: Mapping[str, str], judged: StoredJudgement) -> str:
     """A judgement in words; `names` gives the letter of each answer: "A is slightly better"."""
     if judged.ranking:
-        return ranked_words(names, judged.ranking)
+        return " > ".join(" = ".join(names[one] for one in tier) for tier in judged.ranking)
     if judged.verdict == "choice" and judged.choice is not None and judged.strength is not None:
         return t(f"js.strength_{judged.strength}", name=names[judged.choice])
     return verdict_words(t, names, judged.verdict, judged.choice)
-
-
-def ranked_words(names: Mapping[str, str], ranking: Sequence[Sequence[str]]) -> str:
-    """A ranking: "A > B = C"."""
-    return " > ".join(" = ".join(names[one] for one in tier) for tier in ranking)
 
 
 def verdict_words(t: Texts, names: Mapping[str, str], verdict: str, choice: str | None) -> str:
@@ -160,64 +153,26 @@ def verdict_words(t: Texts, names: Mapping[str, str], verdict: str, choice: str 
     return t(f"verdict.{verdict}")
 
 
-def letters(item: Item) -> dict[str, str]:
-    """The letter of each answer on the lead's screens, in stored order."""
-    return {answer.response_id: chr(ord("A") + n) for n, answer in enumerate(item.answers)}
-
-
-def decided_words(t: Texts, names: Mapping[str, str], decided: Adjudicated) -> str:
-    """A lead's decision in words."""
-    if decided.ranking:
-        return ranked_words(names, decided.ranking)
-    if decided.choice is not None and decided.strength is not None:
-        return t(f"js.strength_{decided.strength}", name=names[decided.choice])
-    return verdict_words(t, names, decided.verdict, decided.choice)
-
-
-def in_export(t: Texts, labels: ProjectLabels, item_id: int) -> str:
-    """What an export makes of an item: the preferred answer, its share, and the margin."""
-    item = labels.items.get(item_id)
-    judged = [j for j in labels.judgements if j.item_id == item_id and j.verdict != "skip"]
-    found = tallies(item, judged) if item else []
-    if item is None or not found:
-        return t("decide.nothing")
-    return "; ".join(_tally_words(t, letters(item), tally) for tally in found)
-
-
-def _tally_words(t: Texts, names: Mapping[str, str], tally: Tally) -> str:
-    first, second = names[tally.first], names[tally.second]
-    if tally.share == 0.5:
-        first, second = sorted((first, second))
-        return t("decide.even", first=first, second=second)
-    if tally.share < 0.5:
-        first, second = second, first
-    share = t.number(max(tally.share, 1 - tally.share), 2)
-    margin = t.number(tally.lead, 1)
-    return t("decide.preferred", first=first, second=second, share=share, margin=margin)
-
-
 def what_was_said(
     t: Texts, labels: ProjectLabels, item_id: int, names: Mapping[str, str]
 ) -> dict[str, Any]:
-    """All valid judgements of an item, and the lead's decision on it."""
+    """All judgements of an item, and the lead's latest decision on it."""
     judged = [
         {
             "who": one.annotator,
             "words": judged_words(t, names, one),
             "harmful": ", ".join(names[name] for name in one.harmful),
-            "ratings": ", ".join(f"{names[n]} {r:g}" for n, r in sorted(one.ratings.items())),
-            "comment": one.comment or one.skip_reason,
+            "comment": one.comment,
             "seconds": one.seconds,
-            "at": one.created_at,
         }
         for one in labels.judgements
         if one.item_id == item_id
     ]
-    last = labels.decisions.get(item_id)
+    decided = [one for one in labels.adjudications if one.item_id == item_id]
+    last = max(decided, key=lambda one: one.created_at, default=None)
     decision = last and {
         "by": last.by,
-        "words": decided_words(t, names, last),
+        "words": verdict_words(t, names, last.verdict, last.choice),
         "comment": last.comment,
-        "at": last.created_at,
     }
     return {"said": judged, "decision": decision}

@@ -7,22 +7,16 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from alignloop.errors import UserError
-from alignloop.label.labels.votes import UnitVote, names_of
+from alignloop.label.labels.votes import UnitVote
 from alignloop.stats import (
     Estimate,
-    Renamings,
     cluster_share,
-    cohen_kappa_named,
-    fleiss_kappa_named,
+    cohen_kappa,
+    fleiss_kappa,
     krippendorff_interval,
 )
 
 TIE, BOTH_BAD = "tie", "both_bad"
-# Whether a strength speaks for the second answer is as arbitrary as which one that is.
-_SIGNS: tuple[Mapping[int | float | str, int | float | str], ...] = (
-    {},
-    {signed: -signed for signed in range(-4, 5)},
-)
 OTHERS = "\0"  # stands for all other annotators; no account can have this name
 
 
@@ -33,8 +27,7 @@ class Agreement:
     `units` counts items judged by two or more annotators. `raw` is the share of pairs of annotators
     with the same label, `alpha` Krippendorff's for nominal labels, `alpha_strength` for the signed
     strength (ordinal). `cohen` is defined for two annotators, `fleiss` if all units have the same
-    number of votes. Intervals are clustered by prompt. Nothing depends on which answer is called
-    the first: chance agreement is averaged over the names (`stats.krippendorff_alpha`).
+    number of votes. Intervals are clustered by prompt.
     """
 
     name: str
@@ -50,8 +43,7 @@ class Agreement:
 @dataclass(frozen=True, kw_only=True)
 class Confusion:
     """Labels of two annotators for the same units: `counts[i][j]` of label i by the first, j by the
-    second, in the order of `labels`. A label such as "0" is an index in the content order, on which
-    `kappa` does not depend."""
+    second, in the order of `labels`. A label such as "0" is an index in the content order."""
 
     first: str
     second: str
@@ -72,17 +64,15 @@ def agreement(name: str, votes: Sequence[UnitVote]) -> Agreement:
     shared = [vote for unit in units for vote in unit]
     strengths = [(v.annotator, v.unit, v.signed) for v in shared if v.signed is not None]
     prompts: dict[Hashable, Hashable] = {v.unit: v.item.prompt.prompt_id for v in shared}
-    names: Renamings = {v.unit: names_of(v.unit, v.item) for v in shared}
-    labelled = [(v.annotator, v.unit, v.label) for v in shared]
     return Agreement(
         name=name,
         units=len(units),
         votes=len(shared),
         raw=_raw(units),
-        alpha=_alpha(labelled, prompts, names),
-        alpha_strength=_alpha(strengths, prompts, dict.fromkeys(prompts, _SIGNS), ordered=True),
+        alpha=_alpha([(v.annotator, v.unit, v.label) for v in shared], prompts),
+        alpha_strength=_alpha(strengths, prompts, ordered=True),
         cohen=_confusion(*people, votes=shared).kappa if len(people) == 2 else None,
-        fleiss=_fleiss(units, labelled, names),
+        fleiss=_fleiss(units),
     )
 
 
@@ -176,7 +166,6 @@ def _raw(units: Sequence[Sequence[UnitVote]]) -> Estimate | None:
 def _alpha(
     triples: Sequence[tuple[str, Hashable, int | str]],
     prompts: Mapping[Hashable, Hashable],
-    names: Renamings,
     *,
     ordered: bool = False,
 ) -> Estimate | None:
@@ -185,37 +174,31 @@ def _alpha(
             triples,
             "ordinal" if ordered else "nominal",
             clusters=prompts,
-            renamings=names,
         )
     except UserError:  # no unit has two votes
         return None
     return None if math.isnan(found.value) else found
 
 
-def _fleiss(
-    units: Sequence[Sequence[UnitVote]],
-    labelled: Sequence[tuple[str, Hashable, str]],
-    names: Renamings,
-) -> float | None:
+def _fleiss(units: Sequence[Sequence[UnitVote]]) -> float | None:
     if not units or len({len(unit) for unit in units}) > 1:
         return None
-    return _defined(fleiss_kappa_named(labelled, names))
+    labels = sorted({vote.label for unit in units for vote in unit})
+    counts = [Counter(vote.label for vote in unit) for unit in units]
+    return _defined(fleiss_kappa([[count[label] for label in labels] for count in counts]))
 
 
 def _confusion(first: str, second: str, *, votes: Sequence[UnitVote]) -> Confusion:
     label_of: dict[str, dict[Hashable, str]] = {first: {}, second: {}}
-    names: dict[Hashable, Sequence[Mapping[int | float | str, str]]] = {}
     for vote in votes:
         if vote.annotator in label_of:
             label_of[vote.annotator][vote.unit] = vote.label
-            names[vote.unit] = names_of(vote.unit, vote.item)
     common = [unit for unit in label_of[first] if unit in label_of[second]]
     seen = {label_of[person][unit] for person in label_of for unit in common}
     labels = tuple(sorted(seen, key=_label_order))
     pairs = Counter((label_of[first][unit], label_of[second][unit]) for unit in common)
     counts = tuple(tuple(pairs[row, column] for column in labels) for row in labels)
-    both = {unit: (label_of[first][unit], label_of[second][unit]) for unit in common}
-    kappa = _defined(cohen_kappa_named(both, names)) if common else None
+    kappa = _defined(cohen_kappa(counts)) if common else None
     return Confusion(first=first, second=second, labels=labels, counts=counts, kappa=kappa)
 
 

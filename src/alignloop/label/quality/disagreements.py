@@ -45,8 +45,10 @@ def disagreements(labels: ProjectLabels) -> list[Disagreement]:
     judged: dict[int, list[StoredJudgement]] = {}
     for one in labels.about_answers.judgements:
         judged.setdefault(one.item_id, []).append(one)
+    # the latest decision counts
+    decided = {a.item_id: a for a in sorted(labels.adjudications, key=lambda a: a.created_at)}
     found = [
-        _disagreement(labels.items[key], judged[key], votes.get(key, []), labels.decisions.get(key))
+        _disagreement(labels.items[key], judged[key], votes.get(key, []), decided.get(key))
         for key in sorted(judged)
     ]
     split = [one for one in found if one.stake > 0]
@@ -88,39 +90,3 @@ def _between(one: UnitVote, other: UnitVote) -> float:
     if one.signed is not None and other.signed is not None:
         return float(abs(one.signed - other.signed))
     return 0.0 if one.label == other.label else PLAIN
-
-
-@dataclass(frozen=True, kw_only=True)
-class Around:
-    """Where an item is among disagreements: `left` of `total` are open, and its open neighbours."""
-
-    left: int
-    total: int
-    previous: int | None
-    next: int | None
-
-
-def narrowed(
-    found: Sequence[Disagreement], *, batch: str = "", least: float = 0.0
-) -> list[Disagreement]:
-    """The disagreements of a batch whose stake is at least `least`."""
-    return [one for one in found if one.stake >= least and (not batch or one.item.batch == batch)]
-
-
-def around(found: Sequence[Disagreement], item_id: int) -> Around:
-    """The open disagreements before and after an item, whether or not it is among them.
-
-    They follow each other by stake, and the last is followed by the first.
-    """
-    places = {one.item.item_id: (-one.stake, one.item.item_id) for one in found}
-    here = places.get(item_id, (0.0, item_id))
-    waiting = [one.item.item_id for one in found if one.state == "open"]
-    others = [one for one in waiting if one != item_id]
-    after = [one for one in others if places[one] > here]
-    before = [one for one in others if places[one] < here]
-    return Around(
-        left=len(waiting),
-        total=len(found),
-        previous=(before or others or [None])[-1],
-        next=(after or others or [None])[0],
-    )

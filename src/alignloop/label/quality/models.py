@@ -32,10 +32,11 @@ def model_ranking(labels: ProjectLabels) -> list[Standing]:
 
     Plackett-Luce: for two answers it is Bradley-Terry; a choice of the best of several counts once,
     and so does each rank of a ranking. A tie is half a win for each. The intervals are those of
-    `stats.abilities`, clustered by prompt. A decided item counts once, as the lead decided.
+    `stats.abilities`, clustered by prompt.
     """
-    settled = labels.about_answers.settled
-    all_tiers = [one for judged in settled.judgements for one in _model_tiers(labels, judged)]
+    all_tiers = [
+        one for judged in labels.about_answers.judgements for one in _model_tiers(labels, judged)
+    ]
     if not all_tiers:
         return []
     names = sorted({name for one in all_tiers for tier in one.tiers for name in tier})

@@ -1,11 +1,10 @@
 """Judgements: submitting them once, withdrawing them, and which of them are valid."""
 
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, bindparam, exists, insert, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session
 
 from alignloop.label.store import audit
 from alignloop.label.store.keys import new_secret
@@ -15,8 +14,6 @@ from alignloop.label.store.refusals import Conflict
 from alignloop.label.store.tables import (
     Assignment,
     Cursor,
-    Discard,
-    DiscardedJudgement,
     ItemRow,
     Presentation,
     Project,
@@ -28,7 +25,6 @@ from alignloop.label.store.tasks import CANNOT_BE_SHOWN, JudgementIn, LabelSchem
 from alignloop.label.store.validation import check, columns_of
 
 GIVEN_AWAY = "your time for this item ran out, and another annotator has it now"
-DISCARDED = "discarded"  # the state of an assignment whose judgement a lead took out
 
 
 # Queries are built once, as in `queue`.
@@ -71,9 +67,6 @@ def submit(
         return earlier["id"]
     if assignment.state == "done":
         raise Conflict("this item is already judged", fix="withdraw the judgement first")
-    if assignment.state == DISCARDED:
-        problem = "the lead took your judgement of this item out, and others are asked"
-        raise Conflict(problem, fix="continue with the next one")
     columns = _columns(session, item, shown, sent)
     # late answers are welcome as long as the place is still free
     if assignment.state == "released" and not take_place(item):
@@ -134,33 +127,13 @@ def undo(
 
 
 def standing() -> Select[Any]:
-    """The valid judgements: neither withdrawn, nor superseded, nor discarded.
+    """The valid judgements: neither withdrawn nor superseded.
 
     >>> session.execute(standing().join(ItemRow, ItemRow.id == judgements.c.item_id).where(...))
     """
     later = judgements.alias()
     superseded = exists().where(later.c.supersedes == judgements.c.id)
-    discarded = exists().where(
-        DiscardedJudgement.judgement_id == judgements.c.id,
-        DiscardedJudgement.discard_id.in_(discards_in_force()),
-    )
-    return select(judgements).where(~judgements.c.withdrawn, ~superseded, ~discarded)
-
-
-def discards_in_force() -> Select[int]:
-    """The ids of the discards that were not undone."""
-    undoing = aliased(Discard)
-    undone = exists().where(undoing.undoes == Discard.id)
-    return select(Discard.id).where(Discard.undoes.is_(None), ~undone)
-
-
-def discarded_among(session: Session, judgement_ids: Collection[int]) -> set[int]:
-    """Those of the judgements that a lead took out."""
-    out = select(DiscardedJudgement.judgement_id).where(
-        DiscardedJudgement.judgement_id.in_(judgement_ids),
-        DiscardedJudgement.discard_id.in_(discards_in_force()),
-    )
-    return set(session.scalars(out))
+    return select(judgements).where(~judgements.c.withdrawn, ~superseded)
 
 
 def _withdraw(session: Session, assignment: Assignment, item: ItemRow, at: datetime) -> None:

@@ -1,4 +1,4 @@
-"""The lead's view: items with models, judgements with annotators, and counts."""
+"""The lead's view: items with models, judgements with annotators, and adjudication."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -7,8 +7,10 @@ from typing import Any
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store.judging import discarded_among, standing
+from alignloop.label.store.judging import standing
+from alignloop.label.store.refusals import Invalid, NotFound
 from alignloop.label.store.tables import (
+    Adjudication,
     Batch,
     ItemResponse,
     ItemRow,
@@ -122,18 +124,15 @@ def list_judgements(
         .limit(limit)
     )
     rows = session.execute(page).all()
-    numbers = [row.id for row in rows]
-    holding = standing().where(judgements.c.id.in_(numbers))
+    holding = standing().where(judgements.c.id.in_([row.id for row in rows]))
     valid = set(session.scalars(holding.with_only_columns(judgements.c.id)))
-    out = discarded_among(session, numbers)
     ids = {one for row in rows for one in row.order}
     public_ids = select(ResponseRow.id, ResponseRow.public_id).where(ResponseRow.id.in_(ids))
     names = {row[0]: row[1] for row in session.execute(public_ids)}
     return [
         content_of(row, names)
         | {name: getattr(row, name) for name in _SHOWN_OF_JUDGEMENT}
-        | {"order": [names[one] for one in row.order]}
-        | {"standing": row.id in valid, "discarded": row.id in out}
+        | {"order": [names[one] for one in row.order], "standing": row.id in valid}
         for row in rows
     ]
 
@@ -142,6 +141,29 @@ _SHOWN_OF_JUDGEMENT = (
     *("id", "item_id", "annotator"),
     *("visible_ms", "guideline_version", "created_at"),
 )
+
+
+def adjudicate(
+    session: Session,
+    project_id: int,
+    user_id: int,
+    item_id: int,
+    verdict: str,
+    choice: str | None,
+    comment: str = "",
+) -> Adjudication:
+    """Store the lead's verdict on an item; `choice` is a public id. Raises NotFound or Invalid."""
+    item = session.get(ItemRow, item_id)
+    if item is None or item.project_id != project_id:
+        raise NotFound("there is no such item", where=str(item_id))
+    ids = {one.public_id: one.id for one in responses_of(session, [item_id])[item_id]}
+    if (verdict == "choice") != (choice is not None) or (choice is not None and choice not in ids):
+        raise Invalid("the verdict names no answer of the item", fix="choose one of its answers")
+    row = Adjudication(item_id=item_id, user_id=user_id, verdict=verdict, comment=comment)
+    row.choice, row.created_at = ids[choice] if choice else None, now()
+    session.add(row)
+    session.flush()
+    return row
 
 
 def responses_of(session: Session, item_ids: list[int]) -> dict[int, list[ResponseRow]]:

@@ -1,6 +1,6 @@
 """From the database to the read model of quality pages, exports and training."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 from sqlalchemy import select
@@ -8,7 +8,6 @@ from sqlalchemy.orm import Session
 
 from alignloop.label.labels.project_labels import (
     Adjudicated,
-    DecisionName,
     Item,
     ItemAnswer,
     ProjectLabels,
@@ -16,7 +15,6 @@ from alignloop.label.labels.project_labels import (
     VerdictName,
 )
 from alignloop.label.store import tables
-from alignloop.label.store.judging import discards_in_force
 from alignloop.label.store.validation import content_of
 from alignloop.records import Message, Prompt
 
@@ -114,23 +112,10 @@ def _judgements(session: Session, project_id: int, names: Names) -> list[StoredJ
         .where(tables.ItemRow.project_id == project_id)
         .order_by(judgements.c.id)
     )
-    out = _discarded(session, project_id)
-    return [_judgement(row, names, out) for row in rows]
+    return [_judgement(row, names) for row in rows]
 
 
-def _discarded(session: Session, project_id: int) -> set[int]:
-    """The judgements of this project that a lead took out."""
-    discarded = tables.DiscardedJudgement
-    rows = (
-        select(discarded.judgement_id)
-        .join(tables.Discard, tables.Discard.id == discarded.discard_id)
-        .where(tables.Discard.project_id == project_id)
-        .where(discarded.discard_id.in_(discards_in_force()))
-    )
-    return set(session.scalars(rows))
-
-
-def _judgement(row: Any, names: Names, discarded: Collection[int]) -> StoredJudgement:
+def _judgement(row: Any, names: Names) -> StoredJudgement:
     fields, order = content_of(row, names), cast("list[int]", row.order or [])
     fields["ratings"] = {name: float(value) for name, value in fields["ratings"].items()}
     if row.verdict == "choice" and row.choice is None and not row.ranking:
@@ -148,7 +133,6 @@ def _judgement(row: Any, names: Names, discarded: Collection[int]) -> StoredJudg
         key=row.idempotency_key,
         supersedes=row.supersedes,
         withdrawn=row.withdrawn,
-        discarded=row.id in discarded,
         **fields,
     )
 
@@ -170,13 +154,10 @@ def _adjudications(session: Session, project_id: int, names: Names) -> list[Adju
     )
     return [
         Adjudicated(
-            adjudication_id=row.id,
             item_id=row.item_id,
             by=name,
-            verdict=cast("DecisionName", row.verdict),
+            verdict=row.verdict,
             choice=names[row.choice] if row.choice is not None else None,
-            strength=row.strength,
-            ranking=tuple(tuple(names[one] for one in equal) for equal in row.ranking),
             comment=row.comment,
             created_at=row.created_at,
         )

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alignloop.label.store.tables import ExportSnapshot, ItemRow, User, judgements, now
+from alignloop.label.store.tables import ExportSnapshot, now
 
 
 def add_snapshot(session: Session, project_id: int, **fields: Any) -> ExportSnapshot:
@@ -25,14 +25,3 @@ def list_snapshots(session: Session, project_id: int) -> list[ExportSnapshot]:
     """A project's exports, newest first."""
     mine = select(ExportSnapshot).where(ExportSnapshot.project_id == project_id)
     return list(session.scalars(mine.order_by(ExportSnapshot.id.desc())))
-
-
-def annotators_of(session: Session, project_id: int) -> list[str]:
-    """The names of those who judged in a project."""
-    judged = (
-        select(judgements.c.user_id)
-        .join(ItemRow, ItemRow.id == judgements.c.item_id)
-        .where(ItemRow.project_id == project_id)
-        .distinct()
-    )
-    return list(session.scalars(select(User.name).where(User.id.in_(judged)).order_by(User.name)))

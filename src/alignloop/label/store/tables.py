@@ -258,7 +258,7 @@ class Assignment(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"))
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    state: Mapped[str] = mapped_column(String(16))  # leased | done | released | discarded
+    state: Mapped[str] = mapped_column(String(16))  # leased | done | released
     turn: Mapped[int]
     lease_until: Mapped[datetime]
     created_at: Mapped[datetime]
@@ -331,49 +331,17 @@ class OrderCounter(Base):
 
 
 class Adjudication(Base):
-    """The lead's verdict on an item; the latest one counts, and "withdrawn" withdraws it."""
+    """The lead's verdict on a disagreement; the latest one counts."""
 
     __tablename__ = "adjudication"
 
     id: Mapped[int] = mapped_column(primary_key=True)
     item_id: Mapped[int] = mapped_column(ForeignKey("item.id"), index=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    verdict: Mapped[str] = mapped_column(String(16))  # choice | tie | both_bad | withdrawn
+    verdict: Mapped[str] = mapped_column(String(16))
     choice: Mapped[int | None] = mapped_column(ForeignKey("response.id"))
-    strength: Mapped[int | None]  # 0..3
-    ranking: Mapped[list[Any]] = mapped_column(default=list)  # as in `judgements`
     comment: Mapped[str] = mapped_column(default="")
     created_at: Mapped[datetime]
-
-
-class Discard(Base):
-    """One annotator's judgements of a period taken out by a lead, or the undoing of that.
-
-    Rows never change: what a row with `undoes` names is valid again.
-    """
-
-    __tablename__ = "discard"
-
-    id: Mapped[int] = mapped_column(primary_key=True)
-    project_id: Mapped[int] = mapped_column(ForeignKey("project.id"), index=True)
-    user_id: Mapped[int] = mapped_column(ForeignKey("user.id"))
-    since: Mapped[datetime | None]
-    until: Mapped[datetime | None]
-    why: Mapped[str]
-    made_by: Mapped[int | None] = mapped_column(ForeignKey("user.id"))  # null: the command line
-    undoes: Mapped[int | None] = mapped_column(ForeignKey("discard.id"), unique=True)
-    created_at: Mapped[datetime]
-
-
-class DiscardedJudgement(Base):
-    """A judgement that a discard took out."""
-
-    __tablename__ = "discarded_judgement"
-
-    discard_id: Mapped[int] = mapped_column(ForeignKey("discard.id"), primary_key=True)
-    judgement_id: Mapped[int] = mapped_column(
-        ForeignKey("judgement.id"), primary_key=True, index=True
-    )
 
 
 class ExportSnapshot(Base):

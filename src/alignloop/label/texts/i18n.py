@@ -113,13 +113,6 @@ class Texts:
         minutes = {"en": "min", "zh": "分"}[self.locale]
         return f"{value:.0f}" if value < 90 else f"{value / 60:.1f} {minutes}"
 
-    def brief(self, value: float) -> str:
-        """A duration with its unit, with a decimal below ten seconds."""
-        unit = {"en": " s", "zh": " 秒"}[self.locale]
-        if value < 90:
-            return f"{value:.{1 if value < 10 else 0}f}{unit}"
-        return self.seconds(value)
-
     def time(self, value: datetime | None) -> str:
         """A time to the minute, in UTC as in the database."""
         return "–" if value is None else f"{value.astimezone(UTC):%Y-%m-%d %H:%M}"

@@ -1,29 +1,39 @@
 """The API of leads: projects, batches, imports, judgements, users, tokens, the audit log."""
 
+import secrets
 import tempfile
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 
-from alignloop.label.guards import After, Id, Lead, Store, address_of, origin_of
+from alignloop.errors import UserError
+from alignloop.label import exports
+from alignloop.label.exports.shapes import suffix
+from alignloop.label.guards import After, Id, Lead, Settings, Store, address_of, origin_of
 from alignloop.label.new_items import items_of_lines, numbered_lines
 from alignloop.label.quality.report import quality_report, to_json
-from alignloop.label.store import accounts, audit, overview, projects, tokens
+from alignloop.label.store import accounts, audit, overview, projects, snapshots, tokens
 from alignloop.label.store.accounts import Principal
 from alignloop.label.store.database import Database, Session
 from alignloop.label.store.importing import Imported, import_items
 from alignloop.label.store.read_labels import load_labels
+from alignloop.label.store.refusals import Conflict, NotFound
 from alignloop.label.store.tables import now
 from alignloop.label.store.tasks import Sent
 from alignloop.label.web.api import RESPONSES_401, RESPONSES_404, problems
 from alignloop.label.web.schemas import (
+    AdjudicationIn,
     AuditOut,
     BatchIn,
     BatchOut,
     BatchPatch,
+    ExportIn,
+    ExportOut,
     GuidelineIn,
     Invited,
     ItemOut,
@@ -199,6 +209,56 @@ def quality(slug: str, _principal: Lead, database: Store) -> dict[str, Any]:
     with database.reading() as session:
         project = projects.get_project(session, slug)
         return to_json(quality_report(load_labels(session, project.id), now()))
+
+
+@router.post("/projects/{slug}/adjudications", status_code=201, responses=RESPONSES_404)
+def adjudicate(
+    request: Request, slug: str, body: AdjudicationIn, principal: Lead, database: Store
+) -> dict[str, int]:
+    """Decide a disagreement."""
+    with database.transaction() as session:
+        project = projects.get_project(session, slug)
+        made = overview.adjudicate(session, project.id, principal.user_id, **body.model_dump())
+        detail = {"item": body.item_id, "verdict": body.verdict}
+        note(session, request, principal, "item decided", slug, **detail)
+        return {"adjudication_id": made.id}
+
+
+@router.post("/projects/{slug}/exports", status_code=201, responses=RESPONSES_404_409)
+def create_export(
+    request: Request,
+    slug: str,
+    body: ExportIn,
+    principal: Lead,
+    database: Store,
+    settings: Settings,
+) -> ExportOut:
+    """Export labels with their provenance as a permanent snapshot."""
+    if settings.folder is None:
+        raise Conflict("this server has no folder for exports", fix="start it with --project DIR")
+    with database.reading() as session:
+        projects.get_project(session, slug)
+    # against path traversal: the only requested part of the name is an existing project's slug
+    out = settings.folder.resolve() / "exports" / f"{slug}-{body.kind}-{secrets.token_hex(4)}"
+    query = exports.Query(kind=body.kind, format=body.format, batch=body.batch)
+    try:
+        done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
+    except UserError as error:  # nothing to export, or the format cannot express it
+        raise Conflict(error.problem, fix=error.fix) from error
+    with database.transaction() as session:
+        note(session, request, principal, "exported", slug, kind=body.kind, hash=done.hash)
+    return ExportOut(id=done.snapshot_id, kind=body.kind, hash=done.hash, counts=done.counts)
+
+
+@router.get("/exports/{export_id}", response_class=FileResponse, responses=RESPONSES_404)
+def download_export(export_id: Id, _principal: Lead, database: Store) -> FileResponse:
+    """The rows of an export."""
+    with database.reading() as session:
+        row = snapshots.find_snapshot(session, export_id)
+    name = f"{row.kind}{suffix(row.query['format'])}" if row else ""
+    if row is None or not (Path(row.path) / name).is_file():
+        raise NotFound("there is no such export, or its file is gone", where=str(export_id))
+    return FileResponse(Path(row.path) / name, filename=name, media_type="application/octet-stream")
 
 
 @router.get("/users", responses=RESPONSES_401)

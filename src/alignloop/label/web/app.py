@@ -20,7 +20,7 @@ from alignloop.label.store import refusals
 from alignloop.label.store.database import Database
 from alignloop.label.texts.i18n import Locale
 from alignloop.label.texts.refusal_texts import asked_locale, translated
-from alignloop.label.web import api, api_lead, api_results
+from alignloop.label.web import api, api_lead
 from alignloop.label.web.schemas import ContradictionOut
 from alignloop.label.web.shield import Shield, problem, shield_headers
 
@@ -46,7 +46,7 @@ def create_app(database: Database, settings: ServerSettings | None = None) -> Fa
     # no documentation pages: FastAPI's load scripts from other sites
     app = FastAPI(title="alignloop label", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.database, app.state.settings = database, settings
-    for router in (api.router, api_lead.router, api_results.router, routes.router):
+    for router in (api.router, api_lead.router, routes.router):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC_FILES, check_dir=False), name="static")
     app.add_middleware(Shield, settings=settings)

@@ -1,12 +1,11 @@
 """The API's request and response types, in addition to those of `store.tasks`."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import Field
 
 from alignloop.label.exports import Format, Kind
-from alignloop.label.quality.reliability import Method
 from alignloop.label.store.tasks import BIGGEST_ID, LabelSchema, Previous, PublicId, Received, Sent
 
 Slug = Field(min_length=1, max_length=64, pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -117,69 +116,12 @@ class BatchOut(Sent):
     closed: bool
 
 
-NamedPerson = Annotated[str, Name]
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
 class ExportIn(Received):
-    """What to export: kinds, formats and filters as listed by `alignloop label export --help`.
-
-    `annotators` are the only ones that count, `without` do not count; times have a zone.
-    """
+    """What to export: kinds and formats as listed by `alignloop label export --help`."""
 
     kind: Kind = "pairs"
     format: Format = "jsonl"
-    weights: Method = "none"
     batch: str = Field(default="", max_length=100)
-    annotators: list[NamedPerson] = Field(default_factory=list[str], max_length=1000)
-    without: list[NamedPerson] = Field(default_factory=list[str], max_length=1000)
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
-    min_gold: Share | None = None
-    min_dawid_skene: Share | None = None
-
-
-class WhichIn(Received):
-    """One annotator's judgements from `since` until before `until`."""
-
-    annotator: str = Name
-    since: AwareDatetime | None = None
-    until: AwareDatetime | None = None
-
-
-class DiscardIn(WhichIn):
-    """Which judgements to take out, and why."""
-
-    why: str = Field(min_length=1, max_length=1000)
-
-
-class PreviewOut(Sent):
-    """What a discard takes out; `asked_again` items get a free place for others."""
-
-    judgements: int
-    questions: int
-    asked_again: int
-    gold: int
-
-
-class DiscardMade(PreviewOut):
-    """A discard that was made."""
-
-    id: int
-
-
-class DiscardOut(Sent):
-    """A discard; it was undone if `undone_at` is given. `by` is "" for the command line."""
-
-    id: int
-    annotator: str
-    since: datetime | None
-    until: datetime | None
-    why: str
-    by: str
-    created_at: datetime
-    judgements: int
-    undone_at: datetime | None
 
 
 class ExportOut(Sent):
@@ -219,34 +161,16 @@ class JudgementOut(Previous):
     order: list[str]
     guideline_version: int
     standing: bool
-    discarded: bool
     created_at: datetime
 
 
 class AdjudicationIn(Received):
-    """The lead's verdict on an item; answers to rank need `ranking` (as in a judgement)."""
+    """The lead's verdict on an item."""
 
     item_id: int = Field(ge=1, le=BIGGEST_ID)
     verdict: Literal["choice", "tie", "both_bad"]
     choice: PublicId | None = None
-    strength: int | None = Field(default=None, ge=0, le=3)
-    ranking: list[list[PublicId]] = Field(default_factory=list[list[str]], max_length=9)
     comment: str = Field(default="", max_length=5000)
-
-
-class AdjudicationOut(Sent):
-    """A decision, or a withdrawal; `counts` marks the one in force. Answers by public id."""
-
-    id: int
-    item_id: int
-    by: str
-    verdict: str
-    choice: str | None
-    strength: int | None
-    ranking: list[list[str]]
-    comment: str
-    created_at: datetime
-    counts: bool
 
 
 class UserIn(Received):

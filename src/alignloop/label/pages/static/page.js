@@ -40,16 +40,13 @@ function gather(form) {
   const found = {};
   for (const field of form.elements) {
     if (!field.name || field.tagName === "BUTTON" || field.disabled || (field.type === "radio" && !field.checked)) continue;
-    if (field.value === "" && "optional" in field.dataset) continue;
     const path = field.name.split(".");
     const last = path.pop();
     const place = path.reduce((inner, part) => (inner[part] ??= {}), found);
     if (field.dataset.as === "list") (place[last] ??= []).push(...(field.checked ? [field.value] : []));
     else if (field.type === "checkbox") place[last] = field.checked;
     else if (field.dataset.as === "number") place[last] = Number(field.value);
-    else if (field.dataset.as === "day") {
-      if (field.value !== "") place[last] = `${field.value}T00:00:00Z`; // days are those of UTC, as everywhere
-    } else if (field.dataset.as === "percent") place[last] = Number(field.value) / 100;
+    else if (field.dataset.as === "percent") place[last] = Number(field.value) / 100;
     else if (field.value !== "" || field.dataset.as !== "optional") place[last] = field.value;
   }
   return found;
