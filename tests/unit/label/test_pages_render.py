@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignloop.label.pages import render as rendering
-from alignloop.label.pages.code_colours import LANGUAGES, Colours
+from alignloop.label.pages.code_colours import LANGUAGES, CodeColours
 from alignloop.label.pages.formulas import to_mathml
 from alignloop.label.pages.invisible import show_invisible
 from alignloop.label.pages.render import render
@@ -482,9 +482,9 @@ ENDLESS += [
 @pytest.mark.slow
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
 def test_code_made_to_be_slow_is_shown_and_soon(language: str) -> None:
-    Colours().of("", language)  # loads the lexer
+    CodeColours().of("", language)  # loads the lexer
     for text in ENDLESS:
         code = (text * 5_000)[:5_000]
         began = time.thread_time()
-        assert "".join(run for _, run in Colours().of(code, language)) == code
+        assert "".join(run for _, run in CodeColours().of(code, language)) == code
         assert time.thread_time() - began < 1

@@ -7,7 +7,7 @@ pieces, joined, are its lines.
 import re
 from collections.abc import Iterator
 
-from alignloop.label.pages.code_colours import Colours
+from alignloop.label.pages.code_colours import CodeColours
 from alignloop.label.pages.formulas import Formulas
 from alignloop.label.pages.inline import Pieces, inline, marker, tag
 
@@ -29,7 +29,7 @@ _MOST_COLUMNS = 60
 
 def blocks(text: str) -> Iterator[str]:
     """The pieces of a whole text, with the tags of its blocks."""
-    formulas, colours = Formulas(), Colours()
+    formulas, colours = Formulas(), CodeColours()
     lines: list[str] = _LINE.findall(text)
     at = 0
     while at < len(lines):
@@ -134,7 +134,7 @@ def _lines(kind: str, text: str, formulas: Formulas) -> Pieces:
     return [tag(start), *inline(text, formulas), tag("</p>")]
 
 
-def _code(lines: list[str], colours: Colours) -> Iterator[str]:
+def _code(lines: list[str], colours: CodeColours) -> Iterator[str]:
     """Code with its language above; the fences are marks."""
     before, mark, info, end = _fence(lines[0])
     closed = len(lines) > 1 and lines[-1].strip().strip(mark[0]) == "" != lines[-1].strip()

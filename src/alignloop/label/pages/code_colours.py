@@ -36,7 +36,7 @@ COLOURS = set(_KINDS.values())
 
 
 @dataclass(kw_only=True)
-class Colours:
+class CodeColours:
     """Colours the code of one text, as long as its processor time lasts."""
 
     seconds: float = 0.1
@@ -45,7 +45,7 @@ class Colours:
     def of(self, code: str, language: str) -> list[tuple[str, str]]:
         """Runs of (kind, text) whose texts, joined, are the code; kind "" has no colour.
 
-        >>> Colours().of("x = 1", "python")
+        >>> CodeColours().of("x = 1", "python")
         [('', 'x = '), ('code-number', '1')]
         """
         if language not in LANGUAGES or len(code) > LONGEST_CODE:
