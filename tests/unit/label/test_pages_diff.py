@@ -86,6 +86,7 @@ def words(count: int, other: str = "w") -> str:
     return " ".join(f"{other if n % 2 else 'w'}{n}" for n in range(count))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("first", "second", "shown"),
     [

@@ -415,6 +415,10 @@ SLOW += [
 SLOW += ["> [x](y) **b** `c` $d$\n", "$\\frac{a}{b}$ ", "$abcdefgh$ ", "```js\n'a\n", "W"]
 
 
+SLOW += ["a\u202e", "👩\u200da"]
+
+
+@pytest.mark.alone
 @pytest.mark.parametrize("length", [20_000, 300_000])
 @pytest.mark.parametrize("text", SLOW)
 def test_texts_made_to_be_slow_are_shown_and_soon(text: str, length: int) -> None:
@@ -480,6 +484,7 @@ ENDLESS += [
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.parametrize("language", sorted(LANGUAGES))
 def test_code_made_to_be_slow_is_shown_and_soon(language: str) -> None:
     CodeColours().of("", language)  # loads the lexer

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from functools import lru_cache
 
 from markupsafe import Markup, escape
 
@@ -40,8 +41,11 @@ def escaped(text: str, start: int, end: int) -> str:
     html: list[str] = []
     at = start
     for found in _RUN.finditer(text, start, end):
+        written = _written(text, *found.span())
+        if written == [found[0]]:
+            continue  # a joiner that stays
         html.append(escape(text[at : found.start()]))
-        for shown in _written(text, *found.span()):
+        for shown in written:
             kept = shown in _JOINERS
             html.append(shown if kept else f'<span class="hidden-character">{shown}</span>')
         at = found.end()
@@ -69,6 +73,7 @@ def _codes(run: str) -> str:
     return "".join(f"⟦U+{ord(character):04X}⟧" for character in run)
 
 
+@lru_cache(maxsize=4096)
 def _joins(before: str, after: str) -> bool:
     """Whether a joiner between two characters shapes them, rather than hiding text."""
     if not before or not after:
