@@ -7,10 +7,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from alignloop.data.containers import BadRow, tables_of
-from alignloop.data.narrow import Object
+from alignloop.data.narrow import Json, Object
 from alignloop.errors import UserError, explain_full_disk
 from alignloop.records import Record
 
@@ -53,7 +53,7 @@ def read_records(path: str | Path, record_type: type[RecordType]) -> list[Record
     return records
 
 
-def without_provenance(row: Mapping[str, JsonValue]) -> Object:
+def without_provenance(row: Mapping[str, Json]) -> Object:
     """The row without its provenance, which exports add to a record's own keys."""
     return {key: value for key, value in row.items() if key != PROVENANCE}
 

@@ -12,7 +12,7 @@ from jinja2 import Environment, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension
 
-from alignloop.data.narrow import Object, object_at, objects_in
+from alignloop.data.narrow import Json, Object, object_at, objects_in
 from alignloop.data.spelling import Written, mark_spellings, special_pattern, tokens_of
 from alignloop.data.tokenizer import Tokenizer
 from alignloop.errors import UserError
@@ -20,7 +20,6 @@ from alignloop.records import Extra, Message, ToolCall, answer_of
 
 if TYPE_CHECKING:
     from jinja2.parser import Parser
-    from pydantic import JsonValue
     from transformers import PreTrainedTokenizerBase
 
 CHATML = (
@@ -325,7 +324,7 @@ def _renamed_tool(tool: Object, name: str) -> Object:
     )
 
 
-def _texts(value: JsonValue, key: str = "") -> Iterator[str]:
+def _texts(value: Json, key: str = "") -> Iterator[str]:
     """Every text written by people: all but roles and types, which belong to the format."""
     if isinstance(value, str):
         yield from () if key in _FORMAT_KEYS else (value,)
@@ -344,7 +343,7 @@ def _all_changed(objects: Sequence[Object], change: Callable[[str], str]) -> lis
     ]
 
 
-def _changed(value: JsonValue, change: Callable[[str], str], key: str = "") -> JsonValue:
+def _changed(value: Json, change: Callable[[str], str], key: str = "") -> Json:
     if isinstance(value, str):
         return value if key in _FORMAT_KEYS else change(value)
     if isinstance(value, dict):

@@ -5,16 +5,15 @@ import io
 import json
 import tokenize
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.limits import MAX_NESTING, nests_too_deep
+from alignloop.data.narrow import Json
 
 MAX_PRINTED = 2**20  # characters of a Python repr; JSON text is bounded by the row's limit
 # Columns that hold a list in every format: texts or turns. Texts in other columns stay texts.
 LISTS = {"messages", "conversations", "turns", "instances", "history", "answers", "responses"}
 
 
-def value_in(cell: JsonValue) -> JsonValue:
+def value_in(cell: Json) -> Json:
     """The list or object that a text contains, as JSON or Python's repr; else the cell itself.
 
     A repr is parsed as literals only, nothing is executed; numpy's, which has no commas, is
@@ -23,14 +22,14 @@ def value_in(cell: JsonValue) -> JsonValue:
     if not isinstance(cell, str) or cell.lstrip()[:1] not in ("[", "{"):
         return cell
     try:
-        found: JsonValue = json.loads(cell)
+        found: Json = json.loads(cell)
     except (ValueError, RecursionError):
         found = _printed(cell)
     good = isinstance(found, list | dict) and not nests_too_deep(found)
     return found if good else cell
 
 
-def _printed(cell: str) -> JsonValue:
+def _printed(cell: str) -> Json:
     if len(cell) > MAX_PRINTED:
         return None
     try:
@@ -61,7 +60,7 @@ def _with_commas(cell: str) -> str:
     return " ".join(words)
 
 
-def list_in(cell: JsonValue) -> JsonValue:
+def list_in(cell: Json) -> Json:
     """The list that a text contains; anything else unchanged, for the format to refuse."""
     found = value_in(cell)
     return found if isinstance(found, list) else cell

@@ -6,12 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.features import Features, as_meant, features_of
 from alignloop.data.containers.limits import MAX_GROUP_BYTES, MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
 from alignloop.data.containers.unpack import is_packed, unpacked
+from alignloop.data.narrow import Json
 from alignloop.errors import UserError
 from alignloop.extras import needs
 
@@ -85,7 +84,7 @@ def _damaged(path: Path, kind: str, number: int, error: Exception) -> UserError:
     )
 
 
-def _row(number: int, value: dict[str, JsonValue], features: Features) -> Row | BadRow:
+def _row(number: int, value: dict[str, Json], features: Features) -> Row | BadRow:
     if sum(len(text) for text in value.values() if isinstance(text, str)) > MAX_ROW_BYTES:
         problem = f"the row is longer than {MAX_ROW_BYTES // 2**20} MiB"
         return BadRow(line=number, problem=problem, fix="shorten its texts, or remove the row")

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.cells import LISTS, list_in
 from alignloop.data.containers.limits import MAX_ROW_BYTES
 from alignloop.data.containers.rows import BadRow, Row
+from alignloop.data.narrow import Json
 from alignloop.errors import UserError
 
 SHAPE = 'put column names in the first line, and texts with line breaks or commas in "quotes"'
@@ -114,7 +113,7 @@ def _row(columns: list[str], cells: list[str], line: int) -> Row | BadRow:
         problem = f"the row has {len(cells)} cells, but the first line names {len(columns)} columns"
         content = json.dumps(cells[: 2 * len(columns)], ensure_ascii=False)
         return BadRow(line=line, problem=problem, fix=SHAPE, content=content)
-    value: dict[str, JsonValue] = {}
+    value: dict[str, Json] = {}
     for name, cell in zip(columns, cells, strict=True):
         value[name] = list_in(cell) if name in LISTS else cell
     return Row(line=line, value=value)

@@ -4,11 +4,10 @@ import json
 from collections.abc import Mapping
 from typing import cast
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.limits import MAX_NESTING, nests_too_deep
+from alignloop.data.narrow import Json
 
-Features = dict[str, JsonValue]
+Features = dict[str, Json]
 _KEPT_OTHERWISE = ("Json", "ClassLabel")
 
 
@@ -31,7 +30,7 @@ def kept_otherwise(features: Features) -> Features:
     return {name: feature for name, feature in features.items() if _is_kept_otherwise(feature)}
 
 
-def _is_kept_otherwise(feature: JsonValue) -> bool:
+def _is_kept_otherwise(feature: Json) -> bool:
     if isinstance(feature, dict):
         kind = feature.get("_type")
         return (isinstance(kind, str) and kind in _KEPT_OTHERWISE) or any(
@@ -40,19 +39,19 @@ def _is_kept_otherwise(feature: JsonValue) -> bool:
     return isinstance(feature, list) and any(_is_kept_otherwise(inner) for inner in feature)
 
 
-def as_meant(row: dict[str, JsonValue], features: Features) -> dict[str, JsonValue]:
+def as_meant(row: dict[str, Json], features: Features) -> dict[str, Json]:
     """The row with decoded values; raises ValueError for broken JSON."""
     if not features:
         return row
     return row | {key: _meant(row.get(key), feature) for key, feature in features.items()}
 
 
-def _meant(value: JsonValue, feature: JsonValue) -> JsonValue:
+def _meant(value: Json, feature: Json) -> Json:
     named = isinstance(feature, dict | list)
     if value is None or not named or not _is_kept_otherwise(feature):
         return value
     if isinstance(feature, list):  # [feature]: a list, as older versions write it
-        items = cast("list[JsonValue]", value)  # what is no list there is damage, and an error
+        items = cast("list[Json]", value)  # what is no list there is damage, and an error
         return [_meant(item, feature[0]) for item in items] if len(feature) == 1 else value
     kind = feature.get("_type")
     if isinstance(kind, str) and kind in _KEPT_OTHERWISE:
@@ -67,14 +66,14 @@ def _meant(value: JsonValue, feature: JsonValue) -> JsonValue:
     return value
 
 
-def _of_json(value: JsonValue) -> JsonValue:
-    found: JsonValue = json.loads(value) if isinstance(value, str | bytes) else value
+def _of_json(value: Json) -> Json:
+    found: Json = json.loads(value) if isinstance(value, str | bytes) else value
     if nests_too_deep(found):
         raise ValueError(f"nested more than {MAX_NESTING} deep")
     return found
 
 
-def _name_of(value: JsonValue, names: JsonValue) -> JsonValue:
+def _name_of(value: Json, names: Json) -> Json:
     """The name of a class; `datasets` writes -1 for none."""
     if not isinstance(names, list) or isinstance(value, bool) or not isinstance(value, int):
         return value

@@ -5,11 +5,9 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.limits import MAX_NESTING, MAX_ROW_BYTES, nests_too_deep
 from alignloop.data.containers.rows import BadRow, Row
-from alignloop.data.narrow import are_objects, are_texts
+from alignloop.data.narrow import Json, are_objects, are_texts
 from alignloop.errors import UserError
 
 SHAPE = "use one JSON object per line (JSONL), or one JSON array of objects"
@@ -115,7 +113,7 @@ class _Window:
         """Skip the character that `peek` returned."""
         self._go(self.at + 1)
 
-    def decode(self) -> tuple[JsonValue, str]:
+    def decode(self) -> tuple[Json, str]:
         """Take one JSON value and its text; reads on if the window ends within it."""
         while True:
             try:
@@ -154,7 +152,7 @@ class _Window:
         return len(self.text) > len(pieces[0])
 
 
-def _rows(value: JsonValue, line: int) -> list[Row]:
+def _rows(value: Json, line: int) -> list[Row]:
     """The row of an object; or the rows in it, if it only wraps a list: {"data": [...]}.
 
     A bare list of texts is an unnamed dialogue.
@@ -172,7 +170,7 @@ def _rows(value: JsonValue, line: int) -> list[Row]:
 _DECODER = json.JSONDecoder()
 
 
-def _decoded(text: str, start: int) -> tuple[JsonValue, int]:
+def _decoded(text: str, start: int) -> tuple[Json, int]:
     try:
         value, end = _DECODER.raw_decode(text, start)
     except json.JSONDecodeError as error:

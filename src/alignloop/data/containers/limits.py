@@ -1,6 +1,6 @@
 """How much memory a file may use: the same limits for every container."""
 
-from pydantic import JsonValue
+from alignloop.data.narrow import Json
 
 MAX_ROW_BYTES = 16 * 2**20  # one line, one element of an array, one cell, one row of a table
 MAX_NESTING = 100  # depth of objects and lists
@@ -11,11 +11,11 @@ MAX_UNPACK_RATIO = 200
 UNPACK_FREE_BYTES = 64 * 2**20  # below this the ratio is not checked
 
 
-def nests_too_deep(value: JsonValue, limit: int = MAX_NESTING) -> bool:
+def nests_too_deep(value: Json, limit: int = MAX_NESTING) -> bool:
     """Whether objects and lists are nested more than `limit` deep; works without recursion."""
-    level: list[JsonValue] = [value]
+    level: list[Json] = [value]
     for _ in range(limit + 1):
-        inner: list[JsonValue] = []
+        inner: list[Json] = []
         for item in level:
             if isinstance(item, dict):
                 inner.extend(item.values())

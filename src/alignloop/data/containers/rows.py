@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pydantic import JsonValue
-
+from alignloop.data.narrow import Json
 from alignloop.errors import UserError
 
 
@@ -16,7 +15,7 @@ class Row:
     """
 
     line: int
-    value: dict[str, JsonValue]
+    value: dict[str, Json]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.dialects import in_one_form, role_of
 from alignloop.data.formats.parts import (
     asked_in,
@@ -24,7 +22,7 @@ from alignloop.data.formats.parts import (
     text,
 )
 from alignloop.data.formats.registry import Fits, Refused, Row, Type, pairs, shown
-from alignloop.data.narrow import first_list, first_text
+from alignloop.data.narrow import Json, first_list, first_text
 from alignloop.data.preferences import pairs_from_judgements
 from alignloop.records import Comparison, Judgement, Message, PreferencePair, Response
 
@@ -136,7 +134,7 @@ def _asked(row: Row, answers: Mapping[str, str]) -> str | list[Message]:
     return messages(row[chats[0]], chats[0])
 
 
-def _is_chat(value: JsonValue) -> bool:
+def _is_chat(value: Json) -> bool:
     return isinstance(value, list) and bool(value) and all(map(role_of, value))
 
 
@@ -190,9 +188,9 @@ def answers_of(row: Row) -> dict[str, str]:
     )
 
 
-def _text_of(value: JsonValue) -> str | None:
+def _text_of(value: Json) -> str | None:
     """A text, or the text of an answer's only turn."""
-    turns: list[JsonValue] = value if isinstance(value, list) else [value]
+    turns: list[Json] = value if isinstance(value, list) else [value]
     if len(turns) == 1 and role_of(turns[0]) == "assistant":
         value = in_one_form(turns[0])["content"]
     return value if isinstance(value, str) else None
@@ -202,7 +200,7 @@ def _order(mark: str) -> tuple[int, str]:
     return (int(mark), "") if mark.isdigit() else (0, mark)
 
 
-def _listed(place: int, item: JsonValue) -> tuple[str, str]:
+def _listed(place: int, item: Json) -> tuple[str, str]:
     """An answer in a list with its id, or its position from 1 if it has none."""
     if not isinstance(item, dict):
         return str(place), item if isinstance(item, str) else ""
@@ -257,7 +255,7 @@ def _at_place(mark: str, names: Sequence[str], marks: set[str]) -> str:
     return names[place] if place < len(names) and not sides_of_more else ""
 
 
-def vote_of(annotator: str, controls: Mapping[str, JsonValue], answers: Mapping[str, str]) -> Vote:
+def vote_of(annotator: str, controls: Mapping[str, Json], answers: Mapping[str, str]) -> Vote:
     """One annotator's vote, from the values of all controls of a task by name.
 
     A control that names an answer decides; else a ranking; else points for every answer. Raises
@@ -299,16 +297,11 @@ def vote_of(annotator: str, controls: Mapping[str, JsonValue], answers: Mapping[
             f"no control names one of the answers {', '.join(answers)[:80]} ({listed[:120]})",
             'name the better one (or "tie"), or remove the row',
         )
-    return Vote(
-        annotator=annotator,
-        choice=choice,
-        ranking=ranking,
-        ratings=ratings,
-        rationale="\n".join(comments),
-    )
+    vote = Vote(annotator=annotator, choice=choice, ranking=ranking, ratings=ratings)
+    return replace(vote, rationale="\n".join(comments))
 
 
-def simple(value: JsonValue) -> JsonValue:
+def simple(value: Json) -> Json:
     """A control's value without its wrapper: [{"choices": ["left"]}] is "left"."""
     while True:
         if isinstance(value, list) and len(value) == 1:
@@ -331,7 +324,7 @@ def _rated(control: str, answers: Mapping[str, str]) -> str:
     return whole or (marks.get(words[1], "") if words else "")
 
 
-def _ranking(value: JsonValue, answers: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
+def _ranking(value: Json, answers: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """All answers in order, best first: from a list of names, or of names with ranks."""
     if isinstance(value, dict) and len(value) == 1:
         value = next(iter(value.values()))

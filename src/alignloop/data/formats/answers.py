@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.parts import number, text
 from alignloop.data.formats.registry import Refused, Row, shown
-from alignloop.data.narrow import are_objects, are_texts, first_list, first_text
+from alignloop.data.narrow import Json, are_objects, are_texts, first_list, first_text
 
 ANSWER = "候选回答|候选|回答|答案|回复|答|answer|response|output|completion|reply|prediction"
 SCORE = "评分|分数|得分|打分|分|score|rating|points"
@@ -59,7 +57,7 @@ class Answers:
     others: Mapping[str, str] = field(default_factory=dict[str, str])
     rated: bool = False
     ranked: bool = False
-    marks: tuple[JsonValue, ...] = ()
+    marks: tuple[Json, ...] = ()
     question: str = ""
 
     @property
@@ -246,12 +244,12 @@ def for_all(answers: Answers, numbers: Mapping[str, float], what: str) -> list[f
     return [numbers[name] for name in answers.texts]
 
 
-def ranks_of_order(key: str, order: str | list[JsonValue], answers: Answers) -> dict[str, float]:
+def ranks_of_order(key: str, order: str | list[Json], answers: Answers) -> dict[str, float]:
     """Ranks from 0 for an order, best first: "B > A = C", ["b", "a"], [1, 0].
 
     Raises Refused if it names something else, or an answer twice.
     """
-    steps: list[Sequence[JsonValue]]
+    steps: list[Sequence[Json]]
     if isinstance(order, str):
         steps = [re.split(r"[=＝]", step) for step in re.split(r"[>＞,，]", order)]
     else:

@@ -6,8 +6,6 @@ from a model and are no judgements.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.cells import value_in
 from alignloop.data.formats.annotated import (
     Annotated,
@@ -20,9 +18,9 @@ from alignloop.data.formats.annotated import (
 )
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.registry import Refused, Row
-from alignloop.data.narrow import object_at, objects_in
+from alignloop.data.narrow import Json, object_at, objects_in
 
-Response = tuple[str, str, JsonValue]  # person, question, value
+Response = tuple[str, str, Json]  # person, question, value
 
 _RESPONSES = ".responses"
 
@@ -33,7 +31,7 @@ def _record(row: Row, source: str) -> Annotated:
     return _annotated(opened(object_at(row, "fields")), source, list(_of_record(row["responses"])))
 
 
-def _of_record(responses: JsonValue) -> Iterator[Response]:
+def _of_record(responses: Json) -> Iterator[Response]:
     if isinstance(responses, dict):
         for question, given in responses.items():
             for one in objects_in(given):
@@ -47,7 +45,7 @@ def _of_record(responses: JsonValue) -> Iterator[Response]:
                 yield _person(one), str(question), _value(answer)
 
 
-def _value(answer: JsonValue) -> JsonValue:
+def _value(answer: Json) -> Json:
     return answer["value"] if isinstance(answer, dict) and "value" in answer else answer
 
 
@@ -97,7 +95,7 @@ def _of_columns(row: Row, question: str) -> Iterator[Response]:
             yield str(user or ""), question, value
 
 
-def _list(value: JsonValue) -> list[JsonValue]:
+def _list(value: Json) -> list[Json]:
     """A list, also if a table stores it as text."""
     found = value_in(value)
     return found if isinstance(found, list) else [] if found in (None, "") else [found]

@@ -2,10 +2,8 @@
 
 import json
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.registry import Refused, Row
-from alignloop.data.narrow import are_objects, first_text
+from alignloop.data.narrow import Json, are_objects, first_text
 from alignloop.records import ToolCall
 
 MEDIA = ("images", "image", "videos", "video", "audios", "audio")
@@ -58,7 +56,7 @@ def _says_tool(turn: Row) -> bool:
     return turn.get("role", turn.get("from")) in ("tool", "function", "ipython")
 
 
-def _call(given: JsonValue, key: str) -> ToolCall:
+def _call(given: Json, key: str) -> ToolCall:
     """A call in OpenAI's form, inside "function" or not; arguments may be a JSON text."""
     outer: Row = given if isinstance(given, dict) else {}
     inner = outer.get("function", outer)
@@ -81,18 +79,18 @@ def _no_call(key: str) -> Refused:
     )
 
 
-def _from_json(value: JsonValue) -> JsonValue:
+def _from_json(value: Json) -> Json:
     """The value of a JSON text, or the text if it is not JSON; keys with null are dropped."""
     if not isinstance(value, str):
         return _without_nothing(value)
     try:
-        found: JsonValue = json.loads(value)
+        found: Json = json.loads(value)
     except ValueError:
         return value
     return _without_nothing(found) if isinstance(found, dict | list) else value
 
 
-def _without_nothing(value: JsonValue) -> JsonValue:
+def _without_nothing(value: Json) -> Json:
     """Drop keys with null: columnar files give every call the keys of all calls."""
     if isinstance(value, dict):
         return {k: _without_nothing(one) for k, one in value.items() if one is not None}

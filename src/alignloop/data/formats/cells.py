@@ -6,12 +6,10 @@ brackets and quotes.
 
 import re
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.cells import LISTS, list_in, value_in
 from alignloop.data.formats.dialects import ROLES
 from alignloop.data.formats.registry import Refused, Row, shown
-from alignloop.data.narrow import first_text
+from alignloop.data.narrow import Json, first_text
 
 _WHO, _WHAT = ("role", "from"), ("content", "value")
 _MAYBE = re.compile(
@@ -38,11 +36,11 @@ def opened(row: Row, *, strict: bool = True) -> Row:
     }
 
 
-def _opened(key: str, cell: JsonValue, strict: bool) -> JsonValue:
+def _opened(key: str, cell: Json, strict: bool) -> Json:
     if not isinstance(cell, str) or not (_MAYBE.match(cell) or _BEGINS.match(cell)):
         return cell
     found = _unwrapped(value_in(cell))
-    turns: list[JsonValue] = found if isinstance(found, list) else [found]
+    turns: list[Json] = found if isinstance(found, list) else [found]
     if turns and all(_is_turn(one, strict and isinstance(found, list)) for one in turns):
         return turns if key in LISTS else _alone(turns)
     if strict and _BEGINS.match(cell) and (isinstance(found, str | list) or _is_columns(found)):
@@ -53,7 +51,7 @@ def _opened(key: str, cell: JsonValue, strict: bool) -> JsonValue:
     return cell
 
 
-def _unwrapped(found: JsonValue) -> JsonValue:
+def _unwrapped(found: Json) -> Json:
     """Unwrap {"messages": [...]} and [[...]]; turn an object of lists into its turns."""
     if isinstance(found, dict) and len(found) == 1 and _TURNS & found.keys():
         return next(iter(found.values()))
@@ -66,7 +64,7 @@ def _unwrapped(found: JsonValue) -> JsonValue:
     return found
 
 
-def _is_turn(item: JsonValue, strict: bool) -> bool:
+def _is_turn(item: Json, strict: bool) -> bool:
     """Whether this is a message; with `strict` of any role, which the format then refuses."""
     if not isinstance(item, dict) or not any(key in item for key in _WHAT):
         return False
@@ -74,11 +72,11 @@ def _is_turn(item: JsonValue, strict: bool) -> bool:
     return role is not None and (strict or role.strip().lower() in ROLES)
 
 
-def _is_columns(found: JsonValue) -> bool:
+def _is_columns(found: Json) -> bool:
     return isinstance(found, dict) and any(isinstance(found.get(key), list) for key in _WHO)
 
 
-def _alone(turns: list[JsonValue]) -> JsonValue:
+def _alone(turns: list[Json]) -> Json:
     """Unwrap a single turn of nothing but role and text, for formats of texts."""
     only = turns[0]
     assert isinstance(only, dict), "turns are objects"

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.dialects import is_learnt, role_of
 from alignloop.data.formats.parts import (
     asked_in,
@@ -16,7 +14,7 @@ from alignloop.data.formats.parts import (
     text,
 )
 from alignloop.data.formats.registry import Refused, Row, demonstrations, pairs, prompts
-from alignloop.data.narrow import are_texts, list_at
+from alignloop.data.narrow import Json, are_texts, list_at
 from alignloop.records import Demonstration, Message, PreferencePair, Prompt, Role
 
 ANSWER = (str, dict, list)
@@ -179,7 +177,7 @@ def _chat(row: Row, source: str, key: str) -> list[Demonstration]:
     return [last.model_copy(update={"every_turn": True})] if len(each) > 1 else [last]
 
 
-def _flags(items: Sequence[JsonValue], key: str) -> list[bool]:
+def _flags(items: Sequence[Json], key: str) -> list[bool]:
     """For each answer, in order, whether it is trained on."""
     present = [(turn, item) for item in items if (turn := message(item, key)) is not None]
     answers = [item for turn, item in present if turn.role == "assistant"]
@@ -217,8 +215,8 @@ def _turns_in(row: Row) -> str:
     return next((key for key in _ANSWERED if _are_turns(row.get(key))), "") if asks(row) else ""
 
 
-def _are_turns(value: JsonValue) -> bool:
-    items: list[JsonValue] = value if isinstance(value, list) else [value]
+def _are_turns(value: Json) -> bool:
+    items: list[Json] = value if isinstance(value, list) else [value]
     return bool(items) and all(isinstance(one, dict) and role_of(one) for one in items)
 
 
@@ -226,7 +224,7 @@ def _are_turns(value: JsonValue) -> bool:
 def _question_turns(row: Row, source: str) -> list[Demonstration]:
     """A question, and its answer as turns, under any of the usual names."""
     asked = asked_in(row)
-    question: JsonValue = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
+    question: Json = asked if isinstance(asked, str) else [turn.model_dump() for turn in asked]
     answer = row[_turns_in(row)]
     return _prompt_completion(row | {"prompt": question, "completion": answer}, source)
 

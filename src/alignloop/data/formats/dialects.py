@@ -5,10 +5,8 @@ The form is OpenAI's: {"role", "content"}, and "tool_calls" and "reasoning_conte
 
 import json
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.registry import Refused, Row, shown
-from alignloop.data.narrow import are_objects
+from alignloop.data.narrow import Json, are_objects
 from alignloop.records import Role
 
 ROLES: dict[str, Role] = {
@@ -41,19 +39,19 @@ _CALLS = {"function_call", "tool_call"}
 _SAID_BY, _SAYS = ("role", "from"), ("content", "value")
 
 
-def speaker_of(item: JsonValue) -> JsonValue:
+def speaker_of(item: Json) -> Json:
     """The speaker, as spelled in the file."""
     fields = item if isinstance(item, dict) else {}
     return next((fields[key] for key in _SAID_BY if key in fields), None)
 
 
-def role_of(item: JsonValue) -> Role | None:
+def role_of(item: Json) -> Role | None:
     """The role: {"from": "gpt"} and {"role": "Assistant"} are the same; None if unknown."""
     named = speaker_of(item)
     return ROLES.get(named.strip().lower()) if isinstance(named, str) else None
 
 
-def in_one_form(item: JsonValue) -> Row:
+def in_one_form(item: Json) -> Row:
     """A turn with role and content, whatever the file calls them; further keys stay.
 
     A content in parts becomes one text if all parts are text, reasoning or calls. A turn with the
@@ -73,7 +71,7 @@ def in_one_form(item: JsonValue) -> Row:
     return turn
 
 
-def _of_parts(parts: list[JsonValue]) -> Row:
+def _of_parts(parts: list[Json]) -> Row:
     """A content's texts joined, with its reasoning and calls; unchanged if it has other parts.
 
     Parts are {"type", "text"} (OpenAI), {"type", "value"} (LLaMA-Factory 1), or plain texts.
@@ -96,16 +94,16 @@ def _of_parts(parts: list[JsonValue]) -> Row:
     return turn
 
 
-def calls_in(value: JsonValue) -> list[Row]:
+def calls_in(value: Json) -> list[Row]:
     """The tool calls in a JSON text, {"name", "arguments"} or a list of them.
 
     Raises Refused for any other text.
     """
     try:
-        found: JsonValue = json.loads(value) if isinstance(value, str) else value
+        found: Json = json.loads(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
         found = None
-    calls: JsonValue = found if isinstance(found, list) else [found]
+    calls: Json = found if isinstance(found, list) else [found]
     if not are_objects(calls) or not calls or not all(one.get("name") for one in calls):
         raise Refused(
             f"invalid tool call: {shown(value)}",

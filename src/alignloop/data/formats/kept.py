@@ -9,8 +9,6 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import cast
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.cells import list_in, value_in
 from alignloop.data.files import PROVENANCE
 from alignloop.data.formats.annotated import ANNOTATED
@@ -20,7 +18,7 @@ from alignloop.data.formats.labels import label_keys
 from alignloop.data.formats.made import Labelled, Made
 from alignloop.data.formats.registry import FORMATS, Format, Refused, Row
 from alignloop.data.formats.verdicts import CHOICE, LABEL, VOTER
-from alignloop.data.narrow import object_at
+from alignloop.data.narrow import Json, object_at
 from alignloop.records import Prompt, metadata_problem
 
 # The most certain name first: between a solution and an answer, the answer is the reference.
@@ -46,7 +44,7 @@ class Kept:
 
     reference: str | tuple[str, ...] | None = None
     reference_column: str = ""
-    metadata: Mapping[str, JsonValue] = field(default_factory=Row)
+    metadata: Mapping[str, Json] = field(default_factory=Row)
     columns: tuple[str, ...] = ()
 
     @property
@@ -135,7 +133,7 @@ def _reference(
     return "", None
 
 
-def _texts(value: JsonValue) -> str | tuple[str, ...] | None:
+def _texts(value: Json) -> str | tuple[str, ...] | None:
     """A text, or the texts of a list; None for anything else, or if one is blank."""
     if not isinstance(value, list):
         return _text(value) or None
@@ -143,7 +141,7 @@ def _texts(value: JsonValue) -> str | tuple[str, ...] | None:
     return found if found and all(found) else None
 
 
-def _text(value: JsonValue) -> str:
+def _text(value: Json) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, str | int | float):

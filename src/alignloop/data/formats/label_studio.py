@@ -8,8 +8,6 @@ while agreement is measured on all.
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pydantic import JsonValue
-
 from alignloop.data.containers.cells import value_in
 from alignloop.data.formats.annotated import (
     Annotated,
@@ -26,7 +24,7 @@ from alignloop.data.formats.annotated import (
 from alignloop.data.formats.cells import opened
 from alignloop.data.formats.parts import ASKING, asked_in, asks, prompt
 from alignloop.data.formats.registry import Refused, Row, prompts
-from alignloop.data.narrow import first_list, object_at, objects_in, text_at
+from alignloop.data.narrow import Json, first_list, object_at, objects_in, text_at
 from alignloop.records import Prompt
 
 _ANNOTATIONS = ("annotations", "completions")  # completions: before version 1.0
@@ -105,7 +103,7 @@ def _with_facts(vote: Vote, annotation: Row) -> Vote:
     )
 
 
-def _person(person: JsonValue) -> str:
+def _person(person: Json) -> str:
     """A number, an address, or an object that holds one of them."""
     if isinstance(person, dict):
         person = next((person[key] for key in ("email", "username", "id") if person.get(key)), "")

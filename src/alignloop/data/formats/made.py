@@ -2,14 +2,7 @@
 
 from dataclasses import dataclass
 
-from alignloop.records import (
-    Demonstration,
-    Extra,
-    Message,
-    PreferencePair,
-    Prompt,
-    answer_of,
-)
+from alignloop.records import Demonstration, Extra, Message, PreferencePair, Prompt, answer_of
 
 
 @dataclass(frozen=True, kw_only=True)

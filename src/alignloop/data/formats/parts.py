@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TypeVar
 
-from pydantic import JsonValue, ValidationError
+from pydantic import ValidationError
 
 from alignloop.data.files import explain
 from alignloop.data.formats.calls import beside_text, refuse_media, tools_of
 from alignloop.data.formats.dialects import in_one_form, speaker_of
 from alignloop.data.formats.registry import Refused, Row
+from alignloop.data.narrow import Json
 from alignloop.records import (
     Demonstration,
     Message,
@@ -47,7 +48,7 @@ def digest_of(value: object) -> str:
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()
 
 
-def text(row: Mapping[str, JsonValue], key: str) -> str:
+def text(row: Mapping[str, Json], key: str) -> str:
     """The text under a key; refused if it is missing, not a text, blank, or invalid Unicode."""
     value = row.get(key)
     if not isinstance(value, str):
@@ -62,7 +63,7 @@ def text(row: Mapping[str, JsonValue], key: str) -> str:
     return value
 
 
-def word(row: Mapping[str, JsonValue], key: str) -> str:
+def word(row: Mapping[str, Json], key: str) -> str:
     """An optional short text: "" if the row has none."""
     value = row.get(key)
     return value if isinstance(value, str) and _sound(value) else ""
@@ -83,7 +84,7 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def messages(value: JsonValue, key: str) -> list[Message]:
+def messages(value: Json, key: str) -> list[Message]:
     """Turns with role and content (OpenAI) or from and value (ShareGPT), calls and reasoning.
 
     A system message without text is left out.
@@ -93,7 +94,7 @@ def messages(value: JsonValue, key: str) -> list[Message]:
     return [turn for item in value if (turn := message(item, key)) is not None]
 
 
-def message(item: JsonValue, key: str) -> Message | None:
+def message(item: Json, key: str) -> Message | None:
     """One turn; None for an empty system message."""
     fields = in_one_form(item)
     role = fields.get("role")

@@ -2,8 +2,6 @@
 
 import json
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.answers import Answers, answers_in
 from alignloop.data.formats.parts import (
     asked_in,
@@ -18,7 +16,7 @@ from alignloop.data.formats.parts import (
 from alignloop.data.formats.registry import Refused, Row, pairs, shown
 from alignloop.data.formats.verdicts import CHOICE, LABEL, keys_like
 from alignloop.data.formats.winner_words import read_cell
-from alignloop.data.narrow import are_texts, list_at, object_at
+from alignloop.data.narrow import Json, are_texts, list_at, object_at
 from alignloop.records import Message, PreferencePair
 
 _BETTER = ("better", "preferred", "chosen_response", "response_chosen", "win", "好回答", "更好")
@@ -210,7 +208,7 @@ def _listed(row: Row, key: str) -> list[str]:
     """A list of texts stored as JSON text; a plain text is a list of one."""
     value = text(row, key)
     try:
-        found: JsonValue = json.loads(value)
+        found: Json = json.loads(value)
     except (ValueError, RecursionError):
         return [value]
     if not isinstance(found, list):

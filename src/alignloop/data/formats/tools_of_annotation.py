@@ -4,8 +4,6 @@ import html
 import re
 from collections.abc import Mapping
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.annotated import (
     Annotated,
     Vote,
@@ -18,7 +16,7 @@ from alignloop.data.formats.annotated import (
 )
 from alignloop.data.formats.parts import asks, number, text
 from alignloop.data.formats.registry import Refused, Row, shown
-from alignloop.data.narrow import are_texts, list_at, text_at
+from alignloop.data.narrow import Json, are_texts, list_at, text_at
 
 # --- Prodigy -----------------------------------------------------------------------------------
 
@@ -138,7 +136,7 @@ def _schemas(row: Row) -> Row:
     return {schema: _marked(values) for schema, values in found.items()}
 
 
-def _marked(value: JsonValue) -> JsonValue:
+def _marked(value: Json) -> Json:
     """{"A": "true", "B": None} is ["A"]; {"selection": "A"} is "A"; {"quality": "4"} is 4."""
     if not isinstance(value, dict):
         return value
@@ -150,7 +148,7 @@ def _marked(value: JsonValue) -> JsonValue:
     return list(marked)
 
 
-def _is_marked(value: JsonValue) -> bool:
+def _is_marked(value: Json) -> bool:
     return value not in (None, False, "", 0) and str(value).lower() not in ("false", "nan", "none")
 
 

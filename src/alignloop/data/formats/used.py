@@ -3,9 +3,8 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.registry import Row
+from alignloop.data.narrow import Json
 
 _MARKS_OF_FORM = {"type", "role", "from", "id"}  # of turns and parts: structure, not content
 _ONLY_A_NAME = re.compile(
@@ -21,40 +20,38 @@ class Watched(Row):
     row's own.
     """
 
-    def __init__(
-        self, row: Mapping[str, JsonValue], used: set[tuple[str, str]], top: str = ""
-    ) -> None:
+    def __init__(self, row: Mapping[str, Json], used: set[tuple[str, str]], top: str = "") -> None:
         super().__init__(row)
         self._used, self._top = used, top
 
-    def __getitem__(self, key: str) -> JsonValue:
+    def __getitem__(self, key: str) -> Json:
         value = super().__getitem__(key)
         self._used.add((self._top, key))
         return _watched(value, self._used, self._top or key)
 
     # get, items and values give plain values, which is all that formats ask of them
-    def get(self, key: str, default: JsonValue = None) -> JsonValue:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def get(self, key: str, default: Json = None) -> Json:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The value, which counts as read; the default if there is none."""
         return self[key] if key in self else default  # noqa: SIM401 (this is get)
 
     def __iter__(self) -> Iterator[str]:  # so that {**row} reads each key
         return super().__iter__()
 
-    def items(self) -> list[tuple[str, JsonValue]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def items(self) -> list[tuple[str, Json]]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """All keys and values, which count as read."""
         return [(key, self[key]) for key in self]
 
-    def values(self) -> list[JsonValue]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def values(self) -> list[Json]:  # pyright: ignore[reportIncompatibleMethodOverride]
         """All values, which count as read."""
         return [self[key] for key in self]
 
-    def __or__(self, other: Mapping[str, JsonValue]) -> "Watched":  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __or__(self, other: Mapping[str, Json]) -> "Watched":  # pyright: ignore[reportIncompatibleMethodOverride]
         """The same row with other values, still watched."""
         # dict.items, since {**self} and even dict.copy(self) would read each key of this subclass
         return Watched({**dict(Row.items(self)), **other}, self._used, self._top)
 
 
-def _watched(value: JsonValue, used: set[tuple[str, str]], top: str) -> JsonValue:
+def _watched(value: Json, used: set[tuple[str, str]], top: str) -> Json:
     if isinstance(value, dict):
         return Watched(value, used, top)
     if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
@@ -78,7 +75,7 @@ def unread_in(row: Row, used: set[tuple[str, str]]) -> list[str]:
     return found
 
 
-def _unread_within(value: JsonValue, read: set[str]) -> Iterator[str]:
+def _unread_within(value: Json, read: set[str]) -> Iterator[str]:
     if isinstance(value, list):
         for item in value:
             yield from _unread_within(item, read)
@@ -90,7 +87,7 @@ def _unread_within(value: JsonValue, read: set[str]) -> Iterator[str]:
                 yield name
 
 
-def _says_nothing(value: JsonValue) -> bool:
+def _says_nothing(value: Json) -> bool:
     return value is None or (isinstance(value, str | list | dict) and not value)
 
 

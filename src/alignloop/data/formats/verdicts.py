@@ -10,12 +10,11 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.answers import Answers, plain
 from alignloop.data.formats.columns import Columns, Fact
 from alignloop.data.formats.registry import Refused, RefusedFile, Row, shown
 from alignloop.data.formats.winner_words import TIE, read_cell
+from alignloop.data.narrow import Json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,7 @@ def _matches(pattern: re.Pattern[str], key: str) -> bool:
     return pattern.fullmatch(plain(key)) is not None
 
 
-def is_table(key: str, value: JsonValue, answers: Answers) -> bool:
+def is_table(key: str, value: Json, answers: Answers) -> bool:
     """Whether "preference" holds one number for each two answers."""
     couples = len(answers.texts) * (len(answers.texts) - 1) // 2
     return key == "preference" and isinstance(value, list) and len(value) == couples
@@ -74,7 +73,7 @@ def kind_of(key: str, answers: Answers) -> Kind:
     return key, "unnumbered"
 
 
-def facts_of(key: str, value: JsonValue, answers: Answers) -> Iterator[Fact]:
+def facts_of(key: str, value: Json, answers: Answers) -> Iterator[Fact]:
     """What a cell shows about its column: which numbers occur, and whether there are words."""
     cell, kind = read_cell(value, answers), kind_of(key, answers)
     if cell.kind != "number":
@@ -130,7 +129,7 @@ def _may_be_tie(kind: Kind) -> bool:
 
 def verdict_of(
     key: str,
-    value: JsonValue,
+    value: Json,
     answers: Answers,
     columns: Columns,
     *,
@@ -194,7 +193,7 @@ def _counted(key: str, value: float, answers: Answers, base: int) -> Verdict:
 
 
 def _undecided(
-    key: str, value: JsonValue, answers: Answers, seen: Set[object], examples: Set[object]
+    key: str, value: Json, answers: Answers, seen: Set[object], examples: Set[object]
 ) -> Refused:
     listed = [f"{one:g}" for one in sorted(one for one in examples if isinstance(one, float))]
     numbers = ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")

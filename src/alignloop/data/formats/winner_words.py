@@ -9,10 +9,9 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import JsonValue
-
 from alignloop.data.formats.answers import ID, STEMS, Answers, plain
 from alignloop.data.formats.parts import number
+from alignloop.data.narrow import Json
 
 TIE = "tie"  # cannot be an answer's name: those are letters and digits
 
@@ -71,7 +70,7 @@ _AGAINST = re.compile(rf"{_SUBJECT}\s*(?:({_OVER})|({_UNDER})|(=|==|~|≈))\s*{_
 _BETTER_THAN = re.compile(rf"{_SUBJECT}\s*比\s*{_SUBJECT}\s*{_MUCH}(?:(好|强|优)|(差|弱))")
 
 
-def read_cell(value: JsonValue, answers: Answers) -> Cell:
+def read_cell(value: Json, answers: Answers) -> Cell:
     """The content of a cell: a known word, an answer's name or text, or a number."""
     if isinstance(value, list):
         if (place := _only_true(value)) is not None and len(value) == len(answers.names):
@@ -93,7 +92,7 @@ def read_cell(value: JsonValue, answers: Answers) -> Cell:
     return Cell(kind="answer", answer=by_text)
 
 
-def _only_true(values: list[JsonValue]) -> int | None:
+def _only_true(values: list[Json]) -> int | None:
     """The index of the only true value in a list of booleans."""
     truths = [number(int(one) if isinstance(one, bool) else one) for one in values]
     known = len(truths) > 1 and all(one in (0, 1) for one in truths)
