@@ -60,6 +60,23 @@ def test_decisions_from_before_are_kept(any_database: Database) -> None:
     assert (decided.strength, decided.ranking) == (None, ())
 
 
+def test_who_worked_before_the_checks_keeps_turns_repeats_and_is_let_in(
+    any_database: Database,
+) -> None:
+    world = make_world(any_database, items(60), repeats=0.5)
+    world.work(at_most=12)
+    migrate.downgrade(any_database.engine, "0003")
+    migrate.upgrade(any_database.engine)
+    assert migrate.differences(any_database.engine) == []
+    with any_database.engine.connect() as connection:
+        seats = connection.execute(text("SELECT turn, entry FROM seat")).all()
+        due = connection.execute(text("SELECT count(repeat_due) FROM assignment")).scalar_one()
+    assert [tuple(seat) for seat in seats] == [(12, "passed")]
+    assert due > 0
+    world.rule(quota=40)
+    assert len(world.work()) == 40 - 12
+
+
 def test_the_queue_reads_its_index(any_database: Database) -> None:
     kind = "btree" if not any_database.is_sqlite else "taken < wanted"
     query = (
@@ -95,7 +112,7 @@ def test_a_claim_walks_through_no_table(any_database: Database) -> None:
     assert not [plan for plan in plans.values() if "SCAN" in plan]
     assert not [plan for plan in plans.values() if "(project_id=?)" in plan and " item " in plan]
     used = " ".join(plans.values())
-    assert "ix_item_open" in used
+    assert "ix_item_ordinary" in used
     assert "ix_assignment_leased " in used
     assert "ix_assignment_leased_to" in used
 

@@ -13,7 +13,7 @@ from alignloop.label.store.projects import get_project
 from alignloop.label.store.queue import LEASE, locked_assignment, take_place
 from alignloop.label.store.refusals import Conflict
 from alignloop.label.store.rules import rules_of
-from alignloop.label.store.seats import check_may_work, seat_of
+from alignloop.label.store.seats import check_may_work, find_seat
 from alignloop.label.store.tables import (
     Assignment,
     Cursor,
@@ -139,11 +139,11 @@ def undo(
     """
     at = at or now()
     project = get_project(session, slug)
-    seat = seat_of(session, project.id, user_id, at)
-    check_may_work(seat)
+    seat = find_seat(session, project.id, user_id)
     latest = _latest(session, project.id, user_id)
-    if latest is None:
+    if seat is None or latest is None:
         return None
+    check_may_work(seat)
     assignment, item = locked_assignment(session, latest, user_id)
     if assignment.state == "done":  # otherwise the same undo arrived twice at once
         _reopen(session, assignment, item)

@@ -120,9 +120,10 @@ class GoldPatch(Received):
 class ScoresIn(Received):
     """Scores by item id; higher ones come first. `control` is the share chosen at random."""
 
-    scores: dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], float] = Field(
-        min_length=1, max_length=200_000
-    )
+    scores: dict[
+        Annotated[str, Field(pattern=r"^[0-9]{1,10}$")],
+        Annotated[float, Field(allow_inf_nan=False)],
+    ] = Field(min_length=1, max_length=200_000)
     why: Literal["uncertain", "ensemble", "length", "score"] = "score"
     control: float | None = Field(default=None, ge=0.0, le=1.0)
     seed: int = Field(default=0, ge=0, le=BIGGEST_ID)

@@ -81,4 +81,6 @@ def test_scores_order_what_comes_next(app: FastAPI, people: World) -> None:
     assert lead.post(f"{PROJECT}/scores", json=body).json() == {"ranked": 24, "control": 0}
     assert people.item_of(people.must_claim()) == max(ids)
     assert lead.post(f"{PROJECT}/scores", json={"scores": {"x": 1.0}}).status_code == 422
-    assert lead.post(f"{PROJECT}/scores", json={"scores": {"1": None}}).status_code == 422
+    for wrong in ("null", "1e999", "NaN"):
+        content = f'{{"scores": {{"1": {wrong}}}}}'
+        assert lead.post(f"{PROJECT}/scores", content=content).status_code == 422
