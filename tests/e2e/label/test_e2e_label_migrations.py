@@ -29,10 +29,10 @@ def test_the_migrations_make_what_the_models_say(any_database: Database) -> None
 
 def test_what_differs_from_the_models_is_found(any_database: Database) -> None:
     with any_database.writer.begin() as connection:
-        connection.execute(text("DROP INDEX ix_item_open"))
+        connection.execute(text("DROP INDEX ix_item_ordinary"))
         connection.execute(text("ALTER TABLE guideline ADD COLUMN left_over INTEGER"))
     found = str(migrate.differences(any_database.engine))
-    assert "ix_item_open" in found
+    assert "ix_item_ordinary" in found
     assert "left_over" in found
 
 
@@ -80,9 +80,9 @@ def test_who_worked_before_the_checks_keeps_turns_repeats_and_is_let_in(
 def test_the_queue_reads_its_index(any_database: Database) -> None:
     kind = "btree" if not any_database.is_sqlite else "taken < wanted"
     query = (
-        "SELECT sql FROM sqlite_master WHERE name = 'ix_item_open'"
+        "SELECT sql FROM sqlite_master WHERE name = 'ix_item_ordinary'"
         if any_database.is_sqlite
-        else "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_item_open'"
+        else "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_item_ordinary'"
     )
     with any_database.engine.connect() as connection:
         made = connection.execute(text(query)).scalar_one()

@@ -203,15 +203,8 @@ class ItemRow(Base):
     __table_args__ = (
         UniqueConstraint("project_id", "fingerprint"),
         Index("ix_item_key", "project_id", "comparison_key"),
-        # for the queue: finding the next open item reads little but this index
-        Index(
-            "ix_item_open",
-            "batch_id",
-            "position",
-            sqlite_where=text("taken < wanted"),
-            postgresql_where=text("taken < wanted"),
-        ),
-        # the same without gold and repeats, which have turns of their own; counted without the rows
+        # for the queue: finding the next open item reads little but this index; gold questions and
+        # repeats have turns of their own
         Index(
             "ix_item_ordinary",
             "batch_id",

@@ -29,6 +29,7 @@ def upgrade() -> None:
     for table, columns in _new_columns().items():
         for column in columns:
             op.add_column(table, column)
+    op.drop_index("ix_item_open", "item")  # ix_item_ordinary takes its part
     for name, (table, columns, where) in INDEXES.items():
         condition = None if where is None else sa.text(where)
         op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition)
@@ -52,6 +53,14 @@ def downgrade() -> None:
     op.drop_table("seat")
     for name, (table, _, _) in INDEXES.items():
         op.drop_index(name, table)
+    condition = sa.text("taken < wanted")
+    op.create_index(
+        "ix_item_open",
+        "item",
+        ["batch_id", "position"],
+        sqlite_where=condition,
+        postgresql_where=condition,
+    )
     for table, columns in _new_columns().items():
         for column in columns:
             op.drop_column(table, column.name)
