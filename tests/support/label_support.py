@@ -143,7 +143,12 @@ class World:
         """By item: (taken as the item says, taken as assignments and judgements say)."""
         taken = {}
         with self.database.reading() as session:
-            skipped = judging.standing().where(judgements.c.verdict == "skip")
+            skipped = (
+                judging.standing()
+                .join(Assignment, Assignment.id == judgements.c.assignment_id)
+                # while it is being changed, a skip has a place
+                .where(judgements.c.verdict == "skip", Assignment.state == "done")
+            )
             skips = set(session.scalars(skipped.with_only_columns(judgements.c.assignment_id)))
             for item in session.scalars(select(ItemRow)):
                 held = select(Assignment.id).where(

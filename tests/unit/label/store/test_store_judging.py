@@ -357,7 +357,7 @@ def test_what_cannot_be_shown_is_skipped_in_every_project_and_reported_once(
     with here.database.reading() as session:
         found = audit.latest(session)
     assert [(one.action, one.detail) for one in found] == [
-        ("item not shown", {"item": task.item_id})
+        ("item not shown", {"item": here.item_of(task)})
     ]
 
 
