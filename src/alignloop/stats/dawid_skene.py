@@ -131,8 +131,9 @@ def accuracy_intervals(
     triangles, found = _triangles(labels), dict[Hashable, Estimate]()
     for row, (name, share) in enumerate(fitted.accuracy().items()):
         size = len(np.unique(codes[labels.item[labels.annotator == row]]))
-        known = accuracy is not None and triangles[row] > 0
-        found[name] = _interval(share, accuracy[:, row], size) if known else _unknown(share, size)
+        found[name] = _unknown(share, size)
+        if accuracy is not None and triangles[row] > 0:
+            found[name] = _interval(share, accuracy[:, row], size)
     return found
 
 

@@ -48,7 +48,7 @@ def disputed(make_site: Any, make_item: Any) -> Any:
 
 def place_of(page: Page) -> str:
     """Which item is on the screen."""
-    return page.locator(".turn.asked .said").inner_text().strip()
+    return page.locator(".asked .said").inner_text().strip()
 
 
 def press(page: Page, key: str, then: Callable[[], Any]) -> None:

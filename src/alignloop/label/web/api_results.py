@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
@@ -139,8 +140,9 @@ def create_export(
         projects.get_project(session, slug)
     # against path traversal: the only requested part of the name is an existing project's slug
     out = settings.folder.resolve() / "exports" / f"{slug}-{body.kind}-{secrets.token_hex(4)}"
-    names = {"annotators": tuple(body.annotators), "without": tuple(body.without)}
-    query = exports.Query(**(dict(body) | names))
+    asked: dict[str, Any] = dict(body)
+    asked |= {"annotators": tuple(body.annotators), "without": tuple(body.without)}
+    query = exports.Query(**asked)
     try:
         done = exports.export_project(database, slug, out, query, user_id=principal.user_id)
     except UserError as error:  # nothing to export, or what cannot be exported like this
