@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from alignloop.data.containers import Table, tables_of
 from alignloop.data.formats.answers import looks_like_an_answer
+from alignloop.data.formats.labels import LABELS, label_keys
 from alignloop.data.formats.made import AboutPrompt, Labelled, Made, prompt_of
 from alignloop.data.formats.reading import MOST_UNREAD, Recognised, read_table
 from alignloop.data.formats.registry import KINDS, Format, formats_named
@@ -137,12 +138,16 @@ class _Tally:
         if name in self.labels or len(self.labels) < MAX_LABELS:
             self.labels[name] += 1
 
+    def _count_label(self, found: Recognised) -> None:
+        """Count a row's label, whatever the row became; by its key if that is an unusual one."""
+        for key in label_keys(found.row)[:1]:
+            usual, given = key in LABELS, found.row[key]
+            if isinstance(given, str | int) and (usual or found.format.kind == "labels"):
+                self.label(str(given) if usual else f"{key} = {given}")
+
     def add(self, found: Recognised) -> None:
         self.formats[found.format.name, found.format.kind] += 1
-        # count the labels of single responses, whatever the row became
-        given = next((found.row[key] for key in ("label", "kto_tag") if key in found.row), None)
-        if isinstance(given, str | int | bool):
-            self.label(str(given))
+        self._count_label(found)
         self.records += len(found.records)
         kept = found.kept
         for counter, names in (

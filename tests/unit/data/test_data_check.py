@@ -133,6 +133,16 @@ def test_a_file_whose_column_cannot_be_decided(tmp_path: Path) -> None:
     assert report.records == 0 and "may count from 0 or from 1" in report.refused[0]["reason"]
 
 
+def test_labels_under_other_names_are_counted_by_name(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{n}", "response": f"a{n}", "is_safe": n > 0} for n in range(3)]
+    assert report_of(write(tmp_path / "a.jsonl", *rows)).labels == {
+        "is_safe = True": 2,
+        "is_safe = False": 1,
+    }
+    pairs = [PAIR | {"is_safe": True}]
+    assert report_of(write(tmp_path / "b.jsonl", *pairs)).labels == {}
+
+
 def test_labels_and_ties(tmp_path: Path) -> None:
     kto = [{"prompt": f"q {n}", "completion": "a", "label": n < 2} for n in range(5)]
     assert report_of(write(tmp_path / "k.jsonl", *kto)).labels == {"False": 3, "True": 2}

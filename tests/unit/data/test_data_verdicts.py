@@ -230,7 +230,8 @@ NO_LABEL: list[Any] = [None, "", "perhaps", float("nan"), [], "n/a"]
 
 WORD_LABELS = [
     ("is_safe", True, False), ("is_correct", 1, 0), ("correct", True, False),
-    ("verdict", "accept", "reject"), ("quality", "good", "bad"), ("passed", "yes", "no"),
+    ("verdict", "accept", "reject"), ("assessment", "pass", "fail"), ("quality", "good", "bad"),
+    ("passed", "yes", "no"),
     ("是否安全", "是", "否"), ("判断", "正确", "错误"),
 ]  # fmt: skip
 
@@ -257,6 +258,12 @@ def test_numbers_and_prose_under_such_names_are_no_labels(
         rows = [{**SINGLE[0](f"Q{v}", f"A{v}"), key: v} for v in values]
         path = write(tmp_path / f"{key}.jsonl", rows, as_csv=False)
         assert len(list(read_demonstrations(path))) == len(values)
+
+
+def test_what_a_text_decides_is_no_label_of_the_answer(tmp_path: Path) -> None:
+    """`decision` and the like hold what the question is about: yes, no, maybe."""
+    rows = [{**SINGLE[0](f"Q{v}", f"A{v}"), "decision": v} for v in ("yes", "no")]
+    assert len(list(read_demonstrations(write(tmp_path / "a.jsonl", rows, as_csv=False)))) == 2
 
 
 @QUICK

@@ -43,7 +43,7 @@ _ALSO = re.compile(
 _REMARK = re.compile(r"feedback|评价|反馈")  # a label only if its value is a known word
 # the same, but numbers are something else: a scale, or the index of an option
 _WORD = re.compile(
-    rf"{_QUALITY}|verdict|judge?ment|quality|assessment|evaluation|review|decision|outcome|vote"
+    rf"{_QUALITY}|verdict|judge?ment|quality|assessment|evaluation|vote"
     r"|质量|判断|评判|审核|结论|安全|正确|对错"
 )
 _GOOD = {
