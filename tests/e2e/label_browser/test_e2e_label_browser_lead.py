@@ -38,6 +38,7 @@ def test_invitation_sign_in_and_sign_out(make_site: Any, open_page: Any) -> None
     page.locator("[data-same]").fill(PASSWORD)
     page.locator("button.primary").click()
     expect(page.locator("h1")).to_have_text("Projects")
+    page.wait_for_load_state()  # a person does not press in the moment before the script is there
     page.get_by_role("button", name="Sign out").click()
     expect(page.locator("h1")).to_have_text("Sign in")
     page.goto(f"{site.url}/p/talk")
