@@ -79,8 +79,10 @@ class Scheduler:
 
     def responses(self) -> list[Response]:
         """Tokens and logprobs drawn for each prompt."""
+        # one copy of each, not one per row: on a GPU each waits for the device
+        tokens, logprobs = self._tokens.cpu(), self._logprobs.cpu()
         return [
-            (integers(self._tokens[i, :n]), floats(self._logprobs[i, :n]))
+            (integers(tokens[i, :n]), floats(logprobs[i, :n]))
             for i, n in enumerate(integers(self._drawn))
         ]
 
